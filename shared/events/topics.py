@@ -1,0 +1,267 @@
+"""Every topic, in one place: name, key, partitions, cleanup, messages, who writes and who reads.
+
+The broker's topics, the ACL file, `docs/asyncapi.yaml` and the JSON Schemas are made from this module
+(`make gen`). Automatic topic creation is off: a topic that is not here does not exist.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from pydantic import BaseModel
+
+from shared.events.v1 import (
+    audit,
+    clusters,
+    commands,
+    decisions,
+    metrics,
+    objects,
+    placements,
+    requests,
+    results,
+    status,
+)
+
+HOUR_MS = 3_600_000
+DAY_MS = 24 * HOUR_MS
+
+
+class Cleanup(StrEnum):
+    COMPACT = "compact"
+    DELETE = "delete"
+
+
+@dataclass(frozen=True, slots=True)
+class MessageType:
+    """A CloudEvents type and the model of its body. `key` overrides the topic's key, where it differs."""
+
+    ce_type: str
+    model: type[BaseModel]
+    key: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Topic:
+    """One topic. `retention_ms` applies to `delete`; `by_cluster` partitions by cluster, whatever the key."""
+
+    name: str
+    description: str
+    key: str
+    partitions: int
+    cleanup: Cleanup
+    messages: tuple[MessageType, ...]
+    written_by: tuple[str, ...]
+    read_by: tuple[str, ...]
+    retention_ms: int = -1
+    by_cluster: bool = False
+    dead_letters: bool = False
+    tombstones: str = ""
+    extra: dict[str, str] = field(default_factory=dict)
+
+    def config(self) -> dict[str, str]:
+        """The broker's configuration of this topic, replication apart."""
+        config = {"cleanup.policy": self.cleanup.value, "compression.type": "producer", **self.extra}
+        if self.cleanup is Cleanup.DELETE:
+            config["retention.ms"] = str(self.retention_ms)
+        else:
+            # A reader that was away for a day still sees every tombstone.
+            config["delete.retention.ms"] = str(DAY_MS)
+            config["max.compaction.lag.ms"] = str(DAY_MS)
+        return config
+
+
+MAX_REQUEST_BYTES = 512 * 1024
+# Requests may be larger than what is accepted, so that they are refused with a reason rather than by the broker.
+_LARGE = {"max.message.bytes": str(4 * 1024 * 1024)}
+
+REQUESTED = MessageType("fleet.workload.requested.v1", requests.WorkloadRequested)
+CLUSTER_DECLARED = MessageType("fleet.cluster.declared.v1", clusters.ClusterDeclared)
+OBJECT_OBSERVED = MessageType("fleet.object.observed.v1", objects.ObjectObserved)
+OBJECT_DELETED_TYPE = "fleet.object.deleted.v1"
+SYNC_MARKED = MessageType(
+    "fleet.sync.marked.v1", objects.SyncMarked, key="<cluster>/-/sync/<group>/<version>/<resource>"
+)
+CLUSTER_OBSERVED = MessageType("fleet.cluster.observed.v1", objects.ClusterObserved, key="<cluster>/-/heartbeat")
+NODE_METRICS_SAMPLED = MessageType("fleet.nodemetrics.sampled.v1", metrics.NodeMetricsSampled, key="<cluster>/nodes")
+POD_METRICS_SAMPLED = MessageType("fleet.podmetrics.sampled.v1", metrics.PodMetricsSampled, key="<cluster>/pods")
+EPOCH_STARTED = MessageType("fleet.epoch.started.v1", decisions.EpochStarted)
+DECISIONS_MADE = MessageType("fleet.decisions.made.v1", decisions.DecisionsMade)
+PLACEMENT_PUBLISHED = MessageType("fleet.placement.published.v1", placements.PlacementPublished)
+COMMAND_ISSUED = MessageType("fleet.command.issued.v1", commands.CommandIssued)
+COMMAND_REPORTED = MessageType("fleet.command.reported.v1", results.CommandReported)
+STATUS_CHANGED = MessageType("fleet.status.changed.v1", status.WorkloadStatus)
+PHASE_CHANGED = MessageType("fleet.phase.changed.v1", status.WorkloadPhaseChanged)
+ACTION_AUDITED = MessageType("fleet.action.audited.v1", audit.ActionAudited)
+
+REQUESTS = Topic(
+    "fleet.requests",
+    "Workload requests: what users want to run.",
+    key="<namespace>/<name>",
+    partitions=8,
+    cleanup=Cleanup.DELETE,
+    retention_ms=7 * DAY_MS,
+    messages=(REQUESTED,),
+    written_by=("users", "hub", "cli"),
+    read_by=("scheduler",),
+    dead_letters=True,
+    extra=_LARGE,
+)
+CLUSTERS = Topic(
+    "fleet.clusters",
+    "Clusters that were declared on the hub.",
+    key="<cluster>",
+    partitions=1,
+    cleanup=Cleanup.COMPACT,
+    messages=(CLUSTER_DECLARED,),
+    written_by=("hub",),
+    read_by=("scheduler", "watcher", "status", "simulator"),
+    dead_letters=True,
+    tombstones="the declaration was taken back",
+)
+OBJECTS = Topic(
+    "fleet.objects",
+    "What exists in every cluster. Read from the start, it ends with exactly the objects that exist.",
+    key="<cluster>/<group or core>/<version>/<resource>/<namespace or ->/<name>",
+    partitions=8,
+    cleanup=Cleanup.COMPACT,
+    messages=(OBJECT_OBSERVED, SYNC_MARKED, CLUSTER_OBSERVED),
+    written_by=("watcher",),
+    read_by=("scheduler", "status", "hub", "backup"),
+    by_cluster=True,
+    dead_letters=True,
+    tombstones="the object is gone",
+    extra=_LARGE,
+)
+METRICS = Topic(
+    "fleet.metrics",
+    "Measured use of nodes and pods.",
+    key="<cluster>/<scope>",
+    partitions=8,
+    cleanup=Cleanup.DELETE,
+    retention_ms=6 * HOUR_MS,
+    messages=(NODE_METRICS_SAMPLED, POD_METRICS_SAMPLED),
+    written_by=("watcher",),
+    read_by=("scheduler", "autoscaler"),
+    by_cluster=True,
+    dead_letters=True,
+)
+DECISIONS = Topic(
+    "fleet.decisions",
+    "The journal: one partition for each cell, one leader for each partition.",
+    key="",
+    partitions=1,
+    cleanup=Cleanup.DELETE,
+    retention_ms=14 * DAY_MS,
+    messages=(EPOCH_STARTED, DECISIONS_MADE),
+    written_by=("scheduler",),
+    read_by=("scheduler", "cli"),
+    extra={"max.message.bytes": str(16 * 1024 * 1024)},
+)
+PLACEMENTS = Topic(
+    "fleet.placements",
+    "The latest decision for every workload.",
+    key="<namespace>/<name>",
+    partitions=8,
+    cleanup=Cleanup.COMPACT,
+    messages=(PLACEMENT_PUBLISHED,),
+    written_by=("scheduler",),
+    read_by=("scheduler", "status", "hub"),
+    dead_letters=True,
+    tombstones="the workload is gone",
+    # Rejections of workloads that never were are followed by a tombstone: compaction leaves them an hour.
+    extra={"max.message.bytes": str(16 * 1024 * 1024), "min.compaction.lag.ms": str(HOUR_MS)},
+)
+RESULTS = Topic(
+    "fleet.results",
+    "What the executors did with their commands.",
+    key="<cluster>/<subject>",
+    partitions=8,
+    cleanup=Cleanup.DELETE,
+    retention_ms=7 * DAY_MS,
+    messages=(COMMAND_REPORTED,),
+    written_by=("executor",),
+    read_by=("status", "scheduler"),
+    by_cluster=True,
+    dead_letters=True,
+)
+STATUS = Topic(
+    "fleet.status",
+    "The latest status of every workload.",
+    key="<namespace>/<name>",
+    partitions=8,
+    cleanup=Cleanup.COMPACT,
+    messages=(STATUS_CHANGED,),
+    written_by=("status",),
+    read_by=("users", "hub", "status"),
+    dead_letters=True,
+    tombstones="the workload is gone and its last status was published long enough ago",
+)
+EVENTS = Topic(
+    "fleet.events",
+    "Every phase that a workload went through.",
+    key="<namespace>/<name>",
+    partitions=8,
+    cleanup=Cleanup.DELETE,
+    retention_ms=7 * DAY_MS,
+    messages=(PHASE_CHANGED,),
+    written_by=("status",),
+    read_by=("users",),
+)
+AUDIT = Topic(
+    "fleet.audit",
+    "Who did what through the hub or the command line.",
+    key="<actor>",
+    partitions=1,
+    cleanup=Cleanup.DELETE,
+    retention_ms=365 * DAY_MS,
+    messages=(ACTION_AUDITED,),
+    written_by=("hub", "cli"),
+    read_by=("security",),
+)
+
+COMMANDS_PREFIX = "fleet.commands."
+
+
+def commands_topic(cluster: str) -> Topic:
+    """The command topic of one cluster: only its own executor may read it."""
+    return Topic(
+        f"{COMMANDS_PREFIX}{cluster}",
+        "All that one cluster should run.",
+        key="<subject>",
+        partitions=1,
+        cleanup=Cleanup.COMPACT,
+        messages=(COMMAND_ISSUED,),
+        written_by=("scheduler", "autoscaler", "backup"),
+        read_by=(f"executor of {cluster}",),
+        tombstones="the subject is gone from this cluster, as its executor confirmed",
+        extra={"max.message.bytes": str(16 * 1024 * 1024)},
+    )
+
+
+def dead_letter_topic(topic: Topic) -> Topic:
+    """Where a consumer puts the bytes that it refused, with the reason in the headers."""
+    return Topic(
+        f"{topic.name}.dlq",
+        f"Records of {topic.name} that were refused, byte for byte, with the reason in their headers.",
+        key="as the original",
+        partitions=1,
+        cleanup=Cleanup.DELETE,
+        retention_ms=30 * DAY_MS,
+        messages=(),
+        written_by=topic.read_by,
+        read_by=("operators",),
+        extra=dict(_LARGE),
+    )
+
+
+_BASE = (
+    REQUESTS, CLUSTERS, OBJECTS, METRICS, DECISIONS, PLACEMENTS, RESULTS, STATUS, EVENTS, AUDIT,
+)  # fmt: skip
+
+# Every topic but the command topics, which come and go with their clusters.
+ALL_TOPICS: tuple[Topic, ...] = (
+    *_BASE,
+    *(dead_letter_topic(topic) for topic in _BASE if topic.dead_letters),
+)

@@ -1,0 +1,49 @@
+"""`fleet.commands.<cluster>`: all that a cluster should run, a record for each subject.
+
+Commands are desired state. An executor applies the newest generation of a subject, deletes only on `withdraw`,
+never because a record is missing, and forgets a subject at its tombstone.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from shared.events.v1.workloads import Manifest
+from shared.model.base import Value
+
+
+class ManagedObject(Value):
+    """One object to be applied as it stands."""
+
+    pod_set: str
+    manifest: Manifest
+
+
+class PodBinding(Value):
+    name: str
+    node: str
+
+
+class PodGroup(Value):
+    """Pods of one shape that Flotilla binds itself: `manifest` without a name, and a name and a node for each."""
+
+    pod_set: str
+    manifest: Manifest
+    bindings: tuple[PodBinding, ...]
+
+
+class CommandIssued(Value):
+    """What one cluster should run of one subject."""
+
+    cluster: str
+    subject: str = Field(description="workload/<namespace>/<name>")
+    namespace: str
+    epoch: int
+    generation: int = Field(description="offset of the decision in the journal")
+    digest: str = Field(description="SHA-256 over action, objects and pods; equal content, equal digest")
+    request_id: str = ""
+    action: Literal["run", "withdraw"]
+    objects: tuple[ManagedObject, ...] = ()
+    pods: tuple[PodGroup, ...] = ()

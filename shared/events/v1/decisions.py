@@ -1,0 +1,106 @@
+"""`fleet.decisions`: the journal of a cell, the one place where anything is decided.
+
+A record is one append, and that append is the commit. `EpochStarted(n)` makes everything void that an epoch
+before n appends behind it; of two markers with one epoch the first counts. `DecisionsMade` holds a batch; each
+decision states the whole outcome for its workload, so that folding is replacing. An empty batch renews the
+leader's lease. The generation of a decision is the offset of its record.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from shared.events.v1.workloads import FieldError, Workload
+from shared.model.base import Value
+
+# Next offset to read, by topic and by partition.
+Positions = dict[str, dict[int, int]]
+
+
+class EpochStarted(Value):
+    cell: str
+    epoch: int = Field(ge=1)
+    leader: str
+
+
+class RequestRef(Value):
+    """Which request led to this: its event id, when it was published, and where it stands."""
+
+    id: str
+    published_at: int = Field(description="Unix milliseconds")
+    position: str = Field(default="", description="topic/partition/offset")
+
+
+class ClusterShare(Value):
+    """The replicas of one pod set in one cluster.
+
+    `nodes` has a node for each replica: where Flotilla binds it (`binding: node`), or where room is reserved
+    for it until its pod is observed (`binding: cluster`). `ordinals` number the pods of `binding: node`.
+    """
+
+    cluster: str
+    replicas: int = Field(ge=0)
+    nodes: tuple[str, ...] = ()
+    ordinals: tuple[int, ...] = ()
+
+
+class PodSetPlacement(Value):
+    """The outcome for one pod set. Replicas in no share wait, for `reason` and `message`."""
+
+    name: str
+    desired: int = Field(ge=0)
+    shares: tuple[ClusterShare, ...] = ()
+    reason: str = ""
+    message: str = ""
+
+    @property
+    def placed(self) -> int:
+        return sum(share.replicas for share in self.shares)
+
+
+class WorkloadPlaced(Value):
+    """The workload as accepted, and where its replicas are to run.
+
+    `withdrawn` are clusters that had a share before and have not yet confirmed that it is gone. With `deleting`
+    there are no shares, and the workload ends when `withdrawn` is empty.
+    """
+
+    kind: Literal["placed"] = "placed"
+    workload: Workload
+    uid: str
+    workload_generation: int = Field(ge=1, description="counts the accepted changes of the specification")
+    request: RequestRef
+    pod_sets: tuple[PodSetPlacement, ...] = ()
+    withdrawn: tuple[str, ...] = ()
+    deleting: bool = False
+
+
+class RequestRejected(Value):
+    """A request that was refused. The workload, if it exists, stays as it is."""
+
+    kind: Literal["rejected"] = "rejected"
+    key: str = Field(description="namespace/name, or requests/<partition>-<offset> where none could be read")
+    request: RequestRef
+    errors: tuple[FieldError, ...] = Field(min_length=1)
+
+
+class WorkloadForgotten(Value):
+    """A deleted workload is gone from every cluster."""
+
+    kind: Literal["forgotten"] = "forgotten"
+    key: str
+    uid: str
+
+
+Decision = Annotated[WorkloadPlaced | RequestRejected | WorkloadForgotten, Field(discriminator="kind")]
+
+
+class DecisionsMade(Value):
+    cell: str
+    epoch: int = Field(ge=1)
+    leader: str
+    decided_at: int = Field(description="Unix milliseconds")
+    inputs: Positions = Field(description="what had been consumed when this was decided")
+    decisions: tuple[Decision, ...] = ()

@@ -1,0 +1,40 @@
+"""`fleet.results`: what an executor did with a command."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from shared.model.base import Value
+
+Outcome = Literal["applied", "withdrawn", "failed", "refused"]
+
+
+class ObjectResult(Value):
+    """An object that could not be brought to its desired state."""
+
+    api_version: str
+    kind: str
+    namespace: str
+    name: str
+    reason: str
+    message: str = ""
+
+
+class CommandReported(Value):
+    """`failed` is tried again by the executor; `refused` was older than what had been applied already."""
+
+    cluster: str
+    subject: str
+    epoch: int
+    generation: int
+    digest: str
+    outcome: Outcome
+    reported_at: int = Field(description="Unix milliseconds")
+    attempt: int = 1
+    reason: str = ""
+    message: str = ""
+    objects: int = Field(default=0, description="objects and pods that are as desired")
+    failures: tuple[ObjectResult, ...] = ()
+    applied_generation: int | None = Field(default=None, description="newest generation applied, where refused")

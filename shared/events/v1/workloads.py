@@ -1,0 +1,159 @@
+"""What users ask for: the workload.
+
+A pod set says what runs in one of three ways, and exactly one of them:
+- `image` (with `command`, `args`, `env`, `ports`, `resources`): the common case in one line;
+- `template`: a full pod template, for everything that a pod can be;
+- `manifest`: any Kubernetes object. Deployment, StatefulSet and ReplicaSet are divided by replicas; a Job and
+  a Pod are placed whole; a DaemonSet goes to every cluster that is eligible; any other kind is placed whole.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, StringConstraints, model_validator
+
+from shared.model.base import StrictValue, Value
+from shared.model.identities import WorkloadKey
+from shared.model.names import DnsLabel, LabelKey, LabelValue
+from shared.model.quantities import NonNegativeQuantity, parse_quantity
+from shared.model.selectors import LabelSelector
+from shared.model.taints import Toleration
+
+MAX_REPLICAS = 100_000
+MAX_POD_SETS = 64
+# `<workload>-<pod set>` names the objects in the clusters, and is itself a DNS label.
+MAX_OBJECT_NAME = 63
+
+DIVISIBLE_KINDS = frozenset({"Deployment", "StatefulSet", "ReplicaSet"})
+
+Manifest = dict[str, Any]
+ResourceName = LabelKey
+Text = Annotated[str, StringConstraints(min_length=1, max_length=4096)]
+
+
+class Binding(StrEnum):
+    """Who binds pods to nodes: each cluster's own scheduler, or Flotilla."""
+
+    CLUSTER = "cluster"
+    NODE = "node"
+
+
+class Resources(StrictValue):
+    """`corev1.ResourceRequirements`: what is missing from requests is taken from limits."""
+
+    requests: dict[ResourceName, NonNegativeQuantity] = Field(default_factory=dict)
+    limits: dict[ResourceName, NonNegativeQuantity] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _requests_within_limits(self) -> Self:
+        for name, request in self.requests.items():
+            limit = self.limits.get(name)
+            if limit is not None and parse_quantity(request) > parse_quantity(limit):
+                raise ValueError(f"requests.{name} {request} is more than limits.{name} {limit}")
+        return self
+
+
+class EnvVar(StrictValue):
+    name: Text
+    value: str = ""
+
+
+class ContainerPort(StrictValue):
+    container_port: Annotated[int, Field(ge=1, le=65535)]
+    host_port: Annotated[int, Field(ge=1, le=65535)] | None = None
+    name: str | None = None
+    protocol: Literal["TCP", "UDP", "SCTP"] = "TCP"
+
+
+class PodSet(StrictValue):
+    """Pods of one shape. `replicas` counts pods over the whole fleet; absent means 1, or what the manifest says."""
+
+    name: DnsLabel
+    replicas: Annotated[int, Field(ge=0, le=MAX_REPLICAS)] | None = None
+    image: Text | None = None
+    command: tuple[str, ...] = ()
+    args: tuple[str, ...] = ()
+    env: tuple[EnvVar, ...] = ()
+    ports: tuple[ContainerPort, ...] = ()
+    resources: Resources | None = None
+    template: Manifest | None = None
+    manifest: Manifest | None = None
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        given = [name for name in ("image", "template", "manifest") if getattr(self, name) is not None]
+        if len(given) != 1:
+            what = " and ".join(given) or "none of them"
+            raise ValueError(f"exactly one of image, template and manifest must be given, not {what}")
+        if self.image is None:
+            for name in ("command", "args", "env", "ports", "resources"):
+                if getattr(self, name):
+                    raise ValueError(f"{name} goes with image; put it into the {given[0]}")
+        return self
+
+
+class PlacementTerms(StrictValue):
+    """Where the pods may go. What is absent does not restrict."""
+
+    binding: Binding = Binding.CLUSTER
+    clusters: tuple[DnsLabel, ...] = ()
+    cluster_selector: LabelSelector | None = None
+    node_selector: dict[LabelKey, LabelValue] = Field(default_factory=dict)
+    tolerations: tuple[Toleration, ...] = ()
+
+
+class WorkloadRef(StrictValue):
+    """Which workload."""
+
+    namespace: DnsLabel = "default"
+    name: DnsLabel
+
+    @property
+    def key(self) -> WorkloadKey:
+        return WorkloadKey(self.namespace, self.name)
+
+
+class Workload(WorkloadRef):
+    """Pod sets that belong together, and the terms on which they are placed."""
+
+    labels: dict[LabelKey, LabelValue] = Field(default_factory=dict)
+    annotations: dict[LabelKey, str] = Field(default_factory=dict)
+    priority: Annotated[int, Field(ge=-2_147_483_648, le=1_000_000_000)] = 0
+    pod_sets: tuple[PodSet, ...] = Field(min_length=1, max_length=MAX_POD_SETS)
+    placement: PlacementTerms = PlacementTerms()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        seen: set[str] = set()
+        for index, pod_set in enumerate(self.pod_sets):
+            if pod_set.name in seen:
+                raise ValueError(f"podSets.{index}.name {pod_set.name!r} is used twice")
+            seen.add(pod_set.name)
+            if len(self.name) + 1 + len(pod_set.name) > MAX_OBJECT_NAME:
+                raise ValueError(
+                    f"podSets.{index}.name: {self.name}-{pod_set.name} is longer than "
+                    f"{MAX_OBJECT_NAME} characters, the limit for names of objects in the clusters"
+                )
+        return self
+
+
+class ApplyWorkload(StrictValue):
+    """`create` wants it not to be there yet, `change` wants it to be there, `apply` takes either."""
+
+    operation: Literal["create", "change", "apply"]
+    workload: Workload
+
+
+class DeleteWorkload(StrictValue):
+    operation: Literal["delete"]
+    workload: WorkloadRef
+
+
+class FieldError(Value):
+    """One thing that is wrong with a request. `field` is a path such as `workload.podSets.0.replicas`."""
+
+    field: str
+    reason: str
+    message: str
