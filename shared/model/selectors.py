@@ -36,13 +36,16 @@ def _holds(operator: str, values: tuple[str, ...], actual: str | None) -> bool:
             return actual is not None
         case "DoesNotExist":
             return actual is None
+    return _compares(operator, values[0], actual)
+
+
+def _compares(operator: str, bound: str, actual: str | None) -> bool:
+    """Gt and Lt: both sides are whole numbers, or it does not hold."""
     try:
-        bound, number = int(values[0]), int(actual) if actual is not None else None
+        number, limit = int(actual or ""), int(bound)
     except ValueError:
         return False
-    if number is None:
-        return False
-    return number > bound if operator == "Gt" else number < bound
+    return number > limit if operator == "Gt" else number < limit
 
 
 class LabelRequirement(StrictValue):

@@ -1,0 +1,1 @@
+"""What turns a service into a process: settings, signals, health, metrics; and the embedded broker and Redis."""

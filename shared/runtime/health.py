@@ -1,0 +1,54 @@
+"""`/healthz`, `/readyz` and `/metrics` of a service that serves nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Self
+
+from aiohttp import web
+from prometheus_client import REGISTRY, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+
+if TYPE_CHECKING:
+    from shared.runtime.service import Readiness
+
+
+def add_health_routes(app: web.Application, readiness: Callable[[], Readiness]) -> None:
+    """Adds the three routes to an application."""
+
+    async def healthz(_: web.Request) -> web.Response:
+        return web.Response(text="ok\n")
+
+    async def readyz(_: web.Request) -> web.Response:
+        state = readiness()
+        return web.Response(text="ok\n" if state.ready else f"{state.reason}\n", status=200 if state.ready else 503)
+
+    async def metrics(_: web.Request) -> web.Response:
+        return web.Response(body=generate_latest(REGISTRY), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+    app.router.add_get("/healthz", healthz)
+    app.router.add_get("/readyz", readyz)
+    app.router.add_get("/metrics", metrics)
+
+
+class HealthServer:
+    """Serves the three routes while it is entered."""
+
+    def __init__(self, host: str, port: int, readiness: Callable[[], Readiness]) -> None:
+        self._host, self._port = host, port
+        app = web.Application()
+        add_health_routes(app, readiness)
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=2.0)
+
+    @property
+    def url(self) -> str:
+        host, port = self._runner.addresses[0][:2]
+        return f"http://{host}:{port}"
+
+    async def __aenter__(self) -> Self:
+        await self._runner.setup()
+        await web.TCPSite(self._runner, self._host, self._port).start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._runner.cleanup()
