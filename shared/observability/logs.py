@@ -1,6 +1,6 @@
 """Structured logs: a constant message, the facts as keys.
 
-`json` for machines (the default where standard error is not a terminal), `console` for people. Everything goes to standard
+`json` for machines (the default where standard error is no terminal), `console` for people. Everything goes to standard
 error; records of libraries pass through the same renderer.
 """
 
