@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import Annotated
 
-from pydantic import AfterValidator
+from pydantic import AfterValidator, Field
 
 LABEL_MAX = 63
 SUBDOMAIN_MAX = 253
@@ -86,7 +86,16 @@ def _label_value(text: str) -> str:
     return text
 
 
-DnsLabel = Annotated[str, AfterValidator(_dns_label)]
-DnsSubdomain = Annotated[str, AfterValidator(_dns_subdomain)]
+# The schemas say what the validators check, whose messages are better than a pattern's.
+DnsLabel = Annotated[
+    str,
+    AfterValidator(_dns_label),
+    Field(json_schema_extra={"pattern": f"^{_DNS_LABEL.pattern}$", "maxLength": LABEL_MAX}),
+]
+DnsSubdomain = Annotated[
+    str,
+    AfterValidator(_dns_subdomain),
+    Field(json_schema_extra={"pattern": f"^{_DNS_SUBDOMAIN.pattern}$", "maxLength": SUBDOMAIN_MAX}),
+]
 LabelKey = Annotated[str, AfterValidator(_label_key)]
 LabelValue = Annotated[str, AfterValidator(_label_value)]

@@ -12,7 +12,7 @@ from decimal import ROUND_UP, Context, Decimal, localcontext
 from functools import lru_cache
 from typing import Annotated
 
-from pydantic import AfterValidator, BeforeValidator
+from pydantic import AfterValidator, BeforeValidator, Field
 
 _QUANTITY = re.compile(
     r"(?P<number>[+-]?(?:\d+\.?\d*|\.\d+))(?P<suffix>Ki|Mi|Gi|Ti|Pi|Ei|[numkMGTPE]|[eE][+-]?\d{1,3})?"
@@ -96,5 +96,7 @@ def _check_not_negative(text: str) -> str:
     return text
 
 
-Quantity = Annotated[str, BeforeValidator(_as_text), AfterValidator(_check)]
-NonNegativeQuantity = Annotated[str, BeforeValidator(_as_text), AfterValidator(_check_not_negative)]
+# The format lets schemas that are made from a model (custom resources) tell a quantity from any other text.
+_schema = Field(json_schema_extra={"format": "quantity"})
+Quantity = Annotated[str, BeforeValidator(_as_text), AfterValidator(_check), _schema]
+NonNegativeQuantity = Annotated[str, BeforeValidator(_as_text), AfterValidator(_check_not_negative), _schema]

@@ -43,8 +43,12 @@ class Binding(StrEnum):
 class Resources(StrictValue):
     """`corev1.ResourceRequirements`: what is missing from requests is taken from limits."""
 
-    requests: dict[ResourceName, NonNegativeQuantity] = Field(default_factory=dict)
-    limits: dict[ResourceName, NonNegativeQuantity] = Field(default_factory=dict)
+    requests: dict[ResourceName, NonNegativeQuantity] = Field(
+        default_factory=dict, description="what each pod needs to be placed, by resource, such as cpu: 500m"
+    )
+    limits: dict[ResourceName, NonNegativeQuantity] = Field(
+        default_factory=dict, description="what each pod may use at most, by resource"
+    )
 
     @model_validator(mode="after")
     def _requests_within_limits(self) -> Self:
@@ -56,13 +60,19 @@ class Resources(StrictValue):
 
 
 class EnvVar(StrictValue):
+    """An environment variable of the container."""
+
     name: Text
     value: str = ""
 
 
 class ContainerPort(StrictValue):
+    """A port of the container."""
+
     container_port: Annotated[int, Field(ge=1, le=65535)]
-    host_port: Annotated[int, Field(ge=1, le=65535)] | None = None
+    host_port: Annotated[int, Field(ge=1, le=65535)] | None = Field(
+        default=None, description="port of the node; two pods with one host port share no node"
+    )
     name: str | None = None
     protocol: Literal["TCP", "UDP", "SCTP"] = "TCP"
 
@@ -70,16 +80,18 @@ class ContainerPort(StrictValue):
 class PodSet(StrictValue):
     """Pods of one shape. `replicas` counts pods over the whole fleet; absent means 1, or what the manifest says."""
 
-    name: DnsLabel
-    replicas: Annotated[int, Field(ge=0, le=MAX_REPLICAS)] | None = None
-    image: Text | None = None
-    command: tuple[str, ...] = ()
-    args: tuple[str, ...] = ()
-    env: tuple[EnvVar, ...] = ()
-    ports: tuple[ContainerPort, ...] = ()
-    resources: Resources | None = None
-    template: Manifest | None = None
-    manifest: Manifest | None = None
+    name: DnsLabel = Field(description="unique in the workload; objects in the clusters are <workload>-<name>")
+    replicas: Annotated[int, Field(ge=0, le=MAX_REPLICAS)] | None = Field(
+        default=None, description="pods over the whole fleet; absent means 1, or what the manifest says"
+    )
+    image: Text | None = Field(default=None, description="container image, the short way to say what runs")
+    command: tuple[str, ...] = Field(default=(), description="entry point of the container; goes with image")
+    args: tuple[str, ...] = Field(default=(), description="arguments of the entry point; goes with image")
+    env: tuple[EnvVar, ...] = Field(default=(), description="environment variables; goes with image")
+    ports: tuple[ContainerPort, ...] = Field(default=(), description="ports of the container; goes with image")
+    resources: Resources | None = Field(default=None, description="requests and limits of each pod; goes with image")
+    template: Manifest | None = Field(default=None, description="a full pod template (metadata and spec)")
+    manifest: Manifest | None = Field(default=None, description="any Kubernetes object")
 
     @model_validator(mode="after")
     def _one_way(self) -> Self:
@@ -98,10 +110,14 @@ class PlacementTerms(StrictValue):
     """Where the pods may go. What is absent does not restrict."""
 
     binding: Binding = Binding.CLUSTER
-    clusters: tuple[DnsLabel, ...] = ()
-    cluster_selector: LabelSelector | None = None
-    node_selector: dict[LabelKey, LabelValue] = Field(default_factory=dict)
-    tolerations: tuple[Toleration, ...] = ()
+    clusters: tuple[DnsLabel, ...] = Field(default=(), description="names of the clusters that are eligible")
+    cluster_selector: LabelSelector | None = Field(default=None, description="labels that an eligible cluster has")
+    node_selector: dict[LabelKey, LabelValue] = Field(
+        default_factory=dict, description="labels that an eligible node has"
+    )
+    tolerations: tuple[Toleration, ...] = Field(
+        default=(), description="taints of clusters and nodes that do not keep the pods away"
+    )
 
 
 class WorkloadRef(StrictValue):
@@ -120,8 +136,10 @@ class Workload(WorkloadRef):
 
     labels: dict[LabelKey, LabelValue] = Field(default_factory=dict)
     annotations: dict[LabelKey, str] = Field(default_factory=dict)
-    priority: Annotated[int, Field(ge=-2_147_483_648, le=1_000_000_000)] = 0
-    pod_sets: tuple[PodSet, ...] = Field(min_length=1, max_length=MAX_POD_SETS)
+    priority: Annotated[int, Field(ge=-2_147_483_648, le=1_000_000_000)] = Field(
+        default=0, description="what is more important is placed first"
+    )
+    pod_sets: tuple[PodSet, ...] = Field(min_length=1, max_length=MAX_POD_SETS, description="what runs")
     placement: PlacementTerms = PlacementTerms()
 
     @model_validator(mode="after")
