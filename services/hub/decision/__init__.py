@@ -1,0 +1,1 @@
+"""What the hub decides: pure functions and machines over custom resources and records."""

@@ -1,0 +1,118 @@
+"""From pydantic's JSON Schema to a structural schema of `apiextensions.k8s.io/v1`.
+
+Structural means: no `$ref`, a `type` at every node, nothing but validation in `anyOf`. Defaults are left out on
+purpose: the models supply them when a request is made, so what a user wrote stays as it was written. Unknown fields
+need no `additionalProperties: false`: the API server prunes them, and kubectl refuses them by default.
+
+Source: Kubernetes documentation, CustomResourceDefinition versions, "Specifying a structural schema".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pydantic import BaseModel
+
+Schema = dict[str, Any]
+# CEL rules by the name of the model whose objects they hold for.
+Rules = Mapping[str, Sequence[Mapping[str, str]]]
+
+_KEPT = (
+    "type", "description", "enum", "pattern", "format", "minimum", "maximum",
+    "minLength", "maxLength", "minItems", "maxItems", "maxProperties",
+)  # fmt: skip
+# The cost of CEL rules is estimated from the largest possible values, so everything that they read needs a bound.
+_MAX_TEXT = 4096
+_MAX_ITEMS = 128
+_MAX_PROPERTIES = 64
+_QUANTITY = r"^[+-]?([0-9]+|[0-9]+\.[0-9]*|\.[0-9]+)(([KMGTPE]i)|[numkMGTPE]|([eE][+-]?[0-9]+))?$"
+
+
+def structural_schema(model: type[BaseModel], rules: Rules) -> Schema:
+    """The structural schema of a model's wire form."""
+    document = model.model_json_schema(by_alias=True)
+    definitions = document.pop("$defs", {})
+    return _Converter(definitions, rules).convert(document)
+
+
+class _Converter:
+    def __init__(self, definitions: Mapping[str, Schema], rules: Rules) -> None:
+        self._definitions = definitions
+        self._rules = rules
+
+    def convert(self, node: Schema) -> Schema:
+        node = self._resolve(node)
+        if node.get("format") == "quantity":
+            return _quantity(node)
+        out: Schema = {name: node[name] for name in _KEPT if name in node}
+        if "const" in node:
+            out["enum"] = [node["const"]]
+        match out.get("type"):
+            case "object":
+                self._object(node, out)
+            case "array":
+                self._array(node, out)
+            case "string":
+                if "enum" not in out:
+                    out.setdefault("maxLength", 64 if out.get("format") else _MAX_TEXT)
+            case "integer":
+                out.setdefault("format", "int64")
+        return out
+
+    def _resolve(self, node: Schema) -> Schema:
+        """Follows references, and takes `X | None` and unions of literals for what they are."""
+        merged = dict(node)
+        while "$ref" in merged or "anyOf" in merged:
+            if "$ref" in merged:
+                target = self._definitions[merged.pop("$ref").rpartition("/")[2]]
+            else:
+                options = [self._resolve(item) for item in merged.pop("anyOf") if item.get("type") != "null"]
+                target = options[0] if len(options) == 1 else _literals(options)
+            merged = {**target, **merged}
+        return merged
+
+    def _object(self, node: Schema, out: Schema) -> None:
+        properties = node.get("properties")
+        if properties:
+            out["properties"] = {name: self.convert(item) for name, item in properties.items()}
+            if required := node.get("required"):
+                out["required"] = list(required)
+        elif isinstance(values := node.get("additionalProperties"), dict):
+            out["additionalProperties"] = self.convert(values)
+            out.setdefault("maxProperties", _MAX_PROPERTIES)
+        else:
+            out["x-kubernetes-preserve-unknown-fields"] = True
+        if rules := self._rules.get(str(node.get("title"))):
+            out["x-kubernetes-validations"] = [dict(rule) for rule in rules]
+
+    def _array(self, node: Schema, out: Schema) -> None:
+        out["items"] = self.convert(node["items"])
+        out.setdefault("maxItems", _MAX_ITEMS)
+        keys = node.get("x-list-map")
+        if keys is None and self._has_unique_names(node["items"]):
+            keys = ["name"]
+        out["x-kubernetes-list-type"] = "map" if keys else "atomic"
+        if keys:
+            out["x-kubernetes-list-map-keys"] = list(keys)
+
+    def _has_unique_names(self, items: Schema) -> bool:
+        return str(items.get("$ref", "")).endswith("/PodSet")
+
+
+def _quantity(node: Schema) -> Schema:
+    out: Schema = {"description": node["description"]} if "description" in node else {}
+    return {
+        **out,
+        "anyOf": [{"type": "integer"}, {"type": "string"}],
+        "pattern": _QUANTITY,
+        "maxLength": 64,
+        "x-kubernetes-int-or-string": True,
+    }
+
+
+def _literals(options: Sequence[Schema]) -> Schema:
+    values = [value for option in options for value in option.get("enum", [option.get("const")])]
+    if None in values:
+        raise ValueError(f"only unions of literals have a structural schema, not {options}")
+    return {"type": "string", "enum": values}
