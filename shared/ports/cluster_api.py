@@ -51,17 +51,26 @@ class ChangeType(StrEnum):
     MODIFIED = "MODIFIED"
     DELETED = "DELETED"
     BOOKMARK = "BOOKMARK"
+    INTERRUPTED = "INTERRUPTED"  # the stream broke, `error` says why; it is being tried again
+    RESUMED = "RESUMED"  # the watch goes on where it was interrupted; nothing was missed
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One step of list and watch. `raw` is the object's JSON (empty for markers and bookmarks)."""
+    """One step of list and watch. `raw` is the object's JSON (empty for markers and bookmarks).
+
+    Between `SYNC_STARTED` and `SYNC_FINISHED` stand the objects of a list, and with a streamed list whatever happened
+    to them meanwhile. A list that breaks begins again with another `SYNC_STARTED`; only `SYNC_FINISHED` says that what
+    was not named does not exist. `INTERRUPTED` is followed by `RESUMED` or `SYNC_STARTED`, or comes again.
+    """
 
     type: ChangeType
     resource_version: str
     namespace: str = ""
     name: str = ""
     raw: bytes = b""
+    uid: str = ""
+    error: ApiError | None = None
 
 
 @dataclass(frozen=True, slots=True)
