@@ -89,6 +89,7 @@ class WorkloadStatus(Value):
     pod_sets: tuple[PodSetStatus, ...] = ()
     clusters: tuple[ClusterStatus, ...] = ()
     milestones: Milestones = Milestones()
+    step: int = Field(default=0, description="counts the phase changes; the last one in `fleet.events` has the same")
     updated_at: int
 
 
@@ -103,5 +104,7 @@ class WorkloadPhaseChanged(Value):
     reason: str = ""
     message: str = ""
     generation: int
+    workload_generation: int = 0
     request_id: str = ""
+    step: int = Field(default=0, description="numbers the changes of one workload, without gaps")
     changed_at: int = Field(description="Unix milliseconds")
