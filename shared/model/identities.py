@@ -14,6 +14,14 @@ POD_SET_LABEL = "flotilla.dev/pod-set"
 GENERATION_ANNOTATION = "flotilla.dev/generation"
 EPOCH_ANNOTATION = "flotilla.dev/epoch"
 DIGEST_ANNOTATION = "flotilla.dev/digest"
+# What the executor alone sets, and only on the objects that it applies itself: pod templates carry the labels above,
+# so pods and replica sets that a controller makes have those too, but never this label.
+APPLIED_BY_LABEL = "flotilla.dev/applied-by"
+APPLIED_BY = "executor"
+SUBJECT_ANNOTATION = "flotilla.dev/subject"
+TEMPLATE_HASH_ANNOTATION = "flotilla.dev/template-hash"
+# On a namespace, one annotation for each further kind that was ever applied in it: what has to be listed to prune.
+KINDS_ANNOTATION_PREFIX = "kinds.flotilla.dev/"
 # Labels of nodes and clusters that say what they cost and where they are.
 PRICE_LABEL = "flotilla.dev/price-per-hour"
 PROVIDER_LABEL = "flotilla.dev/provider"
