@@ -17,7 +17,7 @@ from pydantic import Field, StringConstraints, model_validator
 from shared.model.base import StrictValue, Value
 from shared.model.identities import WorkloadKey
 from shared.model.names import DnsLabel, LabelKey, LabelValue
-from shared.model.quantities import NonNegativeQuantity, parse_quantity
+from shared.model.resources import Resources
 from shared.model.selectors import LabelSelector
 from shared.model.taints import Toleration
 
@@ -29,7 +29,6 @@ MAX_OBJECT_NAME = 63
 DIVISIBLE_KINDS = frozenset({"Deployment", "StatefulSet", "ReplicaSet"})
 
 Manifest = dict[str, Any]
-ResourceName = LabelKey
 Text = Annotated[str, StringConstraints(min_length=1, max_length=4096)]
 
 
@@ -38,25 +37,6 @@ class Binding(StrEnum):
 
     CLUSTER = "cluster"
     NODE = "node"
-
-
-class Resources(StrictValue):
-    """`corev1.ResourceRequirements`: what is missing from requests is taken from limits."""
-
-    requests: dict[ResourceName, NonNegativeQuantity] = Field(
-        default_factory=dict, description="what each pod needs to be placed, by resource, such as cpu: 500m"
-    )
-    limits: dict[ResourceName, NonNegativeQuantity] = Field(
-        default_factory=dict, description="what each pod may use at most, by resource"
-    )
-
-    @model_validator(mode="after")
-    def _requests_within_limits(self) -> Self:
-        for name, request in self.requests.items():
-            limit = self.limits.get(name)
-            if limit is not None and parse_quantity(request) > parse_quantity(limit):
-                raise ValueError(f"requests.{name} {request} is more than limits.{name} {limit}")
-        return self
 
 
 class EnvVar(StrictValue):
