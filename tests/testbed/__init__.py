@@ -6,6 +6,7 @@ on `services/simulator` must pass here too, unchanged: this is the side that kee
 
 from tests.testbed.cluster import RealCluster, hub_cluster
 from tests.testbed.installation import MissingBinariesError, binaries
+from tests.testbed.kubectl import KubectlError, run_kubectl
 from tests.testbed.nodes import NodeShape
 
-__all__ = ["MissingBinariesError", "NodeShape", "RealCluster", "binaries", "hub_cluster"]
+__all__ = ["KubectlError", "MissingBinariesError", "NodeShape", "RealCluster", "binaries", "hub_cluster", "run_kubectl"]

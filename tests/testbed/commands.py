@@ -12,13 +12,10 @@ one account for each controller, the aggregation layer, default admission and fe
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
-from tests.testbed.pki import KeyPair
-from tests.testbed.process import Port
+from tests.testbed import nodes
+from tests.testbed.layout import Layout
 
 SERVICE_CIDR: Final = "10.96.0.0/16"
 POD_CIDR: Final = "10.244.0.0/16"
@@ -31,27 +28,6 @@ CONTROLLERS_OFF: Final = (
     "service-lb-controller",
 )
 CLIENT_RATE: Final = ("--kube-api-qps=500", "--kube-api-burst=1000")
-
-
-@dataclass(frozen=True, slots=True)
-class Layout:
-    """Everything that the components' command lines refer to."""
-
-    data: Path
-    binaries: Mapping[str, Path]
-    stages: Sequence[Path]
-    ports: Mapping[str, Port]  # etcd, etcd-peer, kube-apiserver, kube-controller-manager, kube-scheduler, kwok
-    authority: KeyPair
-    server: KeyPair
-    admin: KeyPair
-    front_proxy_authority: KeyPair
-    proxy_client: KeyPair
-    token_key: Path
-    kubeconfigs: Mapping[str, Path]  # component → kubeconfig
-    node_grace_s: float
-
-    def url(self, component: str, scheme: str = "https") -> str:
-        return f"{scheme}://127.0.0.1:{self.ports[component]}"
 
 
 def command(component: str, layout: Layout) -> list[str]:
@@ -146,11 +122,12 @@ def _kube_scheduler(layout: Layout) -> list[str]:
 
 
 def _kwok(layout: Layout) -> list[str]:
-    # It plays every node that has its annotation (`nodes.ANNOTATION`): a node without it is one whose kubelet is gone.
+    # A label and not the usual annotation: the API server tells kwok when a node loses a label that it selects by, so
+    # that its kubelet is gone from then on (`fail_nodes`); the loss of an annotation kwok would not notice.
     return [
         f"--kubeconfig={layout.kubeconfigs['kwok']}",
         "--manage-all-nodes=false",
-        "--manage-nodes-with-annotation-selector=kwok.x-k8s.io/node=fake",
+        f"--manage-nodes-with-label-selector={nodes.KWOK_LABEL}=fake",
         f"--node-lease-duration-seconds={max(4, round(layout.node_grace_s * 0.8))}",
         f"--cidr={POD_CIDR}",
         f"--server-address=127.0.0.1:{layout.ports['kwok']}",

@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-# kwok plays the kubelet of a node that has this annotation.
-ANNOTATION: Final = "kwok.x-k8s.io/node"
+# kwok plays the kubelet of a node that has this label, with the value `fake`.
+KWOK_LABEL: Final = "kwok.x-k8s.io/node"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,13 +36,13 @@ class NodeShape:
             "kubernetes.io/hostname": name,
             "kubernetes.io/os": "linux",
             "kubernetes.io/arch": "amd64",
-            "type": "kwok",
+            KWOK_LABEL: "fake",
             **self.labels,
         }
         return {
             "apiVersion": "v1",
             "kind": "Node",
-            "metadata": {"name": name, "labels": labels, "annotations": {ANNOTATION: "fake"}},
+            "metadata": {"name": name, "labels": labels},
             "spec": {"taints": [dict(taint) for taint in self.taints]},
             "status": {
                 "capacity": resources,
@@ -61,5 +61,8 @@ def _address(name: str) -> str:
 
 
 def is_ready(node: Mapping[str, Any]) -> bool:
+    """Ready, and without the taint that a new node has until the controllers have seen that it is."""
+    if any(taint["key"] == "node.kubernetes.io/not-ready" for taint in node["spec"].get("taints", ())):
+        return False
     conditions = node.get("status", {}).get("conditions", [])
     return any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
