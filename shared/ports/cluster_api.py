@@ -119,6 +119,11 @@ class ClusterApi(Protocol):
         Only errors that time cannot heal end it (401, 403 and 404 are retried too, at the longest back-off).
         """
 
+    def list_watch_batches(
+        self, resource: Resource, selection: Selection = EVERYTHING
+    ) -> AsyncIterator[Sequence[Change]]:
+        """The same, in the portions in which they arrived: for those who handle thousands a second."""
+
     async def get(self, resource: Resource, namespace: str, name: str) -> Object: ...
 
     async def list(self, resource: Resource, selection: Selection = EVERYTHING) -> Sequence[Object]: ...

@@ -7,8 +7,7 @@ keeps the order of its records within a partition, repeats none and loses none w
 
 from __future__ import annotations
 
-from asyncio import Future
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple, Protocol
 
@@ -36,8 +35,7 @@ START: Final = -2
 END: Final = -1
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(NamedTuple):
     """A record as it stands in the log. `timestamp_ms` is Unix time in milliseconds."""
 
     topic: str
@@ -46,7 +44,7 @@ class Record:
     timestamp_ms: int
     key: bytes | None
     value: bytes | None
-    headers: tuple[tuple[str, bytes], ...] = ()
+    headers: Sequence[tuple[str, bytes]] = ()
 
     @property
     def position(self) -> Position:
@@ -56,8 +54,7 @@ class Record:
         return next((value for key, value in self.headers if key == name), None)
 
 
-@dataclass(frozen=True, slots=True)
-class NewRecord:
+class NewRecord(NamedTuple):
     """A record to be appended.
 
     The partition is `partition` if given; else the murmur2 hash of `partition_key`, else of `key`, as every Kafka
@@ -67,7 +64,7 @@ class NewRecord:
     topic: str
     key: bytes | None
     value: bytes | None
-    headers: tuple[tuple[str, bytes], ...] = ()
+    headers: Sequence[tuple[str, bytes]] = ()
     partition_key: bytes | None = None
     partition: int | None = None
 
@@ -81,11 +78,15 @@ class RecordTooLargeError(LogError):
 
 
 class Publisher(Protocol):
-    async def send(self, record: NewRecord) -> Future[Position]:
-        """Queues a record; waits only while the buffer is full. The future is its acknowledgement.
+    async def send(self, record: NewRecord) -> Awaitable[Position]:
+        """Queues a record; waits only while the buffer is full. Await what it returns for the acknowledgement.
+
+        After a record that could not be delivered every later `send` and `flush` raises: what followed it may
+        not stand in the log without it.
 
         Raises:
-            RecordTooLargeError, LogError: as named; nothing was queued.
+            RecordTooLargeError: nothing was queued, and the publisher goes on.
+            LogError: this record, or one before it, could not be delivered.
         """
 
     async def flush(self) -> None:

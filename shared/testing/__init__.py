@@ -1,0 +1,1 @@
+"""Helpers of tests: a clock that is moved by hand."""

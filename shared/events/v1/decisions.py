@@ -31,6 +31,7 @@ class RequestRef(Value):
     id: str
     published_at: int = Field(description="Unix milliseconds")
     position: str = Field(default="", description="topic/partition/offset")
+    traceparent: str = Field(default="", description="W3C trace context of the request, carried to what follows from it")
 
 
 class ClusterShare(Value):
@@ -102,5 +103,7 @@ class DecisionsMade(Value):
     epoch: int = Field(ge=1)
     leader: str
     decided_at: int = Field(description="Unix milliseconds")
-    inputs: Positions = Field(description="what had been consumed when this was decided")
+    inputs: Positions = Field(
+        default_factory=dict, description="what had been consumed when this was decided; empty means as before"
+    )
     decisions: tuple[Decision, ...] = ()

@@ -1,0 +1,113 @@
+"""From the journal to `fleet.placements` and `fleet.commands.<cluster>`, purely.
+
+The same journal gives the same records, whoever derives them and how often. The generation of what is derived is the
+offset of its decision.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, MutableMapping
+from dataclasses import dataclass
+
+from services.scheduler.decision.rendering import render_commands
+from shared.events.v1.commands import CommandIssued
+from shared.events.v1.decisions import DecisionsMade, RequestRejected, WorkloadForgotten, WorkloadPlaced
+from shared.events.v1.placements import PlacementPublished
+
+
+@dataclass(frozen=True, slots=True)
+class PlacementRecord:
+    """A record of `fleet.placements`; without a placement it is a tombstone."""
+
+    key: str
+    placement: PlacementPublished | None
+    traceparent: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CommandRecord:
+    """A record of `fleet.commands.<cluster>`; without a command it is a tombstone."""
+
+    cluster: str
+    subject: str
+    command: CommandIssued | None
+    traceparent: str = ""
+
+
+Derived = PlacementRecord | CommandRecord
+
+
+def fold_published(published: MutableMapping[str, PlacementPublished], batch: DecisionsMade, offset: int) -> None:
+    """Keeps `published`, by workload, as `fleet.placements` will be once this batch is published."""
+    for decision in batch.decisions:
+        if isinstance(decision, WorkloadForgotten):
+            published.pop(decision.key, None)
+        elif isinstance(decision, WorkloadPlaced):
+            published[str(decision.workload.key)] = _published(decision, batch, offset)
+        elif decision.key in published:
+            published[decision.key] = published[decision.key].model_copy(update={"rejection": decision})
+
+
+def derive(published: MutableMapping[str, PlacementPublished], batch: DecisionsMade, offset: int) -> Iterator[Derived]:
+    """What one valid batch of the journal means; folds it into `published`.
+
+    `published` may be ahead of the batch, after a crash or a takeover: what it supersedes is left out, since its own
+    batch is yet to come.
+    """
+    for decision in batch.decisions:
+        key = str(decision.workload.key) if isinstance(decision, WorkloadPlaced) else decision.key
+        previous = published.get(key)
+        if previous is not None and previous.generation > offset:
+            continue
+        match decision:
+            case WorkloadPlaced():
+                published[key] = _published(decision, batch, offset)
+                yield from _placed(key, published[key], decision, previous)
+            case RequestRejected():
+                yield from _rejected(published, decision, batch, offset)
+            case WorkloadForgotten():
+                published.pop(key, None)
+                if previous is not None and previous.placement is not None:
+                    yield from _retired(previous.placement, set())
+                yield PlacementRecord(key, None)
+
+
+def _published(placed: WorkloadPlaced, batch: DecisionsMade, offset: int) -> PlacementPublished:
+    return PlacementPublished(epoch=batch.epoch, generation=offset, decided_at=batch.decided_at, placement=placed)
+
+
+def _placed(
+    key: str, current: PlacementPublished, placed: WorkloadPlaced, previous: PlacementPublished | None
+) -> Iterator[Derived]:
+    trace = placed.request.traceparent
+    yield PlacementRecord(key, current, trace)
+    named: set[str] = set()
+    for command in render_commands(placed, current.epoch, current.generation):
+        named.add(command.cluster)
+        yield CommandRecord(command.cluster, command.subject, command, trace)
+    if previous is not None and previous.placement is not None:
+        yield from _retired(previous.placement, named)
+
+
+def _rejected(
+    published: MutableMapping[str, PlacementPublished], rejected: RequestRejected, batch: DecisionsMade, offset: int
+) -> Iterator[Derived]:
+    previous = published.get(rejected.key)
+    trace = rejected.request.traceparent
+    if previous is None:
+        refusal = PlacementPublished(
+            epoch=batch.epoch, generation=offset, decided_at=batch.decided_at, rejection=rejected
+        )
+        yield PlacementRecord(rejected.key, refusal, trace)
+        yield PlacementRecord(rejected.key, None, trace)
+        return
+    current = previous.model_copy(update={"rejection": rejected})
+    published[rejected.key] = current
+    yield PlacementRecord(rejected.key, current, trace)
+
+
+def _retired(placed: WorkloadPlaced, still: set[str]) -> Iterator[CommandRecord]:
+    """Tombstones for clusters that were being withdrawn and now have confirmed it."""
+    for cluster in placed.withdrawn:
+        if cluster not in still:
+            yield CommandRecord(cluster, placed.workload.key.subject, None)

@@ -1,0 +1,77 @@
+"""Folding the streams that leader and standby both follow: objects, clusters and metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from services.scheduler.decision.state import SchedulerState
+from shared.events.registry import DecodeError, decode
+from shared.events.topics import CLUSTERS, METRICS, OBJECTS
+from shared.events.v1.clusters import ClusterDeclared
+from shared.events.v1.metrics import NodeMetricsSampled
+from shared.events.v1.objects import ClusterObserved, SyncMarked
+from shared.events.v1.workloads import FieldError
+from shared.model.identities import ObjectKey
+from shared.ports.event_log import EventLog, Partition, Reader, Record
+
+# Folded from the start on every start: compacted, so they hold what exists.
+STATE_TOPICS = (OBJECTS.name, CLUSTERS.name)
+# Only what is measured from now on is of use.
+SAMPLE_TOPICS = (METRICS.name,)
+
+
+def fold_input(state: SchedulerState, record: Record) -> None:
+    """Folds one record of fleet.objects, fleet.clusters or fleet.metrics.
+
+    Raises:
+        DecodeError: the key or the value is not what the topic's contract says.
+    """
+    key = _key(record)
+    if record.topic == OBJECTS.name:
+        _fold_object(state, key, record.value)
+    elif record.topic == CLUSTERS.name:
+        declared = None if record.value is None else decode(ClusterDeclared, record.value)
+        state.declare_cluster(key, declared)
+    elif key.endswith("/nodes"):
+        state.observe_usage(decode(NodeMetricsSampled, record.value))
+
+
+def _fold_object(state: SchedulerState, key: str, value: bytes | None) -> None:
+    cluster, _, rest = key.partition("/")
+    if not rest.startswith("-/"):
+        try:
+            parsed = ObjectKey.parse(key)
+        except ValueError as error:
+            raise _key_error(str(error)) from error
+        state.observe_object(parsed, value)
+    elif value is None:
+        return
+    elif rest == "-/heartbeat":
+        state.observe_cluster(decode(ClusterObserved, value))
+    elif rest.startswith("-/sync/"):
+        state.observe_sync(decode(SyncMarked, value))
+    else:
+        raise _key_error(f"{cluster}: neither an object, a heartbeat nor a sync marker: {key[:200]!r}")
+
+
+def _key(record: Record) -> str:
+    try:
+        return (record.key or b"").decode()
+    except UnicodeDecodeError as error:
+        raise _key_error("the key is not UTF-8") from error
+
+
+def _key_error(message: str) -> DecodeError:
+    return DecodeError((FieldError(field="key", reason="Invalid", message=message),))
+
+
+async def partitions_of(log: EventLog, topics: Sequence[str]) -> list[Partition]:
+    """All partitions of some topics."""
+    return [partition for topic in topics for partition in await log.partitions(topic)]
+
+
+async def behind(reader: Reader) -> int:
+    """How many offsets a reader is behind the end of what it reads."""
+    positions = reader.positions()
+    ends = await reader.end_offsets(positions)
+    return sum(max(0, ends[partition] - position) for partition, position in positions.items())

@@ -1,0 +1,90 @@
+"""The journal as records: encoding, decoding, and the positions from which to go on.
+
+A reader folds `fleet.placements` first and then the journal from the publisher's committed position: all before it
+is reflected in the placements. The fence and the input positions as of that position travel in the commit's metadata.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import orjson
+
+from services.scheduler.decision.fence import EpochFence
+from shared.events.envelope import Envelope
+from shared.events.registry import decode
+from shared.events.topics import DECISIONS, DECISIONS_MADE, EPOCH_STARTED, REQUESTS, RESULTS
+from shared.events.v1.decisions import DecisionsMade, EpochStarted, Positions
+from shared.ports.event_log import START, Committed, EventLog, NewRecord, Partition, Record
+from shared.runtime.ids import new_id
+
+JournalEntry = EpochStarted | DecisionsMade
+
+# The inputs from which a new leader goes on where the old one stopped; all others are read anew.
+RESUMED_TOPICS = (REQUESTS.name, RESULTS.name)
+
+_EPOCH_TYPE = EPOCH_STARTED.ce_type.encode()
+
+
+def journal_partition(cell: int) -> Partition:
+    return Partition(DECISIONS.name, cell)
+
+
+def publisher_group(cell: int) -> str:
+    return f"flotilla-scheduler-publisher-{cell}"
+
+
+def encode_entry(entry: JournalEntry, *, cell: int, leader: str, at_ms: int) -> NewRecord:
+    kind = EPOCH_STARTED if isinstance(entry, EpochStarted) else DECISIONS_MADE
+    envelope = Envelope(
+        id=new_id(), source=f"flotilla/scheduler/{leader}", type=kind.ce_type, time_ms=at_ms, epoch=entry.epoch
+    )
+    return NewRecord(DECISIONS.name, None, entry.to_json(), envelope.to_headers(), partition=cell)
+
+
+def decode_entry(record: Record) -> JournalEntry:
+    """Raises DecodeError: the journal is written by schedulers alone, so a reader must stop, not skip."""
+    model = EpochStarted if record.header("ce_type") == _EPOCH_TYPE else DecisionsMade
+    return decode(model, record.value)
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """Where the publisher stands: the next offset of the journal, with fence and inputs as of there."""
+
+    offset: int
+    epoch: int = 0
+    leader: str = ""
+    inputs: Positions | None = None
+
+    @property
+    def fence(self) -> EpochFence:
+        return EpochFence(self.epoch, self.leader)
+
+    def to_committed(self) -> Committed:
+        document = {
+            "epoch": self.epoch,
+            "leader": self.leader,
+            "inputs": {
+                topic: {str(number): offset for number, offset in offsets.items()}
+                for topic, offsets in (self.inputs or {}).items()
+                if topic in RESUMED_TOPICS
+            },
+        }
+        return Committed(self.offset, orjson.dumps(document).decode())
+
+    @classmethod
+    def from_committed(cls, committed: Committed) -> Checkpoint:
+        document = orjson.loads(committed.metadata)
+        inputs = {
+            topic: {int(number): offset for number, offset in offsets.items()}
+            for topic, offsets in document["inputs"].items()
+        }
+        return cls(committed.offset, document["epoch"], document["leader"], inputs)
+
+
+async def load_checkpoint(events: EventLog, cell: int) -> Checkpoint:
+    """The newest checkpoint; the start of the journal where none was stored."""
+    partition = journal_partition(cell)
+    committed = await events.committed(publisher_group(cell), [partition])
+    return Checkpoint.from_committed(committed[partition]) if partition in committed else Checkpoint(START)

@@ -1,0 +1,239 @@
+"""Leading a cell: requests and observations in, decisions to the journal, one batch an append.
+
+The tasks of a term share the folded state on one event loop: two feed (inputs; requests and results), one decides and
+appends, one publishes what the journal then says. The state runs ahead of the journal by what is in flight; if an append
+fails or a higher epoch appears, everything of this term is dropped and the replica is rebuilt.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from contextlib import AsyncExitStack
+
+from services.scheduler import metrics
+from services.scheduler.inputs import partitions_of
+from services.scheduler.journal import RESUMED_TOPICS, encode_entry, load_checkpoint
+from services.scheduler.publisher import FencedError, JournalPublisher
+from services.scheduler.refusals import Refusals
+from services.scheduler.replica import Replica
+from services.scheduler.requests import Refused, read_request
+from services.scheduler.settings import SchedulerSettings
+from shared.events.registry import DecodeError, decode
+from shared.events.topics import REQUESTS
+from shared.events.v1.decisions import Decision, DecisionsMade, Positions
+from shared.events.v1.results import CommandReported
+from shared.events.v1.workloads import FieldError
+from shared.observability.logs import get_logger
+from shared.ports.clock import Clock
+from shared.ports.event_log import START, EventLog, LogError, Partition, Publisher, Reader, Record
+
+log = get_logger(__name__)
+
+_READ_S = 0.5
+_DRAIN_S = 10.0
+_MAX_ENTRY_BYTES = 8 * 1024 * 1024
+_SUBJECT = "workload/"
+
+
+class Leadership:
+    """One term of one leader."""
+
+    def __init__(
+        self, events: EventLog, clock: Clock, settings: SchedulerSettings, replica: Replica, refusals: Refusals
+    ) -> None:
+        self._events = events
+        self._clock = clock
+        self._settings = settings
+        self._replica = replica
+        self._state = replica.state
+        self._epoch = replica.fence.epoch
+        self._refusals = refusals
+        self._seen: Positions = {topic: dict(offsets) for topic, offsets in replica.resume.items()}
+        self._arrived: asyncio.Queue[list[Record]] = asyncio.Queue(maxsize=2)
+        self._changed = asyncio.Event()
+        self._appended_at = clock.monotonic()
+        self._repeat: set[str] = set()
+        self._journal: Publisher
+        self._follower: JournalPublisher
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Leads until `stop` is set. Raises FencedError or LogError when this term is over."""
+        metrics.LEADER.set(1)
+        try:
+            async with AsyncExitStack() as stack:
+                await self._lead(stop, stack)
+        except* FencedError as group:
+            raise FencedError(str(group.exceptions[0])) from None
+        except* LogError as group:
+            raise LogError(str(group.exceptions[0])) from group
+        finally:
+            metrics.LEADER.set(0)
+
+    async def _lead(self, stop: asyncio.Event, stack: AsyncExitStack) -> None:
+        self._journal = await self._publisher(stack, "journal")
+        derived = await self._publisher(stack, "derived")
+        requests = await self._reader(stack, "requests")
+        entries = await self._reader(stack, "publisher")
+        await requests.assign(await self._resume_positions())
+        checkpoint = await load_checkpoint(self._events, self._settings.scheduler_cell)
+        self._follower = JournalPublisher(
+            self._events,
+            self._clock,
+            self._settings.scheduler_cell,
+            checkpoint,
+            self._replica.published,
+            self._state.note_generation,
+        )
+        async with asyncio.TaskGroup() as tasks:
+            running = [
+                tasks.create_task(self._feed_inputs(), name="inputs"),
+                tasks.create_task(self._feed_requests(requests), name="requests"),
+                tasks.create_task(self._follower.run(entries, derived, self._epoch), name="publisher"),
+            ]
+            await self._decide(stop, derived)
+            await self._drain()
+            for task in running:
+                task.cancel()
+        await self._follower.commit(derived)
+
+    async def _publisher(self, stack: AsyncExitStack, what: str) -> Publisher:
+        publisher = await self._events.publisher(f"scheduler-{what}")
+        stack.push_async_callback(publisher.close)
+        return publisher
+
+    async def _reader(self, stack: AsyncExitStack, what: str) -> Reader:
+        reader = await self._events.reader(f"scheduler-{what}")
+        stack.push_async_callback(reader.close)
+        return reader
+
+    async def _resume_positions(self) -> dict[Partition, int]:
+        partitions = await partitions_of(self._events, RESUMED_TOPICS)
+        return {p: self._seen.get(p.topic, {}).get(p.partition, START) for p in partitions}
+
+    async def _feed_inputs(self) -> None:
+        while True:
+            if await self._replica.follow_inputs(_READ_S):
+                self._changed.set()
+
+    async def _feed_requests(self, reader: Reader) -> None:
+        while True:
+            records = await reader.read(max_records=self._settings.scheduler_batch, timeout_s=_READ_S)
+            if records:
+                await self._arrived.put(list(records))
+                self._changed.set()
+
+    async def _decide(self, stop: asyncio.Event, derived: Publisher) -> None:
+        stopped = asyncio.create_task(stop.wait(), name="stop")
+        stopped.add_done_callback(lambda _: self._changed.set())
+        try:
+            while not stop.is_set():
+                await self._wait()
+                await self._round(derived)
+                # The feeding tasks get their turn also while there is always something to decide.
+                await asyncio.sleep(0)
+        finally:
+            stopped.cancel()
+
+    async def _wait(self) -> None:
+        idle = self._appended_at + self._settings.scheduler_renew_s - self._clock.monotonic()
+        try:
+            async with asyncio.timeout(max(idle, 0.001)):
+                await self._changed.wait()
+        except TimeoutError:
+            return
+        self._changed.clear()
+
+    async def _round(self, derived: Publisher) -> None:
+        with metrics.DECIDE_SECONDS.time():
+            decisions: list[Decision] = []
+            while not self._arrived.empty() and len(decisions) < self._settings.scheduler_batch:
+                for record in self._arrived.get_nowait():
+                    decisions += self._decide_record(record)
+            decisions += self._state.decide_pending(self._clock.now_ms())
+        if not self._arrived.empty() or self._state.has_work:
+            self._changed.set()
+        # Dead letters stand in their topic before the journal says that their requests were consumed.
+        await self._refusals.deliver(self._journal)
+        while self._repeat:
+            await self._follower.republish(derived, self._repeat.pop())
+        if decisions:
+            await self._append(decisions, self._positions())
+        elif self._clock.monotonic() - self._appended_at >= self._settings.scheduler_renew_s:
+            await self._append([], {})
+
+    def _decide_record(self, record: Record) -> list[Decision]:
+        self._seen.setdefault(record.topic, {})[record.partition] = record.offset + 1
+        if record.topic == REQUESTS.name:
+            return self._decide_request(record)
+        try:
+            self._observe_result(decode(CommandReported, record.value))
+        except DecodeError as error:
+            self._refusals.add(record, error)
+        return []
+
+    def _decide_request(self, record: Record) -> list[Decision]:
+        read = read_request(record, self._settings.scheduler_max_request_bytes)
+        if not isinstance(read, Refused):
+            try:
+                decisions = self._state.decide_request(read.request, read.ref, self._clock.now_ms())
+            except Exception as error:
+                # A defect must not stop the requests behind this one; it is logged, refused and kept.
+                log.exception("request failed", request=read.ref.id, workload=str(read.request.key))
+                message = f"the scheduler failed on this request: {type(error).__name__}"
+                read = Refused(
+                    str(read.request.key), read.ref, (FieldError(field="", reason="InternalError", message=message),)
+                )
+            else:
+                refused = any(decision.kind == "rejected" for decision in decisions)
+                metrics.REQUESTS.labels(outcome="rejected" if refused else "accepted").inc()
+                self._bury_rejected(record, decisions)
+                return decisions
+        metrics.REQUESTS.labels(outcome="malformed").inc()
+        self._refusals.add(record, DecodeError(read.errors))
+        return self._state.reject(read.key, read.ref, read.errors)
+
+    def _bury_rejected(self, record: Record, decisions: Iterable[Decision]) -> None:
+        for decision in decisions:
+            if decision.kind == "rejected":
+                self._refusals.add(record, DecodeError(decision.errors))
+
+    def _observe_result(self, report: CommandReported) -> None:
+        self._state.observe_result(report)
+        if report.outcome == "refused" and report.subject.startswith(_SUBJECT):
+            # An older record stands last in the cluster's topic: publish the present one again.
+            self._repeat.add(report.subject.removeprefix(_SUBJECT))
+
+    def _positions(self) -> Positions:
+        return self._replica.input_positions() | {topic: dict(offsets) for topic, offsets in self._seen.items()}
+
+    async def _append(self, decisions: list[Decision], inputs: Positions) -> None:
+        entry = DecisionsMade(
+            cell=str(self._settings.scheduler_cell),
+            epoch=self._epoch,
+            leader=self._settings.scheduler_id,
+            decided_at=self._clock.now_ms(),
+            inputs=inputs,
+            decisions=tuple(decisions),
+        )
+        record = encode_entry(
+            entry, cell=self._settings.scheduler_cell, leader=self._settings.scheduler_id, at_ms=entry.decided_at
+        )
+        if len(record.value or b"") > _MAX_ENTRY_BYTES and len(decisions) > 1:
+            # The positions stand behind the last part: what was not appended is consumed again.
+            half = len(decisions) // 2
+            await self._append(decisions[:half], {})
+            await self._append(decisions[half:], inputs)
+            return
+        await self._journal.send(record)
+        self._appended_at = self._clock.monotonic()
+        for decision in decisions:
+            metrics.DECISIONS.labels(kind=decision.kind).inc()
+
+    async def _drain(self) -> None:
+        """Lets the publisher reach the end of the journal, for a while: a successor would publish the rest."""
+        await self._journal.flush()
+        end = await self._replica.journal_end()
+        deadline = self._clock.monotonic() + _DRAIN_S
+        while self._follower.position < end and self._clock.monotonic() < deadline:
+            await self._clock.sleep(0.02)

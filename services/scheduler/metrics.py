@@ -1,0 +1,22 @@
+"""What the scheduler tells Prometheus."""
+
+from __future__ import annotations
+
+from prometheus_client import Counter, Gauge, Histogram
+
+_LATENCY = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
+
+LEADER = Gauge("flotilla_scheduler_leader", "1 while this replica leads its cell")
+EPOCH = Gauge("flotilla_scheduler_epoch", "The epoch of the cell that this replica knows of")
+REQUESTS = Counter("flotilla_scheduler_requests_total", "Requests consumed", ["outcome"])
+DECISIONS = Counter("flotilla_scheduler_decisions_total", "Decisions appended to the journal", ["kind"])
+PUBLISHED = Counter("flotilla_scheduler_published_total", "Records derived from the journal", ["kind"])
+DEAD_LETTERS = Counter("flotilla_scheduler_dead_letters_total", "Records refused", ["topic"])
+VOID = Counter("flotilla_scheduler_void_entries_total", "Journal entries of a replaced leader")
+PENDING = Gauge("flotilla_scheduler_pending_workloads", "Workloads with replicas that wait for room")
+DECIDE_SECONDS = Histogram("flotilla_scheduler_decide_seconds", "One round of decisions", buckets=_LATENCY)
+REQUEST_TO_PLACEMENT_SECONDS = Histogram(
+    "flotilla_scheduler_request_to_placement_seconds",
+    "From a request published to its placement published",
+    buckets=_LATENCY,
+)

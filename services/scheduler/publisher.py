@@ -1,0 +1,141 @@
+"""Publishes what the journal says: placements and commands, in its order, with its offsets as generations.
+
+Follows the journal from the last checkpoint on, whatever the leader has in memory. After a crash some records are published
+again, with the same content: readers take only higher generations. A checkpoint is committed only after everything before
+it is acknowledged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from services.scheduler import metrics
+from services.scheduler.decision.derivation import CommandRecord, Derived, PlacementRecord, derive
+from services.scheduler.decision.fence import EpochFence
+from services.scheduler.decision.rendering import render_commands
+from services.scheduler.journal import Checkpoint, decode_entry, journal_partition, publisher_group
+from shared.events.envelope import Envelope
+from shared.events.topics import COMMAND_ISSUED, PLACEMENT_PUBLISHED, PLACEMENTS, commands_topic
+from shared.events.v1.decisions import DecisionsMade, EpochStarted, Positions
+from shared.events.v1.placements import PlacementPublished
+from shared.observability.logs import get_logger
+from shared.ports.clock import Clock
+from shared.ports.event_log import EventLog, NewRecord, Publisher, Reader
+from shared.runtime.ids import new_id
+
+log = get_logger(__name__)
+
+COMMIT_EVERY_S = 0.5
+_BATCH = 500
+_LATENCY_WINDOW_S = 120.0
+
+
+class FencedError(Exception):
+    """Another replica started a higher epoch: this one no longer leads."""
+
+
+class JournalPublisher:
+    """`on_generation(key, offset)` is told of every decision of our own epoch as its offset becomes known."""
+
+    def __init__(
+        self,
+        events: EventLog,
+        clock: Clock,
+        cell: int,
+        checkpoint: Checkpoint,
+        published: dict[str, PlacementPublished],
+        on_generation: Callable[[str, int], None],
+    ) -> None:
+        self._events = events
+        self._clock = clock
+        self._cell = cell
+        self._checkpoint = checkpoint
+        self._fence: EpochFence = checkpoint.fence
+        self._inputs: Positions = dict(checkpoint.inputs or {})
+        self._published = published
+        self._on_generation = on_generation
+        self._topics: set[str] = set()
+        self._committed_at = clock.monotonic()
+        self._committed_offset = checkpoint.offset
+        self.position = checkpoint.offset
+
+    async def run(self, reader: Reader, publisher: Publisher, epoch: int) -> None:
+        """Publishes until cancelled. Raises FencedError when the journal has a higher epoch than `epoch`."""
+        partition = journal_partition(self._cell)
+        await reader.assign({partition: self._checkpoint.offset})
+        while True:
+            records = await reader.read(max_records=_BATCH, timeout_s=COMMIT_EVERY_S)
+            for record in records:
+                entry = decode_entry(record)
+                if not self._fence.admits(entry):
+                    continue
+                if isinstance(entry, EpochStarted):
+                    if entry.epoch > epoch:
+                        raise FencedError(f"{entry.leader} started epoch {entry.epoch}")
+                else:
+                    await self._publish(publisher, entry, record.offset, own=entry.epoch == epoch)
+            self.position = reader.positions()[partition]
+            if self.position != self._committed_offset and self._due():
+                await self.commit(publisher)
+
+    async def republish(self, publisher: Publisher, key: str) -> None:
+        """Sends a workload's present commands again: an older record may stand last under a compacted key."""
+        current = self._published.get(key)
+        if current is None or current.placement is None:
+            return
+        for command in render_commands(current.placement, current.epoch, current.generation):
+            await self._send(publisher, CommandRecord(command.cluster, command.subject, command), current.epoch)
+
+    async def _publish(self, publisher: Publisher, batch: DecisionsMade, offset: int, *, own: bool) -> None:
+        self._inputs |= batch.inputs
+        for derived in derive(self._published, batch, offset):
+            await self._send(publisher, derived, batch.epoch)
+            if own and isinstance(derived, PlacementRecord) and derived.placement is not None:
+                self._note(derived, offset)
+
+    def _note(self, record: PlacementRecord, offset: int) -> None:
+        self._on_generation(record.key, offset)
+        published = record.placement
+        if published is not None and published.placement is not None:
+            waited = (self._clock.now_ms() - published.placement.request.published_at) / 1000
+            if published.generation == offset and 0 <= waited < _LATENCY_WINDOW_S:
+                metrics.REQUEST_TO_PLACEMENT_SECONDS.observe(waited)
+
+    async def _send(self, publisher: Publisher, derived: Derived, epoch: int) -> None:
+        if isinstance(derived, PlacementRecord):
+            topic, key, kind = PLACEMENTS.name, derived.key, PLACEMENT_PUBLISHED
+            value = derived.placement.to_json() if derived.placement else None
+        else:
+            topic, key, kind = await self._commands_topic(derived.cluster), derived.subject, COMMAND_ISSUED
+            value = derived.command.to_json() if derived.command else None
+        envelope = Envelope(
+            id=new_id(),
+            source="flotilla/scheduler",
+            type=kind.ce_type,
+            time_ms=self._clock.now_ms(),
+            subject=key,
+            traceparent=derived.traceparent,
+            epoch=epoch,
+        )
+        await publisher.send(NewRecord(topic, key.encode(), value, envelope.to_headers()))
+        metrics.PUBLISHED.labels(kind="placement" if topic == PLACEMENTS.name else "command").inc()
+
+    async def _commands_topic(self, cluster: str) -> str:
+        topic = commands_topic(cluster)
+        if topic.name not in self._topics:
+            await self._events.ensure_topics([topic])
+            self._topics.add(topic.name)
+        return topic.name
+
+    def _due(self) -> bool:
+        return self._clock.monotonic() - self._committed_at >= COMMIT_EVERY_S
+
+    async def commit(self, publisher: Publisher) -> None:
+        """Waits for every acknowledgement, then stores the checkpoint. Raises LogError."""
+        offset = self.position
+        checkpoint = Checkpoint(offset, self._fence.epoch, self._fence.leader, self._inputs)
+        await publisher.flush()
+        await self._events.commit(
+            publisher_group(self._cell), {journal_partition(self._cell): checkpoint.to_committed()}
+        )
+        self._committed_offset, self._committed_at = offset, self._clock.monotonic()

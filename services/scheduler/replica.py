@@ -1,0 +1,147 @@
+"""One replica's view of a cell: rebuilt from the log, then kept warm by following it.
+
+Order of the rebuild: the publisher's checkpoint; `fleet.placements` (the workloads as of some point behind it);
+the journal from the checkpoint on (whatever came later, in its order, so that older placements are overwritten);
+objects and clusters from the start. A standby goes on following; it is ready to lead at any moment.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+
+from services.scheduler import metrics
+from services.scheduler.decision.config import SchedulerConfig
+from services.scheduler.decision.derivation import fold_published
+from services.scheduler.decision.fence import EpochFence
+from services.scheduler.decision.state import SchedulerState
+from services.scheduler.inputs import SAMPLE_TOPICS, STATE_TOPICS, behind, fold_input, partitions_of
+from services.scheduler.journal import decode_entry, journal_partition, load_checkpoint
+from shared.events.registry import DecodeError, decode
+from shared.events.topics import PLACEMENTS
+from shared.events.v1.decisions import DecisionsMade, Positions
+from shared.events.v1.placements import PlacementPublished
+from shared.observability.logs import get_logger
+from shared.ports.event_log import END, START, EventLog, Reader, Record
+
+log = get_logger(__name__)
+
+_BATCH = 2000
+Refuse = Callable[[Record, DecodeError], None]
+
+
+class Replica:
+    """Folded state, and the readers that keep it up to date."""
+
+    def __init__(self, events: EventLog, config: SchedulerConfig, cell: int, name: str, refuse: Refuse) -> None:
+        self._events = events
+        self._cell = cell
+        self._name = name
+        self._refuse = refuse
+        self.state = SchedulerState(config)
+        self.fence = EpochFence()
+        self.published: dict[str, PlacementPublished] = {}
+        self.resume: Positions = {}
+        self._inputs: Reader
+        self._journal: Reader
+
+    async def rebuild(self, stack: AsyncExitStack) -> None:
+        """Reads the log to its end. Raises LogError, or DecodeError for a journal that cannot be read."""
+        self._inputs = await self._open(stack, "inputs")
+        self._journal = await self._open(stack, "journal")
+        checkpoint = await load_checkpoint(self._events, self._cell)
+        self.fence, self.resume = checkpoint.fence, dict(checkpoint.inputs or {})
+        await self._fold_placements()
+        await self._journal.assign({journal_partition(self._cell): checkpoint.offset})
+        while await behind(self._journal):
+            await self.follow_journal(0.2)
+        wanted = dict.fromkeys(await partitions_of(self._events, STATE_TOPICS), START)
+        wanted |= dict.fromkeys(await partitions_of(self._events, SAMPLE_TOPICS), END)
+        await self._inputs.assign(wanted)
+        while await behind(self._inputs):
+            await self.follow_inputs(0.2)
+        log.info(
+            "replica rebuilt", workloads=len(self.published), epoch=self.fence.epoch, journal=self.journal_position
+        )
+
+    async def _open(self, stack: AsyncExitStack, what: str) -> Reader:
+        reader = await self._events.reader(f"scheduler-{self._name}-{what}")
+        stack.push_async_callback(reader.close)
+        return reader
+
+    @property
+    def journal_position(self) -> int:
+        return self._journal.positions()[journal_partition(self._cell)]
+
+    async def journal_end(self) -> int:
+        """The offset behind the journal's last entry, as the broker has it now."""
+        partition = journal_partition(self._cell)
+        return (await self._journal.end_offsets([partition]))[partition]
+
+    def input_positions(self) -> Positions:
+        """Next offsets of objects, clusters and metrics, by topic and partition."""
+        positions: Positions = {}
+        for (topic, number), offset in self._inputs.positions().items():
+            positions.setdefault(topic, {})[number] = offset
+        return positions
+
+    async def _fold_placements(self) -> None:
+        async with AsyncExitStack() as stack:
+            reader = await self._open(stack, "placements")
+            partitions = await self._events.partitions(PLACEMENTS.name)
+            await reader.assign(dict.fromkeys(partitions, START))
+            while await behind(reader):
+                for record in await reader.read(max_records=_BATCH, timeout_s=0.2):
+                    self._fold_placement(record)
+        for key, item in self.published.items():
+            if item.placement is not None:
+                self.state.apply(item.placement)
+                self.state.note_generation(key, item.generation)
+
+    def _fold_placement(self, record: Record) -> None:
+        key = (record.key or b"").decode()
+        if record.value is None:
+            self.published.pop(key, None)
+            return
+        item = decode(PlacementPublished, record.value)
+        known = self.published.get(key)
+        # A leader that did not know of its end may have left an older one behind a newer one.
+        if item.placement is not None and (known is None or known.generation <= item.generation):
+            self.published[key] = item
+
+    async def follow_journal(self, timeout_s: float) -> int:
+        """Folds what the journal has next; returns how many entries counted."""
+        counted = 0
+        for record in await self._journal.read(max_records=_BATCH, timeout_s=timeout_s):
+            entry = decode_entry(record)
+            if not self.fence.admits(entry):
+                metrics.VOID.inc()
+                continue
+            counted += 1
+            if isinstance(entry, DecisionsMade):
+                self._fold_decisions(entry, record.offset)
+        metrics.EPOCH.set(self.fence.epoch)
+        return counted
+
+    def _fold_decisions(self, batch: DecisionsMade, offset: int) -> None:
+        self.resume |= batch.inputs
+        fold_published(self.published, batch, offset)
+        for decision in batch.decisions:
+            self.state.apply(decision)
+            if decision.kind == "placed":
+                self.state.note_generation(str(decision.workload.key), offset)
+
+    async def follow_inputs(self, timeout_s: float) -> int:
+        """Folds the next objects, clusters and samples; returns how many records came."""
+        records = await self._inputs.read(max_records=_BATCH, timeout_s=timeout_s)
+        for record in records:
+            try:
+                fold_input(self.state, record)
+            except DecodeError as error:
+                self._refuse(record, error)
+        return len(records)
+
+    async def catch_up(self, offset: int) -> None:
+        """Follows the journal until it stands behind `offset`."""
+        while self.journal_position <= offset:
+            await self.follow_journal(0.5)

@@ -1,0 +1,85 @@
+"""From a record of `fleet.requests` to a request, or to the reasons for which it is refused."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from shared.events.envelope import Envelope, EnvelopeError
+from shared.events.registry import DecodeError, decode
+from shared.events.topics import REQUESTED
+from shared.events.v1.decisions import RequestRef
+from shared.events.v1.requests import WorkloadRequested
+from shared.events.v1.workloads import FieldError
+from shared.model.identities import WorkloadKey
+from shared.model.names import dns_label_error
+from shared.ports.event_log import Record
+
+_MAX_TEXT = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    request: WorkloadRequested
+    ref: RequestRef
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """`key` is the workload's where the record's key names one, else one made from its position."""
+
+    key: str
+    ref: RequestRef
+    errors: tuple[FieldError, ...]
+
+
+def read_request(record: Record, max_bytes: int) -> Accepted | Refused:
+    """Never raises for anything that a record can hold."""
+    position = str(record.position)
+    ref = RequestRef(id=position, published_at=record.timestamp_ms, position=position)
+    try:
+        envelope = Envelope.from_headers(
+            record.headers, position=position, timestamp_ms=record.timestamp_ms, default_type=REQUESTED.ce_type
+        )
+    except EnvelopeError as error:
+        return Refused(_key_for(record), ref, (FieldError(field="headers", reason="Invalid", message=str(error)),))
+    ref = RequestRef(
+        id=envelope.id[:_MAX_TEXT],
+        published_at=envelope.time_ms,
+        position=position,
+        traceparent=envelope.traceparent[:_MAX_TEXT],
+    )
+    errors = _check_outside(record, envelope, max_bytes)
+    if errors:
+        return Refused(_key_for(record), ref, errors)
+    try:
+        request = decode(WorkloadRequested, record.value)
+    except DecodeError as error:
+        return Refused(_key_for(record), ref, error.errors)
+    if record.key != str(request.key).encode():
+        given = "absent" if record.key is None else repr(record.key[:_MAX_TEXT].decode(errors="replace"))
+        message = (
+            f"the record's key must be {request.key}, so that requests for one workload stay in order; it is {given}"
+        )
+        return Refused(str(request.key), ref, (FieldError(field="key", reason="Invalid", message=message),))
+    return Accepted(request, ref)
+
+
+def _check_outside(record: Record, envelope: Envelope, max_bytes: int) -> tuple[FieldError, ...]:
+    if envelope.type != REQUESTED.ce_type:
+        message = f"want {REQUESTED.ce_type}, not {envelope.type[:_MAX_TEXT]!r}"
+        return (FieldError(field="headers.ce_type", reason="Invalid", message=message),)
+    if record.value is not None and len(record.value) > max_bytes:
+        message = f"the request has {len(record.value)} bytes; the limit is {max_bytes}"
+        return (FieldError(field="", reason="TooLarge", message=message),)
+    return ()
+
+
+def _key_for(record: Record) -> str:
+    """The workload that the record's key names, if it names one."""
+    try:
+        key = WorkloadKey.parse((record.key or b"").decode())
+    except ValueError:
+        return f"requests/{record.partition}-{record.offset}"
+    if dns_label_error(key.namespace) or dns_label_error(key.name):
+        return f"requests/{record.partition}-{record.offset}"
+    return str(key)

@@ -1,0 +1,29 @@
+"""Settings of the scheduler."""
+
+from __future__ import annotations
+
+import os
+import socket
+
+from pydantic import Field
+
+from shared.runtime.settings import CommonSettings
+
+
+def _identity() -> str:
+    return f"{socket.gethostname()}-{os.getpid()}"
+
+
+class SchedulerSettings(CommonSettings):
+    scheduler_cell: int = Field(default=0, ge=0, description="the cell: a partition of fleet.decisions")
+    scheduler_id: str = Field(default_factory=_identity, description="this replica's name in the journal")
+    scheduler_renew_s: float = Field(default=0.8, gt=0, description="an idle leader appends a renewal this often")
+    scheduler_lease_s: float = Field(default=2.0, gt=0, description="a leader silent for longer is replaced")
+    scheduler_batch: int = Field(default=256, ge=1, description="most requests decided in one journal record")
+    scheduler_weights: dict[str, float] = Field(
+        default_factory=dict, description='weights of the cost terms, as JSON: {"fit": 1.0, "price": 0.5}'
+    )
+    scheduler_move_after_s: float = Field(
+        default=5.0, gt=0, description="a pod unschedulable in its cluster for longer is placed elsewhere"
+    )
+    scheduler_max_request_bytes: int = Field(default=512 * 1024, ge=1024, description="larger requests are rejected")

@@ -1,0 +1,73 @@
+"""A consumer without a group behind the `Reader` port: explicit partitions, explicit positions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError, OffsetOutOfRangeError
+
+from shared.adapters.kafka.options import KafkaOptions
+from shared.ports.event_log import END, START, LogError, Partition, Record
+
+
+class KafkaReader:
+    def __init__(self, consumer: AIOKafkaConsumer) -> None:
+        self._consumer = consumer
+        self._positions: dict[Partition, int] = {}
+
+    @classmethod
+    async def open(cls, options: KafkaOptions, client_id: str) -> KafkaReader:
+        consumer = AIOKafkaConsumer(
+            **options.client_arguments(client_id),
+            group_id=None,
+            enable_auto_commit=False,
+            auto_offset_reset="none",
+            max_partition_fetch_bytes=4 * 1024 * 1024,
+            fetch_max_wait_ms=500,
+        )
+        await consumer.start()
+        return cls(consumer)
+
+    async def assign(self, positions: Mapping[Partition, int]) -> None:
+        partitions = [TopicPartition(*partition) for partition in positions]
+        resolved = dict(positions)
+        try:
+            for marker, lookup in ((START, self._consumer.beginning_offsets), (END, self._consumer.end_offsets)):
+                wanted = [tp for tp in partitions if positions[Partition(*tp)] == marker]
+                if wanted:
+                    resolved |= {Partition(*tp): offset for tp, offset in (await lookup(wanted)).items()}
+            self._consumer.assign(partitions)
+            for partition in partitions:
+                self._consumer.seek(partition, resolved[Partition(*partition)])
+        except (KafkaError, ValueError) as error:
+            raise LogError(f"cannot read {sorted({p.topic for p in positions})}: {error!r}") from error
+        self._positions = resolved
+
+    async def read(self, *, max_records: int = 1000, timeout_s: float = 1.0) -> Sequence[Record]:
+        try:
+            batches = await self._consumer.getmany(timeout_ms=round(timeout_s * 1000), max_records=max_records)
+        except OffsetOutOfRangeError as error:
+            raise LogError(f"the position is no longer in the log: {error}") from error
+        except KafkaError as error:
+            raise LogError(f"read: {error!r}") from error
+        records: list[Record] = []
+        for (topic, number), batch in batches.items():
+            records += [
+                Record(topic, number, item.offset, item.timestamp, item.key, item.value, item.headers) for item in batch
+            ]
+            self._positions[Partition(topic, number)] = batch[-1].offset + 1
+        return records
+
+    def positions(self) -> Mapping[Partition, int]:
+        return dict(self._positions)
+
+    async def end_offsets(self, partitions: Iterable[Partition]) -> Mapping[Partition, int]:
+        try:
+            ends = await self._consumer.end_offsets([TopicPartition(*partition) for partition in partitions])
+        except (KafkaError, ValueError) as error:
+            raise LogError(f"end offsets: {error!r}") from error
+        return {Partition(*tp): offset for tp, offset in ends.items()}
+
+    async def close(self) -> None:
+        await self._consumer.stop()

@@ -1,0 +1,180 @@
+"""The contract of the `EventLog` port: the same suite on the log in memory and on Apache Kafka."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator
+
+import pytest
+
+from shared.adapters.kafka import KafkaLog, KafkaOptions
+from shared.adapters.memory.event_log import MemoryLog
+from shared.events.topics import Cleanup, Topic
+from shared.ports.event_log import (
+    END,
+    START,
+    Committed,
+    EventLog,
+    LogError,
+    NewRecord,
+    Partition,
+    Reader,
+    Record,
+    RecordTooLargeError,
+)
+
+
+@pytest.fixture(params=["memory", pytest.param("kafka", marks=pytest.mark.kafka)])
+async def log(request: pytest.FixtureRequest) -> AsyncIterator[EventLog]:
+    if request.param == "memory":
+        yield MemoryLog()
+        return
+    connected = await KafkaLog.connect(KafkaOptions(bootstrap=request.getfixturevalue("kafka_bootstrap")), "contract")
+    yield connected
+    await connected.close()
+
+
+def a_topic(partitions: int = 1, cleanup: Cleanup = Cleanup.DELETE) -> Topic:
+    return Topic(
+        f"contract.{uuid.uuid4().hex}",
+        "of one test",
+        key="key",
+        partitions=partitions,
+        cleanup=cleanup,
+        retention_ms=3_600_000,
+        messages=(),
+        written_by=(),
+        read_by=(),
+    )
+
+
+async def read_until(reader: Reader, count: int) -> list[Record]:
+    records: list[Record] = []
+    async with asyncio.timeout(20):
+        while len(records) < count:
+            records += await reader.read(timeout_s=0.5)
+    return records
+
+
+async def test_topics_are_created_once_and_absent_ones_have_no_partitions(log: EventLog) -> None:
+    topic = a_topic(partitions=3)
+    assert await log.partitions(topic.name) == []
+    await log.ensure_topics([topic])
+    await log.ensure_topics([topic])
+    assert await log.partitions(topic.name) == [Partition(topic.name, n) for n in range(3)]
+
+
+async def test_records_come_back_as_sent_and_in_order(log: EventLog) -> None:
+    topic = a_topic()
+    await log.ensure_topics([topic])
+    publisher = await log.publisher("p")
+    acks = [
+        await publisher.send(NewRecord(topic.name, b"k", f"{n}".encode(), (("h", b"\x00\xff"),))) for n in range(200)
+    ]
+    await publisher.send(NewRecord(topic.name, b"k", None))
+    await publisher.flush()
+    assert [(await ack).offset for ack in acks] == list(range(200))
+    reader = await log.reader("r")
+    await reader.assign({Partition(topic.name, 0): START})
+    records = await read_until(reader, 201)
+    assert [record.value for record in records[:200]] == [f"{n}".encode() for n in range(200)]
+    assert records[0].header("h") == b"\x00\xff"
+    assert records[200].value is None
+    assert reader.positions() == {Partition(topic.name, 0): 201}
+    await publisher.close()
+    await reader.close()
+
+
+async def test_one_partition_key_keeps_its_partition_whatever_the_key(log: EventLog) -> None:
+    topic = a_topic(partitions=8)
+    await log.ensure_topics([topic])
+    publisher = await log.publisher("p")
+    chosen = set()
+    for n in range(20):
+        ack = await publisher.send(NewRecord(topic.name, f"{n}".encode(), b"", partition_key=b"cluster-a"))
+        chosen.add((await ack).partition)
+    by_key = [(await (await publisher.send(NewRecord(topic.name, b"cluster-a", b"")))).partition for _ in range(2)]
+    explicit = await (await publisher.send(NewRecord(topic.name, b"x", b"", partition=5)))
+    assert chosen == set(by_key)
+    assert explicit.partition == 5
+    await publisher.close()
+
+
+async def test_reading_from_end_offset_and_position(log: EventLog) -> None:
+    topic = a_topic()
+    partition = Partition(topic.name, 0)
+    await log.ensure_topics([topic])
+    publisher = await log.publisher("p")
+    for n in range(5):
+        await publisher.send(NewRecord(topic.name, b"k", f"{n}".encode()))
+    await publisher.flush()
+    reader = await log.reader("r")
+    await reader.assign({partition: END})
+    assert await reader.read(timeout_s=0.2) == []
+    await publisher.send(NewRecord(topic.name, b"k", b"late"))
+    assert [record.value for record in await read_until(reader, 1)] == [b"late"]
+    await reader.assign({partition: 3})
+    assert [record.value for record in await read_until(reader, 3)] == [b"3", b"4", b"late"]
+    assert await reader.end_offsets([partition]) == {partition: 6}
+    await publisher.close()
+    await reader.close()
+
+
+async def test_a_waiting_read_wakes_when_a_record_comes(log: EventLog) -> None:
+    topic = a_topic()
+    await log.ensure_topics([topic])
+    publisher, reader = await log.publisher("p"), await log.reader("r")
+    await reader.assign({Partition(topic.name, 0): START})
+    reading = asyncio.create_task(read_until(reader, 1))
+    await asyncio.sleep(0.05)
+    await publisher.send(NewRecord(topic.name, b"k", b"v"))
+    assert (await asyncio.wait_for(reading, 10))[0].value == b"v"
+    await publisher.close()
+    await reader.close()
+
+
+async def test_what_is_too_large_is_refused_and_the_publisher_goes_on(log: EventLog) -> None:
+    topic = a_topic()
+    await log.ensure_topics([topic])
+    publisher = await log.publisher("p")
+    with pytest.raises(RecordTooLargeError):
+        await publisher.send(NewRecord(topic.name, b"k", bytes(17 * 1024 * 1024)))
+    ack = await publisher.send(NewRecord(topic.name, b"k", b"small"))
+    assert (await ack).offset == 0
+    await publisher.close()
+
+
+async def test_an_offset_that_is_not_in_the_log_is_an_error(log: EventLog) -> None:
+    topic = a_topic()
+    await log.ensure_topics([topic])
+    reader = await log.reader("r")
+    await reader.assign({Partition(topic.name, 0): 1000})
+
+    async def read_for_a_while() -> None:
+        for _ in range(20):
+            await reader.read(timeout_s=0.5)
+
+    with pytest.raises(LogError, match="no longer in the log"):
+        await read_for_a_while()
+    await reader.close()
+
+
+async def test_committed_positions_survive_with_their_metadata(log: EventLog) -> None:
+    topic = a_topic(partitions=2)
+    await log.ensure_topics([topic])
+    group = f"group-{uuid.uuid4().hex}"
+    first, second = await log.partitions(topic.name)
+    assert await log.committed(group, [first, second]) == {}
+    await log.commit(group, {first: Committed(7, '{"epoch": 3}')})
+    await log.commit(group, {first: Committed(9, "x"), second: Committed(1)})
+    assert await log.committed(group, [first, second]) == {first: Committed(9, "x"), second: Committed(1, "")}
+
+
+async def test_a_record_for_a_partition_that_does_not_exist_is_refused(log: EventLog) -> None:
+    topic = a_topic()
+    await log.ensure_topics([topic])
+    publisher = await log.publisher("p")
+    with pytest.raises(LogError):
+        await publisher.send(NewRecord(topic.name, b"k", b"v", partition=9))
+    await publisher.close()
