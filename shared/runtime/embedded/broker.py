@@ -124,7 +124,10 @@ class Broker:
 
 def read_cluster_id(storage: Path) -> str:
     """The id that the storage was formatted with."""
-    lines = (storage / "meta.properties").read_text().splitlines()
+    try:
+        lines = (storage / "meta.properties").read_text().splitlines()
+    except FileNotFoundError as error:
+        raise EmbeddedError(f"{storage} has no meta.properties; it is not Kafka's storage") from error
     ids = [line.removeprefix("cluster.id=") for line in lines if line.startswith("cluster.id=")]
     if len(ids) != 1:
         raise EmbeddedError(f"{storage} has no cluster id; it is not Kafka's storage")

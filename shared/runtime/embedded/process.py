@@ -171,6 +171,11 @@ async def _ended(identity: ProcessId, within_s: float) -> bool:
     return await until(ended, within_s=within_s)
 
 
+def check_unused(data_dir: Path) -> None:
+    """Raises EmbeddedError if a server, whoever started it, works on this directory."""
+    os.close(_lock_directory(data_dir))
+
+
 def _lock_directory(data_dir: Path) -> int:
     descriptor = os.open(data_dir / ".in-use", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     if try_lock(descriptor):
