@@ -6,7 +6,7 @@ Objects are plain JSON. Every call has a deadline; what the server answers with 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Protocol
@@ -121,7 +121,7 @@ class ClusterApi(Protocol):
 
     def list_watch_batches(
         self, resource: Resource, selection: Selection = EVERYTHING
-    ) -> AsyncIterator[Sequence[Change]]:
+    ) -> AsyncGenerator[Sequence[Change], None]:
         """The same, in the portions in which they arrived: for those who handle thousands a second."""
 
     async def get(self, resource: Resource, namespace: str, name: str) -> Object: ...

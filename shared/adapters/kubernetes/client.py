@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any, Final, cast
 from urllib.parse import quote
@@ -75,9 +76,17 @@ class KubernetesApi:
 
     # Reading
 
-    def list_watch(self, resource: Resource, selection: Selection = EVERYTHING) -> AsyncIterator[Change]:
+    def list_watch_batches(
+        self, resource: Resource, selection: Selection = EVERYTHING
+    ) -> AsyncGenerator[Sequence[Change], None]:
         path = object_path(resource, selection.namespace)
         return list_watch(self._transport, path, selection, self._policy)
+
+    async def list_watch(self, resource: Resource, selection: Selection = EVERYTHING) -> AsyncGenerator[Change, None]:
+        async with aclosing(self.list_watch_batches(resource, selection)) as batches:
+            async for changes in batches:
+                for change in changes:
+                    yield change
 
     async def get(self, resource: Resource, namespace: str, name: str) -> Object:
         return _object(await self._get_bytes(object_path(resource, namespace, name)))

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 
 import aiohttp
 
@@ -19,20 +20,23 @@ _random = random.Random()  # noqa: S311
 
 async def list_watch(
     transport: Transport, path: str, selection: Selection, policy: ListWatchPolicy
-) -> AsyncIterator[Change]:
-    """Lists and watches without end. Nothing is read ahead of the consumer but one buffer of the connection."""
+) -> AsyncGenerator[Sequence[Change], None]:
+    """Lists and watches without end, a page or a chunk at a time.
+
+    Nothing is read ahead of the consumer but the connection's one buffer: a slow consumer slows the server.
+    """
     driver = ListWatchDriver(_random.random, selection, policy)
     while True:
         step = driver.next_step()
         if isinstance(step, Pause):
             await asyncio.sleep(step.seconds)
         elif isinstance(step, FetchPage):
-            for change in await _fetch(transport, path, step, driver):
-                yield change
+            yield await _fetch(transport, path, step, driver)
         else:
-            async for changes in _watch(transport, path, step, driver):
-                for change in changes:
-                    yield change
+            async with aclosing(_watch(transport, path, step, driver)) as batches:
+                async for changes in batches:
+                    if changes:
+                        yield changes
 
 
 async def _fetch(transport: Transport, path: str, step: FetchPage, driver: ListWatchDriver) -> list[Change]:
@@ -45,7 +49,7 @@ async def _fetch(transport: Transport, path: str, step: FetchPage, driver: ListW
 
 async def _watch(
     transport: Transport, path: str, step: OpenWatch, driver: ListWatchDriver
-) -> AsyncIterator[list[Change]]:
+) -> AsyncGenerator[list[Change], None]:
     """The changes of one watch, chunk by chunk, until it ends in whatever way."""
     started = time.monotonic()
     try:
