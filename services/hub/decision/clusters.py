@@ -1,0 +1,264 @@
+"""One Cluster: what is to be done, given its custom resource and the heartbeats of its agents.
+
+A Cluster that a user made declares the cluster to the fleet, as does one that joined by itself (label
+`flotilla.dev/origin: joined`) once somebody wrote into its specification. What was declared before and is no longer is
+taken back by a tombstone. `spec.workloads` becomes one Workload of the cluster's name, owned by the Cluster.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Literal
+
+from services.hub.decision.cluster_status import Apply, status_of
+from services.hub.decision.conditions import parse_seconds
+from services.hub.decision.instructions import (
+    CreateObject,
+    DeleteObject,
+    Item,
+    Look,
+    PublishAudit,
+    PublishDeclaration,
+    ReplaceObject,
+    WriteStatus,
+)
+from services.hub.decision.resources import API_VERSION, CLUSTERS, ORIGIN_JOINED, ORIGIN_LABEL, WORKLOADS, ClusterSpec
+from services.hub.decision.state import Policy, Pulse, State
+from services.hub.decision.views import UNKNOWN_ACTOR, ClusterView, Json, WorkloadView, dump
+from shared.events.v1.audit import ActionAudited
+from shared.events.v1.clusters import ClusterDeclared
+from shared.kernel.machine import Instruction
+from shared.model.identities import CLUSTER_LABEL, WorkloadKey
+from shared.model.names import dns_label_error
+
+# Measured use may drift this much of what is allocatable before it is written ahead of its time.
+_DRIFT = 0.05
+
+
+def decide_cluster(name: str, state: State, policy: Policy, now_ms: int, cause: str) -> Iterator[Instruction]:
+    """Everything that brings the custom resource and the fleet together."""
+    return _Decision(name, state, policy, now_ms, cause).instructions()
+
+
+class _Decision:
+    def __init__(self, name: str, state: State, policy: Policy, now_ms: int, cause: str) -> None:
+        self._name = name
+        self._item = Item("", name)
+        self._state = state
+        self._policy = policy
+        self._now_ms = now_ms
+        self._cause = cause
+        self._pulse = state.pulses.get(name)
+
+    def instructions(self) -> Iterator[Instruction]:
+        view = self._state.clusters.get(self._name)
+        if view is None or view.meta.deleting:
+            yield from self._take_back()
+            if view is None:
+                yield from self._welcome()
+            return
+        if view.joined_by_itself and not view.spec and self._pulse is None:
+            yield DeleteObject(cause=self._cause, resource=CLUSTERS, namespace="", name=self._name, uid=view.meta.uid)
+            return
+        yield from self._declare(view)
+        apply = Apply()
+        if isinstance(view.declared, ClusterSpec):
+            apply = self._check_workload(view)
+            yield from self._bring_workload(view, view.declared, apply)
+        yield from self._write_status(view, apply)
+
+    # What the fleet is told
+
+    def _declare(self, view: ClusterView) -> Iterator[Instruction]:
+        spec = view.declared
+        if view.joined_by_itself and not view.spec:
+            yield from self._take_back()
+            return
+        if not isinstance(spec, ClusterSpec):
+            # What was declared before stands until the specification is put right.
+            return
+        wanted = ClusterDeclared(
+            name=self._name,
+            uid=view.meta.uid,
+            labels=spec.labels,
+            taints=spec.taints,
+            unschedulable=spec.unschedulable,
+            price_per_hour=spec.price_per_hour,
+            watched_resources=spec.watched_resources,
+        )
+        known = self._state.declared.get(self._name)
+        if known == wanted:
+            return
+        yield PublishDeclaration(cause=self._cause, name=self._name, declared=wanted)
+        created = known is None or known.uid != wanted.uid
+        request_id = f"{view.meta.uid}.{view.meta.generation}"
+        yield self._audit("create" if created else "change", view.meta.actor, request_id)
+
+    def _take_back(self) -> Iterator[Instruction]:
+        known = self._state.declared.get(self._name)
+        if known is not None:
+            yield PublishDeclaration(cause=self._cause, name=self._name, declared=None)
+            yield self._audit("delete", UNKNOWN_ACTOR, f"{known.uid}.delete")
+
+    def _welcome(self) -> Iterator[Instruction]:
+        """A cluster that joined by itself gets an object, if its agents are alive and its name can be one."""
+        if self._pulse is None or not self._alive(self._pulse) or dns_label_error(self._name):
+            return
+        body: Json = {
+            "apiVersion": API_VERSION,
+            "kind": "Cluster",
+            "metadata": {"name": self._name, "labels": {ORIGIN_LABEL: ORIGIN_JOINED}},
+        }
+        yield CreateObject(cause=self._cause, resource=CLUSTERS, namespace="", body=body)
+
+    # Its own workload
+
+    def _check_workload(self, view: ClusterView) -> Apply:
+        present = self._present()
+        if present is None or _owned_by(present, view) or not view.spec.get("workloads"):
+            return Apply(present if present is not None and _owned_by(present, view) else None)
+        owner = present.meta.owner
+        if owner is not None and owner.kind == "Cluster" and owner.uid not in self._cluster_uids():
+            return Apply(waits="the Workload of an earlier Cluster of this name is being deleted")
+        message = f"Workload {present.key} is there already and does not belong to this Cluster"
+        return Apply(conflict=message)
+
+    def _bring_workload(self, view: ClusterView, spec: ClusterSpec, apply: Apply) -> Iterator[Instruction]:
+        present = apply.workload
+        if present is not None and present.meta.deleting:
+            return
+        if not spec.workloads:
+            if present is not None:
+                yield self._delete(present)
+            return
+        if apply.conflict or apply.waits:
+            return
+        wanted = self._workload(view, spec, present)
+        if present is None:
+            yield CreateObject(
+                cause=self._cause, resource=WORKLOADS, namespace=self._policy.owned_namespace, body=wanted
+            )
+        elif present.spec != wanted["spec"]:
+            yield ReplaceObject(
+                cause=self._cause,
+                resource=WORKLOADS,
+                namespace=present.meta.namespace,
+                name=present.meta.name,
+                body=wanted,
+            )
+
+    def _present(self) -> WorkloadView | None:
+        return self._state.workloads.get(WorkloadKey(self._policy.owned_namespace, self._name))
+
+    def _cluster_uids(self) -> set[str]:
+        return {cluster.meta.uid for cluster in self._state.clusters.values()}
+
+    def _workload(self, view: ClusterView, spec: ClusterSpec, present: WorkloadView | None) -> Json:
+        metadata: Json = {
+            "name": self._name,
+            "namespace": self._policy.owned_namespace,
+            "labels": {CLUSTER_LABEL: self._name},
+            "ownerReferences": [
+                {
+                    "apiVersion": API_VERSION,
+                    "kind": "Cluster",
+                    "name": self._name,
+                    "uid": view.meta.uid,
+                    "controller": True,
+                    "blockOwnerDeletion": True,
+                }
+            ],
+        }
+        if present is not None:
+            metadata |= {
+                "uid": present.meta.uid,
+                "resourceVersion": present.meta.resource_version,
+                "finalizers": list(present.meta.finalizers),
+                "labels": {**present.meta.labels, **metadata["labels"]},
+                "annotations": dict(present.meta.annotations),
+            }
+        return {
+            "apiVersion": API_VERSION,
+            "kind": "Workload",
+            "metadata": metadata,
+            "spec": {
+                "podSets": [dump(pod_set) for pod_set in spec.workloads],
+                "placement": {"clusters": [self._name]},
+            },
+        }
+
+    def _delete(self, present: WorkloadView) -> DeleteObject:
+        return DeleteObject(
+            cause=self._cause,
+            resource=WORKLOADS,
+            namespace=present.meta.namespace,
+            name=present.meta.name,
+            uid=present.meta.uid,
+        )
+
+    # What the user is told
+
+    def _write_status(self, view: ClusterView, apply: Apply) -> Iterator[Instruction]:
+        pulse = self._pulse
+        alive = pulse is not None and self._alive(pulse)
+        counts = self._state.counts.of(self._name)
+        wanted = status_of(view, pulse, apply, counts, self._now_ms, alive=alive)
+        if pulse is not None and alive:
+            # Wakes when it would be late, and when what was measured is due to be written again.
+            wait_ms = min(pulse.expires_ms(self._policy) - self._now_ms, self._policy.refresh_ms)
+            yield Look(cause=self._cause, item=self._item, after_ms=max(wait_ms, 1))
+        if not self._worth_writing(view.status, wanted):
+            return
+        due_ms = self._state.status_written_ms.get(self._item, 0) + self._policy.status_interval_ms
+        if self._now_ms < due_ms:
+            yield Look(cause=self._cause, item=self._item, after_ms=due_ms - self._now_ms)
+            return
+        yield WriteStatus(
+            cause=self._cause, resource=CLUSTERS, namespace="", name=self._name, uid=view.meta.uid, status=wanted
+        )
+
+    def _worth_writing(self, present: Json, wanted: Json) -> bool:
+        """Measured values and the time of the last heartbeat alone are written at intervals, or when use moved far."""
+        if _lasting(present) != _lasting(wanted):
+            return True
+        written_ms = parse_seconds(str(present.get("lastHeartbeat", "")))
+        if wanted.get("lastHeartbeat") and self._now_ms - written_ms >= self._policy.refresh_ms:
+            return present != wanted
+        return _moved(present, wanted)
+
+    def _alive(self, pulse: Pulse) -> bool:
+        return self._now_ms < pulse.expires_ms(self._policy)
+
+    def _audit(self, verb: Literal["create", "change", "delete"], actor: str, request_id: str) -> PublishAudit:
+        return PublishAudit(
+            cause=self._cause,
+            event_id=f"{request_id}.audit",
+            action=ActionAudited(
+                actor=actor, verb=verb, kind="Cluster", name=self._name, request_id=request_id, at=self._now_ms
+            ),
+        )
+
+
+def _owned_by(workload: WorkloadView, view: ClusterView) -> bool:
+    return workload.meta.owner is not None and workload.meta.owner.uid == view.meta.uid
+
+
+def _lasting(status: Json) -> Json:
+    """Without what changes with every heartbeat."""
+    summary = {name: text for name, text in (status.get("summary") or {}).items() if name not in {"cpu", "memory"}}
+    kept = {name: value for name, value in status.items() if name not in {"usage", "lastHeartbeat", "summary"}}
+    return {**kept, "summary": summary}
+
+
+def _moved(present: Json, wanted: Json) -> bool:
+    before, after = _shares(present), _shares(wanted)
+    if before.keys() != after.keys():
+        return True
+    return any(abs(after[name] - before[name]) >= _DRIFT for name in after)
+
+
+def _shares(status: Json) -> dict[str, float]:
+    """Used share by resource, from the percentages of the summary."""
+    summary = status.get("summary") or {}
+    texts = {name: str(summary[name]).rstrip("%") for name in ("cpu", "memory") if name in summary}
+    return {name: int(text) / 100 for name, text in texts.items() if text.isdigit()}

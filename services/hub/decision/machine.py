@@ -1,0 +1,153 @@
+"""The bridge between custom resources and topics, as a machine: facts come in, `Look` goes out; `Due` comes in,
+the instructions for one object go out.
+
+A fact never leads to an action by itself. It changes what is known and asks for a look at what it concerns, so however
+many facts there are, an object is acted upon from the newest knowledge, once. A look that finds nothing different does
+nothing: what the hub writes itself comes back through the watch and ends there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TypeVar
+
+from services.hub.decision.clusters import decide_cluster
+from services.hub.decision.instructions import (
+    CaughtUp,
+    ClusterSeen,
+    DeclarationSeen,
+    Due,
+    HeartbeatSeen,
+    Item,
+    Look,
+    PlacementSeen,
+    RequestAcknowledged,
+    Source,
+    StatusSeen,
+    WorkloadSeen,
+    WriteStatus,
+)
+from services.hub.decision.state import Policy, Pulse, Sent, State
+from services.hub.decision.views import deletion_id
+from services.hub.decision.workload_status import answers
+from services.hub.decision.workloads import decide_workload
+from shared.events.v1.status import Phase
+from shared.kernel.machine import Instruction, Stimulus
+from shared.model.identities import WorkloadKey
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+
+class Bridge:
+    """See the module. `state` may be read by anybody and is changed only here."""
+
+    def __init__(self, policy: Policy | None = None) -> None:
+        self.state = State()
+        self._policy = policy or Policy()
+
+    def handle(self, stimulus: Stimulus) -> Sequence[Instruction]:
+        if isinstance(stimulus, Due):
+            return self._decide(stimulus)
+        items = self._fold(stimulus)
+        return [Look(cause=stimulus.id, item=item) for item in items if self.state.ready_for(item)]
+
+    def _decide(self, due: Due) -> Sequence[Instruction]:
+        if not self.state.ready_for(due.item):
+            return []
+        if due.item.is_cluster:
+            decided = decide_cluster(due.item.name, self.state, self._policy, due.at_ms, due.id)
+        else:
+            decided = decide_workload(due.item.workload, self.state, self._policy, due.at_ms, due.id)
+        instructions = list(decided)
+        if any(isinstance(instruction, WriteStatus) for instruction in instructions):
+            self.state.status_written_ms[due.item] = due.at_ms
+        return instructions
+
+    def _fold(self, stimulus: Stimulus) -> Iterable[Item]:
+        match stimulus:
+            case WorkloadSeen():
+                return self._workload_seen(stimulus)
+            case ClusterSeen():
+                return self._cluster_seen(stimulus)
+            case StatusSeen():
+                return self._status_seen(stimulus)
+            case PlacementSeen():
+                return self._placement_seen(stimulus)
+            case HeartbeatSeen():
+                return self._heartbeat_seen(stimulus)
+        return self._fold_own(stimulus)
+
+    def _fold_own(self, stimulus: Stimulus) -> Iterable[Item]:
+        """What the hub did itself, and how far it has read."""
+        match stimulus:
+            case DeclarationSeen():
+                _put(self.state.declared, stimulus.name, stimulus.declared)
+                return [Item("", stimulus.name)]
+            case RequestAcknowledged():
+                self.state.sent[stimulus.key] = Sent(stimulus.request_id, stimulus.at_ms)
+                return [Item.of(stimulus.key)]
+            case CaughtUp():
+                self.state.caught_up.add(stimulus.source)
+                return list(self.state.items())
+        raise TypeError(f"the bridge knows no {type(stimulus).__name__}")
+
+    def _workload_seen(self, seen: WorkloadSeen) -> Iterable[Item]:
+        before = self.state.workloads.get(seen.key)
+        _put(self.state.workloads, seen.key, seen.view)
+        item = Item.of(seen.key)
+        if before is not None and (seen.view is None or seen.view.meta.uid != before.meta.uid):
+            # What was sent and written was for an object that is no more.
+            self.state.sent.pop(seen.key, None)
+            self.state.status_written_ms.pop(item, None)
+        yield item
+        owners = {view.meta.owner.name for view in (before, seen.view) if view is not None and view.meta.owner}
+        if seen.key.namespace == self._policy.owned_namespace:
+            owners.add(seen.key.name)
+        for name in owners & self.state.clusters.keys():
+            yield Item("", name)
+
+    def _cluster_seen(self, seen: ClusterSeen) -> Iterable[Item]:
+        _put(self.state.clusters, seen.name, seen.view)
+        item = Item("", seen.name)
+        if seen.view is None:
+            self.state.status_written_ms.pop(item, None)
+        # Its Workload is looked at too: it may have become an orphan.
+        return [item, Item(self._policy.owned_namespace, seen.name)]
+
+    def _status_seen(self, seen: StatusSeen) -> Iterable[Item]:
+        _put(self.state.statuses, seen.key, seen.status)
+        if seen.status is not None and seen.status.phase is Phase.DELETED:
+            self._note_answer(seen.key, seen.status.request_id)
+        yield Item.of(seen.key)
+        for cluster in self.state.counts.update(seen.key, seen.status):
+            yield Item("", cluster)
+
+    def _placement_seen(self, seen: PlacementSeen) -> Iterable[Item]:
+        _put(self.state.placements, seen.key, seen.placement)
+        sent = self.state.sent.get(seen.key)
+        if sent is not None and (seen.placement is None or answers(sent.request_id, seen.placement, None)):
+            self._note_answer(seen.key, sent.request_id)
+        return [Item.of(seen.key)]
+
+    def _note_answer(self, key: WorkloadKey, request_id: str) -> None:
+        sent, view = self.state.sent.get(key), self.state.workloads.get(key)
+        if sent is not None and view is not None and sent.request_id == request_id == deletion_id(view.meta.uid):
+            sent.answered = True
+
+    def _heartbeat_seen(self, seen: HeartbeatSeen) -> Iterable[Item]:
+        if seen.heartbeat is None:
+            self.state.pulses.pop(seen.cluster, None)
+        else:
+            began = Source.HEARTBEATS in self.state.caught_up
+            # Clocks of agents may be wrong: what comes now counts from now, what was there before from when it says.
+            seen_ms = seen.at_ms if began else min(seen.at_ms, seen.heartbeat.observed_at)
+            self.state.pulses[seen.cluster] = Pulse(seen.heartbeat, seen_ms)
+        return [Item("", seen.cluster)]
+
+
+def _put(table: dict[K, V], key: K, value: V | None) -> None:
+    if value is None:
+        table.pop(key, None)
+    else:
+        table[key] = value
