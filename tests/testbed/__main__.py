@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
 import shutil
 import signal
 import sys
@@ -14,6 +13,7 @@ from typing import Final
 
 from tests.testbed.build import BuildError, build
 from tests.testbed.cluster import RealCluster, hub_cluster
+from tests.testbed.process import ComponentError, together
 
 STARTS_AT_ONCE: Final = 2  # a starting cluster keeps two cores busy; more at once would only be late together
 
@@ -25,20 +25,26 @@ async def up(clusters: list[RealCluster], directory: Path, stopped: asyncio.Even
 
     async def start(cluster: RealCluster) -> None:
         async with gate:
-            if stopped.is_set():
-                return
             await cluster.start()
         target = directory / f"{cluster.name}.kubeconfig"
         await asyncio.to_thread(shutil.copy, cluster.kubeconfig, target)  # with its mode: it is a secret
         written.append(target)
         say(f"{cluster.name} {target}")
 
-    try:
-        await asyncio.gather(*(start(cluster) for cluster in clusters))
-        if not stopped.is_set():
-            say("ready; Ctrl-C stops")
+    async def start_all() -> None:
+        await together(start(cluster) for cluster in clusters)
+        say("ready; Ctrl-C stops")
         await stopped.wait()
+
+    starting, stopping = asyncio.create_task(start_all()), asyncio.create_task(stopped.wait())
+    try:
+        await asyncio.wait((starting, stopping), return_when=asyncio.FIRST_COMPLETED)
+        if starting.done():
+            await starting  # raises what went wrong
     finally:
+        for task in (starting, stopping):
+            task.cancel()
+        await asyncio.gather(starting, stopping, return_exceptions=True)
         await asyncio.gather(*(cluster.stop() for cluster in clusters))
         for path in written:
             path.unlink(missing_ok=True)
@@ -73,8 +79,11 @@ def main() -> int:
         print(error, file=sys.stderr)
         return 1
     options.dir.mkdir(parents=True, exist_ok=True)
-    with contextlib.suppress(KeyboardInterrupt):  # before the handlers are installed there is nothing to stop
+    try:
         asyncio.run(run(options))
+    except ComponentError as error:
+        print(error, file=sys.stderr)
+        return 1
     return 0
 
 

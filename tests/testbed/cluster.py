@@ -18,7 +18,7 @@ import shutil
 import signal
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -29,7 +29,7 @@ from tests.testbed.kubectl import run_kubectl
 from tests.testbed.layout import Layout, make_layout
 from tests.testbed.load import LoadProfile
 from tests.testbed.nodes import NodeShape
-from tests.testbed.process import POLL_S, Component, ComponentError
+from tests.testbed.process import POLL_S, Component, ComponentError, together
 
 STORE: Final = ("etcd", "kube-apiserver")
 CONTROL_PLANE: Final = (*STORE, "kube-controller-manager", "kube-scheduler")
@@ -101,7 +101,7 @@ class RealCluster:
         if "kwok" in layout.ports:
             layout.ports["kwok"].release()  # kwok cannot share its port
         clients = [c for name, c in self.components.items() if name not in STORE]
-        await _all(component.start(START_DEADLINE_S) for component in clients)
+        await together(component.start(START_DEADLINE_S) for component in clients)
         if "kube-controller-manager" in self.components:
             await self._wait(self._can_create_pods, "the default service account", START_DEADLINE_S)
         if metrics.COMPONENT in self.components:
@@ -114,7 +114,7 @@ class RealCluster:
     async def stop(self) -> None:
         """End everything, the API server after its clients and etcd last; remove the data that `start` made."""
         clients = [c for name, c in self.components.items() if name not in STORE]
-        await _all(component.stop(STOP_GRACE_S) for component in clients)
+        await together(component.stop(STOP_GRACE_S) for component in clients)
         for name in reversed(STORE):
             if name in self.components:
                 await self.components[name].stop(STOP_GRACE_S)
@@ -173,7 +173,7 @@ class RealCluster:
         names = [f"{prefix}-{number}" for number, _ in zip(numbers, range(count), strict=False)]
         manifest = (shape or self._shape).manifest
         for batch in (names[i : i + 50] for i in range(0, count, 50)):
-            await _all(self.api.call("POST", "/api/v1/nodes", manifest(name)) for name in batch)
+            await together(self.api.call("POST", "/api/v1/nodes", manifest(name)) for name in batch)
         if "kwok" in self.components and "kube-controller-manager" in self.components:
             await self.wait_nodes(names, ready=True, within=within)
         return names
@@ -189,7 +189,7 @@ class RealCluster:
         await self._wait(settled, f"nodes {sorted(wanted)} {'Ready' if ready else 'not Ready'}", within)
 
     async def delete_nodes(self, names: Iterable[str]) -> None:
-        await _all(self.api.call("DELETE", f"/api/v1/nodes/{name}") for name in names)
+        await together(self.api.call("DELETE", f"/api/v1/nodes/{name}") for name in names)
 
     async def cordon(self, names: Iterable[str], *, unschedulable: bool = True) -> None:
         await self._patch_nodes(names, {"spec": {"unschedulable": unschedulable}})
@@ -202,7 +202,7 @@ class RealCluster:
         await self._patch_nodes(names, {"metadata": {"labels": {nodes.KWOK_LABEL: "fake"}}})
 
     async def _patch_nodes(self, names: Iterable[str], patch: Mapping[str, Any]) -> None:
-        await _all(self.api.call("PATCH", f"/api/v1/nodes/{n}", patch, content=MERGE_PATCH) for n in names)
+        await together(self.api.call("PATCH", f"/api/v1/nodes/{n}", patch, content=MERGE_PATCH) for n in names)
 
     async def _list_nodes(self) -> list[dict[str, Any]]:
         listed: list[dict[str, Any]] = (await self.api.call("GET", "/api/v1/nodes"))["items"]
@@ -224,6 +224,9 @@ class RealCluster:
     async def restart(self, component: str) -> None:
         """Stop it if it runs, start it again and wait until it is ready."""
         await self.components[component].stop(STOP_GRACE_S)
+        if component == "kwok":
+            # A new kwok is another holder: it would leave the nodes alone until the old one's leases expire (40 s).
+            await self.api.call("DELETE", "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases")
         await self.components[component].start(START_DEADLINE_S)
 
     # -- making --------------------------------------------------------------------------------------------------
@@ -265,13 +268,3 @@ class RealCluster:
 def hub_cluster(name: str = "hub", *, data: Path | None = None) -> RealCluster:
     """A cluster for the hub's own resources: custom resources, webhooks and leases, but no controllers and no pods."""
     return RealCluster(name, components=STORE, data=data)
-
-
-async def _all(work: Iterable[Coroutine[Any, Any, Any]]) -> None:
-    """Run at once; the first failure cancels the others and is raised as itself."""
-    try:
-        async with asyncio.TaskGroup() as group:
-            for coroutine in work:
-                group.create_task(coroutine)
-    except BaseExceptionGroup as failures:
-        raise failures.exceptions[0] from None

@@ -16,9 +16,9 @@ import subprocess
 import sys
 import time
 import weakref
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 LAUNCH: Final = Path(__file__).with_name("launch.py")
 REPOSITORY: Final = Path(__file__).resolve().parents[2]
@@ -136,6 +136,16 @@ class Component:
             return 0
         line = next((x for x in status.read_text().splitlines() if x.startswith("VmRSS:")), "VmRSS: 0 kB")
         return int(line.split()[1]) * 1024
+
+
+async def together(work: Iterable[Coroutine[Any, Any, Any]]) -> None:
+    """Run at once; the first failure cancels the others and is raised as itself."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            for coroutine in work:
+                group.create_task(coroutine)
+    except BaseExceptionGroup as failures:
+        raise failures.exceptions[0] from None
 
 
 @atexit.register
