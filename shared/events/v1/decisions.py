@@ -31,7 +31,9 @@ class RequestRef(Value):
     id: str
     published_at: int = Field(description="Unix milliseconds")
     position: str = Field(default="", description="topic/partition/offset")
-    traceparent: str = Field(default="", description="W3C trace context of the request, carried to what follows from it")
+    traceparent: str = Field(
+        default="", description="W3C trace context of the request, carried to what follows from it"
+    )
 
 
 class ClusterShare(Value):

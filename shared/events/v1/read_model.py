@@ -24,7 +24,9 @@ class ClusterView(Value):
     cluster: str
     observed: ClusterObserved
     heard_at: int = Field(description="Unix milliseconds, by the clock of the status service")
-    silent: bool = Field(description="no heartbeat for more than three of its intervals: nothing here is known to be true")
+    silent: bool = Field(
+        description="no heartbeat for more than three of its intervals: nothing here is known to be true"
+    )
     ready: bool = Field(description="heard, its API server answers, and every resource is in sync")
     reason: str = ""
     message: str = ""

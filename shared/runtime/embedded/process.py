@@ -15,7 +15,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,7 +64,14 @@ class ServerProcess:
 
     @classmethod
     def spawn(
-        cls, command: Sequence[str], *, data_dir: Path, console: Path, logs: Sequence[Path] = (), detached: bool
+        cls,
+        command: Sequence[str],
+        *,
+        data_dir: Path,
+        console: Path,
+        logs: Sequence[Path] = (),
+        detached: bool,
+        env: Mapping[str, str] | None = None,
     ) -> ServerProcess:
         """Start `command` in `data_dir`, its output to `console` (made new at each start).
 
@@ -85,6 +92,7 @@ class ServerProcess:
                     stdout=output,
                     stderr=subprocess.STDOUT,
                     cwd=data_dir,
+                    env=env,
                     pass_fds=(lock,),
                     start_new_session=True,
                 )
