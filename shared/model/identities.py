@@ -19,6 +19,8 @@ DIGEST_ANNOTATION = "flotilla.dev/digest"
 APPLIED_BY_LABEL = "flotilla.dev/applied-by"
 APPLIED_BY = "executor"
 SUBJECT_ANNOTATION = "flotilla.dev/subject"
+# The object's own kind, namespace and name: a copy that somebody makes of it, marks included, is not ours.
+IDENTITY_ANNOTATION = "flotilla.dev/applied-as"
 TEMPLATE_HASH_ANNOTATION = "flotilla.dev/template-hash"
 # On a namespace, one annotation for each further kind that was ever applied in it: what has to be listed to prune.
 KINDS_ANNOTATION_PREFIX = "kinds.flotilla.dev/"
