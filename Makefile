@@ -1,0 +1,66 @@
+# Everything that is done with this project, by hand and in CI. `make help` lists it.
+SHELL := /bin/bash
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test gen verify lint format types arch lock testbed clean
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+# Two stamps on one environment: the demo needs no test tools.
+$(VENV)/.run: requirements.lock pyproject.toml
+	@command -v $(PYTHON) >/dev/null || { echo "Python 3.11 is needed: $(PYTHON) was not found (make PYTHON=/path/to/python3.11)"; exit 1; }
+	@echo "making the virtual environment (once)"
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.run requirements-dev.lock
+	@echo "adding the development tools (once)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	@touch $@
+
+demo: $(VENV)/.run ## a fleet on this machine: three clusters, all services, a stream of workloads; ARGS="--help"
+	@exec $(BIN)/python -m services.cli demo $(ARGS)
+
+test: $(VENV)/.dev ## every test that this machine can run; ARGS="-k name"
+	$(BIN)/python -m pytest $(ARGS)
+
+gen: $(VENV)/.dev ## regenerate documents, schemas, topics, ACLs and CRDs from the code
+	$(BIN)/python -m shared.events.generate
+	$(BIN)/python -m services.hub crds --write
+
+verify: $(VENV)/.dev ## fail if anything generated, formatted or locked differs from what is checked in
+	$(BIN)/python -m shared.events.generate --check
+	$(BIN)/python -m services.hub crds --check
+	$(BIN)/ruff format --check .
+	.ci/check-tree
+
+lint: $(VENV)/.dev ## ruff, every rule on but the explained ones
+	$(BIN)/ruff check .
+
+format: $(VENV)/.dev ## format the code
+	$(BIN)/ruff format .
+
+types: $(VENV)/.dev ## mypy, strict
+	$(BIN)/mypy
+
+arch: $(VENV)/.dev ## the layers, as pyproject.toml states them
+	$(BIN)/lint-imports
+
+lock: $(VENV)/.dev ## resolve the hash-pinned requirement files anew
+	$(BIN)/uv pip compile -q --generate-hashes --no-emit-index-url --no-header --python-version 3.11 \
+		--extra embedded pyproject.toml -o requirements.lock
+	$(BIN)/uv pip compile -q --generate-hashes --no-emit-index-url --no-header --python-version 3.11 \
+		--extra embedded --group dev pyproject.toml -o requirements-dev.lock
+
+testbed: $(VENV)/.dev ## build the real test bed (kube-apiserver, etcd, kwok and others) into the cache, once
+	$(BIN)/python -m tests.testbed.build
+
+clean: ## remove the environment and caches of tools (not the cache of downloads and builds)
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .flotilla
