@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -124,10 +125,17 @@ class EmbeddedKafkaCluster:
     """Several brokers as one cluster (three copies, two in sync), for tests of what one broker cannot show.
 
     `nodes` are full `EmbeddedKafka`: a test may kill and start each one. The directory may be started again later.
+    `overrides` are broker properties of every node.
     """
 
     def __init__(
-        self, data_dir: Path, size: int = 3, *, settings: EmbeddedSettings | None = None, progress: Progress = silent
+        self,
+        data_dir: Path,
+        size: int = 3,
+        *,
+        overrides: Mapping[str, str] | None = None,
+        settings: EmbeddedSettings | None = None,
+        progress: Progress = silent,
     ) -> None:
         ports = free_ports(2 * size)
         voters = {node: ports[size + node - 1] for node in range(1, size + 1)}
@@ -141,6 +149,7 @@ class EmbeddedKafkaCluster:
                     controller_port=voters[node],
                     voters=voters,
                     cluster_id=cluster_id,
+                    overrides=overrides or {},
                 ),
                 settings=settings,
                 progress=progress,

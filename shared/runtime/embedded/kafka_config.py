@@ -51,6 +51,7 @@ class KafkaConfig:
             **self._listeners(voters),
             **_replication(replicas, min_in_sync=max(1, replicas - 1)),
             **_SMALL_MACHINE,
+            **({} if self.voters else _ALONE),
             "log.dirs": str(storage),
             "auto.create.topics.enable": "false",
             # No waiting for further members: a group of one service starts at once.
@@ -84,6 +85,11 @@ _SMALL_MACHINE = {
     "log.segment.bytes": str(64 * _MIB),
     "log.index.size.max.bytes": str(_MIB),  # allocated for each partition; enough for a segment of this size
 }
+
+
+# After a crash the controller refuses the new broker until the old one's session has ended (9 s by default). That
+# protects nothing when broker and controller are one process.
+_ALONE = {"broker.session.timeout.ms": "3000", "broker.heartbeat.interval.ms": "500"}
 
 
 def _replication(replicas: int, *, min_in_sync: int) -> dict[str, str]:
