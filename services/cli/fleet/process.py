@@ -77,7 +77,7 @@ class ServiceProcess:
             async def probe() -> bool:
                 try:
                     async with session.get(f"{self.url}/readyz") as response:
-                        return response.status == 200  # noqa: PLR2004 - OK
+                        return response.status == 200
                 except (aiohttp.ClientError, TimeoutError):
                     return False
 

@@ -1,0 +1,72 @@
+"""What the demo shows while it runs: a live view on a terminal, a line every few seconds elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from services.cli.fleet.tracking import HOPS, Tracker
+
+_LINE_EVERY_S = 5.0
+_STYLES = {"Running": "green", "Pending": "yellow", "Rejected": "red", "Degraded": "red", "Failed": "bold red"}
+
+
+class Display:
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._live: Live | None = None
+        self._said_at = float("-inf")
+
+    def say(self, text: str) -> None:
+        self._console.print(f"[bold]flotilla[/bold] {text}", highlight=False)
+
+    def progress(self, step: str, done: int, total: int) -> None:
+        """Long preparations: each step is said once, when it begins."""
+        if done == 0 and total:
+            self.say(step)
+
+    @contextmanager
+    def live(self) -> Iterator[None]:
+        if not self._console.is_terminal:
+            yield
+            return
+        with Live(console=self._console, refresh_per_second=4, transient=False) as self._live:
+            yield
+        self._live = None
+
+    def update(self, tracker: Tracker, elapsed_s: float, note: str) -> None:
+        if self._live is not None:
+            self._live.update(Group(Text(f"{elapsed_s:5.0f} s  {note}", style="bold"), phases(tracker), hops(tracker)))
+        elif elapsed_s - self._said_at >= _LINE_EVERY_S:
+            self._said_at = elapsed_s
+            counts = ", ".join(f"{count} {phase}" for phase, count in sorted(tracker.phases.items()))
+            self.say(f"{elapsed_s:4.0f} s  {note}: {counts or 'nothing yet'}")
+
+
+def phases(tracker: Tracker) -> Table:
+    table = Table("phase", "workloads", title="workloads", title_justify="left")
+    for phase, count in sorted(tracker.phases.items()):
+        table.add_row(Text(phase, style=_STYLES.get(phase, "")), str(count))
+    return table
+
+
+def hops(tracker: Tracker) -> Table:
+    """Latency of each hop in milliseconds."""
+    table = Table("hop", "count", "p50 ms", "p99 ms", "max ms", title="latency", title_justify="left")
+    latencies = tracker.latencies()
+    for hop in HOPS:
+        if hop in latencies:
+            row = latencies[hop]
+            table.add_row(
+                hop.replace("_", " "),
+                f"{row['count']:.0f}",
+                f"{row['p50_ms']:.0f}",
+                f"{row['p99_ms']:.0f}",
+                f"{row['max_ms']:.0f}",
+            )
+    return table

@@ -1,0 +1,89 @@
+"""The demo's stream of requests: seeded, and each with the phase in which it should end."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from shared.events.v1.requests import WorkloadRequested
+from shared.events.v1.status import Phase
+
+# What a web team, a data team and a platform team would ask for: image, cpu, memory, replicas.
+_SHAPES = (
+    ("nginx", "100m", "128Mi", (1, 3)),
+    ("redis", "250m", "256Mi", (1, 2)),
+    ("python", "500m", "512Mi", (1, 4)),
+    ("busybox", "50m", "64Mi", (2, 5)),
+)
+_EVERY_WAITING = 25
+_EVERY_REJECTED = 40
+_EVERY_NODE_BOUND = 5
+
+
+@dataclass(frozen=True, slots=True)
+class DemoRequest:
+    """`malformed` goes out as it is, instead of `request`."""
+
+    key: str
+    request: WorkloadRequested
+    expected: Phase
+    malformed: bytes = b""
+
+
+def stream(seed: int) -> Iterator[DemoRequest]:
+    """Without end: mostly workloads that run; some that fit nowhere, and some that are wrong."""
+    rng = random.Random(seed)  # noqa: S311 - a repeatable demo, not a secret
+    number = 0
+    while True:
+        number += 1
+        if number % _EVERY_REJECTED == 0:
+            yield _malformed(number)
+        elif number % _EVERY_WAITING == 0:
+            yield _waiting(number)
+        else:
+            yield _running(number, rng)
+
+
+def _running(number: int, rng: random.Random) -> DemoRequest:
+    image, cpu, memory, (low, high) = rng.choice(_SHAPES)
+    binding = "node" if number % _EVERY_NODE_BOUND == 0 else "cluster"
+    name = f"{image}-{number:04d}"
+    return _request(name, image, cpu, memory, rng.randint(low, high), binding, Phase.RUNNING)
+
+
+def _waiting(number: int) -> DemoRequest:
+    """No node of the demo has that much memory."""
+    return _request(f"giant-{number:04d}", "nginx", "1", "4Ti", 1, "cluster", Phase.PENDING)
+
+
+def _malformed(number: int) -> DemoRequest:
+    good = _request(f"wrong-{number:04d}", "nginx", "100m", "1Gi", 1, "cluster", Phase.REJECTED)
+    return DemoRequest(
+        good.key, good.request, Phase.REJECTED, malformed=good.request.to_json().replace(b'"100m"', b'"a hundred"')
+    )
+
+
+def _request(  # noqa: PLR0917 - one row of a table
+    name: str, image: str, cpu: str, memory: str, replicas: int, binding: str, expected: Phase
+) -> DemoRequest:
+    request = WorkloadRequested.model_validate(
+        {
+            "operation": "apply",
+            "workload": {
+                "namespace": "demo",
+                "name": name,
+                "labels": {"app": image},
+                "podSets": [
+                    {
+                        "name": "main",
+                        "replicas": replicas,
+                        "image": image,
+                        "resources": {"requests": {"cpu": cpu, "memory": memory}},
+                    }
+                ],
+                "placement": {"binding": binding},
+            },
+        }
+    )
+    return DemoRequest(str(request.key), request, expected)
