@@ -1,0 +1,1 @@
+"""The pure part: stimuli in, statuses and phase changes out. No clock, no I/O, no logging."""

@@ -1,0 +1,67 @@
+"""Which clusters are heard, and which are silent.
+
+A cluster is silent when its last heartbeat is older than three of its intervals, or when none was ever heard. What
+was observed in a silent cluster may no longer be true, so none of it counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from shared.events.v1.objects import ClusterObserved
+
+SILENCE_INTERVALS = 3
+
+
+@dataclass(slots=True)
+class ClusterState:
+    """One cluster as last heard; `heard_at` by the clock of this service."""
+
+    observed: ClusterObserved
+    heard_at: int
+    silent: bool = False
+
+    @property
+    def ready(self) -> bool:
+        return self.observed.ready and not self.silent
+
+    def overdue(self, now_ms: int) -> bool:
+        return now_ms - self.heard_at > SILENCE_INTERVALS * self.observed.interval_ms
+
+
+class Roster:
+    """All clusters that were ever heard and did not leave."""
+
+    def __init__(self) -> None:
+        self._clusters: dict[str, ClusterState] = {}
+
+    def get(self, cluster: str) -> ClusterState | None:
+        return self._clusters.get(cluster)
+
+    def hear(self, observed: ClusterObserved, at_ms: int) -> bool:
+        """Notes a heartbeat. Returns whether the cluster's readiness changed by it."""
+        state = self._clusters.get(observed.cluster)
+        if state is None:
+            self._clusters[observed.cluster] = ClusterState(observed, at_ms)
+            return True
+        before = (state.silent, state.observed.ready, state.observed.reason, state.observed.message)
+        state.observed, state.heard_at, state.silent = observed, max(at_ms, state.heard_at), False
+        return before != (False, observed.ready, observed.reason, observed.message)
+
+    def forget(self, cluster: str) -> bool:
+        return self._clusters.pop(cluster, None) is not None
+
+    def fall_silent(self, now_ms: int) -> Iterator[str]:
+        """Clusters that are silent from now on."""
+        for cluster, state in self._clusters.items():
+            if not state.silent and state.overdue(now_ms):
+                state.silent = True
+                yield cluster
+
+    def silent(self, cluster: str) -> bool:
+        state = self._clusters.get(cluster)
+        return state is None or state.silent
+
+    def names(self) -> tuple[str, ...]:
+        return tuple(self._clusters)

@@ -1,0 +1,118 @@
+"""All workloads, pods and clusters that are known, and the indices between them. State only: nothing is told here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from services.status.decision.clusters import Roster
+from services.status.decision.facts import OwnedFacts, PodFacts, Tally
+from services.status.decision.plan import Plan
+from services.status.decision.tracked import Tracked
+from shared.events.v1.read_model import ClusterView
+from shared.model.identities import WorkloadKey
+
+
+class Fleet:
+    def __init__(self) -> None:
+        self.roster = Roster()
+        self._workloads: dict[str, Tracked] = {}
+        self._pods: dict[str, PodFacts] = {}
+        self._owned: dict[str, OwnedFacts] = {}
+        self._in_cluster: dict[str, set[str]] = {}
+
+    def get(self, key: str) -> Tracked | None:
+        return self._workloads.get(key)
+
+    def track(self, key: str) -> Tracked:
+        """The workload of a key, from now on known. Raises ValueError unless the key is namespace/name."""
+        tracked = self._workloads.get(key)
+        if tracked is None:
+            parsed = WorkloadKey.parse(key)
+            tracked = self._workloads[key] = Tracked(key, parsed.namespace, parsed.name)
+        return tracked
+
+    def drop_if_empty(self, tracked: Tracked) -> None:
+        if tracked.empty:
+            self._workloads.pop(tracked.key, None)
+
+    def all(self) -> tuple[Tracked, ...]:
+        return tuple(self._workloads.values())
+
+    def in_cluster(self, cluster: str) -> Iterator[Tracked]:
+        """Workloads with a share in a cluster, by key."""
+        return (self._workloads[key] for key in sorted(self._in_cluster.get(cluster, ())))
+
+    def adopt(self, tracked: Tracked, plan: Plan) -> None:
+        before = tracked.plan.clusters if tracked.plan else ()
+        tracked.adopt(plan)
+        self._index(tracked.key, before, plan.clusters)
+
+    def forget_plan(self, tracked: Tracked) -> None:
+        self._index(tracked.key, tracked.plan.clusters if tracked.plan else (), ())
+        tracked.forget_plan()
+
+    def pod(self, key: str) -> PodFacts | None:
+        return self._pods.get(key)
+
+    def replace_pod(self, key: str, cluster: str, pod: PodFacts | None) -> Iterator[Tracked]:
+        """Counts a pod anew. Yields the workloads that it belonged and belongs to."""
+        before = self._pods.pop(key, None)
+        if before is not None:
+            tracked = self._workloads[before.workload]
+            place = (cluster, before.pod_set)
+            tally = tracked.tallies[place]
+            tally.count(before, -1)
+            if not tally.pods:
+                del tracked.tallies[place]
+            yield tracked
+        if pod is not None:
+            self._pods[key] = pod
+            tracked = self.track(pod.workload)
+            tracked.tallies.setdefault((cluster, pod.pod_set), Tally()).count(pod, 1)
+            if before is None or before.workload != pod.workload:
+                yield tracked
+
+    def owned(self, key: str) -> OwnedFacts | None:
+        return self._owned.get(key)
+
+    def replace_owned(self, key: str, cluster: str, owned: OwnedFacts | None) -> Iterator[Tracked]:
+        before = self._owned.pop(key, None)
+        if before is not None:
+            tracked = self._workloads[before.workload]
+            tracked.owned.pop(key, None)
+            yield tracked
+        if owned is not None:
+            self._owned[key] = owned
+            tracked = self.track(owned.workload)
+            tracked.owned[key] = (cluster, owned)
+            if before is None or before.workload != owned.workload:
+                yield tracked
+
+    def view(self, cluster: str) -> ClusterView | None:
+        """A cluster for the read model; None if it is not known."""
+        state = self.roster.get(cluster)
+        if state is None:
+            return None
+        plans = [(tracked, tracked.plan) for tracked in self.in_cluster(cluster) if tracked.plan]
+        tallies = [tally for tracked, _ in plans for (where, _), tally in tracked.tallies.items() if where == cluster]
+        return ClusterView(
+            cluster=cluster,
+            observed=state.observed,
+            heard_at=state.heard_at,
+            silent=state.silent,
+            ready=state.ready,
+            reason="ClusterSilent" if state.silent else state.observed.reason,
+            message="the watcher's heartbeats are missing" if state.silent else state.observed.message,
+            workloads=len(plans),
+            replicas=sum(share.replicas for _, plan in plans for _, share in plan.shares_in(cluster)),
+            pods=sum(tally.pods for tally in tallies),
+            pods_running=sum(tally.running for tally in tallies),
+            pods_ready=sum(tally.ready for tally in tallies),
+        )
+
+    def _index(self, key: str, before: tuple[str, ...], after: tuple[str, ...]) -> None:
+        for cluster in before:
+            if cluster not in after:
+                self._in_cluster[cluster].discard(key)
+        for cluster in after:
+            self._in_cluster.setdefault(cluster, set()).add(key)

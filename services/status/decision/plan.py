@@ -1,0 +1,175 @@
+"""What a placement promises, in the few facts that a status needs.
+
+Ten thousand placements with their manifests would fill the memory; a plan keeps replicas, reasons and how each pod set
+is to be judged, and lets the manifests go.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from hashlib import blake2b
+
+from shared.events.v1.decisions import ClusterShare, PodSetPlacement, RequestRejected, WorkloadPlaced
+from shared.events.v1.placements import PlacementPublished
+from shared.events.v1.workloads import Binding, PodSet
+
+_RUN_TO_COMPLETION = frozenset({"Never", "OnFailure"})
+_MAX_MESSAGE = 1024
+
+
+class Mode(Enum):
+    """How to tell whether a pod set does what it should."""
+
+    PODS = "pods"  # as many ready pods as placed replicas
+    COMPLETION = "completion"  # pods that end: ready or succeeded
+    JOB = "job"  # what the Job's own conditions say
+    DAEMON = "daemon"  # as many ready pods as the DaemonSet wants in its cluster
+    NO_PODS = "no-pods"  # applied is all that there is to know
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """The replicas of one pod set in one cluster; shares are equal when the cluster has nothing new to do."""
+
+    cluster: str
+    replicas: int
+    bindings: tuple[tuple[int, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SetPlan:
+    """`template` changes when the pods have to be made anew, and not when only their number changes."""
+
+    name: str
+    mode: Mode
+    desired: int
+    shares: tuple[Share, ...]
+    reason: str = ""
+    message: str = ""
+    template: str = ""
+
+    @property
+    def placed(self) -> int:
+        return sum(share.replicas for share in self.shares)
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A request that was refused: `reason` is the first error's, `message` names every field."""
+
+    request_id: str
+    requested_at: int
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The latest accepted placement of a workload."""
+
+    generation: int
+    decided_at: int
+    uid: str
+    workload_generation: int
+    request_id: str
+    requested_at: int
+    sets: tuple[SetPlan, ...]
+    withdrawn: tuple[str, ...] = ()
+    deleting: bool = False
+    refusal: Refusal | None = None
+
+    @property
+    def desired(self) -> int:
+        return sum(item.desired for item in self.sets)
+
+    @property
+    def placed(self) -> int:
+        return sum(item.placed for item in self.sets)
+
+    @property
+    def waiting(self) -> SetPlan | None:
+        """The first pod set with replicas that have no place."""
+        return next((item for item in self.sets if item.placed < item.desired), None)
+
+    @property
+    def clusters(self) -> tuple[str, ...]:
+        """Clusters that should run something, sorted."""
+        return tuple(sorted({share.cluster for item in self.sets for share in item.shares}))
+
+    def shares_in(self, cluster: str) -> tuple[tuple[str, Share], ...]:
+        return tuple((item.name, share) for item in self.sets for share in item.shares if share.cluster == cluster)
+
+    def same_line(self, other: Plan) -> bool:
+        """Whether both are of one accepted specification: a change of it begins the main line anew."""
+        return self.uid == other.uid and self.workload_generation == other.workload_generation
+
+
+def plan_of(published: PlacementPublished, placed: WorkloadPlaced) -> Plan:
+    workload = placed.workload
+    specifications = {item.name: item for item in workload.pod_sets}
+    bound = workload.placement.binding is Binding.NODE
+    around = workload.model_dump_json(include={"labels", "annotations", "placement"})
+    return Plan(
+        generation=published.generation,
+        decided_at=published.decided_at,
+        uid=placed.uid,
+        workload_generation=placed.workload_generation,
+        request_id=placed.request.id,
+        requested_at=placed.request.published_at,
+        sets=tuple(_set_plan(item, specifications.get(item.name), around, bound=bound) for item in placed.pod_sets),
+        withdrawn=placed.withdrawn,
+        deleting=placed.deleting,
+        refusal=refusal_of(published.rejection) if published.rejection else None,
+    )
+
+
+def refusal_of(rejection: RequestRejected) -> Refusal:
+    message = "; ".join(f"{error.field or 'request'}: {error.message}" for error in rejection.errors)
+    return Refusal(
+        rejection.request.id, rejection.request.published_at, rejection.errors[0].reason, message[:_MAX_MESSAGE]
+    )
+
+
+def _set_plan(placement: PodSetPlacement, specification: PodSet | None, around: str, *, bound: bool) -> SetPlan:
+    return SetPlan(
+        name=placement.name,
+        mode=mode_of(specification) if specification else Mode.PODS,
+        desired=placement.desired,
+        shares=tuple(_share(share, bound=bound) for share in placement.shares),
+        reason=placement.reason,
+        message=placement.message[:_MAX_MESSAGE],
+        template=_template_hash(specification, around) if specification else "",
+    )
+
+
+def _template_hash(specification: PodSet, around: str) -> str:
+    text = specification.model_dump_json(exclude={"replicas"}) + around
+    return blake2b(text.encode(), digest_size=8).hexdigest()
+
+
+def _share(share: ClusterShare, *, bound: bool) -> Share:
+    # With `binding: cluster` the nodes are reservations only: the cluster does not learn of them.
+    bindings = tuple(zip(share.ordinals, share.nodes, strict=False)) if bound else ()
+    return Share(share.cluster, share.replicas, bindings)
+
+
+def mode_of(pod_set: PodSet) -> Mode:
+    if pod_set.manifest is None:
+        return _mode_of_pod(pod_set.template or {})
+    match pod_set.manifest.get("kind"):
+        case "Pod":
+            return _mode_of_pod(pod_set.manifest)
+        case "Deployment" | "StatefulSet" | "ReplicaSet":
+            return Mode.PODS
+        case "Job":
+            return Mode.JOB
+        case "DaemonSet":
+            return Mode.DAEMON
+    return Mode.NO_PODS
+
+
+def _mode_of_pod(pod: dict[str, object]) -> Mode:
+    spec = pod.get("spec")
+    policy = spec.get("restartPolicy") if isinstance(spec, dict) else None
+    return Mode.COMPLETION if policy in _RUN_TO_COMPLETION else Mode.PODS
