@@ -89,10 +89,16 @@ class KafkaLog:
 
     async def committed(self, group: str, partitions: Iterable[Partition]) -> Mapping[Partition, Committed]:
         wanted = [TopicPartition(*partition) for partition in partitions]
-        try:
-            stored = await self._admin.list_consumer_group_offsets(group, partitions=wanted)
-        except KafkaError as error:
-            raise LogError(f"committed positions of {group}: {error!r}") from error
+        deadline = time.monotonic() + self._options.timeout_s
+        while True:
+            try:
+                stored = await self._admin.list_consumer_group_offsets(group, partitions=wanted)
+                break
+            except KafkaError as error:
+                # A young broker creates the offsets topic, and a new coordinator loads it, on the first request.
+                if not error.retriable or time.monotonic() > deadline:
+                    raise LogError(f"committed positions of {group}: {error!r}") from error
+                await asyncio.sleep(_RETRY_S / 5)
         return {
             Partition(*tp): Committed(item.offset, item.metadata or "")
             for tp, item in stored.items()

@@ -60,7 +60,7 @@ class KafkaPublisher:
             partition = await self._partition_of(record.topic, record.partition_key)
         try:
             future = await self._producer.send(
-                record.topic, record.value, record.key, partition, headers=record.headers
+                record.topic, record.value, record.key, partition, headers=list(record.headers)
             )
         except MessageSizeTooLargeError as error:
             raise RecordTooLargeError(f"{record.topic}: {error}") from error

@@ -26,11 +26,17 @@ from shared.ports.event_log import (
 
 
 @pytest.fixture(params=["memory", pytest.param("kafka", marks=pytest.mark.kafka)])
-async def log(request: pytest.FixtureRequest) -> AsyncIterator[EventLog]:
-    if request.param == "memory":
+def bootstrap(request: pytest.FixtureRequest) -> str:
+    """Where the broker is; empty for the log in memory."""
+    return str(request.getfixturevalue("kafka_bootstrap")) if request.param == "kafka" else ""
+
+
+@pytest.fixture
+async def log(bootstrap: str) -> AsyncIterator[EventLog]:
+    if not bootstrap:
         yield MemoryLog()
         return
-    connected = await KafkaLog.connect(KafkaOptions(bootstrap=request.getfixturevalue("kafka_bootstrap")), "contract")
+    connected = await KafkaLog.connect(KafkaOptions(bootstrap=bootstrap), "contract")
     yield connected
     await connected.close()
 
