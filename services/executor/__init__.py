@@ -1,0 +1,1 @@
+"""The executor: makes one cluster run what `fleet.commands.<cluster>` says, and reports what became of it."""

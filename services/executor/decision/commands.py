@@ -1,0 +1,108 @@
+"""The intake of commands: the newest of each subject stays, what is older is refused, what is malformed is said to be.
+
+During the first read of the topic, and within a batch, an older record may be followed by the newest again (a publisher
+that repeats). So what is stale is refused only if it is still the last word of its subject when all was read.
+"""
+
+from __future__ import annotations
+
+from services.executor.decision.desired import MalformedCommandError, check_command, fence_of, kinds_of, resolve
+from services.executor.decision.instructions import Report
+from services.executor.decision.observations import NODE_KIND, Observations
+from services.executor.decision.reports import refusal_of
+from services.executor.decision.state import State
+from services.executor.decision.stimuli import CommandMalformed, CommandSeen, CommandsRead, CommandTombstoned
+from services.executor.decision.subject import Subject
+from shared.events.v1.results import CommandReported
+from shared.kernel.machine import Instruction
+
+
+class Commands:
+    def __init__(self, state: State, observations: Observations) -> None:
+        self._state = state
+        self._observations = observations
+        self._stale: dict[str, CommandSeen] = {}
+
+    def on_seen(self, stimulus: CommandSeen) -> tuple[list[str], list[Instruction]]:
+        state, command, name = self._state, stimulus.command, stimulus.subject
+        try:
+            check_command(command, cluster=state.cluster, key=name)
+            fence = fence_of(command)
+            if not state.fence(name).admits(fence):
+                self._stale[name] = stimulus
+                return [], []
+            resolved = resolve(command, state.world.namespaced)
+        except MalformedCommandError as error:
+            return [], [self._malformed(_as_malformed(stimulus, str(error)))]
+        self._stale.pop(name, None)
+        instructions = [item for kind in kinds_of(command) for item in self._observations.watch(kind, stimulus.id)]
+        if command.pods:
+            instructions += self._observations.watch(NODE_KIND, stimulus.id, owned=False)
+        subject = state.subjects.get(name)
+        woken = [name]
+        if subject is None:
+            admitted = state.fences.pop(name, fence).raised_by(fence)
+            state.subjects[name] = Subject(name, command, resolved, admitted, stimulus.traceparent)
+        else:
+            woken += self._competitors(subject)
+            state.disclaim(name, subject.resolved)
+            subject.take(command, resolved, stimulus.traceparent)
+        state.claim(name, resolved)
+        return woken, instructions
+
+    def on_malformed(self, stimulus: CommandMalformed) -> list[Instruction]:
+        return [self._malformed(stimulus)]
+
+    def on_tombstone(self, stimulus: CommandTombstoned) -> list[str]:
+        """Forgets a subject; nothing is deleted."""
+        self._stale.pop(stimulus.subject, None)
+        subject = self._state.subjects.get(stimulus.subject)
+        if subject is None:
+            return []
+        woken = self._competitors(subject)
+        self._state.forget(stimulus.subject)
+        return woken
+
+    def on_read(self, stimulus: CommandsRead) -> tuple[list[str], list[Instruction]]:
+        first = not self._state.caught_up
+        self._state.caught_up = True
+        refusals: list[Instruction] = []
+        for name, stale in self._stale.items():
+            report = refusal_of(stale.command, self._state.fence(name), stimulus.at_ms)
+            refusals.append(Report(cause=stimulus.id, report=report, traceparent=stale.traceparent))
+        self._stale.clear()
+        return (list(self._state.subjects) if first else []), refusals
+
+    def _competitors(self, subject: Subject) -> list[str]:
+        """Other subjects that name one of its objects: they may have it now."""
+        claims = self._state.claims
+        names = {name for object_id in subject.resolved.by_id for name in claims.get(object_id, ())}
+        return sorted(names - {subject.name})
+
+    def _malformed(self, stimulus: CommandMalformed) -> Report:
+        report = CommandReported(
+            cluster=self._state.cluster,
+            subject=stimulus.subject,
+            epoch=stimulus.epoch,
+            generation=stimulus.generation,
+            digest=stimulus.digest,
+            outcome="failed",
+            reported_at=stimulus.at_ms,
+            reason="Malformed",
+            message=stimulus.message[:512],
+        )
+        return Report(cause=stimulus.id, report=report, traceparent=stimulus.traceparent)
+
+
+def _as_malformed(stimulus: CommandSeen, message: str) -> CommandMalformed:
+    command = stimulus.command
+    return CommandMalformed(
+        id=stimulus.id,
+        at_ms=stimulus.at_ms,
+        subject=stimulus.subject,
+        message=message,
+        epoch=command.epoch,
+        generation=command.generation,
+        digest=command.digest,
+        traceparent=stimulus.traceparent,
+    )

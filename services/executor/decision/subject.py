@@ -1,0 +1,89 @@
+"""What is remembered of one subject between its turns: its command, what was settled, what failed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from services.executor.decision.backoff import Repairs, Retry
+from services.executor.decision.desired import Resolved, fence_of
+from services.executor.decision.fence import Fence
+from services.executor.decision.identity import ObjectId
+from services.executor.decision.live import LiveObject
+from shared.events.v1.commands import CommandIssued
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """An object that was brought to its desired state: what it looked like then.
+
+    `ended` is set when it has run to its end and was removed (a Job by its time to live): it is not run again.
+    """
+
+    uid: str
+    shape: str
+    fingerprint: bytes
+    ended: bool = False
+
+    def drifted(self, live: LiveObject) -> bool:
+        comparable = live.shape == self.shape and live.fingerprint and self.fingerprint
+        return live.uid != self.uid or bool(comparable and live.fingerprint != self.fingerprint)
+
+
+@dataclass(frozen=True, slots=True)
+class Reported:
+    """What was said last, as far as saying it again would be news."""
+
+    generation: int
+    outcome: str
+    reason: str
+    failures: frozenset[tuple[str, str]]
+
+
+@dataclass(slots=True)
+class Subject:
+    name: str
+    command: CommandIssued
+    resolved: Resolved
+    fence: Fence
+    traceparent: str = ""
+    settled: dict[ObjectId, Settled] = field(default_factory=dict)
+    retries: dict[ObjectId, Retry] = field(default_factory=dict)
+    repairs: dict[ObjectId, Repairs] = field(default_factory=dict)
+    # Pods whose deletion without grace was asked for, since their node is gone.
+    forced: set[str] = field(default_factory=set)
+    stamped: Fence | None = None
+    missing_nodes: frozenset[str] = frozenset()
+    waiting_since_ms: int | None = None
+    resync_at_ms: int = 0
+    reported: Reported | None = None
+
+    def take(self, command: CommandIssued, resolved: Resolved, traceparent: str) -> None:
+        """Replaces the command by one that the fence admits. Another content begins with a clean slate of failures."""
+        if command.digest != self.command.digest or command.action != self.command.action:
+            self.retries.clear()
+            self.waiting_since_ms = None
+        self.command, self.resolved, self.traceparent = command, resolved, traceparent
+        self.fence = self.fence.raised_by(fence_of(command))
+        self.stamped = None
+
+    def forget_unnamed(self) -> None:
+        """Drops memory of objects that the command no longer names, so that a subject's memory is bounded by it."""
+        named = self.resolved.by_id
+        for memory in (self.settled, self.repairs):
+            for object_id in [key for key in memory if key not in named]:
+                del memory[object_id]
+
+    def forget_object(self, live: LiveObject) -> None:
+        """The object is gone: what failed about it does not matter any more, and what ended stays ended."""
+        self.forced.discard(live.uid)
+        self.retries.pop(live.id, None)
+        settled = self.settled.get(live.id)
+        if settled is not None and live.finished and settled.uid == live.uid:
+            self.settled[live.id] = replace(settled, ended=True)
+
+    def resync(self) -> None:
+        """Makes the next turn apply every object again, whatever is known of it."""
+        for wanted in self.resolved.objects:
+            settled = self.settled.get(wanted.id)
+            if settled is not None and not settled.ended:
+                del self.settled[wanted.id]
