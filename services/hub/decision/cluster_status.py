@@ -71,8 +71,8 @@ def _membership(
 ) -> Iterator[ConditionView]:
     if heartbeat is None:
         message = (
-            f"no agents have joined under this name: run `python -m services.watcher` and "
-            f"`python -m services.executor` with FLOTILLA_CLUSTER={name} and the cluster's kubeconfig"
+            f"no agents have joined under this name: run a watcher with FLOTILLA_WATCHER_CLUSTER={name} "
+            f"and an executor with FLOTILLA_EXECUTOR_CLUSTER={name}, with access to that cluster"
         )
         yield writer.make(READY, "False", "NotJoined", "waiting for agents")
         yield writer.make(JOINED, "False", "WaitingForAgents", message)

@@ -119,12 +119,12 @@ class ClusterView:
 
 
 def workload_view(document: Json) -> WorkloadView:
-    meta, spec = _meta(document), document.get("spec") or {}
+    meta, spec = meta_of(document), document.get("spec") or {}
     return WorkloadView(meta, spec, document.get("status") or {}, _wish(meta, spec))
 
 
 def cluster_view(document: Json) -> ClusterView:
-    meta, spec = _meta(document), document.get("spec") or {}
+    meta, spec = meta_of(document), document.get("spec") or {}
     return ClusterView(meta, spec, document.get("status") or {}, _declared(meta, spec))
 
 
@@ -207,7 +207,8 @@ def _outward(entries: Mapping[str, str]) -> dict[str, str]:
     return {name: text for name, text in entries.items() if not name.startswith(_HUB_PREFIXES)}
 
 
-def _meta(document: Json) -> Meta:
+def meta_of(document: Json) -> Meta:
+    """Raises KeyError without a name, TypeError or AttributeError for what is no object of Kubernetes."""
     meta = document.get("metadata") or {}
     return Meta(
         name=meta["name"],

@@ -1,0 +1,155 @@
+"""One leader among the replicas, by a Lease: the shell of `decision/election.py`.
+
+Invariant: the work of a leader has ended, or was cancelled, before its lease can be taken: it stops when the renew
+deadline has passed without a renewal, which is earlier than the lease's end by `lease - renew` seconds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+from collections.abc import Awaitable, Callable
+
+from services.hub import metrics
+from services.hub.decision.election import LEASES, Election, Terms
+from services.hub.effects import ensure_namespace
+from shared.observability.logs import get_logger
+from shared.ports.clock import Clock
+from shared.ports.cluster_api import ApiError, ClusterApi, Object
+
+log = get_logger(__name__)
+
+Lead = Callable[[asyncio.Event], Awaitable[None]]
+
+_NOT_FOUND = 404
+_JITTER = 1.2
+_RELEASE_S = 3.0
+
+# Jitter needs no secret.
+_random = random.Random()  # noqa: S311
+
+
+class Elector:
+    """Runs `lead(lost)` while this replica holds the lease; `lead` has to return soon after `lost` is set."""
+
+    def __init__(self, api: ClusterApi, terms: Terms, clock: Clock) -> None:
+        self._api = api
+        self._terms = terms
+        self._clock = clock
+        self._election = Election(terms)
+        self._told = ""
+
+    @property
+    def leader(self) -> str:
+        return self._election.leader
+
+    async def run(self, stop: asyncio.Event, lead: Lead) -> None:
+        """Until `stop`. Raises what `lead` raises."""
+        while not stop.is_set():
+            if not await self._acquire(stop):
+                return
+            log.info("leading", identity=self._terms.identity, lease=self._terms.name)
+            metrics.LEADER.set(1)
+            try:
+                await self._hold(stop, lead)
+            finally:
+                metrics.LEADER.set(0)
+                await self._release()
+
+    async def _acquire(self, stop: asyncio.Event) -> bool:
+        """Whether the lease was taken before `stop`."""
+        while not stop.is_set():
+            if await self._try():
+                return True
+            if self.leader != self._told:
+                self._told = self.leader
+                log.info("standing by", leader=self.leader or "nobody yet")
+            await _pause(stop, self._terms.retry_s * _random.uniform(1.0, _JITTER))
+        return False
+
+    async def _hold(self, stop: asyncio.Event, lead: Lead) -> None:
+        lost = asyncio.Event()
+        leading = asyncio.create_task(_awaited(lead(lost)), name="lead")
+        renewing = asyncio.create_task(self._renew(stop), name="renew")
+        try:
+            await asyncio.wait({leading, renewing}, return_when=asyncio.FIRST_COMPLETED)
+            lost.set()
+            await asyncio.wait({leading}, timeout=self._terms.lease_s - self._terms.renew_s)
+            if leading.done():
+                leading.result()
+        finally:
+            for task in (leading, renewing):
+                task.cancel()
+            await asyncio.gather(leading, renewing, return_exceptions=True)
+
+    async def _renew(self, stop: asyncio.Event) -> None:
+        """Returns when the lease is lost, or `stop` is set."""
+        renewed = self._clock.monotonic()
+        while not stop.is_set():
+            await _pause(stop, self._terms.retry_s)
+            left = renewed + self._terms.renew_s - self._clock.monotonic()
+            try:
+                async with asyncio.timeout(max(left, 0.0)):
+                    taken = await self._try()
+            except TimeoutError:
+                taken = False
+            if taken:
+                renewed = self._clock.monotonic()
+            elif not self._election.leads or self._clock.monotonic() - renewed >= self._terms.renew_s:
+                log.warning("lease lost", holder=self.leader)
+                return
+
+    async def _try(self) -> bool:
+        """Takes or renews the lease, if it may. API errors count as a failed try."""
+        try:
+            present = await self._get()
+            wanted = self._election.attempt(present, self._clock.monotonic(), self._clock.now_ms())
+            if wanted is None:
+                return False
+            taken_at = self._clock.monotonic()
+            self._election.written(await self._put(present, wanted), taken_at)
+        except ApiError as error:
+            log.warning("lease not taken", error=str(error))
+            return False
+        return True
+
+    async def _get(self) -> Object | None:
+        try:
+            return await self._api.get(LEASES, self._terms.namespace, self._terms.name)
+        except ApiError as error:
+            if error.code == _NOT_FOUND:
+                return None
+            raise
+
+    async def _put(self, present: Object | None, wanted: Object) -> Object:
+        if present is not None:
+            return await self._api.replace(LEASES, self._terms.namespace, self._terms.name, wanted)
+        try:
+            return await self._api.create(LEASES, self._terms.namespace, wanted)
+        except ApiError as error:
+            if error.code != _NOT_FOUND:
+                raise
+        await ensure_namespace(self._api, self._terms.namespace)
+        return await self._api.create(LEASES, self._terms.namespace, wanted)
+
+    async def _release(self) -> None:
+        """Lets the next one begin at once. If it fails, the lease runs out."""
+        try:
+            async with asyncio.timeout(_RELEASE_S):
+                present = await self._get()
+                wanted = self._election.release(present, self._clock.now_ms()) if present is not None else None
+                if wanted is not None:
+                    await self._api.replace(LEASES, self._terms.namespace, self._terms.name, wanted)
+                    log.info("lease released")
+        except (ApiError, TimeoutError) as error:
+            log.warning("lease not released: it runs out by itself", error=str(error))
+
+
+async def _awaited(work: Awaitable[None]) -> None:
+    await work
+
+
+async def _pause(stop: asyncio.Event, seconds: float) -> None:
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(stop.wait(), seconds)

@@ -1,0 +1,13 @@
+"""What the hub tells Prometheus."""
+
+from __future__ import annotations
+
+from prometheus_client import Counter, Gauge
+
+LEADER = Gauge("flotilla_hub_leader", "1 while this replica bridges")
+QUEUED = Gauge("flotilla_hub_queued_objects", "Objects that wait to be looked at")
+INSTRUCTIONS = Counter("flotilla_hub_instructions_total", "Instructions carried out", ["kind", "outcome"])
+DEAD_LETTERS = Counter("flotilla_hub_dead_letters_total", "Records refused", ["topic"])
+RESTARTS = Counter("flotilla_hub_bridge_restarts_total", "The bridge began again from lists and topics")
+INTERRUPTIONS = Counter("flotilla_hub_watch_interruptions_total", "Watches that broke and were resumed", ["resource"])
+ADMISSIONS = Counter("flotilla_hub_admissions_total", "Objects reviewed by /admit", ["kind", "outcome"])

@@ -1,0 +1,95 @@
+"""Objects that wait to be looked at, as client-go's work queue: each is in it once, and worked on by one at a time.
+
+The queue holds names, not facts, so it is bounded by the number of objects. What is added while it is worked on comes
+again afterwards. Failures come back later and later; a success forgets them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import deque
+
+from services.hub import metrics
+from services.hub.decision.instructions import Item
+
+_FIRST_RETRY_S = 0.05
+_LAST_RETRY_S = 30.0
+
+# Jitter needs no secret.
+_random = random.Random()  # noqa: S311
+
+
+class WorkQueue:
+    """Belongs to one event loop. `close` before leaving it."""
+
+    def __init__(self) -> None:
+        self._order: deque[Item] = deque()
+        self._waiting: set[Item] = set()
+        self._active: set[Item] = set()
+        self._again: set[Item] = set()
+        self._timers: dict[Item, asyncio.TimerHandle] = {}
+        self._failures: dict[Item, int] = {}
+        self._filled = asyncio.Event()
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def add(self, item: Item, after_s: float = 0.0) -> None:
+        """Now, or later unless it is to come sooner anyhow."""
+        if after_s > 0:
+            self._add_later(item, after_s)
+        elif item in self._active:
+            self._again.add(item)
+        elif item not in self._waiting:
+            self._waiting.add(item)
+            self._order.append(item)
+            self._filled.set()
+            metrics.QUEUED.set(len(self._waiting))
+
+    async def take(self) -> Item:
+        """The next object; `done` is to follow."""
+        while not self._order:
+            self._filled.clear()
+            await self._filled.wait()
+        item = self._order.popleft()
+        self._waiting.discard(item)
+        self._active.add(item)
+        metrics.QUEUED.set(len(self._waiting))
+        return item
+
+    def done(self, item: Item) -> None:
+        self._active.discard(item)
+        if item in self._again:
+            self._again.discard(item)
+            self.add(item)
+
+    def succeeded(self, item: Item) -> None:
+        self._failures.pop(item, None)
+
+    def failed(self, item: Item, retry_after_s: float | None) -> float:
+        """Adds it again after a while, which is returned."""
+        failures = self._failures.get(item, 0)
+        self._failures[item] = failures + 1
+        pause = min(_FIRST_RETRY_S * 2.0 ** min(failures, 20), _LAST_RETRY_S) * _random.uniform(0.8, 1.2)
+        pause = max(pause, retry_after_s or 0.0)
+        self.add(item, pause)
+        return pause
+
+    def close(self) -> None:
+        for timer in self._timers.values():
+            timer.cancel()
+        self._timers.clear()
+
+    def _add_later(self, item: Item, after_s: float) -> None:
+        loop = asyncio.get_running_loop()
+        timer = self._timers.get(item)
+        if timer is not None:
+            if timer.when() <= loop.time() + after_s:
+                return
+            timer.cancel()
+        self._timers[item] = loop.call_later(after_s, self._come, item)
+
+    def _come(self, item: Item) -> None:
+        del self._timers[item]
+        self.add(item)
