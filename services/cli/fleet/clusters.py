@@ -1,7 +1,7 @@
 """Where a local fleet's clusters come from: simulated, the real test bed, or kubeconfigs of the user's own.
 
-Each source runs its clusters while its context is entered, with a kubeconfig for each member in one directory (from which
-the agents join them) and one for the hub beside it.
+Each source runs its clusters while its context is entered, with a kubeconfig for each member in one directory, from
+which the agents join them, and one for the hub elsewhere.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Protocol
 
-from services.cli.fleet.process import ROOT, FleetError
+from services.cli.fleet.process import ROOT, FleetError, ServiceProcess
 from shared.runtime.embedded.process import ServerProcess
 from shared.runtime.embedded.waiting import until
 
@@ -78,3 +78,39 @@ class RealClusters:
             yield
         finally:
             await process.stop(grace_s=30)
+
+
+class SimulatedClusters:
+    """Clusters of `services/simulator`, from a file of specifications in which `hub` is one without controllers.
+
+    With `provision`, a Cluster that nobody has joined is simulated too.
+    """
+
+    def __init__(self, directory: Path, specification: Path, *, provision: bool = True) -> None:
+        self._directory = directory
+        self._specification = specification
+        self._provision = provision
+
+    @property
+    def kubeconfigs(self) -> Path:
+        return self._directory
+
+    @property
+    def hub_kubeconfig(self) -> Path:
+        return self._directory / "hubs" / f"{HUB}.kubeconfig"
+
+    @asynccontextmanager
+    async def running(self, directory: Path, environment: Mapping[str, str]) -> AsyncIterator[None]:
+        settings = {
+            **environment,
+            "FLOTILLA_SIMULATOR_SPEC": str(self._specification),
+            "FLOTILLA_SIMULATOR_KUBECONFIG_DIR": str(self._directory),
+            "FLOTILLA_SIMULATOR_PROVISION": str(self._provision).lower(),
+        }
+        simulator = ServiceProcess("simulator", "services.simulator", settings, directory / "services")
+        simulator.start()
+        try:
+            await simulator.wait_ready()
+            yield
+        finally:
+            await simulator.stop()
