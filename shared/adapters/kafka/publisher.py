@@ -8,9 +8,9 @@ from typing import Any
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError
-from aiokafka.partitioner import murmur2
 
 from shared.adapters.kafka.options import KafkaOptions
+from shared.adapters.kafka.partitioner import partition_for
 from shared.ports.event_log import LogError, NewRecord, Position, RecordTooLargeError
 
 MAX_RECORD_BYTES = 16 * 1024 * 1024
@@ -88,7 +88,7 @@ class KafkaPublisher:
                 partitions = await self._producer.partitions_for(topic)
             except KafkaError as error:
                 raise LogError(f"{topic}: {error!r}") from error
-            known = (murmur2(key) & 0x7FFFFFFF) % len(partitions)
+            known = partition_for(key, len(partitions))
             self._partitions[topic, key] = known
         return known
 

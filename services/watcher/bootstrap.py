@@ -1,0 +1,46 @@
+"""The only place where the watcher's settings become adapters."""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack
+from typing import Final
+
+from services.watcher.clusters import Connect, cluster_source
+from services.watcher.declarations import Declarations
+from services.watcher.published import PublishedIndex
+from services.watcher.session import ClusterSession, SessionConfig, Surroundings
+from services.watcher.settings import WatcherSettings, parse_labels
+from services.watcher.shell import WatcherService
+from shared.adapters.clock import SystemClock
+from shared.adapters.kafka.partitioner import partition_for
+from shared.events.topics import CLUSTERS, METRICS, OBJECTS, dead_letter_topic
+from shared.ports.event_log import EventLog
+from shared.runtime.connections import open_log
+
+TOPICS: Final = (OBJECTS, METRICS, CLUSTERS, dead_letter_topic(CLUSTERS))
+
+
+async def build(settings: WatcherSettings, stack: AsyncExitStack) -> WatcherService:
+    log = await open_log(settings, "watcher", stack)
+    # An agent may have no right to create topics: it does not ask for those that are there.
+    await log.ensure_topics([topic for topic in TOPICS if not await log.partitions(topic.name)])
+    return assemble(settings, log)
+
+
+def assemble(settings: WatcherSettings, log: EventLog) -> WatcherService:
+    """The service on any log, its topics being there."""
+    declarations = Declarations(log)
+    index = PublishedIndex(log, partition_for)
+    surroundings = Surroundings(log, index, declarations, SystemClock())
+    config = SessionConfig(
+        resources=settings.resources(),
+        labels=parse_labels(settings.watcher_labels),
+        heartbeat_s=settings.watcher_heartbeat_s,
+        probe_timeout_s=settings.watcher_probe_timeout_s,
+        metrics_s=settings.watcher_metrics_s,
+    )
+
+    def open_session(cluster: str, connect: Connect) -> ClusterSession:
+        return ClusterSession(cluster, connect, config, surroundings)
+
+    return WatcherService(cluster_source(settings), open_session, declarations, index, settings.watcher_scan_s)

@@ -1,0 +1,1 @@
+"""What the watcher publishes, decided purely: no clock, network or log. `mirror.ClusterMirror` is the machine."""

@@ -1,0 +1,21 @@
+"""What an operator can see of the watcher."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from prometheus_client import Counter, Gauge
+
+RECORDS: Final = Counter("flotilla_watcher_records_total", "records published to fleet.objects", ("cluster", "type"))
+BYTES: Final = Counter("flotilla_watcher_published_bytes_total", "bytes of their values", ("cluster",))
+LISTS: Final = Counter("flotilla_watcher_lists_total", "complete lists", ("cluster", "resource"))
+INTERRUPTIONS: Final = Counter(
+    "flotilla_watcher_interruptions_total", "times a list or watch broke", ("cluster", "resource", "reason")
+)
+RESTARTS: Final = Counter(
+    "flotilla_watcher_session_restarts_total", "times a cluster's session began anew after a failure", ("cluster",)
+)
+OBJECTS: Final = Gauge("flotilla_watcher_objects", "objects that the log holds", ("cluster", "resource"))
+SESSIONS: Final = Gauge("flotilla_watcher_sessions", "clusters that are being watched")
+SAMPLES: Final = Counter("flotilla_watcher_metric_samples_total", "samples published to fleet.metrics", ("cluster",))
+REFUSED: Final = Counter("flotilla_watcher_refused_records_total", "records of fleet.clusters that made no sense")
