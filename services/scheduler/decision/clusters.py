@@ -1,0 +1,111 @@
+"""The clusters of the fleet: which of them take new replicas, and their labels, taints and price."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from services.scheduler.decision.config import SchedulerConfig
+from shared.events.v1.clusters import ClusterDeclared
+from shared.events.v1.objects import ClusterObserved
+from shared.model.identities import CLUSTER_LABEL
+from shared.model.taints import Taint
+
+
+class Cluster:
+    """One cluster, as its watcher reports it and as the hub's users declare it. `index` is its place in arrays."""
+
+    __slots__ = ("declared", "heartbeat", "index", "name", "silent")
+
+    def __init__(self, name: str, index: int) -> None:
+        self.name = name
+        self.index = index
+        self.heartbeat: ClusterObserved | None = None
+        self.declared: ClusterDeclared | None = None
+        self.silent = False
+
+    @property
+    def labels(self) -> Mapping[str, str]:
+        """What was declared goes before what was observed; every cluster has its name as a label."""
+        observed = self.heartbeat.labels if self.heartbeat else {}
+        declared = self.declared.labels if self.declared else {}
+        return {**observed, **declared, CLUSTER_LABEL: self.name}
+
+    @property
+    def taints(self) -> tuple[Taint, ...]:
+        return self.declared.taints if self.declared else ()
+
+    @property
+    def price(self) -> float | None:
+        return self.declared.price_per_hour if self.declared else None
+
+    @property
+    def refusal(self) -> str:
+        """Why it takes no new replicas, in words that follow `node(s) in clusters that`; empty if it takes them."""
+        if self.heartbeat is None:
+            return "have not reported yet"
+        if self.silent:
+            return "are silent"
+        if not self.heartbeat.ready:
+            return "are not ready"
+        return "are unschedulable" if self.declared is not None and self.declared.unschedulable else ""
+
+
+class ClusterTable:
+    """`version` rises with every change that may matter to a placement."""
+
+    def __init__(self, config: SchedulerConfig) -> None:
+        self._config = config
+        self._clusters: dict[str, Cluster] = {}
+        self._ordered: list[Cluster] = []
+        self._due_ms = 0
+        self.version = 0
+
+    def __iter__(self) -> Iterator[Cluster]:
+        return iter(self._ordered)
+
+    def __len__(self) -> int:
+        return len(self._ordered)
+
+    def get(self, name: str) -> Cluster | None:
+        return self._clusters.get(name)
+
+    def ensure(self, name: str) -> Cluster:
+        cluster = self._clusters.get(name)
+        if cluster is None:
+            cluster = self._clusters[name] = Cluster(name, len(self._ordered))
+            self._ordered.append(cluster)
+            self.version += 1
+        return cluster
+
+    def observe(self, heartbeat: ClusterObserved) -> None:
+        cluster = self.ensure(heartbeat.cluster)
+        before = (cluster.refusal, cluster.labels)
+        cluster.heartbeat = heartbeat
+        # Silence is judged against the time of the next decision.
+        self._due_ms = 0
+        if before != (cluster.refusal, cluster.labels):
+            self.version += 1
+
+    def declare(self, name: str, declared: ClusterDeclared | None) -> None:
+        self.ensure(name).declared = declared
+        self.version += 1
+
+    def watch_silence(self, now_ms: int) -> None:
+        """Marks clusters whose heartbeat is overdue, and unmarks those that are heard again."""
+        if now_ms < self._due_ms:
+            return
+        self._due_ms = now_ms + self._config.silent_after_ms
+        for cluster in self._ordered:
+            if cluster.heartbeat is None:
+                continue
+            due = cluster.heartbeat.observed_at + self._patience(cluster.heartbeat)
+            silent = now_ms >= due
+            if silent != cluster.silent:
+                cluster.silent = silent
+                self.version += 1
+            if not silent:
+                self._due_ms = min(self._due_ms, due)
+
+    def _patience(self, heartbeat: ClusterObserved) -> int:
+        intervals = heartbeat.interval_ms * self._config.silent_after_intervals
+        return max(int(intervals), self._config.silent_after_ms)

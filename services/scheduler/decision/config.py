@@ -1,0 +1,65 @@
+"""How the scheduler decides: weights and limits, fixed for the life of a state."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from enum import StrEnum
+from typing import Self
+
+
+class Fit(StrEnum):
+    """`most` fills nodes before it opens others, `least` levels them as kube-scheduler does by default."""
+
+    MOST_ALLOCATED = "most"
+    LEAST_ALLOCATED = "least"
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """How much each cost term counts; each term is in [0, 1], and a replica goes where the sum is least.
+
+    `fit` packs, so that large pods find room and empty nodes can be given back; `load` keeps away from nodes that
+    are busy whatever was requested on them; `spread` outweighs the others for the replicas of one pod set, so that
+    one lost cluster takes few of them.
+    """
+
+    fit: float = 1.0
+    balance: float = 0.5
+    fragmentation: float = 1.0
+    load: float = 1.0
+    price: float = 0.5
+    spread: float = 2.0
+
+    @classmethod
+    def from_mapping(cls, given: Mapping[str, float]) -> Self:
+        """Defaults with some replaced. Raises ValueError for an unknown term or a negative weight."""
+        known = {item.name for item in fields(cls)}
+        for name, weight in given.items():
+            if name not in known:
+                raise ValueError(f"{name!r} is not a cost term: want one of {', '.join(sorted(known))}")
+            if not 0 <= weight < float("inf"):
+                raise ValueError(f"the weight of {name} must be zero or more, not {weight}")
+        return cls(**given)
+
+
+@dataclass(frozen=True, slots=True)
+class SchedulerConfig:
+    """Times are in milliseconds.
+
+    A cluster is silent after `silent_after_intervals` of its heartbeat's interval, but not before `silent_after_ms`.
+    A pod that its cluster cannot schedule for `move_after_ms` is placed elsewhere, and its pod set keeps away from
+    that cluster for `avoid_ms`. One call places at most `placements_per_call` replicas, so that no workload, however
+    large, holds up the others.
+    """
+
+    weights: Weights = field(default_factory=Weights)
+    fit: Fit = Fit.MOST_ALLOCATED
+    default_price: float = 0.0
+    gpu_resource: str = "nvidia.com/gpu"
+    move_after_ms: int = 5_000
+    avoid_ms: int = 60_000
+    silent_after_intervals: float = 3.0
+    silent_after_ms: int = 10_000
+    placements_per_call: int = 2_000
+    cached_profiles: int = 1_024

@@ -1,0 +1,232 @@
+"""Filters: which nodes a pod may go to. Semantics and words are kube-scheduler's.
+
+A filter is made for one shape and asked for any rows of the node table; it answers with a mask, and with its reasons.
+`dynamic` filters depend on what runs on a node and are asked again after every placement; the others depend on facts of
+the node alone. A filter that a shape does not need is not made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Protocol
+
+import numpy as np
+
+from services.scheduler.decision.arrays import BoolArray, Rows
+from services.scheduler.decision.classes import HOSTNAME_LABEL, NodeClass
+from services.scheduler.decision.requests import Request
+from services.scheduler.decision.views import NodeView
+from shared.model.pods import PodShape
+from shared.model.selectors import NodeSelector
+from shared.model.taints import Taint
+
+Reasons = Iterator[tuple[str, BoolArray]]
+
+UNSCHEDULABLE_TAINT = Taint(key="node.kubernetes.io/unschedulable", effect="NoSchedule")
+_HARD_EFFECTS = frozenset({"NoSchedule", "NoExecute"})
+
+
+class Filter(Protocol):
+    """`mask` is true for each row of the view that passes; `reasons` says why rows do not, each with its mask."""
+
+    name: str
+    dynamic: bool
+
+    def mask(self, view: NodeView) -> BoolArray: ...
+
+    def reasons(self, view: NodeView) -> Reasons: ...
+
+
+class NodeIsReady:
+    name = "ready"
+    dynamic = False
+
+    def mask(self, view: NodeView) -> BoolArray:
+        return view.table.ready[view.rows]
+
+    def reasons(self, view: NodeView) -> Reasons:
+        yield "node(s) were not ready", ~self.mask(view)
+
+
+class NodeIsSchedulable:
+    name = "unschedulable"
+    dynamic = False
+
+    def mask(self, view: NodeView) -> BoolArray:
+        return ~view.table.unschedulable[view.rows]
+
+    def reasons(self, view: NodeView) -> Reasons:
+        yield "node(s) were unschedulable", ~self.mask(view)
+
+
+class TaintsAreTolerated:
+    """Evaluated once for each node class."""
+
+    name = "taints"
+    dynamic = False
+
+    def __init__(self, shape: PodShape) -> None:
+        self._tolerations = shape.tolerations
+        self._verdicts = _ClassVerdicts()
+
+    def untolerated(self, taints: Iterable[Taint]) -> Taint | None:
+        for taint in taints:
+            if taint.effect in _HARD_EFFECTS and not any(item.tolerates(taint) for item in self._tolerations):
+                return taint
+        return None
+
+    def mask(self, view: NodeView) -> BoolArray:
+        return self._verdicts.mask(view, lambda node_class: self.untolerated(node_class.taints) is None)
+
+    def reasons(self, view: NodeView) -> Reasons:
+        numbers = view.table.node_class[view.rows]
+        for number in np.unique(numbers).tolist():
+            taint = self.untolerated(view.table.classes[number].taints)
+            if taint is not None:
+                text = f"node(s) had untolerated taint {{{taint.key}: {taint.value}}}"
+                yield text, np.asarray(numbers == number)
+
+
+class SelectorMatches:
+    """`nodeSelector` and required node affinity; once for each class, unless they name single nodes."""
+
+    name = "selector"
+    dynamic = False
+
+    def __init__(self, shape: PodShape) -> None:
+        self._labels = dict(shape.node_selector)
+        self._affinity = shape.affinity
+        self._verdicts = _ClassVerdicts()
+        self._by_node = HOSTNAME_LABEL in self._labels or _names_nodes(shape.affinity)
+
+    @staticmethod
+    def needed(shape: PodShape) -> bool:
+        return bool(shape.node_selector) or shape.affinity is not None
+
+    def mask(self, view: NodeView) -> BoolArray:
+        if self._by_node:
+            return self._mask_by_node(view)
+        return self._verdicts.mask(view, lambda node_class: self._matches(node_class, ""))
+
+    def reasons(self, view: NodeView) -> Reasons:
+        yield "node(s) didn't match Pod's node affinity/selector", ~self.mask(view)
+
+    def _mask_by_node(self, view: NodeView) -> BoolArray:
+        table = view.table
+        numbers = table.node_class[view.rows].tolist()
+        verdicts = (
+            bool(table.alive[row]) and self._matches(table.classes[number], table.names[row])
+            for row, number in zip(view.rows.tolist(), numbers, strict=True)
+        )
+        return np.fromiter(verdicts, np.bool_, len(view.rows))
+
+    def _matches(self, node_class: NodeClass, name: str) -> bool:
+        labels = node_class.labels_of(name)
+        if any(labels.get(key) != value for key, value in self._labels.items()):
+            return False
+        return self._affinity is None or self._affinity.matches(labels, name)
+
+
+class ResourcesAreFree:
+    name = "resources"
+    dynamic = True
+
+    def mask(self, view: NodeView) -> BoolArray:
+        if view.request.missing:
+            return np.zeros(len(view.rows), np.bool_)
+        return np.asarray((view.free >= view.request.floor).all(axis=1))
+
+    def reasons(self, view: NodeView) -> Reasons:
+        columns = view.table.columns.index
+        for name, _ in view.request.amounts:
+            text = "Too many pods" if name == "pods" else f"Insufficient {name}"
+            index = columns.get(name)
+            if index is None:
+                yield text, np.ones(len(view.rows), np.bool_)
+            else:
+                yield text, np.asarray(view.free[:, index] < view.request.floor[index])
+
+
+class DevicesAreFree:
+    name = "devices"
+    dynamic = True
+
+    @staticmethod
+    def needed(request: Request) -> bool:
+        return request.devices > 0
+
+    def mask(self, view: NodeView) -> BoolArray:
+        return view.table.devices.fits(view.rows, view.request.devices, view.request.milli)
+
+    def reasons(self, view: NodeView) -> Reasons:
+        enough = ResourcesAreFree().mask(view)
+        name = view.table.columns.gpu_resource
+        yield f"Insufficient {name} on single devices", enough & ~self.mask(view)
+
+
+class PortsAreFree:
+    name = "ports"
+    dynamic = True
+
+    @staticmethod
+    def needed(request: Request) -> bool:
+        return bool(request.ports)
+
+    def mask(self, view: NodeView) -> BoolArray:
+        return np.isin(view.rows, view.table.ports.taken(view.request.ports), invert=True)
+
+    def reasons(self, view: NodeView) -> Reasons:
+        yield "node(s) didn't have free ports for the requested pod ports", ~self.mask(view)
+
+
+class _ClassVerdicts:
+    """What was found for each node class, until a class number changes its meaning."""
+
+    def __init__(self) -> None:
+        self._known: dict[int, bool] = {}
+        self._version = -1
+
+    def mask(self, view: NodeView, matches: _Matches) -> BoolArray:
+        classes = view.table.classes
+        if self._version != classes.version:
+            self._known.clear()
+            self._version = classes.version
+        numbers: Rows = view.table.node_class[view.rows]
+        distinct, inverse = np.unique(numbers, return_inverse=True)
+        verdicts = np.fromiter((self._verdict(number, classes[number], matches) for number in distinct), np.bool_)
+        return np.asarray(verdicts[inverse])
+
+    def _verdict(self, number: int, node_class: NodeClass, matches: _Matches) -> bool:
+        verdict = self._known.get(number)
+        if verdict is None:
+            verdict = self._known[number] = matches(node_class)
+        return verdict
+
+
+class _Matches(Protocol):
+    def __call__(self, node_class: NodeClass, /) -> bool: ...
+
+
+def _names_nodes(affinity: NodeSelector | None) -> bool:
+    if affinity is None:
+        return False
+    return any(
+        term.match_fields or any(item.key == HOSTNAME_LABEL for item in term.match_expressions)
+        for term in affinity.node_selector_terms
+    )
+
+
+def filters_for(shape: PodShape, request: Request) -> list[Filter]:
+    """All filters that this shape needs, in the order in which reasons are given."""
+    filters: list[Filter] = [NodeIsReady()]
+    if not any(item.tolerates(UNSCHEDULABLE_TAINT) for item in shape.tolerations):
+        filters.append(NodeIsSchedulable())
+    if SelectorMatches.needed(shape):
+        filters.append(SelectorMatches(shape))
+    filters.append(TaintsAreTolerated(shape))
+    filters.append(ResourcesAreFree())
+    if DevicesAreFree.needed(request):
+        filters.append(DevicesAreFree())
+    if PortsAreFree.needed(request):
+        filters.append(PortsAreFree())
+    return filters

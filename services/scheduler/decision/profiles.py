@@ -1,0 +1,274 @@
+"""The cheapest node for each shape, kept up to date by difference.
+
+A profile is what all pod sets of one shape and one selection of clusters share: for every row of the node table its cost,
+infinite where a filter refuses, and for every block its cheapest row. When it is asked, it renews the rows that changed since
+it was asked last, and their blocks; so a placement costs what changed, not the fleet, and still every node is scored.
+
+Exactness: `best` is the argmin over all nodes of cost plus spread, since within a block the spread is the same, and adding
+the same number keeps the order.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection
+from dataclasses import dataclass
+
+import numpy as np
+
+from services.scheduler.decision.arrays import BoolArray, FloatArray, Rows, grown
+from services.scheduler.decision.clusters import Cluster, ClusterTable
+from services.scheduler.decision.config import SchedulerConfig
+from services.scheduler.decision.costs import TIE_WEIGHT, terms_for
+from services.scheduler.decision.filters import TaintsAreTolerated, filters_for
+from services.scheduler.decision.nodes import BLOCK, NodeTable
+from services.scheduler.decision.requests import Request, Requests
+from services.scheduler.decision.views import NodeView
+from shared.model.pods import PodShape
+from shared.model.selectors import LabelSelector
+
+NO_CLUSTER = "NoCluster"
+UNSCHEDULABLE = "Unschedulable"
+
+
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """A shape and the clusters that its workload's terms allow. `selector` is a LabelSelector as JSON, or empty."""
+
+    shape: PodShape
+    clusters: tuple[str, ...] = ()
+    selector: bytes = b""
+
+
+class Profile:
+    """See the module. `request` is what each pod takes."""
+
+    def __init__(
+        self, demand: Demand, request: Request, table: NodeTable, clusters: ClusterTable, config: SchedulerConfig
+    ) -> None:
+        self.demand = demand
+        self.request = request
+        self._table = table
+        self._clusters = clusters
+        filters = filters_for(demand.shape, request)
+        terms = terms_for(request, config)
+        self._taints = TaintsAreTolerated(demand.shape)
+        self._selector = LabelSelector.model_validate_json(demand.selector) if demand.selector else None
+        self._filters = filters
+        self._fact_filters = [item for item in filters if not item.dynamic]
+        self._usage_filters = [item for item in filters if item.dynamic]
+        self._fact_terms = [(term, weight) for term, weight in terms if not term.dynamic]
+        self._usage_terms = [(term, weight) for term, weight in terms if term.dynamic]
+        self._cost: FloatArray = np.zeros(0, np.float64)
+        # Of facts alone: their part of the cost, infinite where one of their filters refuses.
+        self._base: FloatArray = np.zeros(0, np.float64)
+        self._block_cost: FloatArray = np.zeros(0, np.float64)
+        self._block_row: Rows = np.zeros(0, np.intp)
+        self._price_scale = 0.0
+        self._width = 0
+        self._facts_seen = -1
+        self._usage_seen = -1
+        self._open: BoolArray = np.zeros(0, np.bool_)
+        self._open_version = (-1, -1, -1)
+
+    # --- asking ---
+
+    def best(self, spread: FloatArray | None = None, avoid: Collection[int] = ()) -> int | None:
+        """The row where the next pod costs least, or None where no node passes.
+
+        `spread` is a further cost for each domain; `avoid` are indexes of clusters that are left out.
+        """
+        self.refresh()
+        if not len(self._block_cost):
+            return None
+        costs = self._block_cost
+        if spread is not None:
+            costs = costs + spread[self._table.block_domain]
+        costs = np.where(self.open_blocks(), costs, np.inf)
+        for cluster in avoid:
+            costs[self._table.block_cluster == cluster] = np.inf
+        block = int(costs.argmin())
+        return int(self._block_row[block]) if costs[block] != np.inf else None
+
+    def cost(self, row: int) -> float:
+        """What the next pod costs on a row, without spread; infinite where it does not fit."""
+        self.refresh()
+        return float(self._cost[row])
+
+    def base(self, row: int) -> float:
+        """The part of a row's cost that does not depend on what runs there; infinite where it must not run."""
+        self.refresh()
+        return float(self._base[row])
+
+    def has_room(self, avoid: Collection[int] = ()) -> bool:
+        return self.best(avoid=avoid) is not None
+
+    def room(self, rows: Rows) -> Rows:
+        """How many such pods fit on each row, one beside the other."""
+        self.refresh()
+        view = NodeView(self._table, rows, self.request)
+        vector = self.request.vector
+        asked = vector > 0
+        count = np.full(len(rows), np.iinfo(np.int64).max, np.int64)
+        if asked.any():
+            count = (view.free[:, asked] // vector[asked]).min(axis=1)
+        if self.request.devices:
+            count = np.minimum(count, self._table.devices.room(rows, self.request.devices, self.request.milli))
+        if self.request.ports:
+            count = np.minimum(count, 1)
+        return np.where(np.isfinite(self._cost[rows]), count, 0)
+
+    def allows(self, cluster: Cluster) -> bool:
+        """Whether the terms allow a cluster, ready or not."""
+        demand = self.demand
+        if demand.clusters and cluster.name not in demand.clusters:
+            return False
+        return self._selector is None or self._selector.matches(cluster.labels)
+
+    def accepts(self, cluster: Cluster) -> bool:
+        """Whether a cluster takes new replicas of this profile now."""
+        return not self._refusal(cluster)
+
+    def _refusal(self, cluster: Cluster) -> str:
+        if not self.allows(cluster):
+            return "were not selected"
+        if cluster.refusal:
+            return cluster.refusal
+        taint = self._taints.untolerated(cluster.taints)
+        return f"had untolerated taint {{{taint.key}: {taint.value}}}" if taint else ""
+
+    def open_blocks(self) -> BoolArray:
+        """Whether each block's cluster takes new replicas of this profile."""
+        version = (self._clusters.version, self._table.layout, self._table.blocks)
+        if version != self._open_version:
+            accepting = np.fromiter((self.accepts(cluster) for cluster in self._clusters), np.bool_)
+            self._open = accepting[self._table.block_cluster]
+            self._open_version = version
+        return self._open
+
+    # --- keeping up ---
+
+    def refresh(self) -> None:
+        """Renews what changed since the last time."""
+        table = self._table
+        if self._width != table.columns.width or self._price_scale != table.price_scale:
+            self._rebuild()
+            return
+        facts = table.facts_log.since(self._facts_seen)
+        usage = table.usage_log.since(self._usage_seen)
+        if facts is None or usage is None or len(facts) + len(usage) > max(BLOCK, table.rows // 2):
+            self._rebuild()
+            return
+        if not facts and not usage:
+            return
+        self._facts_seen, self._usage_seen = table.facts_log.end, table.usage_log.end
+        if len(self._cost) != table.rows:
+            self._fit_rows()
+        if facts:
+            rows = np.unique(np.array(facts, np.intp))
+            self._base[rows] = self._fact_cost(rows)
+            usage += facts
+        self._renew(np.array(usage, np.intp) if len(usage) == 1 else np.unique(np.array(usage, np.intp)))
+
+    def _rebuild(self) -> None:
+        table = self._table
+        self._width, self._price_scale = table.columns.width, table.price_scale
+        self._facts_seen, self._usage_seen = table.facts_log.end, table.usage_log.end
+        self._fit_rows()
+        rows = np.arange(table.rows)
+        self._base = self._fact_cost(rows)
+        self._cost = self._usage_cost(rows)
+        by_block = self._cost.reshape(-1, BLOCK)
+        cheapest = by_block.argmin(axis=1)
+        first = np.arange(table.blocks)
+        self._block_cost = by_block[first, cheapest]
+        self._block_row = first * BLOCK + cheapest
+
+    def _fit_rows(self) -> None:
+        rows, blocks = self._table.rows, self._table.blocks
+        self._cost = grown(self._cost, (rows,), np.inf)
+        self._base = grown(self._base, (rows,), np.inf)
+        self._block_cost = grown(self._block_cost, (blocks,), np.inf)
+        self._block_row = grown(self._block_row, (blocks,))
+
+    def _renew(self, rows: Rows) -> None:
+        self._cost[rows] = self._usage_cost(rows)
+        if len(rows) == 1:
+            block = int(rows[0]) // BLOCK
+            segment = self._cost[block * BLOCK : (block + 1) * BLOCK]
+            offset = int(segment.argmin())
+            self._block_cost[block] = segment[offset]
+            self._block_row[block] = block * BLOCK + offset
+            return
+        blocks = np.unique(rows // BLOCK)
+        by_block = self._cost.reshape(-1, BLOCK)[blocks]
+        cheapest = by_block.argmin(axis=1)
+        self._block_cost[blocks] = by_block[np.arange(len(blocks)), cheapest]
+        self._block_row[blocks] = blocks * BLOCK + cheapest
+
+    def _fact_cost(self, rows: Rows) -> FloatArray:
+        view = NodeView(self._table, rows, self.request)
+        passes = self._table.alive[rows]
+        for item in self._fact_filters:
+            passes = passes & item.mask(view)
+        cost = TIE_WEIGHT * self._table.order[rows]
+        for term, weight in self._fact_terms:
+            cost = cost + weight * term.cost(view)
+        return np.where(passes, cost, np.inf)
+
+    def _usage_cost(self, rows: Rows) -> FloatArray:
+        view = NodeView(self._table, rows, self.request)
+        cost = self._base[rows]
+        for term, weight in self._usage_terms:
+            cost = cost + weight * term.cost(view)
+        for item in self._usage_filters:
+            cost = np.where(item.mask(view), cost, np.inf)
+        return cost
+
+    # --- explaining ---
+
+    def explain(self) -> tuple[str, str]:
+        """Why no node passes: a reason for programs, and a message in the words of kube-scheduler.
+
+        A node counts for the first filter that refuses it, and there for each of its reasons.
+        """
+        table = self._table
+        rows = np.flatnonzero(table.alive)
+        counts: Counter[str] = Counter()
+        open_blocks = self.open_blocks() if table.rows else np.zeros(0, np.bool_)
+        reason = UNSCHEDULABLE if any(self.accepts(cluster) for cluster in self._clusters) else NO_CLUSTER
+        block_cluster = table.block_cluster[rows // BLOCK]
+        for cluster in self._clusters:
+            if refusal := self._refusal(cluster):
+                counts[f"node(s) in clusters that {refusal}"] += int(np.count_nonzero(block_cluster == cluster.index))
+        rows = rows[open_blocks[rows // BLOCK]]
+        for item in self._filters:
+            view = NodeView(table, rows, self.request)
+            for text, mask in item.reasons(view):
+                counts[text] += int(np.count_nonzero(mask))
+            rows = rows[item.mask(view)]
+        parts = ", ".join(f"{count} {text}" for text, count in sorted(counts.items()) if count)
+        head = f"0/{table.count} nodes are available"
+        return reason, f"{head}: {parts}." if parts else f"{head}."
+
+
+class Profiles:
+    """Profiles by demand; the least recently used one makes room."""
+
+    def __init__(self, table: NodeTable, clusters: ClusterTable, requests: Requests, config: SchedulerConfig) -> None:
+        self._table = table
+        self._clusters = clusters
+        self._requests = requests
+        self._config = config
+        self._known: dict[Demand, Profile] = {}
+
+    def get(self, demand: Demand) -> Profile:
+        profile = self._known.pop(demand, None)
+        if profile is None:
+            shape = demand.shape
+            request = self._requests.intern(shape.requests, shape.gpu_milli, shape.host_ports)
+            profile = Profile(demand, request, self._table, self._clusters, self._config)
+            if len(self._known) >= self._config.cached_profiles:
+                del self._known[next(iter(self._known))]
+        self._known[demand] = profile
+        return profile

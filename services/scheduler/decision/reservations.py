@@ -1,0 +1,161 @@
+"""Replicas that were placed in a cluster and not seen there yet: room is held for them on the nodes of their share.
+
+Which of a share's nodes still hold room is a function of the share and of the pods that were seen bound, whatever the order in
+which both became known:
+
+1. A pod on a node of the share takes over one of that node's replicas (the last first): these are matched.
+2. Every other pod of the pod set stands for some replica too: as many of the rest, from the end of the share, are
+   given up.
+3. What is left holds room. So pods and reservations together are never fewer than the placed replicas, and where there
+   are no more pods than that, never more.
+
+Kept incrementally: `_limit` is a position of the share, and exactly the unmatched replicas before it hold room.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from services.scheduler.decision.requests import Request
+from services.scheduler.decision.slots import Hold, NodeSlot, NodeSlots
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class ShareKey:
+    workload: str
+    pod_set: str
+    cluster: str
+
+
+class ShareReservations:
+    """One pod set in one cluster. `request` is what each replica takes, None where replicas hold no room."""
+
+    __slots__ = ("_by_slot", "_holds", "_limit", "_matched", "_nodes", "_seen", "_slots", "key", "request", "seen")
+
+    def __init__(self, key: ShareKey, slots: NodeSlots) -> None:
+        self.key = key
+        self.seen = 0
+        self._slots = slots
+        self.request: Request | None = None
+        self._nodes: list[NodeSlot] = []
+        self._holds: list[Hold | None] = []
+        self._matched: list[bool] = []
+        self._by_slot: dict[NodeSlot, list[int]] = {}
+        self._seen: dict[NodeSlot, int] = {}
+        self._limit = 0
+
+    @property
+    def empty(self) -> bool:
+        return not self._nodes and not self.seen
+
+    @property
+    def held(self) -> list[int]:
+        """The positions of the share whose replica was not seen and holds room."""
+        return [index for index, hold in enumerate(self._holds) if hold is not None]
+
+    @property
+    def locations(self) -> list[NodeSlot]:
+        """Where the pods are, and then where room is held."""
+        seen = [slot for slot, count in self._seen.items() for _ in range(count)]
+        return seen + [hold.slot for hold in self._holds if hold is not None]
+
+    def set_share(self, nodes: Sequence[NodeSlot], request: Request | None, ready: Iterable[Hold] = ()) -> None:
+        """The share's nodes from now on; `ready` are holds that were made for it already."""
+        available: dict[tuple[NodeSlot, Request], list[Hold]] = {}
+        for hold in (*ready, *(hold for hold in self._holds if hold is not None)):
+            hold.owner = self
+            available.setdefault((hold.slot, hold.request), []).append(hold)
+        for slot in nodes:
+            self._slots.use(slot)
+        former, self._nodes, self.request = self._nodes, list(nodes), request
+        self._match()
+        keep = max(0, len(self._nodes) - self.seen) if request is not None else 0
+        self._limit = 0
+        while keep:
+            slot = self._nodes[self._limit]
+            if not self._matched[self._limit]:
+                waiting = available.get((slot, request)) if request is not None else None
+                if waiting:
+                    self._holds[self._limit] = waiting.pop()
+                else:
+                    self._hold(self._limit)
+                keep -= 1
+            self._limit += 1
+        for left in available.values():
+            for hold in left:
+                self._slots.release(hold)
+        for slot in former:
+            self._slots.leave(slot)
+
+    def _match(self) -> None:
+        """Rule 1, for all pods at once."""
+        self._holds = [None] * len(self._nodes)
+        self._matched = [False] * len(self._nodes)
+        self._by_slot = {}
+        for index, slot in enumerate(self._nodes):
+            self._by_slot.setdefault(slot, []).append(index)
+        if not self._seen:
+            return
+        for slot, indexes in self._by_slot.items():
+            taken = min(self._seen.get(slot, 0), len(indexes))
+            for index in indexes[len(indexes) - taken :]:
+                self._matched[index] = True
+
+    def pod_seen(self, slot: NodeSlot) -> Hold | None:
+        """A pod of the pod set is on a node; a hold that it takes over is no longer ours."""
+        indexes = self._by_slot.get(slot, ())
+        before = self._seen.get(slot, 0)
+        self._seen[slot] = before + 1
+        self.seen += 1
+        if before < len(indexes):
+            index = indexes[len(indexes) - 1 - before]
+            self._matched[index] = True
+            hold, self._holds[index] = self._holds[index], None
+            if hold is not None:
+                hold.owner = None
+                return hold
+        self._give_up_one()
+        return None
+
+    def pod_gone(self, slot: NodeSlot) -> None:
+        """A pod that was seen on a node is no longer there."""
+        indexes = self._by_slot.get(slot, ())
+        left = self._seen[slot] - 1
+        self.seen -= 1
+        if left:
+            self._seen[slot] = left
+        else:
+            del self._seen[slot]
+        index = -1
+        if left < len(indexes):
+            index = indexes[len(indexes) - 1 - left]
+            self._matched[index] = False
+        if self.seen >= len(self._nodes):
+            # Pods still stand for every replica.
+            self._limit = min(self._limit, index) if index >= 0 else self._limit
+        elif 0 <= index < self._limit:
+            self._hold(index)
+        else:
+            self._take_back_one()
+
+    def _hold(self, index: int) -> None:
+        if self.request is not None:
+            self._holds[index] = self._slots.hold(self._nodes[index], self.request, self)
+
+    def _give_up_one(self) -> None:
+        while self._limit:
+            self._limit -= 1
+            hold = self._holds[self._limit]
+            if hold is not None:
+                self._holds[self._limit] = None
+                self._slots.release(hold)
+                return
+
+    def _take_back_one(self) -> None:
+        while self._limit < len(self._nodes):
+            index = self._limit
+            self._limit += 1
+            if not self._matched[index]:
+                self._hold(index)
+                return
