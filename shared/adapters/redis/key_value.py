@@ -1,0 +1,114 @@
+"""Named tables as Redis hashes: one hash for each table, one transaction for each write.
+
+Every call has one deadline, reconnects included. A connection that broke is opened again within it, with back-off and
+jitter; after it, or if the server refuses, the caller gets a `KeyValueError` and decides. A write may have happened
+though it failed: puts and deletes are idempotent, so its caller repeats it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import ExponentialWithJitterBackoff
+from redis.exceptions import RedisError
+
+from shared.ports.key_value import KeyValueError
+
+_RECONNECTS = 5
+_BACKOFF_BASE_S = 0.05
+_BACKOFF_CAP_S = 1.0
+_SCAN_COUNT = 500
+_IDLE_CHECK_S = 15
+
+
+@dataclass(frozen=True, slots=True)
+class RedisOptions:
+    """`url` as redis-py reads it: `redis://`, `rediss://` for TLS (with `ssl_ca_certs=` and others as query), `unix://`.
+
+    `timeout_s` is the deadline of one call. `prefix` keeps the tables apart from what else lives in the server.
+    """
+
+    url: str
+    timeout_s: float = 5.0
+    prefix: str = "flotilla:"
+    ca_file: str = ""
+
+
+class RedisKeyValue:
+    def __init__(self, client: Redis, options: RedisOptions) -> None:
+        self._client = client
+        self._options = options
+
+    @classmethod
+    def open(cls, options: RedisOptions) -> RedisKeyValue:
+        """Connects with the first call, so that a service can start while Redis is away. Raises KeyValueError."""
+        arguments: dict[str, Any] = {}
+        if options.ca_file:
+            arguments["ssl_ca_certs"] = options.ca_file
+        try:
+            client = Redis.from_url(
+                options.url,
+                socket_timeout=options.timeout_s,
+                socket_connect_timeout=options.timeout_s,
+                health_check_interval=_IDLE_CHECK_S,
+                retry=Retry(ExponentialWithJitterBackoff(_BACKOFF_CAP_S, _BACKOFF_BASE_S), _RECONNECTS),
+                **arguments,
+            )
+        except (ValueError, TypeError) as error:
+            raise KeyValueError(f"FLOTILLA_REDIS_URL: {error}") from error
+        return cls(client, options)
+
+    async def write(self, table: str, puts: Mapping[str, bytes], deletes: Iterable[str] = ()) -> None:
+        gone = [key for key in deletes if key not in puts]
+        mapping: dict[Any, Any] = dict(puts)
+        if not puts and not gone:
+            return
+
+        async def transact() -> None:
+            async with self._client.pipeline(transaction=True) as pipeline:
+                if puts:
+                    pipeline.hset(self._name(table), mapping=mapping)
+                if gone:
+                    pipeline.hdel(self._name(table), *gone)
+                await pipeline.execute()
+
+        await self._call(f"write to {table}", transact)
+
+    async def get(self, table: str, key: str) -> bytes | None:
+        value: bytes | None = await self._call(f"read of {table}", lambda: self._client.hget(self._name(table), key))
+        return value
+
+    async def items(self, table: str) -> AsyncIterator[tuple[str, bytes]]:
+        """A key may come twice while the table grows or shrinks: HSCAN promises no better."""
+        cursor = 0
+        while True:
+            page_at = partial(self._client.hscan, self._name(table), cursor, count=_SCAN_COUNT)
+            cursor, page = await self._call(f"scan of {table}", page_at)
+            for key, value in page.items():
+                yield key.decode(), value
+            if cursor == 0:
+                return
+
+    async def clear(self, table: str) -> None:
+        await self._call(f"clear of {table}", lambda: self._client.unlink(self._name(table)))
+
+    async def close(self) -> None:
+        await self._client.aclose()
+
+    def _name(self, table: str) -> str:
+        return f"{self._options.prefix}{table}"
+
+    async def _call(self, what: str, call: Callable[[], Awaitable[Any]]) -> Any:
+        try:
+            async with asyncio.timeout(self._options.timeout_s):
+                return await call()
+        except TimeoutError as error:
+            raise KeyValueError(f"{what}: no answer within {self._options.timeout_s:g} s") from error
+        except (RedisError, OSError) as error:
+            raise KeyValueError(f"{what}: {type(error).__name__}: {error}") from error
