@@ -1,4 +1,4 @@
-"""The CustomResourceDefinitions: `python -m services.hub crds DIRECTORY` writes `deploy/crds`.
+"""The CustomResourceDefinitions: `python -m services.hub crds --write` writes `deploy/crds`.
 
 Their schemas are made from the models in `decision/resources.py`; here stand the rest: names, columns, and the CEL
 rules that say what one field alone cannot. A rule repeats, at the API server, what a validator of the model says.
@@ -225,15 +225,22 @@ def crds() -> list[Crd]:
     return [cluster_crd(), workload_crd()]
 
 
-def write(directory: Path) -> list[Path]:
-    """Writes a file for each definition; returns their paths."""
+def write(directory: Path) -> None:
+    """A file for each definition."""
     directory.mkdir(parents=True, exist_ok=True)
-    written = []
-    for crd in crds():
-        path = directory / f"{crd['metadata']['name']}.yaml"
-        path.write_text(render(crd))
-        written.append(path)
-    return written
+    for path, text in _files(directory).items():
+        path.write_text(text)
+
+
+def differences(directory: Path) -> list[Path]:
+    """Files that are missing, differ, or are of no definition."""
+    wanted = _files(directory)
+    changed = [path for path, text in wanted.items() if not path.is_file() or path.read_text() != text]
+    return changed + [path for path in sorted(directory.glob("*.yaml")) if path not in wanted]
+
+
+def _files(directory: Path) -> dict[Path, str]:
+    return {directory / f"{crd['metadata']['name']}.yaml": render(crd) for crd in crds()}
 
 
 def render(crd: Crd) -> str:

@@ -7,7 +7,7 @@ and the next decision starts from there.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 from services.hub import metrics
 from services.hub.decision.instructions import (
@@ -27,7 +27,6 @@ from services.hub.decision.views import HUB_MANAGER
 from shared.events.envelope import Envelope
 from shared.events.topics import ACTION_AUDITED, AUDIT, CLUSTER_DECLARED, REQUESTED, REQUESTS, MessageType, Topic
 from shared.events.topics import CLUSTERS as DECLARATIONS
-from shared.events.v1.audit import ActionAudited
 from shared.events.v1.workloads import FieldError
 from shared.kernel.machine import Instruction, Stimulus
 from shared.model.identities import MANAGED_BY, MANAGED_BY_LABEL, Resource
@@ -60,6 +59,18 @@ class RateLimit:
         self._next = max(self._next, now - self._burst * self._interval) + self._interval
         if self._next > now:
             await self._clock.sleep(self._next - now)
+
+
+class Outgoing(NamedTuple):
+    """A message of the hub's and its topic."""
+
+    topic: Topic
+    type: MessageType
+
+
+REQUEST: Final = Outgoing(REQUESTS, REQUESTED)
+DECLARATION: Final = Outgoing(DECLARATIONS, CLUSTER_DECLARED)
+ACTION: Final = Outgoing(AUDIT, ACTION_AUDITED)
 
 
 class Effects:
@@ -96,7 +107,7 @@ class Effects:
         match instruction:
             case PublishRequest():
                 key = str(instruction.key)
-                await self._send(REQUESTS, REQUESTED, key, instruction.body, instruction.request_id)
+                await self._send(REQUEST, key, instruction.body, instruction.request_id)
                 log.info("request published", workload=key, request=instruction.request_id, cause=instruction.cause)
                 return RequestAcknowledged(
                     id=instruction.cause,
@@ -106,7 +117,7 @@ class Effects:
                 )
             case PublishDeclaration():
                 body = instruction.declared.to_json() if instruction.declared is not None else None
-                await self._send(DECLARATIONS, CLUSTER_DECLARED, instruction.name, body, new_id())
+                await self._send(DECLARATION, instruction.name, body, new_id())
                 log.info("cluster declared" if body else "declaration taken back", cluster=instruction.name)
                 return DeclarationSeen(
                     id=instruction.cause,
@@ -115,15 +126,12 @@ class Effects:
                     declared=instruction.declared,
                 )
             case PublishAudit():
-                await self.audit(instruction.action, instruction.event_id)
+                action = instruction.action
+                await self._send(ACTION, action.actor, action.to_json(), instruction.event_id)
         return None
 
-    async def audit(self, action: ActionAudited, event_id: str) -> None:
-        await self._send(AUDIT, ACTION_AUDITED, action.actor, action.to_json(), event_id)
-
-    async def _send(self, topic: Topic, message: MessageType, key: str, body: bytes | None, event_id: str) -> None:
-        envelope = Envelope(id=event_id, source=SOURCE, type=message.ce_type, time_ms=self._clock.now_ms(), subject=key)
-        await (await self._publisher.send(NewRecord(topic.name, key.encode(), body, envelope.to_headers())))
+    async def _send(self, message: Outgoing, key: str, body: bytes | None, event_id: str) -> None:
+        await publish(self._publisher, message, key, body, event_id, self._clock.now_ms())
 
     # Objects
 
@@ -187,6 +195,14 @@ class Effects:
         except ApiError as error:
             if error.code != _NOT_FOUND:
                 raise
+
+
+async def publish(
+    publisher: Publisher, message: Outgoing, key: str, body: bytes | None, event_id: str, at_ms: int
+) -> None:
+    """Returns when the log has it. Raises LogError."""
+    envelope = Envelope(id=event_id, source=SOURCE, type=message.type.ce_type, time_ms=at_ms, subject=key)
+    await (await publisher.send(NewRecord(message.topic.name, key.encode(), body, envelope.to_headers())))
 
 
 async def ensure_namespace(api: ClusterApi, namespace: str) -> None:

@@ -11,3 +11,4 @@ DEAD_LETTERS = Counter("flotilla_hub_dead_letters_total", "Records refused", ["t
 RESTARTS = Counter("flotilla_hub_bridge_restarts_total", "The bridge began again from lists and topics")
 INTERRUPTIONS = Counter("flotilla_hub_watch_interruptions_total", "Watches that broke and were resumed", ["resource"])
 ADMISSIONS = Counter("flotilla_hub_admissions_total", "Objects reviewed by /admit", ["kind", "outcome"])
+AUDITS_DROPPED = Counter("flotilla_hub_audits_dropped_total", "Refusals that were not audited: the log was too slow")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import ipaddress
 import ssl
 import tempfile
@@ -16,9 +16,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 # Made anew at each start; no process is meant to run for so long.
-_LIFETIME = datetime.timedelta(days=1825)
+_LIFETIME = dt.timedelta(days=1825)
 # Clocks of API servers may be behind.
-_SKEW = datetime.timedelta(hours=1)
+_SKEW = dt.timedelta(hours=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ def self_signed(host: str, url: str) -> ServerTls:
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "flotilla-hub")])
     names = dict.fromkeys([host, urlsplit(url).hostname or host, "localhost", "127.0.0.1"])
-    now = datetime.datetime.now(datetime.UTC)
+    now = dt.datetime.now(dt.UTC)
     certificate = (
         x509.CertificateBuilder()
         .subject_name(subject)

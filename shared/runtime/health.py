@@ -1,8 +1,8 @@
-"""`/healthz`, `/readyz` and `/metrics` of a service that serves nothing else."""
+"""`/healthz`, `/readyz` and `/metrics` of a service, beside whatever else it serves."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Self
 
 from aiohttp import web
@@ -32,11 +32,18 @@ def add_health_routes(app: web.Application, readiness: Callable[[], Readiness]) 
 
 
 class HealthServer:
-    """Serves the three routes while it is entered."""
+    """Serves the three routes, and the service's own, while it is entered."""
 
-    def __init__(self, host: str, port: int, readiness: Callable[[], Readiness]) -> None:
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        readiness: Callable[[], Readiness],
+        routes: Iterable[web.AbstractRouteDef] = (),
+    ) -> None:
         self._host, self._port = host, port
         app = web.Application()
+        app.router.add_routes(routes)
         add_health_routes(app, readiness)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=2.0)
 

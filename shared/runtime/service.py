@@ -10,11 +10,12 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeVar, runtime_checkable
 
+from aiohttp import web
 from pydantic import ValidationError
 
 from shared.observability.logs import configure_logs, get_logger
@@ -46,6 +47,13 @@ class Service(Protocol):
     def readiness(self) -> Readiness: ...
 
 
+@runtime_checkable
+class WebService(Service, Protocol):
+    """A service that serves more than its health, on the same port."""
+
+    def routes(self) -> Iterable[web.AbstractRouteDef]: ...
+
+
 S = TypeVar("S", bound=CommonSettings)
 Build = Callable[[S, AsyncExitStack], Awaitable[Service]]
 
@@ -73,7 +81,8 @@ async def _run(name: str, settings: S, build: Build[S]) -> int:
         try:
             service = await build(settings, stack)
             if settings.http_port >= 0:
-                health = HealthServer(settings.http_host, settings.http_port, service.readiness)
+                routes = service.routes() if isinstance(service, WebService) else ()
+                health = HealthServer(settings.http_host, settings.http_port, service.readiness, routes)
                 await stack.enter_async_context(health)
                 log.info("serving health and metrics", url=health.url)
             log.info("service started", name=name, pid=os.getpid())

@@ -1,0 +1,27 @@
+"""The only place where the hub's settings become adapters."""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack
+
+from services.hub.settings import HubSettings
+from services.hub.shell import HubService
+from shared.adapters.clock import SystemClock
+from shared.adapters.kubernetes import KubernetesApi
+from shared.adapters.redis import RedisKeyValue, RedisOptions
+from shared.events.topics import ALL_TOPICS
+from shared.runtime.connections import open_log
+
+
+async def build(settings: HubSettings, stack: AsyncExitStack) -> HubService:
+    """Raises LogError without a broker, CredentialsError without a usable kubeconfig."""
+    events = await open_log(settings, "hub", stack)
+    await events.ensure_topics(ALL_TOPICS)
+    if settings.hub_kubeconfig is not None:
+        api = await KubernetesApi.from_kubeconfig(settings.hub_kubeconfig, settings.hub_context or None)
+    else:
+        api = await KubernetesApi.in_cluster()
+    stack.push_async_callback(api.close)
+    store = RedisKeyValue.open(RedisOptions(settings.redis_url))
+    stack.push_async_callback(store.close)
+    return HubService(settings, api, events, store, SystemClock())
