@@ -11,12 +11,14 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from shared.runtime.embedded import EmbeddedSettings
 from shared.runtime.embedded.network import free_ports
 from shared.runtime.embedded.process import ProcessId
+from shared.runtime.embedded.waiting import until
 from tests.fixtures.clients import consume, create_topic, get_key, produce, set_key
 
 pytestmark = [pytest.mark.kafka, pytest.mark.redis]
@@ -71,6 +73,19 @@ class TestDevCommand:
         assert dev.pids()[0] != kafka
         assert dev.pids()[1] == valkey
 
+    async def test_down_finds_what_a_killed_up_had_started(self, dev: Dev) -> None:
+        up = await dev.begin("up", *dev.ports)
+
+        async def started() -> bool:
+            return dev.state().get("kafka") is not None
+
+        assert await until(started, within_s=30)
+        up.kill()
+        await up.communicate()
+        kafka = dev.state()["kafka"]["pid"]
+        assert "Kafka" in (await dev.run("down")).errors
+        assert not _exists(kafka)
+
     async def test_a_taken_port_is_replaced_and_said(self, dev: Dev) -> None:
         with socket.create_server(("127.0.0.1", 0)) as other:
             taken = other.getsockname()[1]
@@ -115,18 +130,25 @@ class Dev:
         kafka, redis = free_ports(2)
         self.ports = ("--kafka-port", str(kafka), "--redis-port", str(redis))
 
-    async def run(self, command: str, *arguments: str) -> Result:
-        process = await asyncio.create_subprocess_exec(
+    async def begin(self, command: str, *arguments: str) -> asyncio.subprocess.Process:
+        return await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "services.cli", "dev", command, "--dir", str(self.directory), *arguments),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             env=os.environ | {"COLUMNS": "200"},
         )
+
+    async def run(self, command: str, *arguments: str) -> Result:
+        process = await self.begin(command, *arguments)
         output, errors = await asyncio.wait_for(process.communicate(), 60)
         return Result(process.returncode, output.decode(), errors.decode())
 
+    def state(self) -> dict[str, Any]:
+        path = self.directory / "state.json"
+        return json.loads(path.read_text()) if path.exists() else {}
+
     def pids(self) -> tuple[int, int]:
-        state = json.loads((self.directory / "state.json").read_text())
+        state = self.state()
         return state["kafka"]["pid"], state["valkey"]["pid"]
 
 
