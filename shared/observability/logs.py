@@ -43,7 +43,9 @@ def configure_logs(service: str, *, level: str = "INFO", fmt: LogFormat = "auto"
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
-    logging.getLogger(service).setLevel(level.upper())
+    # Loggers bear their modules' names; what libraries say below a warning is left out.
+    for package in ("services", "shared"):
+        logging.getLogger(package).setLevel(level.upper())
     structlog.contextvars.bind_contextvars(service=service)
 
 
