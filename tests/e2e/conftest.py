@@ -1,0 +1,53 @@
+"""One fleet for each test bed and session: simulated clusters, and real ones where they are built."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from services.cli.demo.command import CLUSTERS
+from services.cli.fleet import FleetOptions, LocalFleet
+from services.cli.fleet.clusters import ClusterSource, RealClusters, SimulatedClusters
+from shared.adapters.kafka import KafkaLog, KafkaOptions
+from tests.e2e.harness import Fleet
+
+BEDS = ["simulated", pytest.param("real", marks=pytest.mark.testbed)]
+
+
+@pytest.fixture(scope="session", params=BEDS)
+def bed(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="session")
+def kubectl(testbed_binaries: dict[str, Path]) -> Path:
+    """The pinned kubectl; both beds are driven with it."""
+    return testbed_binaries["kubectl"]
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def fleet(
+    bed: str, kubectl: Path, kafka_bootstrap: str, redis_url: str, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Fleet]:
+    """A fleet of its own broker: `kafka_bootstrap` and `redis_url` are asked for so that missing parts are noticed."""
+    del kafka_bootstrap, redis_url
+    directory = tmp_path_factory.mktemp(f"fleet-{bed}")
+    clusters: ClusterSource = (
+        RealClusters(directory / "clusters", clusters=3, nodes=3)
+        if bed == "real"
+        else SimulatedClusters(directory / "clusters", CLUSTERS)
+    )
+    environment = {"FLOTILLA_SCHEDULER_MOVE_AFTER_S": "3", "FLOTILLA_WATCHER_HEARTBEAT_S": "2"}
+    async with LocalFleet(FleetOptions(directory, clusters, schedulers=2, environment=environment)) as local:
+        log = await KafkaLog.connect(KafkaOptions(bootstrap=local.kafka), "e2e")
+        running, ready = Fleet(local, log, kubectl), asyncio.Event()
+        following = asyncio.create_task(running.follow(ready))
+        await asyncio.wait_for(ready.wait(), 30)
+        yield running
+        following.cancel()
+        await asyncio.gather(following, return_exceptions=True)
+        await log.close()
