@@ -16,6 +16,7 @@ from shared.runtime.embedded import DigestMismatchError, EmbeddedError, Embedded
 from shared.runtime.embedded import jars as jars_module
 from shared.runtime.embedded.jars import install_jars
 from shared.runtime.embedded.lockfile import LockedJar, read_lock
+from shared.runtime.embedded.network import free_ports
 from shared.runtime.embedded.progress import silent
 from tests.fixtures.embedded import jar_directory
 
@@ -88,6 +89,15 @@ class TestJars:
         with pytest.raises(PartsMissingError, match=locked[0].coordinate):
             await install_jars(locked, settings, silent)
         assert list(settings.cache.rglob("*.jar")) == []
+
+    async def test_without_a_repository_the_reason_is_that_parts_are_missing(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(jars_module, "_FIRST_BACKOFF_S", 0.01)
+        (closed,) = free_ports(1)
+        settings = EmbeddedSettings(cache=tmp_path, maven_repository=f"http://127.0.0.1:{closed}")
+        with pytest.raises(PartsMissingError, match="could not be downloaded"):
+            await install_jars(read_lock(), settings, silent)
 
     async def test_two_installations_at_once_download_once(
         self, settings: EmbeddedSettings, locked: tuple[LockedJar, ...]

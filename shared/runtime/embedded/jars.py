@@ -15,8 +15,7 @@ import shutil
 import tempfile
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from pathlib import Path
 
 from shared.runtime.embedded.errors import DigestMismatchError, EmbeddedError, PartsMissingError
@@ -93,14 +92,24 @@ def _download(
         complete = Path(staging, "jars")
         complete.mkdir()
         repository = open_repository(settings, Path(staging, "repository"), on_bytes)
-        try:
-            with ThreadPoolExecutor(_PARALLEL, thread_name_prefix="jars") as pool:
-                for jar, path in zip(jars, pool.map(partial(_fetch, repository, abandoned), jars), strict=True):
-                    path.rename(complete / jar.filename)
-        except _AbandonedError as error:
-            raise EmbeddedError(f"Apache Kafka's download was given up after {_DOWNLOAD_DEADLINE_S:g} s") from error
+        for path in _fetch_all(jars, repository, abandoned):
+            path.rename(complete / path.name)
         verify_jars(jars, complete)
         complete.rename(target)
+
+
+def _fetch_all(jars: tuple[LockedJar, ...], repository: Repository, abandoned: threading.Event) -> tuple[Path, ...]:
+    with ThreadPoolExecutor(_PARALLEL, thread_name_prefix="jars") as pool:
+        fetches = [pool.submit(_fetch, repository, abandoned, jar) for jar in jars]
+        wait(fetches, return_when=FIRST_EXCEPTION)
+        abandoned.set()  # all are here, or one is missing and without it the others are of no use
+    errors = [error for fetch in fetches if (error := fetch.exception()) is not None]
+    for error in errors:
+        if not isinstance(error, _AbandonedError):  # those only follow from another error, or from the deadline
+            raise error
+    if errors:
+        raise EmbeddedError(f"Apache Kafka's download was given up after {_DOWNLOAD_DEADLINE_S:g} s") from errors[0]
+    return tuple(fetch.result() for fetch in fetches)
 
 
 def _fetch(repository: Repository, abandoned: threading.Event, jar: LockedJar) -> Path:
@@ -111,5 +120,4 @@ def _fetch(repository: Repository, abandoned: threading.Event, jar: LockedJar) -
             return repository.fetch(jar.coordinate)
         except (OSError, RuntimeError) as error:  # requests' errors are OSErrors; jgo says "not found" by RuntimeError
             reason = error
-    abandoned.set()  # without this jar the others are of no use
     raise PartsMissingError(f"{jar.coordinate} could not be downloaded in {_ATTEMPTS} attempts: {reason}") from reason
