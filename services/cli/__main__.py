@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import typer
 
-from services.cli import dev
+from services.cli import dev, workloads
+from services.cli.demo.command import demo
 
 app = typer.Typer(
     name="flotilla",
@@ -14,6 +15,9 @@ app = typer.Typer(
     pretty_exceptions_show_locals=False,
 )
 app.add_typer(dev.app, name="dev")
+app.command()(demo)
+for command in (workloads.apply, workloads.delete, workloads.get, workloads.watch):
+    app.command()(command)
 
 
 @app.callback()

@@ -64,9 +64,7 @@ def _malformed(number: int) -> DemoRequest:
     )
 
 
-def _request(  # noqa: PLR0917 - one row of a table
-    name: str, image: str, cpu: str, memory: str, replicas: int, binding: str, expected: Phase
-) -> DemoRequest:
+def _request(name: str, image: str, cpu: str, memory: str, replicas: int, binding: str, expected: Phase) -> DemoRequest:
     request = WorkloadRequested.model_validate(
         {
             "operation": "apply",

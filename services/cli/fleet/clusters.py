@@ -103,7 +103,7 @@ class SimulatedClusters:
     async def running(self, directory: Path, environment: Mapping[str, str]) -> AsyncIterator[None]:
         settings = {
             **environment,
-            "FLOTILLA_SIMULATOR_SPEC": str(self._specification),
+            "FLOTILLA_SIMULATOR_CLUSTERS": str(self._specification),
             "FLOTILLA_SIMULATOR_KUBECONFIG_DIR": str(self._directory),
             "FLOTILLA_SIMULATOR_PROVISION": str(self._provision).lower(),
         }
