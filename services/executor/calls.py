@@ -1,0 +1,72 @@
+"""The reconciler's calls as requests to the API server: one request each."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from services.executor.decision.backoff import CallFailed
+from services.executor.decision.identity import GroupKind, ServedKind
+from services.executor.decision.instructions import Apply, Bind, Call, CreateNamespace, Delete, RememberKinds, Stamp
+from shared.model.identities import FIELD_MANAGER, Resource
+from shared.ports.cluster_api import ApiError, ApplyOptions, ClusterApi, Object
+
+_OPTIONS = ApplyOptions(manager=FIELD_MANAGER, force=True)
+_NAMESPACES = Resource("", "v1", "namespaces")
+_PODS = Resource("", "v1", "pods")
+
+
+class Caller:
+    """Carries out calls on one cluster. `kinds` are the versions in which kinds are listed."""
+
+    def __init__(self, api: ClusterApi, kinds: dict[GroupKind, ServedKind]) -> None:
+        self._api = api
+        self._kinds = kinds
+
+    async def carry_out(self, call: Call) -> Object | CallFailed:
+        """The object that the server answered with (empty where it answers with none), or why it refused."""
+        try:
+            return await self._request(call)
+        except ApiError as error:
+            return CallFailed(error.code, error.reason, error.message, error.retry_after_s)
+
+    async def _request(self, call: Call) -> Object:
+        target, api = call.target, self._api
+        match call:
+            case Apply():
+                info = await api.resource_info(call.api_version, target.kind.kind)
+                return await api.apply(info.resource, target.namespace, target.name, call.body, _OPTIONS)
+            case CreateNamespace():
+                body: dict[str, Any] = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": target.name}}
+                return await api.apply(_NAMESPACES, "", target.name, body, _OPTIONS)
+            case RememberKinds():
+                return await api.merge_patch(_NAMESPACES, "", target.name, _annotated(call.annotations))
+            case Stamp():
+                resource = await self._resource(target.kind)
+                return await api.merge_patch(resource, target.namespace, target.name, _annotated(call.annotations))
+            case Bind():
+                await api.create(_PODS, target.namespace, _binding(call), subresource="binding", name=target.name)
+                return {}
+            case Delete():
+                resource = await self._resource(target.kind)
+                grace = 0 if call.at_once else None
+                await api.delete(resource, target.namespace, target.name, uid=call.uid, grace_period_s=grace)
+                return {}
+        raise TypeError(f"{type(call).__name__} is no call")
+
+    async def _resource(self, kind: GroupKind) -> Resource:
+        served = self._kinds[kind]
+        return (await self._api.resource_info(served.api_version, served.kind)).resource
+
+
+def _annotated(annotations: dict[str, str]) -> Object:
+    return {"metadata": {"annotations": annotations}}
+
+
+def _binding(call: Bind) -> Object:
+    target = call.target
+    return {
+        "apiVersion": "v1",
+        "kind": "Binding",
+        "metadata": {"name": target.name, "namespace": target.namespace, "uid": call.uid},
+        "target": {"apiVersion": "v1", "kind": "Node", "name": call.node},
+    }

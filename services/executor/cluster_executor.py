@@ -1,0 +1,212 @@
+"""One cluster's executor: feeds the reconciler and carries out what it says.
+
+The reconciler is only touched from the event loop, between awaits, so it needs no lock. A defect in one subject's turn
+is logged, counted, reported and tried again later; the other subjects do not notice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from services.executor import metrics
+from services.executor.calls import Caller
+from services.executor.decision.backoff import CallFailed, Policy
+from services.executor.decision.identity import GroupKind, ServedKind
+from services.executor.decision.instructions import Call, Report, Wake, Watch
+from services.executor.decision.reconciler import Reconciler
+from services.executor.decision.stimuli import CallReturned, CommandSeen, CommandsRead, SubjectFailed, TurnStarted
+from services.executor.intake import NoSubjectError, read_command
+from services.executor.watching import follow
+from services.executor.work_queue import WorkQueue
+from shared.kernel.machine import Instruction, Stimulus
+from shared.observability.logs import get_logger
+from shared.ports.clock import Clock
+from shared.ports.cluster_api import ClusterApi
+from shared.ports.event_log import Record
+from shared.runtime.ids import new_id
+
+log = get_logger(__name__)
+
+# After so many rounds a subject goes to the end of the queue, so that a long one does not keep a worker.
+_ROUNDS = 20
+_DEFECT_RETRY_MS = 30_000
+
+
+class ClusterExecutor:
+    def __init__(
+        self,
+        cluster: str,
+        api: ClusterApi,
+        report: Callable[[Report], None],
+        clock: Clock,
+        policy: Policy,
+        *,
+        workers: int = 16,
+        calls: int = 8,
+    ) -> None:
+        self._cluster = cluster
+        self._api = api
+        self._report = report
+        self._clock = clock
+        self._reconciler = Reconciler(cluster, policy)
+        self._queue = WorkQueue(clock)
+        self._kinds: dict[GroupKind, ServedKind] = {}
+        self._caller = Caller(api, self._kinds)
+        self._workers = asyncio.Semaphore(workers)
+        self._calls = calls
+        self._watches: asyncio.Queue[Watch] = asyncio.Queue()
+        self._stopping = False
+        self._seen_at: dict[str, int] = {}
+
+    def problem(self) -> str:
+        """Why no subject can be worked on; empty if they can."""
+        return self._reconciler.waiting_for
+
+    def deliver(self, records: Sequence[Record], caught_up: bool) -> None:
+        """Takes records of the command topic; see `CommandFeed`."""
+        for record in records:
+            try:
+                stimulus = read_command(record, self._clock.now_ms())
+            except NoSubjectError as error:
+                metrics.COMMANDS.labels(self._cluster, "NoSubject").inc()
+                log.warning("a command without a subject", position=str(record.position), error=str(error))
+                continue
+            metrics.COMMANDS.labels(self._cluster, type(stimulus).__name__).inc()
+            if isinstance(stimulus, CommandSeen):
+                self._seen_at[stimulus.subject] = stimulus.at_ms
+            self._tell(stimulus, where=str(record.position))
+        if caught_up:
+            self._tell(CommandsRead(id=new_id(), at_ms=self._clock.now_ms()), where="end of commands")
+        metrics.SUBJECTS.labels(self._cluster).set(self._reconciler.subjects)
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Works until `stop` is set, then lets the calls that are under way end."""
+        self._carry_out(self._reconciler.start(new_id()))
+        async with asyncio.TaskGroup() as turns, asyncio.TaskGroup() as endless:
+            tasks = [
+                endless.create_task(self._watch(), name=f"{self._cluster}-watches"),
+                endless.create_task(self._dispatch(turns), name=f"{self._cluster}-dispatch"),
+            ]
+            await stop.wait()
+            self._stopping = True
+            for task in tasks:
+                task.cancel()
+
+    async def _watch(self) -> None:
+        async with asyncio.TaskGroup() as feeds:
+            while True:
+                watch = await self._watches.get()
+                feeds.create_task(follow(self._api, watch, self._tell, self._clock), name=f"watch-{watch.feed.kind}")
+
+    async def _dispatch(self, turns: asyncio.TaskGroup) -> None:
+        while True:
+            await self._workers.acquire()
+            subject = await self._queue.get()
+            metrics.QUEUED.labels(self._cluster).set(len(self._queue))
+            turns.create_task(self._work(subject), name=f"turn-{subject}")
+
+    async def _work(self, subject: str) -> None:
+        try:
+            await self._turns(subject)
+        except Exception as error:
+            metrics.ERRORS.labels(self._cluster, "turn").inc()
+            log.exception("a turn failed", cluster=self._cluster, subject=subject)
+            now = self._clock.now_ms()
+            message = f"{type(error).__name__}: {error}"
+            self._tell(SubjectFailed(id=new_id(), at_ms=now, subject=subject, message=message), where=subject)
+            self._queue.add_at(subject, now + _DEFECT_RETRY_MS)
+        finally:
+            self._queue.done(subject)
+            self._workers.release()
+
+    async def _turns(self, subject: str) -> None:
+        """Turn after turn, until one has no calls."""
+        for _ in range(_ROUNDS):
+            if self._stopping:
+                return
+            stimulus = TurnStarted(id=new_id(), at_ms=self._clock.now_ms(), subject=subject, chance=_chance())
+            instructions = self._reconciler.handle(stimulus)
+            calls = [instruction for instruction in instructions if isinstance(instruction, Call)]
+            self._carry_out(instructions)
+            if not calls:
+                return
+            await self._make(calls)
+        self._queue.add(subject)
+
+    async def _make(self, calls: Sequence[Call]) -> None:
+        """Makes the calls of one turn, some at a time, and tells each answer as it comes."""
+        if len(calls) == 1:
+            await self._call(calls[0])
+            return
+        slots = asyncio.Semaphore(self._calls)
+
+        async def one(call: Call) -> None:
+            async with slots:
+                await self._call(call)
+
+        async with asyncio.TaskGroup() as group:
+            for call in calls:
+                group.create_task(one(call))
+
+    async def _call(self, call: Call) -> None:
+        started = self._clock.monotonic()
+        answer = await self._caller.carry_out(call)
+        metrics.CALL_SECONDS.observe(self._clock.monotonic() - started)
+        said = answer.reason if isinstance(answer, CallFailed) else "ok"
+        metrics.CALLS.labels(self._cluster, type(call).__name__, said).inc()
+        if isinstance(answer, CallFailed):
+            log.warning(
+                "the API server refused",
+                cluster=self._cluster,
+                subject=call.subject,
+                target=str(call.target),
+                call=type(call).__name__,
+                reason=answer.reason,
+                message=answer.message[:256],
+                cause=call.cause,
+            )
+        now = self._clock.now_ms()
+        self._carry_out(
+            self._reconciler.handle(CallReturned(id=new_id(), at_ms=now, call=call, answer=answer, chance=_chance()))
+        )
+
+    def _tell(self, stimulus: Stimulus, where: str) -> None:
+        """Tells what came from outside; what cannot be read or handled is logged and counted, and the rest goes on."""
+        try:
+            self._carry_out(self._reconciler.handle(stimulus))
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            metrics.ERRORS.labels(self._cluster, "object").inc()
+            log.warning("an object cannot be read", cluster=self._cluster, where=where, error=str(error))
+        except Exception:
+            metrics.ERRORS.labels(self._cluster, type(stimulus).__name__).inc()
+            log.exception("a stimulus was not handled", cluster=self._cluster, where=where)
+
+    def _carry_out(self, instructions: Sequence[Instruction]) -> None:
+        for instruction in instructions:
+            match instruction:
+                case Wake(at_ms=0):
+                    self._queue.add(instruction.subject)
+                case Wake():
+                    self._queue.add_at(instruction.subject, instruction.at_ms)
+                case Report():
+                    self._say(instruction)
+                case Watch():
+                    self._kinds[instruction.feed.kind] = instruction.served
+                    self._watches.put_nowait(instruction)
+
+    def _say(self, instruction: Report) -> None:
+        report = instruction.report
+        if report.outcome in {"applied", "withdrawn"}:
+            seen_at = self._seen_at.pop(report.subject, None)
+            if seen_at is not None:
+                metrics.COMMAND_TO_REPORT_SECONDS.observe((report.reported_at - seen_at) / 1000)
+        metrics.OBJECTS.labels(self._cluster).set(self._reconciler.owned_objects)
+        self._report(instruction)
+
+
+def _chance() -> float:
+    return random.random()  # noqa: S311 - jitter
