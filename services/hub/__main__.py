@@ -1,4 +1,4 @@
-"""`python -m services.hub` runs the hub; `python -m services.hub crds --write|--check` makes or checks `deploy/crds`."""
+"""`python -m services.hub` runs the hub; `python -m services.hub crds --write|--check` is about `deploy/crds`."""
 
 from __future__ import annotations
 

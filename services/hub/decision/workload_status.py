@@ -84,6 +84,9 @@ class _Status:
         self._writer = ConditionWriter(self._before.get("conditions") or (), view.meta.generation, now_ms)
 
     def document(self) -> Json:
+        if self._status is None and self._placed is None and self._before.get("requestId") == self._view.wish.id:
+            # Nothing is known any more of what was answered once: what was said last stays.
+            return self._before
         synced = self._synced()
         if self._status is None and synced is None:
             return self._before
@@ -136,8 +139,9 @@ class _Status:
             return self._writer.make(SYNCED, "False", "Rejected", _in_words(self._rejection.errors))
         if status is not None and status.phase is Phase.REJECTED and status.request_id == wish.id:
             return self._writer.make(SYNCED, "False", "Rejected", status.message)
-        same = self._placed is not None and self._placed.workload == wish.workload
-        if same or self._view.mirrors or (self._answered and self._placed is not None):
+        placed = self._placed
+        mine = placed is not None and (placed.request.id == wish.id or placed.workload == wish.workload)
+        if mine or self._view.mirrors:
             return self._writer.make(SYNCED, "True", "Accepted")
         return self._unanswered(wish.id)
 

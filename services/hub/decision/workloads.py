@@ -88,6 +88,8 @@ class _Decision:
         if isinstance(view.wish, Request) and self._is_due(view, view.wish):
             yield PublishRequest(cause=self._cause, key=self._key, request_id=view.wish.id, body=view.wish.body())
             yield self._audit(view, "create" if view.meta.generation <= 1 else "change", view.wish.id)
+            # Its acknowledgement asks for the next look.
+            return
         yield from self._write_status(view)
 
     def _is_due(self, view: WorkloadView, wish: Request) -> bool:
@@ -120,7 +122,8 @@ class _Decision:
         request_id = deletion_id(view.meta.uid)
         sent = self._state.sent.get(self._key)
         if sent is not None and sent.request_id == request_id:
-            yield Look(cause=self._cause, item=self._item, after_ms=self._policy.delete_grace_ms)
+            left_ms = sent.at_ms + self._policy.delete_grace_ms - self._now_ms
+            yield Look(cause=self._cause, item=self._item, after_ms=max(left_ms, 1))
         elif self._placed is None or not self._placed.deleting:
             body = WorkloadRequested(
                 root=DeleteWorkload(
@@ -129,7 +132,7 @@ class _Decision:
             ).to_json()
             yield PublishRequest(cause=self._cause, key=self._key, request_id=request_id, body=body)
             yield self._audit(view, "delete", request_id)
-            yield Look(cause=self._cause, item=self._item, after_ms=self._policy.delete_grace_ms)
+            return
         yield from self._write_status(view)
 
     def _is_gone(self, view: WorkloadView) -> bool:
