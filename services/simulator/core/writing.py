@@ -1,0 +1,403 @@
+"""Create, update and patch: one pipeline from decoded object to stored version.
+
+Invariants:
+- Name, namespace, uid and creation time never change; `generation` grows when what is desired changes.
+- A status is written only through the status subresource, everything else only outside of it.
+- A write that changes nothing stores nothing: the resource version stays.
+- A version that the client names must be the current one, or the write is a conflict.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import orjson
+
+from services.simulator.core import apply as ssa
+from services.simulator.core.constraints import validate
+from services.simulator.core.crds import CRD, established
+from services.simulator.core.decoding import check_body, decode_object
+from services.simulator.core.defaults import Defaulting, apply_kind_defaults
+from services.simulator.core.errors import (
+    ApiError,
+    FieldError,
+    already_exists,
+    apply_conflict,
+    bad_request,
+    conflict,
+    forbidden,
+    invalid,
+    invalid_value,
+    not_found,
+)
+from services.simulator.core.meta import Json, is_deleting, timestamp
+from services.simulator.core.names import validate_metadata, validate_metadata_update
+from services.simulator.core.options import WriteOptions, Written
+from services.simulator.core.patches import json_patch, merge_patch, strategic_merge
+from services.simulator.core.reading import get_item
+from services.simulator.core.resources import Resource
+from services.simulator.core.rules import validate_kind, validate_kind_update
+from services.simulator.core.state import NAMESPACES, ClusterState
+from services.simulator.core.store import Item
+
+STATUS = "status"
+_STATUS_PATH = (("f:status",),)
+_NAME_TRIES = 8
+_MAX_GENERATED_BASE = 58
+_WITHOUT_GENERATION = frozenset(
+    {
+        "namespaces",
+        "nodes",
+        "services",
+        "configmaps",
+        "secrets",
+        "serviceaccounts",
+        "events",
+        "persistentvolumeclaims",
+        "persistentvolumes",
+        "endpoints",
+        "limitranges",
+        "resourcequotas",
+        "leases.coordination.k8s.io",
+        "controllerrevisions.apps",
+    }
+)
+_SYSTEM_FIELDS = (
+    "name",
+    "namespace",
+    "uid",
+    "creationTimestamp",
+    "resourceVersion",
+    "generation",
+    "deletionTimestamp",
+    "deletionGracePeriodSeconds",
+    "generateName",
+    "managedFields",
+)
+_SYSTEM_ONLY = ("selfLink", "resourceVersion", "deletionTimestamp", "deletionGracePeriodSeconds", "managedFields")
+_META_ORDER = ("name", "generateName", "namespace", "uid", "resourceVersion", "generation", "creationTimestamp")
+
+
+def has_generation(resource: Resource) -> bool:
+    return resource.storage not in _WITHOUT_GENERATION and resource.group != "rbac.authorization.k8s.io"
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where a write goes."""
+
+    resource: Resource
+    namespace: str = ""
+    name: str = ""
+    subresource: str = ""
+
+
+def _ordered(meta: Json) -> Json:
+    first = {name: meta[name] for name in _META_ORDER if name in meta}
+    return first | {name: value for name, value in meta.items() if name not in first and value not in ({}, [], None)}
+
+
+def create(state: ClusterState, target: Target, body: Any, options: WriteOptions) -> Written:
+    obj, warnings = decode_object(target.resource, body, options.validation)
+    return _create(state, target, obj, options, warnings)
+
+
+def _create(
+    state: ClusterState,
+    target: Target,
+    obj: Json,
+    options: WriteOptions,
+    warnings: list[str],
+    applied: Json | None = None,
+) -> Written:
+    """`applied` is what an apply owns; a plain create owns everything, defaults included."""
+    resource = target.resource
+    _settle_identity(state, target, obj)
+    _check_namespace(state, target, obj["metadata"]["name"])
+    if resource.status:
+        obj.pop("status", None)
+    apply_kind_defaults(resource.storage, obj, Defaulting(creating=True, cluster_ip=state.next_service_address))
+    name = obj["metadata"]["name"]
+    _refuse(resource, name, _problems(resource, obj))
+    manager = _manager(state, resource, options, "Apply" if applied else "Update", "")
+    managers = ssa.track_update(None, applied or obj, resource.schema, manager, _reset(resource, ""))
+    meta = _ordered({**obj["metadata"], "managedFields": ssa.write_managers(managers)})
+    stored = _before_storing(state, resource, {**obj, "metadata": meta})
+    if state.store.collection(resource.storage).get(target.namespace, name) is not None:
+        raise already_exists(resource, name)
+    if options.dry_run:
+        return Written(Item(stored, state.store.version), created=True, warnings=warnings)
+    return Written(state.store.insert(resource.storage, stored), created=True, warnings=warnings)
+
+
+def _settle_identity(state: ClusterState, target: Target, obj: Json) -> None:
+    resource, meta = target.resource, obj["metadata"]
+    if meta.get("resourceVersion"):
+        raise bad_request("resourceVersion should not be set on objects to be created")
+    for name in _SYSTEM_ONLY:
+        meta.pop(name, None)
+    given = meta.get("namespace", "")
+    if resource.namespaced:
+        if given and given != target.namespace:
+            raise bad_request("the namespace of the provided object does not match the namespace sent on the request")
+        meta["namespace"] = target.namespace
+    else:
+        meta.pop("namespace", None)
+    if target.name and meta.get("name", target.name) != target.name:
+        raise bad_request(
+            f"the name of the object ({meta.get('name')}) does not match the name on the URL ({target.name})"
+        )
+    if not meta.get("name") and meta.get("generateName"):
+        meta["name"] = free_name(state, resource, target.namespace, meta["generateName"])
+    meta.setdefault("name", target.name)
+    meta["uid"] = state.ids.uid()
+    meta["creationTimestamp"] = timestamp(state.now)
+    if has_generation(resource):
+        meta["generation"] = 1
+    else:
+        meta.pop("generation", None)
+
+
+def free_name(state: ClusterState, resource: Resource, namespace: str, prefix: str) -> str:
+    collection = state.store.collection(resource.storage)
+    for _ in range(_NAME_TRIES):
+        name = prefix[:_MAX_GENERATED_BASE] + state.ids.suffix()
+        if collection.get(namespace, name) is None:
+            return name
+    raise already_exists(resource, prefix)
+
+
+def _check_namespace(state: ClusterState, target: Target, name: str) -> None:
+    if not target.resource.namespaced:
+        return
+    namespace = state.find(NAMESPACES, "", target.namespace)
+    if namespace is None:
+        resource = state.registry.find("", "v1", NAMESPACES)
+        assert resource is not None
+        raise not_found(resource, target.namespace)
+    if is_deleting(namespace):
+        why = f"unable to create new content in namespace {target.namespace} because it is being terminated"
+        error = forbidden(target.resource, name, why)
+        cause = {
+            "reason": "NamespaceTerminating",
+            "message": f"namespace {target.namespace} is being terminated",
+            "field": "metadata.namespace",
+        }
+        raise ApiError(error.code, error.reason, error.message, {**(error.details or {}), "causes": [cause]})
+
+
+def _problems(resource: Resource, obj: Json) -> list[FieldError]:
+    problems = list(validate_metadata(resource, obj["metadata"]))
+    problems += validate(obj, resource.schema, custom=resource.custom)
+    problems += validate_kind(resource.storage, obj)
+    return problems
+
+
+def _refuse(resource: Resource, name: str, problems: Iterable[FieldError]) -> None:
+    unique = list({(problem.field, problem.reason): problem for problem in problems}.values())
+    if unique:
+        raise invalid(resource, name, unique)
+
+
+def _before_storing(state: ClusterState, resource: Resource, obj: Json) -> Json:
+    if resource.storage == CRD:
+        return established(obj, state.now)
+    return obj
+
+
+def _manager(
+    state: ClusterState, resource: Resource, options: WriteOptions, operation: str, subresource: str
+) -> ssa.Manager:
+    return ssa.Manager(options.manager, operation, resource.api_version, subresource, timestamp(state.now), frozenset())
+
+
+def _reset(resource: Resource, subresource: str) -> tuple[tuple[str, ...], ...]:
+    """The fields that an endpoint does not write and a client therefore does not own there."""
+    if subresource == STATUS:
+        return ("f:spec",), ("f:metadata",)
+    return _STATUS_PATH if resource.status else ()
+
+
+def update(state: ClusterState, target: Target, body: Any, options: WriteOptions) -> Written:
+    """Replaces an object, or with the subresource `status` its status."""
+    resource = target.resource
+    obj, warnings = decode_object(resource, body, options.validation)
+    live = get_item(state, resource, target.namespace, target.name)
+    meta = obj["metadata"]
+    if meta.get("name", target.name) != target.name:
+        raise bad_request(f"the name of the object ({meta['name']}) does not match the name on the URL ({target.name})")
+    if resource.custom and not meta.get("resourceVersion"):
+        problem = invalid_value("metadata.resourceVersion", 0, "must be specified for an update")
+        raise invalid(resource, target.name, [problem])
+    written = commit_update(state, target, live, obj, options)
+    return replace(written, warnings=warnings)
+
+
+def _check_preconditions(resource: Resource, live: Item, meta: Json) -> None:
+    name, current = live.object["metadata"]["name"], live.object["metadata"]
+    if meta.get("uid") and meta["uid"] != current["uid"]:
+        why = f"Precondition failed: UID in precondition: {meta['uid']}, UID in object meta: {current['uid']}"
+        raise conflict(resource, name, why)
+    if meta.get("resourceVersion") and meta["resourceVersion"] != current["resourceVersion"]:
+        raise conflict(resource, name)
+
+
+def commit_update(
+    state: ClusterState,
+    target: Target,
+    live: Item,
+    obj: Json,
+    options: WriteOptions,
+    managers: list[ssa.Manager] | None = None,
+) -> Written:
+    """Stores a decoded object over its live version. `managers` are given by apply, else found by comparing."""
+    resource, old = target.resource, live.object
+    _check_preconditions(resource, live, obj["metadata"])
+    obj = _merge_with_live(resource, target.subresource, old, obj)
+    apply_kind_defaults(resource.storage, obj, Defaulting(creating=False, cluster_ip=state.next_service_address))
+    problems = [*_problems(resource, obj), *validate_metadata_update(old["metadata"], obj["metadata"])]
+    if target.subresource != STATUS:
+        problems += validate_kind_update(resource.storage, old, obj)
+    _refuse(resource, target.name, problems)
+    if managers is None:
+        manager = _manager(state, resource, options, "Update", target.subresource)
+        managers = ssa.track_update(old, obj, resource.schema, manager, _reset(resource, target.subresource))
+    managed = _settled_managers(old, managers)
+    obj = {**obj, "metadata": _ordered({**obj["metadata"], "managedFields": managed})}
+    if obj == old:
+        return Written(live)
+    if has_generation(resource) and _desires_differ(resource, old, obj):
+        obj["metadata"]["generation"] = old["metadata"].get("generation", 0) + 1
+    obj = _before_storing(state, resource, obj)
+    if options.dry_run:
+        return Written(Item(obj, state.store.version))
+    return Written(store_update(state, resource, obj))
+
+
+def store_update(state: ClusterState, resource: Resource, obj: Json) -> Item:
+    """Stores a new version; one that was only waiting for its last finalizer goes instead."""
+    meta = obj["metadata"]
+    item = state.store.replace(resource.storage, obj)
+    if is_deleting(obj) and not meta.get("finalizers") and not meta.get("deletionGracePeriodSeconds"):
+        if resource.storage == NAMESPACES and (obj.get("spec") or {}).get("finalizers"):
+            return item
+        state.store.remove(resource.storage, (meta.get("namespace", ""), meta["name"]))
+    return item
+
+
+def _merge_with_live(resource: Resource, subresource: str, old: Json, obj: Json) -> Json:
+    if subresource == STATUS:
+        return {**old, "status": obj.get("status", {})} if "status" in obj else _without_status(old)
+    meta = {name: value for name, value in obj["metadata"].items() if name not in _SYSTEM_FIELDS}
+    meta |= {name: old["metadata"][name] for name in _SYSTEM_FIELDS if name in old["metadata"]}
+    obj = {**obj, "metadata": meta}
+    if resource.status:
+        obj = _without_status(obj)
+        if "status" in old:
+            obj["status"] = old["status"]
+    return obj
+
+
+def _without_status(obj: Json) -> Json:
+    return {name: value for name, value in obj.items() if name != "status"}
+
+
+def _settled_managers(old: Json, managers: list[ssa.Manager]) -> list[Json]:
+    """The entries as they are stored: one that owns what it owned keeps its time."""
+    before = {entry.identity: entry for entry in ssa.read_managers(old)}
+    settled = []
+    for manager in managers:
+        known = before.get(manager.identity)
+        settled.append(known if known is not None and known.fields == manager.fields else manager)
+    return ssa.write_managers(settled)
+
+
+def _desires_differ(resource: Resource, old: Json, new: Json) -> bool:
+    ignored = {"metadata", "status"} if resource.status or not resource.custom else {"metadata"}
+    names = (old.keys() | new.keys()) - ignored
+    if any(old.get(name) != new.get(name) for name in names):
+        return True
+    if resource.storage != "deployments.apps":
+        return False
+    return bool(old["metadata"].get("annotations") != new["metadata"].get("annotations"))
+
+
+_Patcher = Callable[[Json, Any, Resource], Json]
+_PATCHERS: dict[str, _Patcher] = {
+    "application/json-patch+json": lambda obj, body, _: json_patch(obj, body),
+    "application/merge-patch+json": lambda obj, body, _: merge_patch(obj, body),
+    "application/strategic-merge-patch+json": lambda obj, body, resource: strategic_merge(obj, body, resource.schema),
+}
+
+
+def patch(state: ClusterState, target: Target, content_type: str, body: Any, options: WriteOptions) -> Written:
+    """A JSON, merge or strategic merge patch of the live version."""
+    resource = target.resource
+    live = get_item(state, resource, target.namespace, target.name)
+    patched = patched_copy(resource, live.raw, content_type, body)
+    obj, warnings = decode_object(resource, patched, options.validation)
+    if obj["metadata"].get("name") != target.name:
+        problem = invalid_value("metadata.name", obj["metadata"].get("name"), "field is immutable")
+        raise invalid(resource, target.name, [problem])
+    return replace(commit_update(state, target, live, obj, options), warnings=warnings)
+
+
+def patched_copy(resource: Resource, raw: bytes, content_type: str, body: Any) -> Json:
+    if "json-patch" not in content_type:
+        check_body(body, resource.kind)
+    return _PATCHERS[content_type](orjson.loads(raw), body, resource)
+
+
+def apply(state: ClusterState, target: Target, body: Any, options: WriteOptions) -> Written:
+    """Server-side apply: creates the object if it is not there (except through a subresource)."""
+    resource = target.resource
+    obj, warnings = decode_object(resource, body, options.validation)
+    if body.get("metadata", {}).get("managedFields"):
+        raise bad_request("metadata.managedFields must be nil")
+    if warnings and not resource.custom:
+        path = warnings[0].partition('"')[2].rstrip('"')
+        kind = f"{resource.api_version}, Kind={resource.kind}"
+        raise ApiError(
+            500,
+            "InternalError",
+            f"failed to create typed patch object ({target.namespace}/{target.name}; {kind}): "
+            f".{path}: field not declared in schema",
+        )
+    config = _applied_config(resource, orjson.loads(orjson.dumps(obj)), body)
+    item = state.store.collection(resource.storage).get(target.namespace, target.name)
+    if item is None:
+        if target.subresource:
+            raise not_found(resource, target.name)
+        return _create(state, target, obj, options, warnings, applied=config)
+    manager = _manager(state, resource, options, "Apply", target.subresource)
+    try:
+        applied = ssa.apply(
+            orjson.loads(item.raw),
+            config,
+            resource.schema,
+            manager,
+            force=options.force,
+            reset=_reset(resource, target.subresource),
+        )
+    except ssa.Conflict as found:
+        raise apply_conflict(resource, target.name, found.causes()) from found
+    written = commit_update(state, target, item, applied.object, options, applied.managers)
+    return replace(written, warnings=warnings)
+
+
+def _applied_config(resource: Resource, obj: Json, body: Json) -> Json:
+    """What the client sent, decoded, but without the defaults that decoding a custom resource adds."""
+    if not resource.custom:
+        return obj
+
+    def restrict(value: Any, sent: Any) -> Any:
+        if isinstance(value, dict) and isinstance(sent, dict):
+            return {name: restrict(inner, sent[name]) for name, inner in value.items() if name in sent}
+        if isinstance(value, list) and isinstance(sent, list) and len(value) == len(sent):
+            return [restrict(inner, other) for inner, other in zip(value, sent, strict=True)]
+        return value
+
+    restricted: Json = restrict(obj, body)
+    return restricted

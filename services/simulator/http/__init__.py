@@ -1,0 +1,1 @@
+"""The asynchronous shell: bytes and connections around the pure core."""
