@@ -1,8 +1,8 @@
 """Publishes what the journal says: placements and commands, in its order, with its offsets as generations.
 
-Follows the journal from the last checkpoint on, whatever the leader has in memory. After a crash some records are published
-again, with the same content: readers take only higher generations. A checkpoint is committed only after everything before
-it is acknowledged.
+Follows the journal from the last checkpoint on, whatever the leader has in memory. After a crash some records are
+published again, with the same content: readers take only higher generations. A checkpoint is committed only after
+everything before it is acknowledged.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from services.scheduler.decision.rendering import render_commands
 from services.scheduler.journal import Checkpoint, decode_entry, journal_partition, publisher_group
 from shared.events.envelope import Envelope
 from shared.events.topics import COMMAND_ISSUED, PLACEMENT_PUBLISHED, PLACEMENTS, commands_topic
-from shared.events.v1.decisions import DecisionsMade, EpochStarted, Positions
+from shared.events.v1.decisions import Decision, DecisionsMade, EpochStarted, Positions
 from shared.events.v1.placements import PlacementPublished
 from shared.observability.logs import get_logger
 from shared.ports.clock import Clock
@@ -35,7 +35,7 @@ class FencedError(Exception):
 
 
 class JournalPublisher:
-    """`on_generation(key, offset)` is told of every decision of our own epoch as its offset becomes known."""
+    """`on_generation(decision, offset)` is told once of every decision of our own epoch as its offset becomes known."""
 
     def __init__(
         self,
@@ -44,7 +44,7 @@ class JournalPublisher:
         cell: int,
         checkpoint: Checkpoint,
         published: dict[str, PlacementPublished],
-        on_generation: Callable[[str, int], None],
+        on_generation: Callable[[Decision, int], None],
     ) -> None:
         self._events = events
         self._clock = clock
@@ -90,16 +90,19 @@ class JournalPublisher:
         self._inputs |= batch.inputs
         for derived in derive(self._published, batch, offset):
             await self._send(publisher, derived, batch.epoch)
-            if own and isinstance(derived, PlacementRecord) and derived.placement is not None:
-                self._note(derived, offset)
+            if own and isinstance(derived, PlacementRecord):
+                self._measure(derived, offset)
+        if own:
+            for decision in batch.decisions:
+                self._on_generation(decision, offset)
 
-    def _note(self, record: PlacementRecord, offset: int) -> None:
-        self._on_generation(record.key, offset)
+    def _measure(self, record: PlacementRecord, offset: int) -> None:
         published = record.placement
-        if published is not None and published.placement is not None:
-            waited = (self._clock.now_ms() - published.placement.request.published_at) / 1000
-            if published.generation == offset and 0 <= waited < _LATENCY_WINDOW_S:
-                metrics.REQUEST_TO_PLACEMENT_SECONDS.observe(waited)
+        if published is None or published.placement is None or published.generation != offset:
+            return
+        waited = (self._clock.now_ms() - published.placement.request.published_at) / 1000
+        if 0 <= waited < _LATENCY_WINDOW_S:
+            metrics.REQUEST_TO_PLACEMENT_SECONDS.observe(waited)
 
     async def _send(self, publisher: Publisher, derived: Derived, epoch: int) -> None:
         if isinstance(derived, PlacementRecord):

@@ -93,10 +93,10 @@ class Replica:
             while await behind(reader):
                 for record in await reader.read(max_records=_BATCH, timeout_s=0.2):
                     self._fold_placement(record)
-        for key, item in self.published.items():
+        for item in self.published.values():
             if item.placement is not None:
                 self.state.apply(item.placement)
-                self.state.note_generation(key, item.generation)
+                self.state.note_generation(item.placement, item.generation)
 
     def _fold_placement(self, record: Record) -> None:
         key = (record.key or b"").decode()
@@ -128,8 +128,7 @@ class Replica:
         fold_published(self.published, batch, offset)
         for decision in batch.decisions:
             self.state.apply(decision)
-            if decision.kind == "placed":
-                self.state.note_generation(str(decision.workload.key), offset)
+            self.state.note_generation(decision, offset)
 
     async def follow_inputs(self, timeout_s: float) -> int:
         """Folds the next objects, clusters and samples; returns how many records came."""

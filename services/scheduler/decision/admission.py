@@ -13,6 +13,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from services.scheduler.decision.demands import Demand, demand_of
 from services.scheduler.decision.manifests import Division, Kind, image_pod_spec, is_pod, kind_for
 from shared.events.registry import field_errors
 from shared.events.v1.workloads import MAX_REPLICAS, Binding, FieldError, Manifest, PlacementTerms, PodSet, Workload
@@ -33,7 +34,7 @@ class PodSetPlan:
     name: str
     division: Division
     desired: int
-    shape: PodShape
+    demand: Demand
     holds_room: bool = True
 
 
@@ -132,7 +133,7 @@ class _Planner:
             name=self._pod_set.name,
             division=self._kind.division,
             desired=desired,
-            shape=shape,
+            demand=demand_of(shape, self._terms),
             holds_room=self._kind.pod_template is not None and self._kind.division is not Division.EVERYWHERE,
         )
 

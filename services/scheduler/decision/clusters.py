@@ -39,6 +39,11 @@ class Cluster:
         return self.declared.price_per_hour if self.declared else None
 
     @property
+    def heard(self) -> bool:
+        """Whether what is known of its nodes and pods can be believed to be so now."""
+        return self.heartbeat is not None and self.heartbeat.ready and not self.silent
+
+    @property
     def refusal(self) -> str:
         """Why it takes no new replicas, in words that follow `node(s) in clusters that`; empty if it takes them."""
         if self.heartbeat is None:

@@ -80,9 +80,9 @@ class ResourceBalance:
 class DeviceFragmentation:
     """What a placement would leave useless for others, of GPUs.
 
-    A pod without GPUs: the part of the node's GPUs that is free, since cpu and memory taken there may strand them. A pod
-    that shares GPUs: what stays free, but cut, on the tightest device that fits. A pod with whole GPUs: the part
-    of the node's GPUs that would stay free.
+    A pod without GPUs: the part of the node's GPUs that is free, since cpu and memory taken there may strand them.
+    A pod that shares GPUs: what stays free, but cut, on the tightest device that fits. A pod with whole GPUs: the
+    part of the node's GPUs that would stay free.
     """
 
     name = "fragmentation"

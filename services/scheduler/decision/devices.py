@@ -1,8 +1,8 @@
 """What is free on each GPU of each node.
 
-A pod fits only if its devices do: four tenths on each of two GPUs are no room for eight tenths of one. Which device a pod
-has is known for the pods that this scheduler placed, in the order in which it placed them: the tightest that fits. Of
-pods that it did not place the same is assumed.
+A pod fits only if its devices do: four tenths on each of two GPUs are no room for eight tenths of one. Which device
+a pod has is known for the pods that this scheduler placed, in the order in which it placed them: the tightest that
+fits. Of pods that it did not place the same is assumed.
 """
 
 from __future__ import annotations

@@ -100,6 +100,7 @@ class NodeTable:
         self.node_class: Rows = np.zeros(0, np.intp)
         self.block_cluster: Rows = np.zeros(0, np.intp)
         self.block_domain: Rows = np.zeros(0, np.intp)
+        self.domain_cluster: Rows = np.zeros(0, np.intp)
         self._domains: dict[tuple[int, str], int] = {}
         self._spare_rows: dict[int, list[int]] = {}
         self._live_rows: list[int] = []
@@ -117,6 +118,17 @@ class NodeTable:
     @property
     def domains(self) -> int:
         return len(self._domains)
+
+    @property
+    def clusters_with_domains(self) -> int:
+        """One more than the highest index of a cluster that ever had a node."""
+        return int(self.domain_cluster.max()) + 1 if self._domains else 0
+
+    def domain_of(self, row: int) -> int:
+        return int(self.block_domain[row // BLOCK])
+
+    def cluster_of(self, row: int) -> int:
+        return int(self.block_cluster[row // BLOCK])
 
     @property
     def price_scale(self) -> float:
@@ -240,7 +252,10 @@ class NodeTable:
 
     def _take_row(self, facts: NodeFacts) -> int:
         key = (facts.cluster_index, facts.zone)
-        domain = self._domains.setdefault(key, len(self._domains))
+        domain = self._domains.get(key)
+        if domain is None:
+            domain = self._domains[key] = len(self._domains)
+            self.domain_cluster = np.append(self.domain_cluster, facts.cluster_index)
         spare = self._spare_rows.setdefault(domain, [])
         if not spare:
             block = self._take_block(domain, facts.cluster_index)

@@ -27,39 +27,39 @@ T = TypeVar("T")
 TERMINAL_PHASES = frozenset({"Succeeded", "Failed"})
 
 
-class _Struct(msgspec.Struct, rename="camel", gc=False):
+class _Struct(msgspec.Struct, rename="camel", frozen=True, gc=False):
     """Read once and dropped; without cycles, so the collector need not look."""
 
 
-class Metadata(_Struct):
+class Metadata(_Struct, frozen=True):
     labels: dict[str, str] | None = None
     annotations: dict[str, str] | None = None
 
 
-class TaintObject(_Struct):
+class TaintObject(_Struct, frozen=True):
     key: str
     effect: str
     value: str = ""
 
 
-class Condition(_Struct):
+class Condition(_Struct, frozen=True):
     type: str
     status: str
     reason: str = ""
     last_transition_time: str | None = None
 
 
-class NodeSpecObject(_Struct):
+class NodeSpecObject(_Struct, frozen=True):
     unschedulable: bool = False
     taints: list[TaintObject] | None = None
 
 
-class NodeStatusObject(_Struct):
+class NodeStatusObject(_Struct, frozen=True):
     allocatable: dict[str, str] | None = None
     conditions: list[Condition] | None = None
 
 
-class NodeObject(_Struct):
+class NodeObject(_Struct, frozen=True):
     metadata: Metadata = Metadata()
     spec: NodeSpecObject = NodeSpecObject()
     status: NodeStatusObject = NodeStatusObject()
@@ -69,7 +69,7 @@ class NodeObject(_Struct):
         return any(item.type == "Ready" and item.status == "True" for item in self.status.conditions or ())
 
 
-class ResourcesObject(_Struct):
+class ResourcesObject(_Struct, frozen=True):
     requests: dict[str, str] | None = None
     limits: dict[str, str] | None = None
 
@@ -77,13 +77,13 @@ class ResourcesObject(_Struct):
         return ContainerRequest(self.requests or {}, self.limits or {}, sidecar)
 
 
-class PortObject(_Struct):
+class PortObject(_Struct, frozen=True):
     host_port: int = 0
     host_ip: str = msgspec.field(default="", name="hostIP")
     protocol: str = "TCP"
 
 
-class ContainerObject(_Struct):
+class ContainerObject(_Struct, frozen=True):
     resources: ResourcesObject = ResourcesObject()
     ports: list[PortObject] | None = None
     restart_policy: str | None = None
@@ -92,7 +92,7 @@ class ContainerObject(_Struct):
         return self.resources.request(sidecar=self.restart_policy == "Always")
 
 
-class PodSpecObject(_Struct):
+class PodSpecObject(_Struct, frozen=True):
     node_name: str = ""
     restart_policy: str = "Always"
     containers: list[ContainerObject] = []
@@ -101,12 +101,12 @@ class PodSpecObject(_Struct):
     resources: ResourcesObject | None = None
 
 
-class PodStatusObject(_Struct):
+class PodStatusObject(_Struct, frozen=True):
     phase: str = "Pending"
     conditions: list[Condition] | None = None
 
 
-class PodObject(_Struct):
+class PodObject(_Struct, frozen=True):
     metadata: Metadata = Metadata()
     spec: PodSpecObject = PodSpecObject()
     status: PodStatusObject = PodStatusObject()
@@ -144,11 +144,11 @@ class PodObject(_Struct):
         return None
 
 
-class JobStatusObject(_Struct):
+class JobStatusObject(_Struct, frozen=True):
     conditions: list[Condition] | None = None
 
 
-class JobObject(_Struct):
+class JobObject(_Struct, frozen=True):
     metadata: Metadata = Metadata()
     status: JobStatusObject = JobStatusObject()
 

@@ -1,8 +1,8 @@
 """The pods that exist, what they take from their nodes, and which replicas they stand for.
 
-A pod counts as seen once it is bound. While it runs it takes its requests from its node, or what its pod set asks now if that
-is more: a pod that is about to be replaced by a larger one keeps the room for it. When it has run to its end it takes nothing;
-if it was meant to end, it goes on standing for its replica.
+A pod counts as seen once it is bound. While it runs it takes its requests from its node, or what its pod set asks
+now if that is more: a pod that is about to be replaced by a larger one keeps the room for it. When it has run to
+its end it takes nothing; if it was meant to end, it goes on standing for its replica.
 """
 
 from __future__ import annotations

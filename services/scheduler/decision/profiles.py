@@ -1,18 +1,18 @@
 """The cheapest node for each shape, kept up to date by difference.
 
-A profile is what all pod sets of one shape and one selection of clusters share: for every row of the node table its cost,
-infinite where a filter refuses, and for every block its cheapest row. When it is asked, it renews the rows that changed since
-it was asked last, and their blocks; so a placement costs what changed, not the fleet, and still every node is scored.
+A profile is what all pod sets of one shape and one selection of clusters share: for every row of the node table its
+cost, infinite where a filter refuses, and for every block its cheapest row. When it is asked, it renews the rows
+that changed since it was asked last, and their blocks; so a placement costs what changed, not the fleet, and still
+every node is scored.
 
-Exactness: `best` is the argmin over all nodes of cost plus spread, since within a block the spread is the same, and adding
-the same number keeps the order.
+Exactness: `best` is the argmin over all nodes of cost plus spread, since within a block the spread is the same, and
+adding the same number keeps the order.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -20,24 +20,15 @@ from services.scheduler.decision.arrays import BoolArray, FloatArray, Rows, grow
 from services.scheduler.decision.clusters import Cluster, ClusterTable
 from services.scheduler.decision.config import SchedulerConfig
 from services.scheduler.decision.costs import TIE_WEIGHT, terms_for
+from services.scheduler.decision.demands import Demand
 from services.scheduler.decision.filters import TaintsAreTolerated, filters_for
 from services.scheduler.decision.nodes import BLOCK, NodeTable
 from services.scheduler.decision.requests import Request, Requests
 from services.scheduler.decision.views import NodeView
-from shared.model.pods import PodShape
 from shared.model.selectors import LabelSelector
 
 NO_CLUSTER = "NoCluster"
 UNSCHEDULABLE = "Unschedulable"
-
-
-@dataclass(frozen=True, slots=True)
-class Demand:
-    """A shape and the clusters that its workload's terms allow. `selector` is a LabelSelector as JSON, or empty."""
-
-    shape: PodShape
-    clusters: tuple[str, ...] = ()
-    selector: bytes = b""
 
 
 class Profile:
@@ -70,6 +61,8 @@ class Profile:
         self._usage_seen = -1
         self._open: BoolArray = np.zeros(0, np.bool_)
         self._open_version = (-1, -1, -1)
+        self._explanation = ("", "")
+        self._explained = (-1, -1, -1)
 
     # --- asking ---
 
@@ -232,6 +225,14 @@ class Profile:
 
         A node counts for the first filter that refuses it, and there for each of its reasons.
         """
+        table = self._table
+        version = (table.facts_log.end, table.usage_log.end, self._clusters.version)
+        if version != self._explained:
+            self._explanation = self._explain()
+            self._explained = version
+        return self._explanation
+
+    def _explain(self) -> tuple[str, str]:
         table = self._table
         rows = np.flatnonzero(table.alive)
         counts: Counter[str] = Counter()

@@ -1,7 +1,7 @@
 """Replicas that were placed in a cluster and not seen there yet: room is held for them on the nodes of their share.
 
-Which of a share's nodes still hold room is a function of the share and of the pods that were seen bound, whatever the order in
-which both became known:
+Which of a share's nodes still hold room is a function of the share and of the pods that were seen bound, whatever
+the order in which both became known:
 
 1. A pod on a node of the share takes over one of that node's replicas (the last first): these are matched.
 2. Every other pod of the pod set stands for some replica too: as many of the rest, from the end of the share, are
@@ -49,16 +49,9 @@ class ShareReservations:
     def empty(self) -> bool:
         return not self._nodes and not self.seen
 
-    @property
-    def held(self) -> list[int]:
-        """The positions of the share whose replica was not seen and holds room."""
-        return [index for index, hold in enumerate(self._holds) if hold is not None]
-
-    @property
-    def locations(self) -> list[NodeSlot]:
-        """Where the pods are, and then where room is held."""
-        seen = [slot for slot, count in self._seen.items() for _ in range(count)]
-        return seen + [hold.slot for hold in self._holds if hold is not None]
+    def hold_at(self, index: int) -> Hold | None:
+        """The room held for the replica at a position of the share, if it is held."""
+        return self._holds[index] if index < len(self._holds) else None
 
     def set_share(self, nodes: Sequence[NodeSlot], request: Request | None, ready: Iterable[Hold] = ()) -> None:
         """The share's nodes from now on; `ready` are holds that were made for it already."""

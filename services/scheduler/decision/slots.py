@@ -1,13 +1,13 @@
 """What is held on each node: by pods that were seen there, and by replicas that are expected there.
 
-Pods and placements may be known before their node, and a node may go before its pods. So holds belong to a slot, which has
-the node's name; a slot has a row of the node table only while the node exists, and then the row is charged with
-exactly the holds of the slot.
+Pods and placements may be known before their node, and a node may go before its pods. So holds belong to a slot,
+which has the node's name; a slot has a row of the node table only while the node exists, and then the row is
+charged with exactly the holds of the slot.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from services.scheduler.decision.nodes import NodeFacts, NodeTable
@@ -122,6 +122,18 @@ class NodeSlots:
             self._table.discharge(row, hold.request, hold.devices)
             hold.devices = self._table.charge(row, request)
         hold.request = request
+
+    def try_resize(self, hold: Hold, request: Request, fits: Callable[[int], bool]) -> bool:
+        """Resizes where `fits` says so of the node's row, asked without this hold on it; else leaves it as it is."""
+        row = hold.slot.row
+        if row == NO_ROW:
+            return False
+        self._table.discharge(row, hold.request, hold.devices)
+        fitting = fits(row)
+        if fitting:
+            hold.request = request
+        hold.devices = self._table.charge(row, hold.request)
+        return fitting
 
     def _detach(self, slot: NodeSlot) -> None:
         if slot.row == NO_ROW:

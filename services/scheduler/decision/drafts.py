@@ -1,0 +1,337 @@
+"""One pod set's outcome in the making: what it keeps, gives up and gains.
+
+A draft takes room on the node table as it goes. What it made is given to the share when its decision is applied
+(`ready_holds`), which always follows: a draft is not thrown away.
+
+Stability: a replica that is placed stays where it is unless it must move. Scaling up adds, and nothing else.
+Scaling down gives up replicas that were never seen first; then, where Flotilla binds, the highest ordinals, and
+else, one after the other, the last placed of the cluster where a replica costs most (price, measured load, and
+spread). A new shape or new terms move only those replicas that no longer pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from heapq import heapify, heappop, heappush
+
+import numpy as np
+
+from services.scheduler.decision.admission import PodSetPlan
+from services.scheduler.decision.fleet import Fleet
+from services.scheduler.decision.manifests import Division
+from services.scheduler.decision.nodes import BLOCK
+from services.scheduler.decision.pods import SeenPod
+from services.scheduler.decision.profiles import UNSCHEDULABLE, Profile
+from services.scheduler.decision.reservations import ShareKey
+from services.scheduler.decision.slots import NO_ROW, Hold
+from services.scheduler.decision.spread import Spread
+from shared.events.v1.decisions import ClusterShare, PodSetPlacement
+
+PLACING = "Placing"
+
+
+class Budget:
+    """How many replicas may still be placed, or tried in vain, in one call."""
+
+    __slots__ = ("left",)
+
+    def __init__(self, left: int) -> None:
+        self.left = left
+
+    @property
+    def spent(self) -> bool:
+        return self.left <= 0
+
+
+@dataclass(slots=True, eq=False)
+class Replica:
+    """`node` is empty where nothing is held on nodes. `position` is its place in the present share, -1 if it is new."""
+
+    cluster: str
+    node: str = ""
+    ordinal: int = 0
+    position: int = -1
+
+
+class PodSetDraft:
+    """`avoid` are indexes of clusters where no new replica shall go."""
+
+    def __init__(
+        self, fleet: Fleet, workload: str, plan: PodSetPlan, previous: PodSetPlacement | None, avoid: frozenset[int]
+    ) -> None:
+        self.plan = plan
+        self.replicas: list[Replica] = []
+        self.ready_holds: dict[str, list[Hold]] = {}
+        self._fleet = fleet
+        self._workload = workload
+        self._avoid = avoid
+        self._profile: Profile = fleet.profiles.get(plan.demand)
+        self._reason, self._message = "", ""
+        for share in previous.shares if previous is not None else ():
+            for position in range(share.replicas):
+                node = share.nodes[position] if share.nodes else ""
+                ordinal = share.ordinals[position] if share.ordinals else 0
+                self.replicas.append(Replica(share.cluster, node, ordinal, position))
+
+    @property
+    def missing(self) -> int:
+        return max(0, self.plan.desired - len(self.replicas))
+
+    def settle(self, budget: Budget) -> None:
+        """Brings the number of replicas to what is desired, as far as there is room."""
+        if self.plan.division is Division.EVERYWHERE:
+            self._place_everywhere()
+            return
+        self._give_up(len(self.replicas) - self.plan.desired)
+        self._reason, self._message = "", ""
+        if not self.missing:
+            return
+        if self.plan.division is Division.TOGETHER:
+            self._place_together(budget)
+        else:
+            self._place_each(budget)
+        if self.missing and not self._reason:
+            self._reason, self._message = self._explain()
+
+    def outcome(self) -> PodSetPlacement:
+        by_cluster: dict[str, list[Replica]] = {}
+        for replica in self.replicas:
+            by_cluster.setdefault(replica.cluster, []).append(replica)
+        numbered = self.plan.division is Division.NODES
+        everywhere = self.plan.division is Division.EVERYWHERE
+        return PodSetPlacement(
+            name=self.plan.name,
+            desired=max(1, len(self.replicas)) if everywhere else self.plan.desired,
+            shares=tuple(
+                ClusterShare(
+                    cluster=cluster,
+                    replicas=len(replicas),
+                    nodes=tuple(replica.node for replica in replicas if replica.node),
+                    ordinals=tuple(replica.ordinal for replica in replicas) if numbered else (),
+                )
+                for cluster, replicas in sorted(by_cluster.items())
+            ),
+            reason=self._reason,
+            message=self._message,
+        )
+
+    def _explain(self) -> tuple[str, str]:
+        if self._avoid and self._profile.has_room():
+            names = sorted(cluster.name for cluster in self._fleet.clusters if cluster.index in self._avoid)
+            return UNSCHEDULABLE, f"its pods found no node lately in the clusters that have room: {', '.join(names)}"
+        return self._profile.explain()
+
+    # --- keeping ---
+
+    def refit(self) -> None:
+        """Keeps the replicas that pass the filters of the present plan, in the room that they have now."""
+        by_cluster: dict[str, list[Replica]] = {}
+        for replica in self.replicas:
+            by_cluster.setdefault(replica.cluster, []).append(replica)
+        self.replicas = []
+        for cluster, replicas in by_cluster.items():
+            known = self._fleet.clusters.get(cluster)
+            if known is not None and self._profile.allows(known):
+                self.replicas += self._refit_share(cluster, replicas)
+
+    def _refit_share(self, cluster: str, replicas: list[Replica]) -> Iterator[Replica]:
+        share = self._fleet.pods.find_share(self._share_key(cluster))
+        pods = [pod for pod in self._fleet.pods.pods_of(share) if pod.hold is not None] if share is not None else []
+        for replica in replicas:
+            hold = share.hold_at(replica.position) if share is not None else None
+            pod = None if hold is not None else _take_pod(pods, replica.node)
+            if hold is not None:
+                fits = self._fleet.slots.try_resize(hold, self._profile.request, self._fits)
+            elif pod is not None and pod.hold is not None:
+                wanted = self._fleet.requests.larger(pod.request, self._profile.request)
+                replica.node = pod.slot.name
+                fits = self._fleet.slots.try_resize(pod.hold, wanted, self._fits)
+            else:
+                fits = not replica.node or self.passes(replica)
+            if fits:
+                yield replica
+
+    def drop(self, unfit: Callable[[Replica], bool]) -> None:
+        """Gives up the replicas of which this holds."""
+        self.replicas = [replica for replica in self.replicas if not unfit(replica)]
+
+    def move_one(self, cluster: str, budget: Budget) -> bool:
+        """Places one unseen replica of a cluster, which is to be avoided, elsewhere; whether there was room."""
+        unseen = [replica for replica in self.replicas if replica.cluster == cluster and self.is_unseen(replica)]
+        if not unseen or budget.spent:
+            return False
+        replica = unseen[-1]
+        index = self.replicas.index(replica)
+        del self.replicas[index]
+        before = len(self.replicas)
+        self._place_each(budget, most=1)
+        if len(self.replicas) > before:
+            return True
+        self.replicas.insert(index, replica)
+        self._reason, self._message = "", ""
+        return False
+
+    def passes(self, replica: Replica) -> bool:
+        """Whether the replica's node is there, and takes such pods whatever runs on it."""
+        row = self._row(replica)
+        return row != NO_ROW and self._profile.base(row) != np.inf
+
+    def is_unseen(self, replica: Replica) -> bool:
+        """Whether room is held for the replica because no pod of it was seen."""
+        share = self._fleet.pods.find_share(self._share_key(replica.cluster))
+        return share is not None and replica.position >= 0 and share.hold_at(replica.position) is not None
+
+    # --- giving up ---
+
+    def _give_up(self, surplus: int) -> None:
+        if surplus <= 0:
+            return
+        if self.plan.division is Division.NODES:
+            ordered = sorted(self.replicas, key=lambda item: (not self.is_unseen(item), -item.ordinal))
+            gone = set(ordered[:surplus])
+        else:
+            gone = set(self._surplus_by_cluster(surplus))
+        self.replicas = [replica for replica in self.replicas if replica not in gone]
+
+    def _surplus_by_cluster(self, surplus: int) -> Iterator[Replica]:
+        """One after the other from where a replica costs most: the mirror image of placing, spread included."""
+        unseen: dict[str, list[Replica]] = {}
+        seen: dict[str, list[Replica]] = {}
+        for replica in self.replicas:
+            group = unseen if self.is_unseen(replica) else seen
+            group.setdefault(replica.cluster, []).append(replica)
+        costs, each = self._cluster_costs(), self._fleet.config.weights.spread / len(self.replicas)
+        counts = {cluster: len(unseen.get(cluster, ())) + len(seen.get(cluster, ())) for cluster in costs}
+        for group in (unseen, seen):
+            heap = [(-costs[cluster] - each * counts[cluster], cluster) for cluster in group]
+            heapify(heap)
+            while heap and surplus:
+                cost, cluster = heappop(heap)
+                yield group[cluster].pop()
+                counts[cluster] -= 1
+                surplus -= 1
+                if group[cluster]:
+                    heappush(heap, (cost + each, cluster))
+
+    def _cluster_costs(self) -> dict[str, float]:
+        """The mean cost of the nodes that the replicas have in each cluster, whatever runs on them."""
+        bases: dict[str, list[float]] = {}
+        for replica in self.replicas:
+            known = bases.setdefault(replica.cluster, [])
+            row = self._row(replica)
+            if row != NO_ROW:
+                base = self._profile.base(row)
+                known.extend([base] if base != np.inf else [])
+        return {cluster: sum(known) / len(known) if known else np.inf for cluster, known in bases.items()}
+
+    # --- gaining ---
+
+    def _place_each(self, budget: Budget, most: int | None = None) -> None:
+        spread = self._spread()
+        ordinals = self._free_ordinals()
+        for _ in range(self.missing if most is None else most):
+            if budget.spent:
+                self._reason, self._message = PLACING, "more replicas are about to be placed"
+                return
+            budget.left -= 1
+            row = self._profile.best(spread.costs(), self._avoid)
+            if row is None:
+                return
+            self._gain(row, next(ordinals))
+            spread.add(row)
+
+    def _place_together(self, budget: Budget) -> None:
+        """All in one cluster or none; what is there already decides which cluster."""
+        present = {replica.cluster for replica in self.replicas}
+        everything = frozenset(cluster.index for cluster in self._fleet.clusters)
+        full = set(self._avoid)
+        while not budget.spent:
+            budget.left -= 1
+            row = self._profile.best(avoid=full)
+            if row is None:
+                return
+            index = self._fleet.table.cluster_of(row)
+            slot = self._fleet.slots.by_row(row)
+            elsewhere = everything - {index}
+            if (not present or slot.cluster in present) and self._fill(self.missing, index, elsewhere):
+                budget.left -= self.plan.desired
+                return
+            full.add(index)
+        self._reason, self._message = PLACING, "it is about to be placed"
+
+    def _fill(self, count: int, cluster: int, elsewhere: frozenset[int]) -> bool:
+        if count > 1 and self._room_in(cluster) < count:
+            return False
+        before, made = len(self.replicas), {name: len(holds) for name, holds in self.ready_holds.items()}
+        for _ in range(count):
+            row = self._profile.best(avoid=elsewhere)
+            if row is None:
+                # Single devices fit fewer pods than their sum: what was placed is taken back.
+                del self.replicas[before:]
+                for name, holds in self.ready_holds.items():
+                    while len(holds) > made.get(name, 0):
+                        self._fleet.slots.release(holds.pop())
+                return False
+            self._gain(row, 0)
+        return True
+
+    def _room_in(self, cluster: int) -> int:
+        blocks = np.flatnonzero(self._fleet.table.block_cluster == cluster)
+        rows = (blocks[:, None] * BLOCK + np.arange(BLOCK)).ravel()
+        return int(self._profile.room(rows).sum())
+
+    def _place_everywhere(self) -> None:
+        present = {replica.cluster for replica in self.replicas}
+        for cluster in self._fleet.clusters:
+            if cluster.name not in present and self._profile.accepts(cluster):
+                self.replicas.append(Replica(cluster.name))
+        self._reason, self._message = "", ""
+        if not self.replicas:
+            self._reason, self._message = self._profile.explain()
+
+    def _gain(self, row: int, ordinal: int) -> None:
+        slot = self._fleet.slots.by_row(row)
+        if not self.plan.holds_room:
+            self.replicas.append(Replica(slot.cluster))
+            return
+        hold = self._fleet.slots.hold(slot, self._profile.request, None)
+        self.ready_holds.setdefault(slot.cluster, []).append(hold)
+        self.replicas.append(Replica(slot.cluster, slot.name, ordinal))
+
+    def _spread(self) -> Spread:
+        spread = Spread(self._fleet.table, self.plan.desired, self._fleet.config.weights.spread)
+        for replica in self.replicas:
+            row = self._row(replica)
+            if row != NO_ROW:
+                spread.add(row)
+            elif (cluster := self._fleet.clusters.get(replica.cluster)) is not None:
+                spread.add_to_cluster(cluster.index)
+        return spread
+
+    def _free_ordinals(self) -> Iterator[int]:
+        taken = {replica.ordinal for replica in self.replicas}
+        numbered = self.plan.division is Division.NODES
+        ordinal = 0
+        while True:
+            if not numbered or ordinal not in taken:
+                yield ordinal
+            ordinal += 1
+
+    def _fits(self, row: int) -> bool:
+        return self._profile.cost(row) != np.inf
+
+    def _row(self, replica: Replica) -> int:
+        slot = self._fleet.slots.get(replica.cluster, replica.node) if replica.node else None
+        return slot.row if slot is not None else NO_ROW
+
+    def _share_key(self, cluster: str) -> ShareKey:
+        return ShareKey(self._workload, self.plan.name, cluster)
+
+
+def _take_pod(pods: list[SeenPod], node: str) -> SeenPod | None:
+    """A pod on this node, or else any; it is taken from the list."""
+    for index, pod in enumerate(pods):
+        if pod.slot.name == node:
+            return pods.pop(index)
+    return pods.pop() if pods else None

@@ -1,0 +1,401 @@
+"""All that the scheduler knows, and every change of it: observations, decisions, and deciding.
+
+A standby folds the same records as the leader (`observe_*`, `declare_cluster`, `apply`) and comes to the same state,
+whatever the order between the streams: `hash` proves it. The leader applies its own decisions as it makes them.
+
+Admission: `create` of a workload that is there with another specification is refused, as are `change` and `delete`
+of one that is not; what asks for what is there already decides nothing. A workload that is being deleted counts as
+not there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from services.scheduler.decision.admission import PlanCache, PodSetPlan, plan_workload
+from services.scheduler.decision.config import SchedulerConfig
+from services.scheduler.decision.drafts import PLACING, Budget, PodSetDraft, Replica
+from services.scheduler.decision.fingerprint import fingerprint
+from services.scheduler.decision.fleet import Fleet
+from services.scheduler.decision.manifests import Division
+from services.scheduler.decision.moves import Moves
+from services.scheduler.decision.records import WorkloadRecord, uid_for
+from services.scheduler.decision.reservations import ShareKey
+from services.scheduler.decision.slots import Hold
+from services.scheduler.decision.waiting import WaitingQueue
+from shared.events.v1.clusters import ClusterDeclared
+from shared.events.v1.decisions import (
+    ClusterShare,
+    Decision,
+    PodSetPlacement,
+    RequestRef,
+    RequestRejected,
+    WorkloadForgotten,
+    WorkloadPlaced,
+)
+from shared.events.v1.metrics import NodeMetricsSampled
+from shared.events.v1.objects import ClusterObserved, SyncMarked
+from shared.events.v1.requests import WorkloadRequested
+from shared.events.v1.results import CommandReported
+from shared.events.v1.workloads import ApplyWorkload, DeleteWorkload, FieldError, Workload
+from shared.model.identities import ObjectKey
+
+_SUBJECT = "workload/"
+_CACHED_PLANS = 4096
+# Holds that a draft made, by pod set and cluster.
+_Ready = dict[tuple[str, str], list[Hold]]
+
+
+class SchedulerState:
+    def __init__(self, config: SchedulerConfig) -> None:
+        self.config = config
+        self.fleet = Fleet(config)
+        self._workloads: dict[str, WorkloadRecord] = {}
+        self._waiting = WaitingQueue()
+        # Workloads with copies everywhere, with bound pods, and with replicas that a limit left over.
+        self._everywhere: set[str] = set()
+        self._bound: set[str] = set()
+        self._unfinished: set[str] = set()
+        self._confirmed: dict[str, set[str]] = {}
+        self._moves = Moves(config)
+        self._plans = PlanCache(_CACHED_PLANS)
+        self._tried_at = (-1, -1, -1)
+        self._clusters_at = -1
+
+    # --- folding what is observed ---
+
+    def observe_object(self, key: ObjectKey, raw: bytes | None) -> None:
+        """A record of `fleet.objects`; None is a tombstone. Raises DecodeError, with nothing changed."""
+        self.fleet.observe_object(key, raw)
+        while self.fleet.jobs_changed:
+            self._sync_share(self.fleet.jobs_changed.pop())
+
+    def observe_cluster(self, heartbeat: ClusterObserved) -> None:
+        self.fleet.clusters.observe(heartbeat)
+
+    def observe_sync(self, marker: SyncMarked) -> None:
+        """Changes nothing: the heartbeat behind the markers says whether the cluster's objects are complete."""
+
+    def declare_cluster(self, name: str, declared: ClusterDeclared | None) -> None:
+        self.fleet.declare_cluster(name, declared)
+
+    def observe_usage(self, sample: NodeMetricsSampled) -> None:
+        self.fleet.observe_usage(sample)
+
+    def observe_result(self, report: CommandReported) -> None:
+        """A confirmed withdrawal is decided upon at the next `decide_pending`."""
+        if report.outcome != "withdrawn" or not report.subject.startswith(_SUBJECT):
+            return
+        key = report.subject.removeprefix(_SUBJECT)
+        record = self._workloads.get(key)
+        if record is not None and record.confirms(report.cluster, report.generation):
+            self._confirmed.setdefault(key, set()).add(report.cluster)
+
+    def note_generation(self, decision: Decision, generation: int) -> None:
+        """The journal has this decision at this offset. To be called once for each one applied, in their order."""
+        if not isinstance(decision, WorkloadPlaced):
+            return
+        record = self._workloads.get(str(decision.workload.key))
+        if record is not None and record.placed.uid == decision.uid:
+            record.note(generation)
+
+    # --- folding decisions ---
+
+    def apply(self, decision: Decision) -> None:
+        """Folds one decision of the journal; it states the whole outcome for its workload."""
+        if isinstance(decision, WorkloadPlaced):
+            plans, _ = plan_workload(decision.workload, self.config.gpu_resource, self._plans)
+            self._apply_placed(decision, plans, {})
+        elif isinstance(decision, WorkloadForgotten):
+            record = self._workloads.get(decision.key)
+            if record is not None and record.placed.uid == decision.uid:
+                self._forget(record)
+
+    def _apply_placed(self, placed: WorkloadPlaced, plans: tuple[PodSetPlan, ...], ready: _Ready) -> None:
+        key = str(placed.workload.key)
+        record = self._workloads.get(key)
+        former = record.placed.pod_sets if record is not None else ()
+        if record is None or record.placed.uid != placed.uid:
+            record = self._workloads[key] = WorkloadRecord(placed, plans)
+        record.replace(placed, plans)
+        present = {(item.name, share.cluster) for item in placed.pod_sets for share in item.shares}
+        for item in former:
+            for share in item.shares:
+                if (item.name, share.cluster) not in present:
+                    self.fleet.pods.set_share(ShareKey(key, item.name, share.cluster), (), None)
+        by_name = {plan.name: plan for plan in plans}
+        for item in placed.pod_sets:
+            for share in item.shares:
+                self._set_share(key, by_name[item.name], share, ready.get((item.name, share.cluster), ()))
+        self._index(record)
+
+    def _set_share(self, key: str, plan: PodSetPlan, share: ClusterShare, ready: Iterable[Hold]) -> None:
+        fleet, where = self.fleet, ShareKey(key, plan.name, share.cluster)
+        if not plan.holds_room or fleet.has_finished(where):
+            fleet.pods.set_share(where, (), None, ready)
+            return
+        nodes = [fleet.slots.ensure(share.cluster, node) for node in share.nodes]
+        fleet.pods.set_share(where, nodes, fleet.profiles.get(plan.demand).request, ready)
+
+    def _sync_share(self, where: ShareKey) -> None:
+        """Holds room for a share anew, after its Job ended or is no longer known to have."""
+        record = self._workloads.get(where.workload)
+        if record is None:
+            return
+        for plan in record.plans:
+            placement = record.placement(plan.name) if plan.name == where.pod_set else None
+            for share in placement.shares if placement is not None else ():
+                if share.cluster == where.cluster:
+                    self._set_share(where.workload, plan, share, ())
+
+    def _index(self, record: WorkloadRecord) -> None:
+        """Keeps the queues of what is to be decided again."""
+        placed, key = record.placed, record.key
+        short = {item.name for item in placed.pod_sets if item.placed < item.desired}
+        demands = {plan.demand for plan in record.plans if plan.name in short and not placed.deleting}
+        self._waiting.put(key, placed.workload.priority, placed.request.published_at, demands)
+        divisions = set() if placed.deleting else {plan.division for plan in record.plans}
+        _mark(self._everywhere, key, Division.EVERYWHERE in divisions)
+        _mark(self._bound, key, Division.NODES in divisions)
+        _mark(self._unfinished, key, any(item.reason == PLACING for item in placed.pod_sets))
+
+    def _forget(self, record: WorkloadRecord) -> None:
+        key = record.key
+        for item in record.placed.pod_sets:
+            for share in item.shares:
+                self.fleet.pods.set_share(ShareKey(key, item.name, share.cluster), (), None)
+        del self._workloads[key]
+        self._waiting.put(key, 0, 0, ())
+        for index in (self._everywhere, self._bound, self._unfinished):
+            index.discard(key)
+        self._confirmed.pop(key, None)
+        self._moves.forget(key)
+
+    # --- deciding ---
+
+    def decide_request(self, request: WorkloadRequested, ref: RequestRef, now_ms: int) -> list[Decision]:
+        """What a request leads to: nothing where it changes nothing. The decisions are applied already."""
+        self.fleet.clusters.watch_silence(now_ms)
+        key = str(request.key)
+        record = self._workloads.get(key)
+        live = record if record is not None and not record.placed.deleting else None
+        body = request.root
+        if isinstance(body, DeleteWorkload):
+            if record is not None and record is not live:
+                return []
+            return self._decide_delete(live, key, ref)
+        if live is not None and (live.placed.request.id == ref.id or live.placed.workload == body.workload):
+            return []
+        if errors := _misplaced(body, live):
+            return self.reject(key, ref, errors)
+        plans, errors = plan_workload(body.workload, self.config.gpu_resource, self._plans)
+        if errors:
+            return self.reject(key, ref, errors)
+        return [self._decide_workload(body.workload, plans, ref, record, now_ms)]
+
+    def reject(self, key: str, ref: RequestRef, errors: tuple[FieldError, ...]) -> list[Decision]:
+        """The refusal of a request, for what could not be read as well."""
+        return [RequestRejected(key=key, request=ref, errors=errors)]
+
+    def decide_pending(self, now_ms: int) -> list[Decision]:
+        """What changes since the last time made worth deciding again, up to a limit; see `has_work`.
+
+        Confirmed withdrawals are decided in full: the report that confirmed them counts as consumed.
+        """
+        fleet = self.fleet
+        fleet.clusters.watch_silence(now_ms)
+        decisions = self._decide_confirmed()
+        budget = Budget(self.config.placements_per_call)
+        decisions += self._decide_moves(budget, now_ms)
+        if self._clusters_at != fleet.clusters.version:
+            self._clusters_at = fleet.clusters.version
+            for key in sorted(self._everywhere):
+                decisions += self._redecide(self._workloads[key], budget, now_ms)
+        decisions += self._decide_waiting(budget, now_ms)
+        return decisions
+
+    @property
+    def has_work(self) -> bool:
+        """Whether `decide_pending` would go on where it stopped for its limit."""
+        fleet = self.fleet
+        return bool(self._waiting.in_round or self._unfinished or fleet.unsettled or fleet.pods.gone)
+
+    def hash(self) -> str:
+        """Equal for states that decide alike: workloads, placements, and what is held on every node."""
+        return fingerprint(self.fleet, (record.placed for record in self._workloads.values()))
+
+    # --- one workload ---
+
+    def _decide_workload(
+        self,
+        workload: Workload,
+        plans: tuple[PodSetPlan, ...],
+        ref: RequestRef,
+        record: WorkloadRecord | None,
+        now_ms: int,
+    ) -> WorkloadPlaced:
+        key = str(workload.key)
+        live = record is not None and not record.placed.deleting
+        former = {plan.name: plan for plan in record.plans} if record is not None and live else {}
+        budget = Budget(self.config.placements_per_call)
+        drafts = []
+        for plan in plans:
+            before = former.get(plan.name)
+            kept = before is not None and before.division is plan.division
+            previous = record.placement(plan.name) if record is not None and kept else None
+            draft = self._draft(key, plan, previous, now_ms)
+            if before is not None and kept and before.demand != plan.demand:
+                draft.refit()
+            draft.settle(budget)
+            drafts.append(draft)
+        placed = WorkloadPlaced(
+            workload=workload,
+            uid=record.placed.uid if record is not None and live else uid_for(key, ref.id),
+            workload_generation=record.placed.workload_generation + 1 if record is not None and live else 1,
+            request=ref,
+            pod_sets=tuple(draft.outcome() for draft in drafts),
+            withdrawn=self._withdrawn(record, drafts),
+        )
+        self._apply_placed(placed, plans, _ready(drafts))
+        return placed
+
+    def _decide_delete(self, record: WorkloadRecord | None, key: str, ref: RequestRef) -> list[Decision]:
+        if record is None:
+            error = FieldError(field="workload.name", reason="NotFound", message=f"there is no workload {key}")
+            return self.reject(key, ref, (error,))
+        placed = record.placed.model_copy(
+            update={"request": ref, "pod_sets": (), "withdrawn": self._withdrawn(record, ()), "deleting": True}
+        )
+        self._apply_placed(placed, (), {})
+        return [placed, *self._end(record)]
+
+    def _end(self, record: WorkloadRecord) -> list[Decision]:
+        """A deleted workload that no cluster has any more is forgotten."""
+        placed = record.placed
+        if not placed.deleting or placed.withdrawn:
+            return []
+        forgotten = WorkloadForgotten(key=record.key, uid=placed.uid)
+        self._forget(record)
+        return [forgotten]
+
+    def _withdrawn(self, record: WorkloadRecord | None, drafts: Iterable[PodSetDraft]) -> tuple[str, ...]:
+        """The clusters that had a share, or were being left already, and now have none."""
+        if record is None:
+            return ()
+        present = {replica.cluster for draft in drafts for replica in draft.replicas}
+        return tuple(sorted((record.clusters | set(record.placed.withdrawn)) - present))
+
+    def _draft(self, key: str, plan: PodSetPlan, previous: PodSetPlacement | None, now_ms: int) -> PodSetDraft:
+        avoided = (self.fleet.clusters.get(name) for name in self._moves.avoided(key, plan.name, now_ms))
+        avoid = frozenset(cluster.index for cluster in avoided if cluster is not None)
+        return PodSetDraft(self.fleet, key, plan, previous, avoid)
+
+    def _redecide(
+        self, record: WorkloadRecord, budget: Budget, now_ms: int, moving: dict[ShareKey, int] | None = None
+    ) -> list[Decision]:
+        """Settles a workload anew as it was accepted; decides nothing where nothing comes of it."""
+        drafts = []
+        for plan in record.plans:
+            draft = self._draft(record.key, plan, record.placement(plan.name), now_ms)
+            if plan.division is Division.NODES:
+                draft.drop(lambda replica, draft=draft: self._is_lost(draft, replica))  # type: ignore[misc]
+            for share, count in (moving or {}).items():
+                if share.pod_set == plan.name and plan.division is Division.DIVIDED:
+                    for _ in range(count):
+                        draft.move_one(share.cluster, budget)
+            draft.settle(budget)
+            drafts.append(draft)
+        outcomes = tuple(draft.outcome() for draft in drafts)
+        if not _differ(outcomes, record.placed.pod_sets):
+            return []
+        placed = record.placed.model_copy(update={"pod_sets": outcomes, "withdrawn": self._withdrawn(record, drafts)})
+        self._apply_placed(placed, record.plans, _ready(drafts))
+        return [placed]
+
+    def _is_lost(self, draft: PodSetDraft, replica: Replica) -> bool:
+        """A bound replica whose pod is gone and whose node, in a cluster that we hear of, takes it no more."""
+        cluster = self.fleet.clusters.get(replica.cluster)
+        return cluster is not None and cluster.heard and draft.is_unseen(replica) and not draft.passes(replica)
+
+    # --- many workloads ---
+
+    def _decide_confirmed(self) -> list[Decision]:
+        decisions: list[Decision] = []
+        confirmed, self._confirmed = self._confirmed, {}
+        for key, clusters in confirmed.items():
+            record = self._workloads.get(key)
+            left = [cluster for cluster in record.leaving if cluster not in clusters] if record is not None else []
+            if record is None or len(left) == len(record.leaving):
+                continue
+            placed = record.placed.model_copy(update={"withdrawn": tuple(sorted(left))})
+            self._apply_placed(placed, record.plans, {})
+            decisions += [placed, *self._end(record)]
+        return decisions
+
+    def _decide_moves(self, budget: Budget, now_ms: int) -> list[Decision]:
+        """Replicas that lost their node, and those that their cluster cannot schedule."""
+        fleet = self.fleet
+        moving = self._moves.due(fleet.pods.unschedulable, now_ms)
+        for share in moving:
+            self._moves.avoid(share, now_ms)
+        lost = {share.workload for share in fleet.unsettled | fleet.pods.gone}
+        fleet.unsettled.clear()
+        fleet.pods.gone.clear()
+        decisions: list[Decision] = []
+        for key in sorted(lost | {share.workload for share in moving}):
+            record = self._workloads.get(key)
+            if record is not None and (key in self._bound or any(share.workload == key for share in moving)):
+                own = {share: count for share, count in moving.items() if share.workload == key}
+                decisions += self._redecide(record, budget, now_ms, own)
+        return decisions
+
+    def _decide_waiting(self, budget: Budget, now_ms: int) -> list[Decision]:
+        fleet, waiting = self.fleet, self._waiting
+        decisions: list[Decision] = []
+        for key in sorted(self._unfinished):
+            if not budget.spent:
+                decisions += self._redecide(self._workloads[key], budget, now_ms)
+        version = (fleet.table.freed, fleet.clusters.version, self._moves.version)
+        if not waiting.in_round and self._tried_at != version:
+            self._tried_at = version
+            waiting.start_round(lambda demand: fleet.profiles.get(demand).has_room())
+        while not budget.spent and (turn := waiting.next()) is not None:
+            key, demand = turn
+            if not fleet.profiles.get(demand).has_room():
+                waiting.skip(demand)
+                continue
+            budget.left -= 1
+            decisions += self._redecide(self._workloads[key], budget, now_ms)
+        return decisions
+
+
+def _misplaced(body: ApplyWorkload, live: WorkloadRecord | None) -> tuple[FieldError, ...]:
+    """Why an operation does not suit what is there."""
+    key = body.workload.key
+    if body.operation == "create" and live is not None:
+        message = f"workload {key} exists and is different; use apply or change"
+        return (FieldError(field="workload.name", reason="AlreadyExists", message=message),)
+    if body.operation == "change" and live is None:
+        return (FieldError(field="workload.name", reason="NotFound", message=f"there is no workload {key}"),)
+    return ()
+
+
+def _mark(index: set[str], key: str, belongs: bool) -> None:
+    if belongs:
+        index.add(key)
+    else:
+        index.discard(key)
+
+
+def _ready(drafts: Iterable[PodSetDraft]) -> _Ready:
+    return {(draft.plan.name, cluster): holds for draft in drafts for cluster, holds in draft.ready_holds.items()}
+
+
+def _differ(outcomes: tuple[PodSetPlacement, ...], former: tuple[PodSetPlacement, ...]) -> bool:
+    """Whether places changed, or why there are none; the counts in a message alone are not worth a decision."""
+    if len(outcomes) != len(former):
+        return True
+    return any(
+        (new.shares, new.desired, new.reason) != (old.shares, old.desired, old.reason)
+        for new, old in zip(outcomes, former, strict=True)
+    )

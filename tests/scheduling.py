@@ -1,0 +1,180 @@
+"""A fleet in a few words, for tests and benchmarks of the scheduler's pure core."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+from services.scheduler.decision.config import SchedulerConfig
+from services.scheduler.decision.observed import JOBS, NODES, PODS
+from services.scheduler.decision.state import SchedulerState
+from shared.events.v1.decisions import Decision, RequestRef, WorkloadPlaced
+from shared.events.v1.objects import ClusterObserved
+from shared.events.v1.requests import WorkloadRequested
+from shared.events.v1.results import CommandReported
+from shared.model.identities import POD_SET_LABEL, WORKLOAD_LABEL, WORKLOAD_NAMESPACE_LABEL, ObjectKey
+
+NOW = 1_700_000_000_000
+Json = dict[str, Any]
+
+
+def node_json(
+    *,
+    cpu: str = "4",
+    memory: str = "16Gi",
+    pods: str = "110",
+    labels: Mapping[str, str] | None = None,
+    taints: list[Json] | None = None,
+    ready: bool = True,
+    unschedulable: bool = False,
+    **extended: str,
+) -> Json:
+    amounts = {"cpu": cpu, "memory": memory, "pods": pods, "ephemeral-storage": "100Gi"}
+    amounts |= {name.replace("_", "/", 1): amount for name, amount in extended.items()}
+    spec: Json = {"taints": taints or []}
+    if unschedulable:
+        spec["unschedulable"] = True
+    return {
+        "apiVersion": "v1",
+        "kind": "Node",
+        "metadata": {"labels": dict(labels or {})},
+        "spec": spec,
+        "status": {
+            "allocatable": amounts,
+            "conditions": [{"type": "Ready", "status": "True" if ready else "False"}],
+        },
+    }
+
+
+def image(name: str = "web", replicas: int | None = 1, cpu: str = "1", memory: str = "1Gi", **more: Any) -> Json:
+    pod_set: Json = {"name": name, "image": "nginx", "resources": {"requests": {"cpu": cpu, "memory": memory}}, **more}
+    return pod_set if replicas is None else {**pod_set, "replicas": replicas}
+
+
+def workload(name: str, *pod_sets: Json, namespace: str = "default", **more: Any) -> Json:
+    return {"name": name, "namespace": namespace, "podSets": list(pod_sets) or [image()], **more}
+
+
+class World:
+    """A state, and what happens to it. Every decision that it made is in `journal`."""
+
+    def __init__(self, config: SchedulerConfig | None = None) -> None:
+        self.state = SchedulerState(config or SchedulerConfig())
+        self.now = NOW
+        self.journal: list[Decision] = []
+        self._requests = 0
+
+    # --- observations ---
+
+    def cluster(self, name: str, labels: Mapping[str, str] | None = None, *, ready: bool = True) -> None:
+        self.state.observe_cluster(
+            ClusterObserved(
+                cluster=name, epoch=1, observed_at=self.now, interval_ms=5_000, ready=ready, labels=dict(labels or {})
+            )
+        )
+
+    def node(self, cluster: str, name: str, **facts: Any) -> None:
+        self.observe(ObjectKey(cluster, NODES, "", name), node_json(**facts))
+
+    def no_node(self, cluster: str, name: str) -> None:
+        self.observe(ObjectKey(cluster, NODES, "", name), None)
+
+    def pod(
+        self,
+        cluster: str,
+        name: str,
+        *,
+        node: str = "",
+        of: str = "",
+        cpu: str = "1",
+        memory: str = "1Gi",
+        phase: str = "Running",
+        restart: str = "Always",
+        unschedulable_since: str = "",
+    ) -> None:
+        """`of` is `workload/pod set`, in the namespace default."""
+        labels: Json = {}
+        if of:
+            owner, _, pod_set = of.partition("/")
+            labels = {WORKLOAD_LABEL: owner, WORKLOAD_NAMESPACE_LABEL: "default", POD_SET_LABEL: pod_set}
+        spec: Json = {
+            "restartPolicy": restart,
+            "containers": [{"name": "c", "resources": {"requests": {"cpu": cpu, "memory": memory}}}],
+        }
+        status: Json = {"phase": phase}
+        if node:
+            spec["nodeName"] = node
+        if unschedulable_since:
+            condition = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable"}
+            status = {"phase": "Pending", "conditions": [{**condition, "lastTransitionTime": unschedulable_since}]}
+        document = {"metadata": {"labels": labels}, "spec": spec, "status": status}
+        self.observe(ObjectKey(cluster, PODS, "default", name), document)
+
+    def no_pod(self, cluster: str, name: str) -> None:
+        self.observe(ObjectKey(cluster, PODS, "default", name), None)
+
+    def job(self, cluster: str, name: str, *, of: str, finished: bool) -> None:
+        owner, _, pod_set = of.partition("/")
+        labels = {WORKLOAD_LABEL: owner, WORKLOAD_NAMESPACE_LABEL: "default", POD_SET_LABEL: pod_set}
+        conditions = [{"type": "Complete", "status": "True"}] if finished else []
+        document = {"metadata": {"labels": labels}, "status": {"conditions": conditions}}
+        self.observe(ObjectKey(cluster, JOBS, "default", name), document)
+
+    def observe(self, key: ObjectKey, document: Json | None) -> None:
+        self.state.observe_object(key, None if document is None else orjson.dumps(document))
+
+    # --- requests ---
+
+    def apply(self, document: Json, operation: str = "apply", request_id: str = "") -> list[Decision]:
+        request = WorkloadRequested.model_validate({"operation": operation, "workload": document})
+        return self._note(self.state.decide_request(request, self.ref(request_id), self.now))
+
+    def delete(self, name: str) -> list[Decision]:
+        request = WorkloadRequested.model_validate({"operation": "delete", "workload": {"name": name}})
+        return self._note(self.state.decide_request(request, self.ref(), self.now))
+
+    def pending(self) -> list[Decision]:
+        return self._note(self.state.decide_pending(self.now))
+
+    def withdrawn(self, cluster: str, name: str, generation: int | None = None) -> None:
+        """The executor's report that a workload is gone from a cluster, by default of the newest generation."""
+        self.state.observe_result(
+            CommandReported(
+                cluster=cluster,
+                subject=f"workload/default/{name}",
+                epoch=1,
+                generation=len(self.journal) - 1 if generation is None else generation,
+                digest="",
+                outcome="withdrawn",
+                reported_at=self.now,
+            )
+        )
+
+    def ref(self, request_id: str = "") -> RequestRef:
+        self._requests += 1
+        return RequestRef(id=request_id or f"request-{self._requests}", published_at=self.now + self._requests)
+
+    def _note(self, decisions: list[Decision]) -> list[Decision]:
+        for decision in decisions:
+            self.journal.append(decision)
+            self.state.note_generation(decision, len(self.journal) - 1)
+        return decisions
+
+
+def placed(decisions: list[Decision]) -> WorkloadPlaced:
+    """The only decision, which is a placement."""
+    (decision,) = decisions
+    assert isinstance(decision, WorkloadPlaced), decision
+    return decision
+
+
+def nodes_of(decision: WorkloadPlaced, pod_set: int = 0) -> dict[str, tuple[str, ...]]:
+    """The nodes of one pod set's shares, by cluster."""
+    return {share.cluster: share.nodes for share in decision.pod_sets[pod_set].shares}
+
+
+def counts_of(decision: WorkloadPlaced, pod_set: int = 0) -> dict[str, int]:
+    """The replicas of one pod set, by cluster."""
+    return {share.cluster: share.replicas for share in decision.pod_sets[pod_set].shares}
