@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import AsyncExitStack
 
-from services.scheduler.decision.config import SchedulerConfig
+from services.scheduler.decision.config import SchedulerConfig, Weights
 from services.scheduler.settings import SchedulerSettings
 from services.scheduler.shell import SchedulerService
 from shared.adapters.clock import SystemClock
@@ -15,4 +15,8 @@ from shared.runtime.connections import open_log
 async def build(settings: SchedulerSettings, stack: AsyncExitStack) -> SchedulerService:
     events = await open_log(settings, "scheduler", stack)
     await events.ensure_topics(ALL_TOPICS)
-    return SchedulerService(events, SystemClock(), settings, SchedulerConfig())
+    config = SchedulerConfig(
+        weights=Weights.from_mapping(settings.scheduler_weights),
+        move_after_ms=round(settings.scheduler_move_after_s * 1000),
+    )
+    return SchedulerService(events, SystemClock(), settings, config)

@@ -44,8 +44,9 @@ def encode_entry(entry: JournalEntry, *, cell: int, leader: str, at_ms: int) -> 
 
 def decode_entry(record: Record) -> JournalEntry:
     """Raises DecodeError: the journal is written by schedulers alone, so a reader must stop, not skip."""
-    model = EpochStarted if record.header("ce_type") == _EPOCH_TYPE else DecisionsMade
-    return decode(model, record.value)
+    if record.header("ce_type") == _EPOCH_TYPE:
+        return decode(EpochStarted, record.value)
+    return decode(DecisionsMade, record.value)
 
 
 @dataclass(frozen=True, slots=True)

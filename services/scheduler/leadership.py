@@ -1,8 +1,8 @@
 """Leading a cell: requests and observations in, decisions to the journal, one batch an append.
 
 The tasks of a term share the folded state on one event loop: two feed (inputs; requests and results), one decides and
-appends, one publishes what the journal then says. The state runs ahead of the journal by what is in flight; if an append
-fails or a higher epoch appears, everything of this term is dropped and the replica is rebuilt.
+appends, one publishes what the journal then says. The state runs ahead of the journal by what is in flight; if an
+append fails or a higher epoch appears, everything of this term is dropped and the replica is rebuilt.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The scheduler's shell: rebuild, stand by, lead, and again.
 
-Liveness is a matter of time: a leader that appended nothing for the length of the lease is replaced. Safety is a matter
-of order: whoever appends `EpochStarted` of a higher epoch first leads, and everything that its predecessor appends behind
-that is void. No clock is compared with another machine's.
+Liveness is a matter of time: a leader that appended nothing for the length of the lease is replaced. Safety is a
+matter of order: whoever appends `EpochStarted` of a higher epoch first leads, and everything that its predecessor
+appends behind that is void. No clock is compared with another machine's.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Documents made from the topics module: JSON Schemas, AsyncAPI, the broker's topics and ACLs (`make gen`).
 
-A user in another language needs only `docs/asyncapi.yaml` and `docs/schemas/`. The check (`make verify`) writes nothing and
-fails where a document differs, or where a schema of v1 lost or changed what it had.
+A user in another language needs only `docs/asyncapi.yaml` and `docs/schemas/`. The check (`make verify`) writes nothing
+and fails where a document differs, or where a schema of v1 lost or changed what it had.
 """
 
 from __future__ import annotations
