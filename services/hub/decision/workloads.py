@@ -123,7 +123,8 @@ class _Decision:
         sent = self._state.sent.get(self._key)
         if sent is not None and sent.request_id == request_id:
             left_ms = sent.at_ms + self._policy.delete_grace_ms - self._now_ms
-            yield Look(cause=self._cause, item=self._item, after_ms=max(left_ms, 1))
+            if left_ms > 0:
+                yield Look(cause=self._cause, item=self._item, after_ms=left_ms)
         elif self._placed is None or not self._placed.deleting:
             body = WorkloadRequested(
                 root=DeleteWorkload(

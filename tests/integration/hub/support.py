@@ -1,4 +1,4 @@
-"""The hub between a real API server and a real broker; scheduler, status service and watchers are played by the test."""
+"""The hub between a real API server and a real broker; the test plays scheduler, status service and watchers."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ class HubCluster:
 
     async def condition(self, resource: Resource, name: str, kind: str, namespace: str = "") -> tuple[str, str]:
         status = await self.status(resource, name, namespace)
-        found = next((c for c in status.get("conditions") or () if c["type"] == kind), {})
+        found: dict[str, str] = next((c for c in status.get("conditions") or () if c["type"] == kind), {})
         return found.get("status", ""), found.get("reason", "")
 
     async def clean(self) -> None:

@@ -55,6 +55,8 @@ Json = dict[str, Any]
 Address = tuple[str, str, str]
 
 START_MS = 1_700_000_000_000
+# Far more than any test has reason for: what looks more often than this spins.
+LOOKS_PER_S = 10
 
 
 class ConflictError(Exception):
@@ -237,9 +239,12 @@ class World:
         """Moves time on from one due look to the next."""
         end_ms = self.now_ms + round(seconds * 1000)
         self.settle()
+        looks = 0
         while (soonest := min(self._due.values(), default=end_ms + 1)) <= end_ms:
             self.now_ms = max(self.now_ms, soonest)
             self.settle()
+            looks += 1
+            assert looks < LOOKS_PER_S * max(seconds, 1), "looks again and again without a reason"
         self.now_ms = end_ms
 
     # The fleet

@@ -1,0 +1,343 @@
+"""A Cluster and the fleet: declared, joined, heard and lost, and the Workload that it brings along."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from services.hub.decision.resources import ORIGIN_JOINED, ORIGIN_LABEL
+from services.hub.decision.state import Policy
+from shared.events.v1.clusters import ClusterDeclared
+from shared.events.v1.requests import WorkloadRequested
+from shared.events.v1.status import Phase
+from shared.events.v1.workloads import ApplyWorkload
+from shared.model.identities import WorkloadKey
+from tests.unit.hub.world import START_MS, World, cluster, heartbeat, status_of, workload
+
+SPEC: dict[str, Any] = {"workloads": [{"name": "myworkload", "replicas": 3, "image": "nginx"}]}
+KEY = WorkloadKey("default", "mycluster")
+
+
+def show(world: World, name: str = "mycluster") -> dict[str, Any]:
+    return world.hub.get("clusters", name)
+
+
+def condition(world: World, kind: str, name: str = "mycluster") -> tuple[str, str]:
+    found = next(item for item in show(world, name)["status"]["conditions"] if item["type"] == kind)
+    return found["status"], found["reason"]
+
+
+def declared(spec: dict[str, Any] | None = None) -> World:
+    world = World()
+    world.hub.create("clusters", cluster(spec=SPEC if spec is None else spec))
+    world.settle()
+    return world
+
+
+# Declarations
+
+
+def test_a_cluster_is_declared() -> None:
+    world = declared(
+        {
+            "labels": {"tier": "gold"},
+            "taints": [{"key": "gpu", "value": "yes", "effect": "NoSchedule"}],
+            "unschedulable": True,
+            "pricePerHour": 1.5,
+            "watchedResources": ["example.org/v1/ships"],
+        }
+    )
+    found = world.declared["mycluster"]
+    assert found.uid == show(world)["metadata"]["uid"]
+    assert (found.labels, found.unschedulable, found.price_per_hour) == ({"tier": "gold"}, True, 1.5)
+    assert found.watched_resources == ("example.org/v1/ships",)
+    assert found.taints[0].key == "gpu"
+    assert len(world.declarations) == 1
+    assert [(action.verb, action.actor) for action in world.audits] == [("create", "kubectl-create")]
+
+
+def test_nothing_is_declared_again_after_a_restart() -> None:
+    world = declared()
+    world.start()
+    world.wait(120)
+    assert len(world.declarations) == 1
+
+
+def test_a_change_is_declared() -> None:
+    world = declared()
+    world.hub.update("clusters", "mycluster", spec=SPEC | {"unschedulable": True})
+    world.settle()
+    assert world.declared["mycluster"].unschedulable
+    assert world.audits[-1].verb == "change"
+
+
+def test_a_deleted_cluster_is_taken_back_even_if_the_hub_was_away() -> None:
+    world = declared({})
+    world.hub.delete("clusters", "mycluster")
+    world.start()
+    world.settle()
+    assert world.declarations[-1] == ("mycluster", None)
+    world.start()
+    world.wait(60)
+    assert len(world.declarations) == 2
+
+
+def test_a_specification_that_the_models_refuse_keeps_what_was_declared() -> None:
+    world = declared({})
+    world.hub.update("clusters", "mycluster", spec={"watchedResources": ["nonsense"]})
+    world.wait(5)
+    assert condition(world, "Declared") == ("False", "Invalid")
+    assert len(world.declarations) == 1
+
+
+# Heartbeats
+
+
+def test_a_cluster_that_nobody_joined_waits_and_says_how_to_join() -> None:
+    world = declared()
+    assert condition(world, "Joined") == ("False", "WaitingForAgents")
+    assert condition(world, "Ready") == ("False", "NotJoined")
+    message = next(c for c in show(world)["status"]["conditions"] if c["type"] == "Joined")["message"]
+    assert "FLOTILLA_WATCHER_CLUSTER=mycluster" in message
+
+
+def test_a_heartbeat_is_the_status() -> None:
+    world = declared()
+    world.wait(2)
+    world.beat("mycluster", heartbeat("mycluster"))
+    status = show(world)["status"]
+    assert condition(world, "Ready") == ("True", "AgentReady")
+    assert condition(world, "Joined") == ("True", "HeartbeatSeen")
+    assert status["version"] == "v1.36.3"
+    assert status["summary"] == {"nodes": "3/3", "cpu": "25%", "memory": "25%", "location": "acme/north"}
+    assert (status["nodes"], status["nodesReady"]) == (3, 3)
+
+
+def test_heartbeats_that_say_nothing_new_are_written_at_intervals() -> None:
+    world = declared({})
+    world.beat("mycluster", heartbeat("mycluster"))
+    world.wait(2)
+    written = world.hub.writes.count("WriteStatus")
+    for _ in range(11):
+        world.wait(5)
+        world.beat("mycluster", heartbeat("mycluster", at_ms=world.now_ms, usage={"cpu": "6100m", "memory": "24Gi"}))
+    assert world.hub.writes.count("WriteStatus") == written
+    for _ in range(3):
+        world.wait(5)
+        world.beat("mycluster", heartbeat("mycluster", at_ms=world.now_ms))
+    assert world.hub.writes.count("WriteStatus") == written + 1
+
+
+def test_use_that_moved_far_is_written_ahead_of_time() -> None:
+    world = declared()
+    world.wait(2)
+    world.beat("mycluster", heartbeat("mycluster"))
+    world.wait(2)
+    world.beat("mycluster", heartbeat("mycluster", at_ms=world.now_ms, usage={"cpu": "12", "memory": "24Gi"}))
+    world.settle()
+    assert show(world)["status"]["summary"]["cpu"] == "50%"
+
+
+def test_a_cluster_that_falls_silent_is_of_unknown_readiness_and_comes_back() -> None:
+    world = declared()
+    world.wait(2)
+    world.beat("mycluster", heartbeat("mycluster"))
+    world.wait(14)
+    assert condition(world, "Ready") == ("True", "AgentReady")
+    world.wait(3)
+    assert condition(world, "Ready") == ("Unknown", "HeartbeatLost")
+    assert condition(world, "Joined") == ("True", "HeartbeatSeen")
+    world.beat("mycluster", heartbeat("mycluster", at_ms=world.now_ms))
+    assert condition(world, "Ready") == ("True", "AgentReady")
+
+
+def test_an_agent_whose_clock_is_wrong_is_heard_all_the_same() -> None:
+    world = declared()
+    world.beat("mycluster", heartbeat("mycluster", at_ms=START_MS - 86_400_000))
+    world.wait(5)
+    assert condition(world, "Ready") == ("True", "AgentReady")
+
+
+def test_an_old_heartbeat_does_not_look_fresh_after_a_restart() -> None:
+    world = declared()
+    world.beat("mycluster", heartbeat("mycluster"))
+    world.now_ms += 3_600_000
+    world.start()
+    world.settle()
+    assert condition(world, "Ready") == ("Unknown", "HeartbeatLost")
+
+
+def test_workloads_are_counted() -> None:
+    world = declared()
+    world.beat("mycluster", heartbeat("mycluster"))
+    for number, phase in enumerate([Phase.RUNNING, Phase.RUNNING, Phase.PENDING]):
+        key = WorkloadKey("team", f"w{number}")
+        world.report(key, status_of(key, phase, clusters=["mycluster", "other"]))
+    world.wait(2)
+    assert show(world)["status"]["workloads"] == {"total": 3, "running": 2}
+    world.report(WorkloadKey("team", "w0"), None)
+    world.wait(2)
+    assert show(world)["status"]["workloads"] == {"total": 2, "running": 1}
+
+
+# Clusters that join by themselves
+
+
+def test_a_cluster_that_joins_by_itself_appears_and_is_not_declared() -> None:
+    world = World()
+    world.beat("west", heartbeat("west"))
+    world.settle()
+    assert show(world, "west")["metadata"]["labels"] == {ORIGIN_LABEL: ORIGIN_JOINED}
+    assert condition(world, "Ready", "west") == ("True", "AgentReady")
+    assert world.declarations == []
+
+
+def test_a_user_may_declare_a_cluster_that_joined_by_itself() -> None:
+    world = World()
+    world.beat("west", heartbeat("west"))
+    world.hub.update("clusters", "west", spec={"unschedulable": True})
+    world.settle()
+    assert world.declared["west"].unschedulable
+    world.hub.update("clusters", "west", spec={})
+    world.settle()
+    assert world.declarations[-1] == ("west", None)
+
+
+def test_a_cluster_that_left_goes_if_it_had_joined_by_itself() -> None:
+    world = World()
+    world.beat("west", heartbeat("west"))
+    world.beat("west", None)
+    assert world.hub.objects == {}
+
+
+def test_a_cluster_that_left_stays_if_a_user_made_it() -> None:
+    world = declared()
+    world.beat("mycluster", heartbeat("mycluster"))
+    world.wait(2)
+    world.beat("mycluster", None)
+    world.wait(2)
+    assert condition(world, "Joined") == ("False", "WaitingForAgents")
+
+
+def test_a_cluster_long_silent_does_not_appear() -> None:
+    world = World()
+    world.heartbeats["west"] = heartbeat("west")
+    world.now_ms += 3_600_000
+    world.start()
+    world.settle()
+    assert world.hub.objects == {}
+
+
+# The workload of a cluster
+
+
+def test_its_workloads_become_one_workload_on_that_cluster() -> None:
+    world = declared()
+    found = world.hub.get("workloads", "mycluster", "default")
+    assert found["spec"] == {
+        "podSets": [{"name": "myworkload", "replicas": 3, "image": "nginx"}],
+        "placement": {"clusters": ["mycluster"]},
+    }
+    (owner,) = found["metadata"]["ownerReferences"]
+    assert (owner["kind"], owner["uid"], owner["controller"]) == ("Cluster", show(world)["metadata"]["uid"], True)
+    (request,) = world.requests
+    body = WorkloadRequested.model_validate_json(request.body).root
+    assert isinstance(body, ApplyWorkload)
+    assert body.workload.placement.clusters == ("mycluster",)
+    assert body.workload.labels == {}
+    world.wait(2)
+    assert condition(world, "WorkloadsApplied") == ("True", "Applied")
+    # The audit names who made the Cluster, not the hub.
+    assert {action.actor for action in world.audits} == {"kubectl-create"}
+
+
+def test_it_follows_the_cluster() -> None:
+    world = declared()
+    entries = [*SPEC["workloads"], {"name": "second", "image": "redis"}]
+    world.hub.update("clusters", "mycluster", spec={"workloads": entries})
+    world.settle()
+    assert world.hub.get("workloads", "mycluster", "default")["spec"]["podSets"] == entries
+    assert len(world.requests) == 2
+
+
+def test_a_users_change_of_it_is_undone() -> None:
+    world = declared()
+    world.hub.update("workloads", "mycluster", "default", spec={"podSets": [{"name": "myworkload", "image": "other"}]})
+    world.settle()
+    assert world.hub.get("workloads", "mycluster", "default")["spec"]["podSets"] == SPEC["workloads"]
+
+
+def test_it_goes_with_the_last_entry() -> None:
+    world = declared()
+    world.accept(world.requests[0])
+    world.hub.update("clusters", "mycluster", spec={})
+    world.settle()
+    world.delete_in_fleet(KEY, world.requests[-1].request_id)
+    world.wait(2)
+    assert [address[0] for address in world.hub.objects] == ["clusters"]
+
+
+def test_it_goes_with_the_cluster_without_a_garbage_collector() -> None:
+    world = declared()
+    world.accept(world.requests[0])
+    world.hub.delete("clusters", "mycluster")
+    world.settle()
+    assert world.requests[-1].request_id.endswith(".delete")
+    world.delete_in_fleet(KEY, world.requests[-1].request_id)
+    assert world.hub.objects == {}
+
+
+def test_it_goes_with_the_cluster_even_if_the_hub_was_away() -> None:
+    world = declared()
+    world.accept(world.requests[0])
+    world.hub.delete("clusters", "mycluster")
+    world.start()
+    world.settle()
+    assert world.requests[-1].request_id.endswith(".delete")
+
+
+def test_a_cluster_that_is_recreated_gets_its_workload_anew() -> None:
+    world = declared()
+    world.accept(world.requests[0])
+    first = world.hub.get("workloads", "mycluster", "default")["metadata"]["uid"]
+    world.hub.delete("clusters", "mycluster")
+    world.hub.create("clusters", cluster(spec=SPEC))
+    world.settle()
+    assert condition(world, "WorkloadsApplied")[0] == "False"
+    world.delete_in_fleet(KEY, world.requests[-1].request_id)
+    world.wait(2)
+    assert world.hub.get("workloads", "mycluster", "default")["metadata"]["uid"] != first
+    assert condition(world, "WorkloadsApplied") == ("True", "Applied")
+
+
+def test_a_workload_of_somebody_else_is_left_alone() -> None:
+    world = World()
+    world.hub.create("workloads", workload("mycluster"), "default")
+    world.settle()
+    world.hub.create("clusters", cluster(spec=SPEC))
+    world.wait(5)
+    assert condition(world, "WorkloadsApplied") == ("False", "NameConflict")
+    assert world.hub.get("workloads", "mycluster", "default")["spec"] == workload()["spec"]
+    assert len(world.requests) == 1
+    # When it goes, the Cluster's takes its place.
+    world.accept(world.requests[0])
+    world.hub.delete("workloads", "mycluster", "default")
+    world.settle()
+    world.delete_in_fleet(KEY, world.requests[-1].request_id)
+    world.wait(5)
+    assert condition(world, "WorkloadsApplied") == ("True", "Applied")
+
+
+def test_workloads_may_live_in_another_namespace() -> None:
+    world = World(Policy(owned_namespace="fleet"))
+    world.hub.create("clusters", cluster(spec=SPEC))
+    world.settle()
+    assert world.hub.get("workloads", "mycluster", "fleet")
+
+
+def test_a_declaration_that_is_not_of_this_cluster_is_replaced() -> None:
+    world = World()
+    world.declared["mycluster"] = ClusterDeclared(name="mycluster", uid="earlier")
+    world.start()
+    world.hub.create("clusters", cluster(spec={}))
+    world.settle()
+    assert world.declared["mycluster"].uid == show(world)["metadata"]["uid"]
