@@ -1,9 +1,9 @@
 """The watcher's promise, from the bytes of the API server to the compacted log, under everything that can go wrong.
 
 A small API server in memory (versions, list pages, watch events, compaction) is read by the list-watch driver, whose
-changes go to the watcher's machine, whose records go to a log. Hypothesis chooses what happens: objects come, change and
-go; connections break at any byte; history is compacted away; the server refuses, restarts its lists, streams them or
-does not; the watcher is killed with any part of its last batch sent. Once trouble ends, a reader of the log from its
+changes go to the watcher's machine, whose records go to a log. Hypothesis chooses what happens: objects come, change
+and go; connections break at any byte; history is compacted away; the server refuses, restarts its lists, streams them
+or does not; the watcher is killed with any part of its last batch sent. Once trouble ends, a reader of the log from its
 start must end with exactly the objects that exist, and each incarnation's sequence must be contiguous.
 """
 
