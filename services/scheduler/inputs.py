@@ -65,6 +65,17 @@ def _key_error(message: str) -> DecodeError:
     return DecodeError((FieldError(field="key", reason="Invalid", message=message),))
 
 
+def cluster_of(record: Record) -> str | None:
+    """The cluster that a heartbeat or a declaration tells of; None for any other record."""
+    if record.key is None or record.value is None:
+        return None
+    if record.topic == CLUSTERS.name:
+        return record.key.decode(errors="replace")
+    if record.topic == OBJECTS.name and record.key.endswith(b"/-/heartbeat"):
+        return record.key.removesuffix(b"/-/heartbeat").decode(errors="replace")
+    return None
+
+
 async def partitions_of(log: EventLog, topics: Sequence[str]) -> list[Partition]:
     """All partitions of some topics."""
     return [partition for topic in topics for partition in await log.partitions(topic)]

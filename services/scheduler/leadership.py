@@ -145,6 +145,7 @@ class Leadership:
         self._changed.clear()
 
     async def _round(self, derived: Publisher) -> None:
+        await self._follower.ensure_topics(self._replica.clusters)
         with metrics.DECIDE_SECONDS.time():
             decisions: list[Decision] = []
             while not self._arrived.empty() and len(decisions) < self._settings.scheduler_batch:

@@ -7,7 +7,7 @@ everything before it is acknowledged.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from services.scheduler import metrics
 from services.scheduler.decision.derivation import CommandRecord, Derived, PlacementRecord, derive
@@ -123,12 +123,15 @@ class JournalPublisher:
         await publisher.send(NewRecord(topic, key.encode(), value, envelope.to_headers()))
         metrics.PUBLISHED.labels(kind="placement" if topic == PLACEMENTS.name else "command").inc()
 
+    async def ensure_topics(self, clusters: Iterable[str]) -> None:
+        """Creates the command topics of clusters that have none yet: their executors wait for them."""
+        new = [topic for topic in map(commands_topic, clusters) if topic.name not in self._topics]
+        await self._events.ensure_topics(new)
+        self._topics.update(topic.name for topic in new)
+
     async def _commands_topic(self, cluster: str) -> str:
-        topic = commands_topic(cluster)
-        if topic.name not in self._topics:
-            await self._events.ensure_topics([topic])
-            self._topics.add(topic.name)
-        return topic.name
+        await self.ensure_topics([cluster])
+        return commands_topic(cluster).name
 
     def _due(self) -> bool:
         return self._clock.monotonic() - self._committed_at >= COMMIT_EVERY_S

@@ -15,7 +15,7 @@ from services.scheduler.decision.config import SchedulerConfig
 from services.scheduler.decision.derivation import fold_published
 from services.scheduler.decision.fence import EpochFence
 from services.scheduler.decision.state import SchedulerState
-from services.scheduler.inputs import SAMPLE_TOPICS, STATE_TOPICS, behind, fold_input, partitions_of
+from services.scheduler.inputs import SAMPLE_TOPICS, STATE_TOPICS, behind, cluster_of, fold_input, partitions_of
 from services.scheduler.journal import decode_entry, journal_partition, load_checkpoint
 from shared.events.registry import DecodeError, decode
 from shared.events.topics import PLACEMENTS
@@ -42,6 +42,7 @@ class Replica:
         self.fence = EpochFence()
         self.published: dict[str, PlacementPublished] = {}
         self.resume: Positions = {}
+        self.clusters: set[str] = set()
         self._inputs: Reader
         self._journal: Reader
 
@@ -138,6 +139,9 @@ class Replica:
                 fold_input(self.state, record)
             except DecodeError as error:
                 self._refuse(record, error)
+                continue
+            if (cluster := cluster_of(record)) is not None:
+                self.clusters.add(cluster)
         return len(records)
 
     async def catch_up(self, offset: int) -> None:
