@@ -1,4 +1,7 @@
-"""One broker and one API server for all tests of the hub; empty topics and no objects for each."""
+"""One broker and one real API server for all tests of the hub; empty topics and no objects for each.
+
+What takes `hub_objects` runs on a simulated API server and on a real one.
+"""
 
 from __future__ import annotations
 
@@ -14,11 +17,13 @@ import pytest_asyncio
 from services.hub.bootstrap import build
 from services.hub.settings import HubSettings
 from services.hub.shell import HubService
+from services.simulator.simulator import HUBS, Simulator
+from services.simulator.spec import ClusterSpec
 from shared.adapters.kafka import KafkaLog, KafkaOptions
 from shared.adapters.kubernetes import KubernetesApi
 from shared.runtime.embedded import EmbeddedKafka
 from tests.integration.hub.support import Fleet, HubCluster, reset_topics, until
-from tests.testbed import RealCluster, hub_cluster
+from tests.testbed import hub_cluster
 
 RunHub = Callable[..., AbstractAsyncContextManager[HubService]]
 
@@ -35,19 +40,34 @@ def hub_bootstrap(kafka_bootstrap: str, tmp_path_factory: pytest.TempPathFactory
 
 
 @pytest.fixture(scope="package")
-def hub_server(testbed_binaries: Any) -> Iterator[RealCluster]:
+def real_hub(testbed_binaries: Any) -> Iterator[Path]:
+    """The kubeconfig of a real kube-apiserver."""
     assert testbed_binaries
     with asyncio.Runner() as runner:
         cluster = hub_cluster()
         runner.run(cluster.start())
-        yield cluster
+        yield cluster.kubeconfig
         runner.run(cluster.stop())
 
 
 @pytest_asyncio.fixture
-async def hub_objects(hub_server: RealCluster) -> AsyncIterator[HubCluster]:
-    api = await KubernetesApi.from_kubeconfig(hub_server.kubeconfig)
-    cluster = HubCluster(hub_server.kubeconfig, api)
+async def simulated_hub(tmp_path: Path) -> AsyncIterator[Path]:
+    """The kubeconfig of a simulated one."""
+    async with Simulator(kubeconfig_dir=tmp_path) as simulator:
+        await simulator.add_cluster(ClusterSpec(name="hub", controllers=False))
+        yield tmp_path / HUBS / "hub.kubeconfig"
+
+
+@pytest.fixture(params=["simulated", pytest.param("real", marks=pytest.mark.testbed)])
+def hub_kubeconfig(request: pytest.FixtureRequest) -> Path:
+    path: Path = request.getfixturevalue(f"{request.param}_hub")
+    return path
+
+
+@pytest_asyncio.fixture
+async def hub_objects(hub_kubeconfig: Path) -> AsyncIterator[HubCluster]:
+    api = await KubernetesApi.from_kubeconfig(hub_kubeconfig)
+    cluster = HubCluster(hub_kubeconfig, api)
     await cluster.clean()
     yield cluster
     await api.close()
@@ -68,11 +88,11 @@ async def fleet(hub_bootstrap: str) -> AsyncIterator[Fleet]:
 
 
 @pytest.fixture
-def hub_settings(hub_bootstrap: str, hub_server: RealCluster) -> Callable[..., HubSettings]:
+def hub_settings(hub_bootstrap: str, hub_kubeconfig: Path) -> Callable[..., HubSettings]:
     def make(**changes: Any) -> HubSettings:
         settings: dict[str, Any] = {
             "kafka_bootstrap": hub_bootstrap,
-            "hub_kubeconfig": Path(hub_server.kubeconfig),
+            "hub_kubeconfig": hub_kubeconfig,
             "hub_lease_s": 3,
             "hub_renew_s": 2.0,
             "hub_retry_s": 0.3,

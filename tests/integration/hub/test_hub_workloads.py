@@ -1,4 +1,4 @@
-"""Workloads from kubectl to the topics and back, on a real kube-apiserver and a real Apache Kafka."""
+"""Workloads from kubectl to the topics and back, on both kinds of hub and a real Apache Kafka."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from shared.events.v1.workloads import PodSet, Workload
 from tests.integration.hub.conftest import RunHub
 from tests.integration.hub.support import WEB, Fleet, HubCluster, event_id, manifest, until
 
-pytestmark = [pytest.mark.testbed, pytest.mark.kafka]
+pytestmark = pytest.mark.kafka
 
 
 async def test_a_workload_goes_out_and_its_status_comes_back(
