@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from services.simulator.controllers.daemonset import DaemonSetController
 from services.simulator.controllers.deployment import DeploymentController
+from services.simulator.controllers.disruption import DisruptionController
 from services.simulator.controllers.engine import Controller, Engine
 from services.simulator.controllers.events import Recorder
 from services.simulator.controllers.garbage import GarbageCollector, OrphanedPodCollector
+from services.simulator.controllers.job import JobController
 from services.simulator.controllers.kubelet import KubeletController, pods_to_resume
 from services.simulator.controllers.namespaces import DefinitionController, NamespaceController
+from services.simulator.controllers.node_lifecycle import LeaseController, NodeLifecycleController
 from services.simulator.controllers.nodes import make_node
 from services.simulator.controllers.replicaset import ReplicaSetController
 from services.simulator.controllers.scheduler import SchedulerController
+from services.simulator.controllers.statefulset import StatefulSetController
 from services.simulator.core.meta import timestamp
 from services.simulator.core.state import INITIAL_NAMESPACES, NAMESPACES, NODES, ClusterState
 from services.simulator.spec import ClusterSpec, NodeGroup
@@ -39,6 +44,7 @@ class Cluster:
         )
         self.events = Recorder(self.state, spec.event_limit if spec.controllers else 0)
         self._kubelet = KubeletController(spec.timing, self.events)
+        self._lifecycle = NodeLifecycleController(spec.timing, self.events)
         self.engine = Engine(self.state, self._controllers(), on_work)
         self._next_index: dict[str, int] = {}
         self._seed_objects()
@@ -52,8 +58,14 @@ class Cluster:
         return [
             *always,
             OrphanedPodCollector(),
+            self._lifecycle,
+            LeaseController(self.spec.timing),
             DeploymentController(self.events),
             ReplicaSetController(self.events),
+            StatefulSetController(self.events),
+            DaemonSetController(self.events),
+            JobController(self.events),
+            DisruptionController(self.state),
             SchedulerController(self.events),
             self._kubelet,
         ]
@@ -95,9 +107,14 @@ class Cluster:
     def fail_node(self, name: str) -> None:
         """The kubelet falls silent; the cluster notices after the node's grace."""
         self.state.silent_nodes.add(name)
+        if self.spec.controllers:
+            self.engine.request(self._lifecycle, ("health", name))
 
     def recover_node(self, name: str) -> None:
         self.state.silent_nodes.discard(name)
+        if not self.spec.controllers:
+            return
+        self.engine.request(self._lifecycle, ("health", name))
         for key in pods_to_resume(self.state, name):
             self.engine.request(self._kubelet, key)
 

@@ -1,7 +1,7 @@
 """Simulates clusters that the fleet declares and that nobody has joined: what a cloud would do on `kubectl create`.
 
-A declared cluster whose name already sends heartbeats from elsewhere is left alone; one that was made here goes when its
-declaration is taken back.
+A declared cluster whose name already sends heartbeats from elsewhere is left alone; one that was made here goes when
+its declaration is taken back.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Reading request bodies: JSON or YAML, bounded in size."""
+"""Reading request bodies: JSON, YAML or protobuf, bounded in size."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ import yaml
 from aiohttp import web
 
 from services.simulator.core.errors import ApiError, bad_request, unsupported_media
+from services.simulator.core.protobuf import decode_protobuf
 
 MAX_BODY = 3 * 1024 * 1024
 _JSON = "application/json"
 _YAML = "application/yaml"
+_PROTOBUF = "application/vnd.kubernetes.protobuf"
 APPLY = "application/apply-patch+yaml"
 PATCHES = (
     "application/json-patch+json",
@@ -43,8 +45,10 @@ def parse(raw: bytes, content_type: str) -> Any:
     """
     if content_type in {_YAML, APPLY}:
         return _parse_yaml(raw)
+    if content_type == _PROTOBUF:
+        return decode_protobuf(raw)
     if content_type not in {_JSON, *PATCHES}:
-        raise unsupported_media(content_type, (_JSON, _YAML))
+        raise unsupported_media(content_type, (_JSON, _YAML, _PROTOBUF))
     try:
         return orjson.loads(raw)
     except orjson.JSONDecodeError as error:
