@@ -78,9 +78,12 @@ class StatusMachine:
             handler(stimulus)
             return ()
         match stimulus:
+            case BatchEnded() if self._live:
+                self._tell_dirty()
             case BatchEnded():
-                if self._live:
-                    self._tell_dirty()
+                # Statuses wait until everything that they count was seen.
+                history, self._out = self._out, []
+                return history
             case CaughtUp():
                 self._caught_up(stimulus)
             case TimeAdvanced():
@@ -276,8 +279,10 @@ class StatusMachine:
         if not plan_only:
             self._dirty.pop(tracked.key, None)
         if tracked.plan is not None:
-            self._take(tracked, tell(tracked, tracked.plan, self._fleet.roster, self._now_ms, plan_only=plan_only))
-        elif tracked.said is not None and tracked.said.phase in ENDED:
+            told = tell(tracked, tracked.plan, self._fleet.roster, self._now_ms, plan_only=plan_only)
+            if told.events or not plan_only:
+                self._take(tracked, told)
+        elif tracked.said is not None and not tracked.alive:
             self._retire(tracked, tracked.said)
         self._fleet.drop_if_empty(tracked)
 

@@ -1,0 +1,131 @@
+"""From records to stimuli: which of them matter, and what they say.
+
+Most records of `fleet.objects` are about things that no status depends on; their key alone says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from services.status.decision.messages import (
+    HeartbeatSeen,
+    OwnedObjectSeen,
+    PhaseRestored,
+    PlacementSeen,
+    PodSeen,
+    ResultSeen,
+    StatusRestored,
+    StatusStimulus,
+)
+from services.status.observed import owned_facts, pod_facts
+from shared.events.registry import DecodeError, decode
+from shared.events.topics import EVENTS, OBJECTS, PLACEMENTS, RESULTS, STATUS
+from shared.events.v1.objects import ClusterObserved
+from shared.events.v1.placements import PlacementPublished
+from shared.events.v1.results import CommandReported
+from shared.events.v1.status import WorkloadPhaseChanged, WorkloadStatus
+from shared.events.v1.workloads import FieldError
+from shared.model.identities import WorkloadKey
+from shared.ports.event_log import Record
+
+_OWNED_KINDS: Final = {
+    b"apps/v1/deployments": "Deployment",
+    b"apps/v1/statefulsets": "StatefulSet",
+    b"apps/v1/daemonsets": "DaemonSet",
+    b"batch/v1/jobs": "Job",
+}
+_PODS: Final = b"core/v1/pods"
+_HEARTBEAT: Final = b"-/heartbeat"
+_WORKLOAD_PREFIX: Final = "workload/"
+
+
+class Intake:
+    """Decodes one record at a time. `live` is told of heartbeats by the clock, else by their record's time."""
+
+    def __init__(self) -> None:
+        self._readers: Mapping[str, Callable[[Record, int], StatusStimulus | None]] = {
+            PLACEMENTS.name: _placement,
+            RESULTS.name: _result,
+            OBJECTS.name: self._object,
+            STATUS.name: _status,
+            EVENTS.name: _event,
+        }
+        self.live = False
+
+    def stimulus(self, record: Record, now_ms: int) -> StatusStimulus | None:
+        """What a record says; None if that does not matter here. Raises DecodeError."""
+        return self._readers[record.topic](record, now_ms)
+
+    def _object(self, record: Record, now_ms: int) -> StatusStimulus | None:
+        cluster, _, rest = (record.key or b"").partition(b"/")
+        what = b"/".join(rest.split(b"/", 3)[:3])
+        at_ms = min(record.timestamp_ms, now_ms)
+        if what == _PODS:
+            pod = pod_facts(record.value) if record.value is not None else None
+            return PodSeen(id=str(record.position), at_ms=at_ms, key=_key(record), cluster=_text(cluster), pod=pod)
+        if kind := _OWNED_KINDS.get(what):
+            owned = owned_facts(kind, record.value) if record.value is not None else None
+            return OwnedObjectSeen(
+                id=str(record.position), at_ms=at_ms, key=_key(record), cluster=_text(cluster), owned=owned
+            )
+        if rest == _HEARTBEAT:
+            observed = decode(ClusterObserved, record.value) if record.value is not None else None
+            heard = now_ms if self.live else at_ms
+            return HeartbeatSeen(id=str(record.position), at_ms=heard, cluster=_text(cluster), observed=observed)
+        return None
+
+
+def _placement(record: Record, now_ms: int) -> StatusStimulus:
+    placement = decode(PlacementPublished, record.value) if record.value is not None else None
+    key = _workload_key(record)
+    return PlacementSeen(id=str(record.position), at_ms=min(record.timestamp_ms, now_ms), key=key, placement=placement)
+
+
+def _result(record: Record, now_ms: int) -> StatusStimulus | None:
+    report = decode(CommandReported, record.value)
+    if not report.subject.startswith(_WORKLOAD_PREFIX):
+        return None
+    key = _parsed(report.subject.removeprefix(_WORKLOAD_PREFIX), "subject")
+    return ResultSeen(
+        id=str(record.position),
+        at_ms=min(record.timestamp_ms, now_ms),
+        key=key,
+        report=report,
+        partition=record.partition,
+        offset=record.offset,
+    )
+
+
+def _status(record: Record, now_ms: int) -> StatusStimulus:
+    status = decode(WorkloadStatus, record.value) if record.value is not None else None
+    key = _workload_key(record)
+    return StatusRestored(id=str(record.position), at_ms=min(record.timestamp_ms, now_ms), key=key, status=status)
+
+
+def _event(record: Record, now_ms: int) -> StatusStimulus:
+    event = decode(WorkloadPhaseChanged, record.value)
+    key = _workload_key(record)
+    return PhaseRestored(id=str(record.position), at_ms=min(record.timestamp_ms, now_ms), key=key, event=event)
+
+
+def _workload_key(record: Record) -> str:
+    return _parsed(_key(record), "key")
+
+
+def _key(record: Record) -> str:
+    return _text(record.key or b"")
+
+
+def _text(raw: bytes) -> str:
+    try:
+        return raw.decode()
+    except UnicodeDecodeError as error:
+        raise DecodeError((FieldError(field="key", reason="Malformed", message="is not UTF-8"),)) from error
+
+
+def _parsed(text: str, name: str) -> str:
+    try:
+        return str(WorkloadKey.parse(text))
+    except ValueError as error:
+        raise DecodeError((FieldError(field=name, reason="Invalid", message=str(error)),)) from error

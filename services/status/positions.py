@@ -1,0 +1,64 @@
+"""Where to read from, and how far everything has been read.
+
+Stored under the group `flotilla-status`: for placements and results, that everything before is told; for the history,
+that everything before is reflected in the statuses.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from shared.events.topics import EVENTS, OBJECTS, PLACEMENTS, RESULTS, STATUS
+from shared.ports.event_log import START, EventLog, Partition, Reader
+
+GROUP = "flotilla-status"
+INPUTS = (PLACEMENTS.name, RESULTS.name, OBJECTS.name)
+STATUSES = (STATUS.name,)
+HISTORY = (EVENTS.name,)
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """Positions as they were stored, by partition; absent where nothing was."""
+
+    offsets: Mapping[Partition, int]
+
+    @classmethod
+    async def load(cls, log: EventLog) -> Stored:
+        """Raises LogError."""
+        partitions = [p for topic in (PLACEMENTS, RESULTS, EVENTS) for p in await log.partitions(topic.name)]
+        committed = await log.committed(GROUP, partitions)
+        return cls({partition: item.offset for partition, item in committed.items()})
+
+    def told(self, partition: Partition, offset: int) -> bool:
+        """Whether what a record says was told before."""
+        return offset < self.offsets.get(partition, 0)
+
+
+async def assign_from(reader: Reader, partitions: Iterable[Partition], stored: Mapping[Partition, int]) -> None:
+    """Reads from stored positions, as far as the log still has them, and else from the start. Raises LogError."""
+    wanted = list(partitions)
+    await reader.assign(dict.fromkeys(wanted, START))
+    starts, ends = reader.positions(), await reader.end_offsets(wanted)
+    begin = {
+        partition: offset
+        for partition, offset in stored.items()
+        if partition in starts and starts[partition] < offset <= ends[partition]
+    }
+    if begin:
+        await reader.assign({partition: begin.get(partition, START) for partition in wanted})
+
+
+def reached(positions: Mapping[Partition, int], ends: Mapping[Partition, int]) -> bool:
+    """Whether everything before `ends` has been read."""
+    return all(positions.get(partition, 0) >= end for partition, end in ends.items())
+
+
+def lag(positions: Mapping[Partition, int], ends: Mapping[Partition, int]) -> Mapping[str, int]:
+    """Records that were not read yet, by topic."""
+    behind: Counter[str] = Counter()
+    for partition, end in ends.items():
+        behind[partition.topic] += max(0, end - positions.get(partition, 0))
+    return behind

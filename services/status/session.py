@@ -1,0 +1,197 @@
+"""One life of the state: restored from the log, then carried on record by record.
+
+Restoring reads, in this order, the statuses that were published, the phase changes behind the stored positions, and
+then placements and objects from their start and results from their stored positions, up to where the log ended.
+Positions are stored only after all that follows from the records before them is acknowledged, so a crash repeats records
+and loses none; what is repeated is recognised by what was published.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from services.status import metrics
+from services.status.decision.machine import StatusMachine
+from services.status.decision.messages import BatchEnded, CaughtUp, PlacementSeen, TimeAdvanced
+from services.status.intake import Intake
+from services.status.outbox import Outbox
+from services.status.positions import GROUP, HISTORY, INPUTS, STATUSES, Stored, assign_from, lag, reached
+from services.status.read_model import Contents, ReadModel
+from services.status.settings import StatusSettings
+from shared.events.registry import DecodeError
+from shared.events.topics import EVENTS, OBJECTS, PLACEMENTS, RESULTS
+from shared.events.v1.read_model import WORKLOADS_TABLE
+from shared.observability.logs import get_logger
+from shared.ports.clock import Clock
+from shared.ports.event_log import Committed, EventLog, NewRecord, Partition, Publisher, Reader, Record
+from shared.runtime.dead_letters import dead_letter
+
+log = get_logger(__name__)
+
+_IDLE_S = 0.2
+# Stored positions of a group without members expire after days: they are stored again now and then, changed or not.
+_STORE_ANYWAY_S = 600.0
+_OWN = (*STATUSES, *HISTORY)
+
+
+@dataclass(frozen=True, slots=True)
+class _Horizon:
+    """The log ended here at `at_ms`: once all of it was read, what was not heard of by then is silent."""
+
+    at_ms: int
+    ends: dict[Partition, int]
+
+
+class Session:
+    def __init__(
+        self,
+        events: EventLog,
+        reader: Reader,
+        publisher: Publisher,
+        machine: StatusMachine,
+        read_model: ReadModel,
+        clock: Clock,
+        settings: StatusSettings,
+    ) -> None:
+        self._log = events
+        self._reader = reader
+        self._machine = machine
+        self._read_model = read_model
+        self._clock = clock
+        self._settings = settings
+        self._intake = Intake()
+        self._outbox = Outbox(publisher, read_model, clock)
+        self._stored = Stored({})
+        self._committed: dict[Partition, Committed] = {}
+        self._committed_at = 0.0
+        self._batches = 0
+
+    async def restore(self, stop: asyncio.Event) -> bool:
+        """Knows everything afterwards, and has told what was not told yet; False if it was stopped before that.
+
+        Raises:
+            LogError: the log failed; another session must begin.
+        """
+        began = self._clock.monotonic()
+        self._stored = await Stored.load(self._log)
+        await self._read_up(STATUSES, stop)
+        await self._read_up(HISTORY, stop, resumed=EVENTS.name)
+        self._outbox.history = {p: at for p, at in self._reader.positions().items() if p.topic == EVENTS.name}
+        horizon = await self._read_up(INPUTS, stop, resumed=RESULTS.name)
+        if not reached(self._reader.positions(), horizon.ends):
+            return False
+        self._intake.live = True
+        await self._outbox.deliver(self._machine.handle(CaughtUp(id=self._id("caught-up"), at_ms=horizon.at_ms)))
+        self._read_model.refill(self._contents())
+        await self._commit()
+        workloads = sum(self._machine.phases().values())
+        log.info("caught up", workloads=workloads, seconds=round(self._clock.monotonic() - began, 2))
+        return True
+
+    async def follow(self, stop: asyncio.Event) -> None:
+        """Goes on until it is stopped; everything is told and stored then. Raises LogError."""
+        horizon: _Horizon | None = None
+        ticked_at = self._clock.monotonic()
+        while not stop.is_set():
+            await self._step(await self._reader.read(max_records=self._settings.status_batch, timeout_s=_IDLE_S))
+            if horizon is not None and reached(self._reader.positions(), horizon.ends):
+                advanced = TimeAdvanced(id=self._id("time"), at_ms=horizon.at_ms)
+                await self._outbox.deliver(self._machine.handle(advanced))
+                horizon = None
+            if self._clock.monotonic() - ticked_at >= self._settings.status_tick_s:
+                ticked_at = self._clock.monotonic()
+                await self._commit()
+                latest = await self._look_ahead(INPUTS)
+                self._measure(latest)
+                horizon = horizon or latest
+        await self._commit()
+
+    async def _read_up(self, topics: tuple[str, ...], stop: asyncio.Event, *, resumed: str = "") -> _Horizon:
+        """Reads topics up to their present ends; `resumed` from its stored positions, the others from their start."""
+        partitions = [partition for topic in topics for partition in await self._log.partitions(topic)]
+        stored = {p: at for p, at in self._stored.offsets.items() if p.topic == resumed}
+        await assign_from(self._reader, partitions, stored)
+        horizon = await self._look_ahead(topics)
+        while not stop.is_set() and not reached(self._reader.positions(), horizon.ends):
+            await self._step(await self._reader.read(max_records=self._settings.status_batch, timeout_s=_IDLE_S))
+        return horizon
+
+    async def _look_ahead(self, topics: tuple[str, ...]) -> _Horizon:
+        at_ms = self._clock.now_ms()
+        partitions = [partition for partition in self._reader.positions() if partition.topic in topics]
+        return _Horizon(at_ms, dict(await self._reader.end_offsets(partitions)))
+
+    async def _step(self, records: Sequence[Record]) -> None:
+        """One batch: all of its records are folded, and what follows is acknowledged."""
+        if not records:
+            return
+        began = self._clock.monotonic()
+        now_ms = self._clock.now_ms()
+        letters = [letter for record in records if (letter := self._fold(record, now_ms)) is not None]
+        instructions = self._machine.handle(BatchEnded(id=self._id("batch"), at_ms=now_ms))
+        await self._outbox.deliver(instructions, letters)
+        metrics.BATCH_SECONDS.observe(self._clock.monotonic() - began)
+
+    def _fold(self, record: Record, now_ms: int) -> NewRecord | None:
+        """Feeds one record to the machine. Returns a dead letter if it cannot be read."""
+        metrics.RECORDS.labels(record.topic).inc()
+        try:
+            stimulus = self._intake.stimulus(record, now_ms)
+        except DecodeError as error:
+            return self._refuse(record, error)
+        if stimulus is None:
+            return None
+        if isinstance(stimulus, PlacementSeen) and self._told(record):
+            stimulus = replace(stimulus, restored=True)
+        self._machine.handle(stimulus)
+        return None
+
+    def _refuse(self, record: Record, error: DecodeError) -> NewRecord | None:
+        """A record that is read again at every start is a dead letter only the first time, as far as that is known."""
+        first = error.errors[0]
+        log.warning("record refused", position=str(record.position), field=first.field, reason=first.reason)
+        metrics.DEAD_LETTERS.labels(record.topic).inc()
+        read_anew = record.topic in _OWN or (record.topic == OBJECTS.name and not self._intake.live)
+        again = read_anew or self._told(record)
+        return None if again else dead_letter(record, error.errors)
+
+    def _told(self, record: Record) -> bool:
+        return self._stored.told(Partition(record.topic, record.partition), record.offset)
+
+    async def _commit(self) -> None:
+        """Stores how far everything is told. Raises LogError."""
+        held = self._machine.held_offsets()
+        positions = {p: at for p, at in self._reader.positions().items() if p.topic in {PLACEMENTS.name, RESULTS.name}}
+        for partition, offset in held.items():
+            key = Partition(RESULTS.name, partition)
+            positions[key] = min(offset, positions.get(key, offset))
+        committed = {partition: Committed(offset) for partition, offset in (positions | self._outbox.history).items()}
+        now = self._clock.monotonic()
+        if committed != self._committed or now - self._committed_at >= _STORE_ANYWAY_S:
+            await self._log.commit(GROUP, committed)
+            self._committed, self._committed_at = committed, now
+
+    def _measure(self, latest: _Horizon) -> None:
+        for topic, behind in lag(self._reader.positions(), latest.ends).items():
+            metrics.LAG.labels(topic).set(behind)
+        metrics.WORKLOADS.clear()
+        for phase, number in self._machine.phases().items():
+            metrics.WORKLOADS.labels(phase.value).set(number)
+        metrics.EARLY_REPORTS.set(len(self._machine.early))
+        metrics.DROPPED_REPORTS.set(self._machine.early.dropped)
+
+    def _contents(self) -> Contents:
+        """What the read model should hold, whenever it is asked."""
+        machine = self._machine
+
+        def contents(table: str) -> list[tuple[str, bytes]]:
+            values = machine.statuses() if table == WORKLOADS_TABLE else machine.clusters()
+            return [(key, value.to_json()) for key, value in values]
+
+        return contents
+
+    def _id(self, what: str) -> str:
+        self._batches += 1
+        return f"{what}/{self._batches}"

@@ -1,0 +1,98 @@
+"""The status service: read, decide, publish, commit; and build everything anew from the log when that fails.
+
+A session is one life of the state. It ends when the log fails; the next one restores from what the log holds, so
+nothing that a session had in memory is needed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from contextlib import AsyncExitStack
+
+from services.status import metrics
+from services.status.decision.machine import StatusMachine
+from services.status.read_model import ReadModel
+from services.status.session import Session
+from services.status.settings import StatusSettings
+from shared.events.topics import EVENTS, OBJECTS, PLACEMENTS, RESULTS, STATUS, Topic, dead_letter_topic
+from shared.observability.logs import get_logger
+from shared.ports.clock import Clock
+from shared.ports.event_log import EventLog, LogError
+from shared.ports.key_value import KeyValue
+from shared.runtime.service import Readiness
+
+log = get_logger(__name__)
+
+_INPUTS = (PLACEMENTS, RESULTS, OBJECTS)
+TOPICS: tuple[Topic, ...] = (*_INPUTS, STATUS, EVENTS, *(dead_letter_topic(topic) for topic in _INPUTS))
+_BACKOFF_FIRST_S = 0.5
+_BACKOFF_CAP_S = 15.0
+_DRAIN_READ_MODEL_S = 3.0
+
+
+class StatusService:
+    def __init__(self, events: EventLog, store: KeyValue, clock: Clock, settings: StatusSettings) -> None:
+        self._log = events
+        self._clock = clock
+        self._settings = settings
+        self._read_model = ReadModel(store, clock, settings.status_read_model_check_s)
+        self._problem = "starting"
+
+    def readiness(self) -> Readiness:
+        if self._problem:
+            return Readiness(ready=False, reason=self._problem)
+        if self._read_model.problem:
+            return Readiness(ready=False, reason=f"read model: {self._read_model.problem}")
+        return Readiness(ready=True)
+
+    async def run(self, stop: asyncio.Event) -> None:
+        writing = asyncio.create_task(self._read_model.run(), name="read-model")
+        working = asyncio.create_task(self._sessions(stop), name="sessions")
+        try:
+            await asyncio.wait({writing, working}, return_when=asyncio.FIRST_COMPLETED)
+            if writing.done():
+                await writing
+            await working
+        finally:
+            for task in (writing, working):
+                task.cancel()
+            await asyncio.gather(writing, working, return_exceptions=True)
+        await self._read_model.drain(_DRAIN_READ_MODEL_S)
+
+    async def _sessions(self, stop: asyncio.Event) -> None:
+        failures = 0
+        while not stop.is_set():
+            try:
+                async with AsyncExitStack() as stack:
+                    session = await self._open(stack)
+                    self._problem = "reading the log"
+                    if await session.restore(stop):
+                        self._problem, failures = "", 0
+                        await session.follow(stop)
+            except LogError as error:
+                failures += 1
+                self._problem = f"log: {error}"
+                metrics.RESTARTS.inc()
+                log.warning("session ended, beginning anew", error=str(error), failures=failures)
+                await _pause(stop, failures)
+
+    async def _open(self, stack: AsyncExitStack) -> Session:
+        self._problem = "opening the log"
+        await self._log.ensure_topics([topic for topic in TOPICS if not await self._log.partitions(topic.name)])
+        publisher = await self._log.publisher("status")
+        stack.push_async_callback(publisher.close)
+        reader = await self._log.reader("status")
+        stack.push_async_callback(reader.close)
+        machine = StatusMachine(retention_ms=round(self._settings.status_retention_s * 1000))
+        return Session(self._log, reader, publisher, machine, self._read_model, self._clock, self._settings)
+
+
+async def _pause(stop: asyncio.Event, failures: int) -> None:
+    """Back-off with jitter, cut short by a stop."""
+    ceiling = min(_BACKOFF_CAP_S, _BACKOFF_FIRST_S * 2.0 ** min(failures - 1, 16))
+    try:
+        async with asyncio.timeout(ceiling * random.uniform(0.5, 1.0)):  # noqa: S311 - spreads load, keeps no secret
+            await stop.wait()
+    except TimeoutError:
+        return
