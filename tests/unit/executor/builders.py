@@ -72,7 +72,7 @@ def command(
         epoch=epoch,
         generation=generation,
         digest=digest or hashlib.sha256(orjson.dumps(content)).hexdigest(),
-        action=action,  # type: ignore[arg-type]
+        action=action,
         objects=managed,
         pods=tuple(pods),
     )

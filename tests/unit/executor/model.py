@@ -49,6 +49,7 @@ from shared.events.v1.results import CommandReported
 from shared.kernel.machine import Instruction, Stimulus
 from shared.model.identities import APPLIED_BY, APPLIED_BY_LABEL
 from shared.testing.clock import FakeClock
+from tests.unit.executor.builders import CLUSTER
 
 CLUSTER_SCOPED = frozenset({GroupKind("", "Namespace"), GroupKind("", "Node"), GroupKind("example.com", "Planet")})
 Document = dict[str, Any]
@@ -90,16 +91,13 @@ class ModelCluster:
         self._announce("DELETED", object_id, gone, document)
 
     def node(self, name: str, *, unschedulable: bool = False) -> None:
-        self.put(
-            GroupKind("", "Node"),
-            {"metadata": {"name": name}, "spec": {"unschedulable": unschedulable}, "kind": "Node"},
-        )
+        self.put(GroupKind("", "Node"), {"metadata": {"name": name}, "spec": {"unschedulable": unschedulable}})
 
     def run_pods(self) -> None:
         """Kubelets make every bound pod run and be ready."""
+        ready = {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}
         for object_id, document in list(self.objects.items()):
             if object_id.kind == GroupKind("", "Pod") and document["spec"].get("nodeName") and "status" not in document:
-                ready = {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}
                 self.change(object_id, lambda d: d.update(status=ready))
 
     def of_subject(self, subject: str) -> dict[ObjectId, Document]:
@@ -189,12 +187,7 @@ class Rig:
     """The reconciler, its queue and a cluster. `settle` runs until nothing is left to do at the present time."""
 
     def __init__(
-        self,
-        cluster: ModelCluster | None = None,
-        *,
-        policy: Policy | None = None,
-        name: str = "east",
-        start: bool = True,
+        self, cluster: ModelCluster | None = None, *, policy: Policy | None = None, start: bool = True
     ) -> None:
         self.cluster = cluster or ModelCluster()
         self.policy = policy or Policy()
@@ -204,15 +197,14 @@ class Rig:
         self._chance = random.Random(7)
         self._numbers = itertools.count()
         self._events: deque[Stimulus] = deque()
-        self._name = name
-        self._boot(name)
+        self._boot()
         if start:
             self.read_to_end()
 
     # The process
 
-    def _boot(self, name: str) -> None:
-        self.reconciler = Reconciler(name, self.policy)
+    def _boot(self) -> None:
+        self.reconciler = Reconciler(CLUSTER, self.policy)
         self.queue = WorkQueue(self.clock)
         self._feeds: dict[GroupKind, Feed] = {}
         self._all: set[Feed] = set()
@@ -223,7 +215,7 @@ class Rig:
     def restart(self) -> None:
         """kill -9, and a new process: nothing but the cluster and the topic is left."""
         self.clock = FakeClock(self.clock.now_ms() + 1000)
-        self._boot(self._name)
+        self._boot()
 
     def read_to_end(self) -> None:
         self.handle(CommandsRead(id=self._id(), at_ms=self.clock.now_ms()))

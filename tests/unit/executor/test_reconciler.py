@@ -106,7 +106,8 @@ def test_no_turn_before_the_topic_was_read_to_its_end() -> None:
     rig.issue(command(2, deployment(image="nginx:2")), read=False)
     rig.read_to_end()
     rig.settle()
-    assert [call.body["metadata"]["annotations"][GENERATION_ANNOTATION] for call in rig.made(Apply)] == ["2"]
+    assert len(rig.made(Apply)) == 1
+    assert image(rig) == "nginx:2"
 
 
 def test_a_repeat_with_equal_content_raises_the_fence_with_one_request(rig: Rig) -> None:
@@ -114,10 +115,8 @@ def test_a_repeat_with_equal_content_raises_the_fence_with_one_request(rig: Rig)
     before = len(rig.cluster.calls)
     run(rig, 5, deployment("web-a"), deployment("web-b"))
     assert len(rig.cluster.calls) == before + 1
-    generations = {
-        d["metadata"]["annotations"][GENERATION_ANNOTATION] for d in rig.cluster.of_subject(SUBJECT).values()
-    }
-    assert generations == {"1", "5"}
+    owned = rig.cluster.of_subject(SUBJECT).values()
+    assert {d["metadata"]["annotations"][GENERATION_ANNOTATION] for d in owned} == {"1", "5"}
     assert rig.last.generation == 5
     # The fence outlives the process, although only one object carries it.
     rig.restart()
