@@ -1,0 +1,206 @@
+"""Places the pods of an openb trace, in memory, one request after the other.
+
+Timed is `SchedulerState.decide_request`, from a parsed request to the decision, applied: admission, filters and costs over
+every node, reservation and record. Reading the trace, parsing requests and the journal are not. The same trace is placed
+once more on a fresh state, untimed, and there every choice is compared with a brute-force argmin over all nodes
+(`tests.reference`): `regret` is the largest difference of cost, and must be 0.
+
+    python -m tests.bench.placement [--nodes FILE] [--pods FILE] [--seed S] [--limit N] [--no-verify]
+
+Without a seed pods arrive in the order of the file; with one they are shuffled by it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import gc
+import json
+import os
+import platform
+import random
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import orjson
+from rich.console import Console
+from rich.table import Table
+
+from services.scheduler.decision.config import SchedulerConfig
+from services.scheduler.decision.observed import NODES
+from services.scheduler.decision.state import SchedulerState
+from shared.events.v1.decisions import Decision, RequestRef, WorkloadPlaced
+from shared.events.v1.objects import ClusterObserved
+from shared.events.v1.requests import WorkloadRequested
+from shared.model.identities import ObjectKey
+from shared.model.pods import GPU_MILLI_ANNOTATION, PodShape, PodSpec
+from tests.reference import INFINITE, Reference
+
+OPENB = Path(__file__).resolve().parents[3] / "shared" / "data" / "openb"
+NOW = 1_700_000_000_000
+CLUSTER = "openb"
+MODEL_LABEL = "gpu-model"
+GPU = "nvidia.com/gpu"
+MEBI = 1024**2
+
+Json = dict[str, Any]
+
+
+def read_rows(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def node_document(row: dict[str, str]) -> Json:
+    amounts = {"cpu": f"{row['cpu_milli']}m", "memory": f"{row['memory_mib']}Mi", "pods": "1024"}
+    if int(row["gpu"]):
+        amounts[GPU] = row["gpu"]
+    return {
+        "metadata": {"name": row["sn"], "labels": {MODEL_LABEL: row["model"]} if row["model"] else {}},
+        "spec": {},
+        "status": {"allocatable": amounts, "conditions": [{"type": "Ready", "status": "True"}]},
+    }
+
+
+def pod_template(row: dict[str, str]) -> Json:
+    requests = {"cpu": f"{row['cpu_milli']}m", "memory": f"{row['memory_mib']}Mi"}
+    metadata: Json = {}
+    if int(row["num_gpu"]):
+        requests[GPU] = row["num_gpu"]
+        if int(row["gpu_milli"]) < 1000:
+            metadata["annotations"] = {GPU_MILLI_ANNOTATION: row["gpu_milli"]}
+    spec: Json = {"containers": [{"name": "main", "image": "openb", "resources": {"requests": requests}}]}
+    if row.get("gpu_spec"):
+        wanted = {"key": MODEL_LABEL, "operator": "In", "values": row["gpu_spec"].split("|")}
+        terms = {"nodeSelectorTerms": [{"matchExpressions": [wanted]}]}
+        spec["affinity"] = {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": terms}}
+    return {"metadata": metadata, "spec": spec}
+
+
+def request_of(row: dict[str, str]) -> WorkloadRequested:
+    workload = {
+        "name": row["name"],
+        "podSets": [{"name": "main", "replicas": 1, "template": pod_template(row)}],
+        "placement": {"binding": "node"},
+    }
+    return WorkloadRequested.model_validate({"operation": "create", "workload": workload})
+
+
+def new_state(nodes: list[dict[str, str]]) -> SchedulerState:
+    state = SchedulerState(SchedulerConfig())
+    for row in nodes:
+        state.observe_object(ObjectKey(CLUSTER, NODES, "", row["sn"]), orjson.dumps(node_document(row)))
+    state.observe_cluster(ClusterObserved(cluster=CLUSTER, epoch=1, observed_at=NOW, interval_ms=3_600_000, ready=True))
+    return state
+
+
+def place_all(state: SchedulerState, requests: list[WorkloadRequested]) -> tuple[list[Decision], float]:
+    """The decisions and the seconds that they took."""
+    refs = [RequestRef(id=f"request-{index}", published_at=NOW) for index in range(len(requests))]
+    decisions: list[Decision] = []
+    gc.collect()
+    start = time.perf_counter()
+    for request, ref in zip(requests, refs, strict=True):
+        decisions += state.decide_request(request, ref, NOW)
+    return decisions, time.perf_counter() - start
+
+
+def node_of(decision: Decision) -> str:
+    """Where the only replica went; empty where it waits."""
+    assert isinstance(decision, WorkloadPlaced), decision
+    shares = decision.pod_sets[0].shares
+    return shares[0].nodes[0] if shares else ""
+
+
+def shape_of(row: dict[str, str]) -> PodShape:
+    template = pod_template(row)
+    milli = int(template["metadata"].get("annotations", {}).get(GPU_MILLI_ANNOTATION, 1000))
+    return PodSpec.model_validate(template["spec"]).shape(gpu_milli=milli)
+
+
+def verify(nodes: list[dict[str, str]], pods: list[dict[str, str]], chosen: list[str]) -> float:
+    """The largest difference between a choice and the brute-force minimum; infinite for a choice that does not fit."""
+    reference = Reference(SchedulerConfig())
+    for row in nodes:
+        reference.add(CLUSTER, row["sn"], node_document(row))
+    reference.clusters_taking.add(CLUSTER)
+    regret = 0.0
+    for row, node in zip(pods, chosen, strict=True):
+        shape = shape_of(row)
+        costs = reference.costs(shape, Counter(), 1)
+        least = min(costs.values())
+        if node:
+            regret = max(regret, costs[CLUSTER, node] - least)
+            reference.take(CLUSTER, node, shape)
+        elif least != INFINITE:
+            return INFINITE
+    return regret
+
+
+def allocation(nodes: list[dict[str, str]], pods: list[dict[str, str]], chosen: list[str]) -> dict[str, float]:
+    """The part of the fleet's GPUs, cpu and memory that the placed pods have."""
+    placed = [row for row, node in zip(pods, chosen, strict=True) if node]
+    totals = {
+        "gpu_allocation": sum(1000 * int(row["gpu"]) for row in nodes),
+        "cpu_allocation": sum(int(row["cpu_milli"]) for row in nodes),
+        "memory_allocation": sum(int(row["memory_mib"]) for row in nodes),
+    }
+    taken = {
+        "gpu_allocation": sum(int(row["num_gpu"]) * int(row["gpu_milli"]) for row in placed),
+        "cpu_allocation": sum(int(row["cpu_milli"]) for row in placed),
+        "memory_allocation": sum(int(row["memory_mib"]) for row in placed),
+    }
+    return {name: round(taken[name] / total, 4) if total else 0.0 for name, total in totals.items()}
+
+
+def machine() -> str:
+    model = platform.processor() or platform.machine()
+    for line in Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else ():
+        if line.startswith("model name"):
+            model = line.partition(":")[2].strip()
+            break
+    return f"{os.cpu_count()} x {model}, Python {platform.python_version()}"
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--nodes", type=Path, default=OPENB / "openb_node_list_all_node.csv")
+    parser.add_argument("--pods", type=Path, default=OPENB / "openb_pod_list_default.csv")
+    parser.add_argument("--seed", type=int, help="shuffles the pods; default: the order of the file")
+    parser.add_argument("--limit", type=int, help="the first N pods only")
+    parser.add_argument("--no-verify", action="store_true", help="leaves out the comparison with brute force")
+    return parser.parse_args()
+
+
+def main() -> None:
+    options = arguments()
+    nodes, pods = read_rows(options.nodes), read_rows(options.pods)
+    if options.seed is not None:
+        random.Random(options.seed).shuffle(pods)
+    pods = pods[: options.limit]
+    requests = [request_of(row) for row in pods]
+    decisions, seconds = place_all(new_state(nodes), requests)
+    chosen = [node_of(decision) for decision in decisions]
+    result: Json = {"decisions_per_s": round(len(decisions) / seconds, 1), **allocation(nodes, pods, chosen)}
+    if not options.no_verify:
+        again, _ = place_all(new_state(nodes), requests)
+        assert [node_of(decision) for decision in again] == chosen, "two runs on one trace chose differently"
+        result["regret"] = verify(nodes, pods, chosen)
+    result |= {
+        "nodes": len(nodes),
+        "pods": len(pods),
+        "placed": sum(map(bool, chosen)),
+        "seed": options.seed,
+        "machine": machine(),
+    }
+    table = Table("figure", "value", title=f"{options.pods.name} on {options.nodes.name}")
+    for name, value in result.items():
+        table.add_row(name, str(value))
+    Console().print(table)
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()

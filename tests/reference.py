@@ -1,0 +1,180 @@
+"""The scheduler's objective, computed anew from its documentation for every decision: no caches, no differences.
+
+Written from the docstrings of `services.scheduler.decision.{filters,costs,spread,devices}`, on arrays of its own, and
+used to check that every choice of the scheduler is the argmin over all nodes. It knows nodes from their JSON and what
+is on them from the decisions that it is told.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from typing import Any
+
+import numpy as np
+
+from services.scheduler.decision.config import Fit, SchedulerConfig
+from shared.model.pods import PodShape
+from shared.model.quantities import resource_amount
+from shared.model.taints import Taint
+
+TIE = 1e-7
+INFINITE = float("inf")
+
+
+@dataclass
+class ReferenceNode:
+    cluster: str
+    name: str
+    labels: dict[str, str]
+    taints: list[Taint]
+    ready: bool
+    unschedulable: bool
+    allocatable: dict[str, int]
+    price: float
+    load: float = 0.0
+    used: Counter[str] = field(default_factory=Counter)
+    devices: list[int] = field(default_factory=list)
+    ports: list[Any] = field(default_factory=list)
+
+    @property
+    def order(self) -> float:
+        digest = blake2b(f"{self.cluster}/{self.name}".encode(), digest_size=6).digest()
+        return int.from_bytes(digest, "big") / 2**48
+
+
+class Reference:
+    def __init__(self, config: SchedulerConfig) -> None:
+        self._config = config
+        self.nodes: dict[tuple[str, str], ReferenceNode] = {}
+        self.clusters_taking: set[str] = set()
+        self._arrays: dict[str, np.ndarray[Any, Any]] = {}
+        self._index: dict[tuple[str, str], int] = {}
+
+    def add(self, cluster: str, name: str, document: dict[str, Any]) -> None:
+        labels = document["metadata"].get("labels", {})
+        allocatable = {key: resource_amount(key, text) for key, text in document["status"]["allocatable"].items()}
+        price = float(labels.get("flotilla.dev/price-per-hour", self._config.default_price))
+        gpus = allocatable.get(self._config.gpu_resource, 0)
+        self.nodes[cluster, name] = ReferenceNode(
+            cluster=cluster,
+            name=name,
+            labels=labels,
+            taints=[Taint.model_validate(taint) for taint in document["spec"].get("taints", [])],
+            ready=any(c["type"] == "Ready" and c["status"] == "True" for c in document["status"]["conditions"]),
+            unschedulable=document["spec"].get("unschedulable", False),
+            allocatable=allocatable,
+            price=price,
+            devices=[1000] * gpus,
+        )
+        self._arrays = {}
+
+    def take(self, cluster: str, name: str, shape: PodShape) -> None:
+        node = self.nodes[cluster, name]
+        node.used.update(dict(shape.requests))
+        node.ports.extend(shape.host_ports)
+        count = dict(shape.requests).get(self._config.gpu_resource, 0)
+        fitting = sorted((free, index) for index, free in enumerate(node.devices) if free >= shape.gpu_milli)
+        assert len(fitting) >= count, "a pod was placed where its devices do not fit"
+        for _, index in fitting[:count]:
+            node.devices[index] -= shape.gpu_milli
+        self._write(node)
+
+    # --- the objective ---
+
+    def costs(self, shape: PodShape, spread: Counter[tuple[str, str]], desired: int) -> dict[tuple[str, str], float]:
+        """What one more pod costs on every node of the fleet; `spread` counts replicas by cluster and zone."""
+        config, weights, arrays = self._config, self._config.weights, self._columns()
+        requests = dict(shape.requests)
+        fractions = [
+            np.minimum((arrays[f"used {name}"] + requests.get(name, 0)) / np.maximum(arrays[name], 1), 1.0)
+            for name in ("cpu", "memory")
+        ]
+        mean = (fractions[0] + fractions[1]) / 2
+        cost = TIE * arrays["order"]
+        cost = cost + weights.price * (arrays["price"] / (arrays["price"].max() or 1.0))
+        cost = cost + weights.load * arrays["load"]
+        cost = cost + weights.fit * (1.0 - mean if config.fit is Fit.MOST_ALLOCATED else mean)
+        cost = cost + weights.balance * (np.abs(fractions[0] - fractions[1]) / 2)
+        cost = cost + weights.fragmentation * self._fragmentation(shape)
+        if spread and weights.spread:
+            cost = cost + self._spread(spread, desired)
+        refused = self._refused(shape)
+        return {key: INFINITE if refused[index] else float(cost[index]) for index, key in enumerate(self.nodes)}
+
+    def _fragmentation(self, shape: PodShape) -> np.ndarray[Any, Any]:
+        asked = dict(shape.requests).get(self._config.gpu_resource, 0)
+        devices = self._columns()["devices"]
+        if asked and shape.gpu_milli < 1000:
+            tightest = np.where(devices >= shape.gpu_milli, devices, 1000 + shape.gpu_milli).min(axis=1)
+            return np.asarray((tightest - shape.gpu_milli) / 1000)
+        count = np.count_nonzero(devices >= 0, axis=1)
+        free = np.where(devices >= 0, devices, 0).sum(axis=1)
+        return np.asarray(np.maximum(free - asked * 1000, 0) / np.maximum(count * 1000, 1))
+
+    def _spread(self, spread: Counter[tuple[str, str]], desired: int) -> np.ndarray[Any, Any]:
+        in_cluster: Counter[str] = Counter()
+        for (cluster, _), count in spread.items():
+            in_cluster[cluster] += count
+        counts = np.array(
+            [
+                in_cluster[node.cluster] + spread[node.cluster, node.labels.get("topology.kubernetes.io/zone", "")]
+                for node in self.nodes.values()
+            ]
+        )
+        return np.asarray(self._config.weights.spread * (counts / (2 * desired)))
+
+    def _refused(self, shape: PodShape) -> np.ndarray[Any, Any]:
+        arrays = self._columns()
+        refused = np.array([self._refused_by_facts(node, shape) for node in self.nodes.values()])
+        for name, amount in shape.requests:
+            if name not in arrays:
+                return np.ones(len(refused), bool)
+            if name != self._config.gpu_resource:
+                refused |= arrays[name] - arrays[f"used {name}"] < amount
+        asked = dict(shape.requests).get(self._config.gpu_resource, 0)
+        if asked:
+            refused |= np.count_nonzero(arrays["devices"] >= shape.gpu_milli, axis=1) < asked
+        return refused
+
+    def _refused_by_facts(self, node: ReferenceNode, shape: PodShape) -> bool:
+        taints = [taint for taint in node.taints if taint.effect != "PreferNoSchedule"]
+        if node.unschedulable:
+            taints.append(Taint(key="node.kubernetes.io/unschedulable", effect="NoSchedule"))
+        return (
+            node.cluster not in self.clusters_taking
+            or not node.ready
+            or any(not any(item.tolerates(taint) for item in shape.tolerations) for taint in taints)
+            or any(node.labels.get(key) != value for key, value in shape.node_selector)
+            or (shape.affinity is not None and not shape.affinity.matches(node.labels, node.name))
+            or any(wanted.conflicts(port) for wanted in shape.host_ports for port in node.ports)
+        )
+
+    # --- arrays, only for speed: one entry for each node, in the order of `nodes` ---
+
+    def _columns(self) -> dict[str, np.ndarray[Any, Any]]:
+        if not self._arrays:
+            nodes = list(self.nodes.values())
+            names = {name for node in nodes for name in node.allocatable}
+            for name in names:
+                self._arrays[name] = np.array([node.allocatable.get(name, 0) for node in nodes])
+                self._arrays[f"used {name}"] = np.array([node.used[name] for node in nodes])
+            width = max((len(node.devices) for node in nodes), default=0) or 1
+            padded = [node.devices + [-1] * (width - len(node.devices)) for node in nodes]
+            self._arrays |= {
+                "price": np.array([node.price for node in nodes]),
+                "load": np.array([node.load for node in nodes]),
+                "order": np.array([node.order for node in nodes]),
+                "devices": np.array(padded),
+            }
+            self._index = {key: index for index, key in enumerate(self.nodes)}
+        return self._arrays
+
+    def _write(self, node: ReferenceNode) -> None:
+        arrays = self._columns()
+        index = self._index[node.cluster, node.name]
+        for name, amount in node.used.items():
+            arrays[f"used {name}"][index] = amount
+        if node.devices:
+            arrays["devices"][index, : len(node.devices)] = node.devices
