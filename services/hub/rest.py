@@ -153,7 +153,7 @@ def _limit(query: Mapping[str, str]) -> int:
 
 def _after(query: Mapping[str, str]) -> str:
     try:
-        return base64.urlsafe_b64decode(query.get("continue", "").encode()).decode()
+        return base64.b64decode(query.get("continue", ""), altchars=b"-_", validate=True).decode()
     except (binascii.Error, ValueError) as error:
         raise _BadQueryError("continue is none that was given out") from error
 

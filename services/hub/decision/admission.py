@@ -10,6 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic.alias_generators import to_camel
+
 from services.hub.decision.resources import GROUP, ORIGIN_LABEL, ORIGIN_TOPIC, ClusterSpec
 from services.hub.decision.views import check_cluster, check_workload, meta_of
 from shared.events.v1.workloads import FieldError, Workload
@@ -22,6 +25,31 @@ _MIRROR_WARNING: Final = (
     f"this Workload was requested through the topic: its spec is taken from there; remove the label {ORIGIN_LABEL} "
     "to take it over"
 )
+
+
+class _Metadata(BaseModel):
+    """As far as it is read here. An API server sends nothing else; whoever else calls is answered all the same."""
+
+    model_config = ConfigDict(alias_generator=to_camel, strict=True)
+
+    name: str
+    namespace: str = ""
+    labels: dict[str, str] | None = None
+    annotations: dict[str, str] | None = None
+    owner_references: list[_Ref] | None = None
+    managed_fields: list[_ManagedFields] | None = None
+    finalizers: list[str] | None = None
+
+
+class _Ref(BaseModel):
+    kind: str
+    name: str
+    uid: str
+
+
+class _ManagedFields(BaseModel):
+    manager: str = ""
+    time: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +77,10 @@ def review(document: Any) -> Verdict:
     if not isinstance(target, dict) or request.get("subResource"):
         return _allow(request, kind, _name(request))
     try:
-        meta = meta_of(target)
-    except (KeyError, TypeError, AttributeError):
+        _Metadata.model_validate(target.get("metadata"))
+    except ValidationError:
         return _refuse(request, kind, _name(request), "metadata is missing or malformed")
+    meta = meta_of(target)
     if meta.deleting:
         return _allow(request, kind, meta.name)
     errors: Sequence[FieldError] = ()
