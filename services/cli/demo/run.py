@@ -70,7 +70,8 @@ class Demo:
     async def _stream(self, fleet: LocalFleet, log: EventLog) -> float:
         ready = asyncio.Event()
         following = asyncio.create_task(self._tracker.follow(log, ready), name="follow")
-        await asyncio.wait_for(ready.wait(), 30)
+        async with asyncio.timeout(30):
+            await ready.wait()
         began = time.monotonic()
         publishing = asyncio.create_task(self._publish(log), name="publish")
         try:
@@ -105,7 +106,8 @@ class Demo:
                 if settled or elapsed >= limit + _SETTLE_S:
                     return
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._stopped.wait(), _TICK_S)
+                async with asyncio.timeout(_TICK_S):
+                    await self._stopped.wait()
 
     async def _publish(self, log: EventLog) -> None:
         """At a steady rate, in the first three quarters of a limited run."""

@@ -131,6 +131,7 @@ class KafkaLog:
                 **self._options.client_arguments(f"{self._client_id}-commit"), group_id=group, enable_auto_commit=False
             )
             await committer.start()
+            await asyncio.sleep(0)  # as in KafkaReader.open
             self._committers[group] = committer
         return self._committers[group]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -27,6 +28,8 @@ class KafkaReader:
             fetch_max_wait_ms=500,
         )
         await consumer.start()
+        # Lets the client's own task begin: aiokafka's `stop` raises CancelledError at us if it never did.
+        await asyncio.sleep(0)
         return cls(consumer)
 
     async def assign(self, positions: Mapping[Partition, int]) -> None:

@@ -182,8 +182,10 @@ class MemoryReader:
         self._event.clear()
         records = self._take(max_records)
         if not records:
+            # Not wait_for: on Python 3.11 it swallows a cancellation that comes together with the event.
             try:
-                await asyncio.wait_for(self._event.wait(), timeout_s)
+                async with asyncio.timeout(timeout_s):
+                    await self._event.wait()
             except TimeoutError:
                 return []
             records = self._take(max_records)
