@@ -2,8 +2,8 @@
 
 Restoring reads, in this order, the statuses that were published, the phase changes behind the stored positions, and
 then placements and objects from their start and results from their stored positions, up to where the log ended.
-Positions are stored only after all that follows from the records before them is acknowledged, so a crash repeats records
-and loses none; what is repeated is recognised by what was published.
+Positions are stored only after all that follows from the records before them is acknowledged, so a crash repeats
+records and loses none; what is repeated is recognised by what was published.
 """
 
 from __future__ import annotations

@@ -17,8 +17,6 @@ from services.status.decision.statuses import event_of, status_of
 from services.status.decision.tracked import Tracked
 from shared.events.v1.status import Milestones, Phase, WorkloadPhaseChanged, WorkloadStatus
 
-_LIMIT = frozenset({Phase.ACCEPTED, Phase.PENDING, Phase.SCHEDULED})
-
 
 @dataclass(frozen=True, slots=True)
 class Told:
@@ -32,15 +30,15 @@ class Told:
 
 
 def tell(tracked: Tracked, plan: Plan, roster: Roster, now_ms: int, *, plan_only: bool = False) -> Told:
-    """What the present state says. With `plan_only` no further than to where the plan itself leads."""
+    """What the present state says. With `plan_only` no further than to where the plan itself leads, and never back."""
     said = tracked.said
     new = said is None or not tracked.alive or not _continues(said, plan)
     before = Milestones(requested_at=plan.requested_at, decided_at=plan.decided_at)
     line = Line(None, before) if new or said is None else Line(said.phase, _begun(said.milestones, before))
     verdict = assess(tracked, plan, roster, now_ms)
     target = target_phase(plan, verdict, line)
-    if plan_only and target not in _LIMIT:
-        target = line.phase or (Phase.PENDING if plan.waiting else Phase.SCHEDULED)
+    if plan_only:
+        target = _planned(plan, line)
     steps = path(line, target, verdict, waiting=plan.waiting is not None)
     clock = _Steps(tracked, plan, verdict)
     times = [clock.at(phase) for phase in steps]
@@ -138,6 +136,14 @@ def resume(said: WorkloadStatus | None, event: WorkloadPhaseChanged) -> Workload
 def _continues(said: WorkloadStatus, plan: Plan) -> bool:
     """Whether the plan goes on with what was told; a deletion is no new beginning."""
     return said.uid == plan.uid and (plan.deleting or said.workload_generation == plan.workload_generation)
+
+
+def _planned(plan: Plan, line: Line) -> Phase:
+    if line.phase is not None and (line.phase not in {Phase.ACCEPTED, Phase.PENDING} or plan.deleting):
+        return line.phase
+    if plan.deleting:
+        return Phase.ACCEPTED
+    return Phase.PENDING if plan.waiting else Phase.SCHEDULED
 
 
 def _begun(known: Milestones, begin: Milestones) -> Milestones:
