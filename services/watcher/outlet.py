@@ -44,8 +44,7 @@ class Outlet:
             if not published:
                 return
             time = self._records.time(now)
-            for publish in published:
-                await self._publisher.send(self._records.object(publish, time))
+            await self._publisher.send_many([self._records.object(publish, time) for publish in published])
             self._count(published)
 
     async def sample(self, message: MessageType, key: str, body: Value) -> None:

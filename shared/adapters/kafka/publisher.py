@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from asyncio import Future
-from collections.abc import Awaitable, Generator
+from collections.abc import Awaitable, Generator, Sequence
 from typing import Any
 
 from aiokafka import AIOKafkaProducer
@@ -15,6 +15,8 @@ from shared.ports.event_log import LogError, NewRecord, Position, RecordTooLarge
 
 MAX_RECORD_BYTES = 16 * 1024 * 1024
 _BATCH_BYTES = 256 * 1024
+# Fewer records than this are sent one by one.
+_WORTH_A_BATCH = 4
 
 
 class Acknowledgement(Awaitable[Position]):
@@ -55,9 +57,7 @@ class KafkaPublisher:
     async def send(self, record: NewRecord) -> Awaitable[Position]:
         if self._failure is not None:
             raise LogError(f"an earlier record was not delivered: {self._failure!r}")
-        partition = record.partition
-        if partition is None and record.partition_key is not None:
-            partition = await self._partition_of(record.topic, record.partition_key)
+        partition = await self._partition_for(record)
         try:
             future = await self._producer.send(
                 record.topic, record.value, record.key, partition, headers=list(record.headers)
@@ -70,6 +70,45 @@ class KafkaPublisher:
         future.add_done_callback(self._note)
         return Acknowledgement(future)
 
+    async def send_many(self, records: Sequence[NewRecord]) -> None:
+        """Runs of records of one partition go as batches of the client, without a future for each record."""
+        run: list[NewRecord] = []
+        place: tuple[str, int | None] = ("", None)
+        for record in records:
+            here = (record.topic, await self._partition_for(record))
+            if here != place and run:
+                await self._send_run(run, *place)
+                run = []
+            place = here
+            run.append(record)
+        if run:
+            await self._send_run(run, *place)
+
+    async def _send_run(self, run: Sequence[NewRecord], topic: str, partition: int | None) -> None:
+        if partition is None or len(run) < _WORTH_A_BATCH:
+            # One by one they join whatever batch is waiting, and many small batches would wait for each other.
+            for record in run:
+                await self.send(record)
+            return
+        batch = self._producer.create_batch()
+        for record in run:
+            if len(record.key or b"") + len(record.value or b"") > MAX_RECORD_BYTES:
+                raise RecordTooLargeError(f"{topic}: larger than {MAX_RECORD_BYTES} bytes")
+            if not _append(batch, record):
+                await self._send_batch(batch, topic, partition)
+                batch = self._producer.create_batch()
+                _append(batch, record)
+        await self._send_batch(batch, topic, partition)
+
+    async def _send_batch(self, batch: Any, topic: str, partition: int) -> None:
+        if self._failure is not None:
+            raise LogError(f"an earlier record was not delivered: {self._failure!r}")
+        try:
+            future = await self._producer.send_batch(batch, topic, partition=partition)
+        except (KafkaError, AssertionError) as error:
+            raise LogError(f"{topic}: {error!r}") from error
+        future.add_done_callback(self._note)
+
     async def flush(self) -> None:
         try:
             await self._producer.flush()
@@ -80,6 +119,13 @@ class KafkaPublisher:
 
     async def close(self) -> None:
         await self._producer.stop()
+
+    async def _partition_for(self, record: NewRecord) -> int | None:
+        """None leaves it to the client: a record without any key."""
+        if record.partition is not None:
+            return record.partition
+        key = record.partition_key if record.partition_key is not None else record.key
+        return None if key is None else await self._partition_of(record.topic, key)
 
     async def _partition_of(self, topic: str, key: bytes) -> int:
         known = self._partitions.get((topic, key))
@@ -98,3 +144,9 @@ class KafkaPublisher:
         failure = future.exception()
         if failure is not None and self._failure is None:
             self._failure = failure
+
+
+def _append(batch: Any, record: NewRecord) -> bool:
+    """False if the batch is full; an empty one takes any record."""
+    appended = batch.append(timestamp=None, key=record.key, value=record.value, headers=list(record.headers))
+    return appended is not None

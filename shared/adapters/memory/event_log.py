@@ -157,6 +157,10 @@ class MemoryPublisher:
         future.set_result(self._append(record))
         return future
 
+    async def send_many(self, records: Sequence[NewRecord]) -> None:
+        for record in records:
+            await self.send(record)
+
     async def flush(self) -> None:
         await asyncio.sleep(0)
 

@@ -92,6 +92,49 @@ async def test_records_come_back_as_sent_and_in_order(log: EventLog) -> None:
     await reader.close()
 
 
+async def test_many_records_at_once_keep_their_order_with_those_that_are_sent_singly(log: EventLog) -> None:
+    topic = a_topic(partitions=4, cleanup=Cleanup.COMPACT)
+    await log.ensure_topics([topic])
+    publisher = await log.publisher("test")
+    payload = b"x" * 3000
+    sent: list[NewRecord] = []
+    for part in range(20):
+        many = [
+            NewRecord(topic.name, b"k%d" % n, None if n % 7 == 0 else payload, (("n", b"%d" % n),), b"cluster")
+            for n in range(part * 100, part * 100 + 100 - 3 * part)
+        ]
+        await publisher.send_many(many)
+        single = NewRecord(topic.name, b"single", b"%d" % part, (), b"cluster")
+        await publisher.send(single)
+        sent += [*many, single]
+    await publisher.send_many([])
+    other = [NewRecord(topic.name, b"key-%d" % n, b"1") for n in range(40)]
+    await publisher.send_many(other)
+    await publisher.flush()
+    await publisher.close()
+
+    reader = await log.reader("test")
+    await reader.assign(dict.fromkeys(await log.partitions(topic.name), START))
+    records = await read_until(reader, len(sent) + len(other))
+    await reader.close()
+
+    assert all(record.timestamp_ms > 0 for record in records)
+    of_cluster = [record for record in records if not (record.key or b"").startswith(b"key-")]
+    assert len({record.partition for record in of_cluster}) == 1
+    assert [(r.key, r.value, r.headers) for r in of_cluster] == [(r.key, r.value, r.headers) for r in sent]
+    alone = {record.key: record.partition for record in records if (record.key or b"").startswith(b"key-")}
+    assert len(set(alone.values())) > 1
+
+
+async def test_of_many_the_one_that_is_too_large_is_refused(log: EventLog) -> None:
+    topic = a_topic()
+    await log.ensure_topics([topic])
+    publisher = await log.publisher("test")
+    with pytest.raises(RecordTooLargeError):
+        await publisher.send_many([NewRecord(topic.name, b"k", b"x" * (17 * 1024 * 1024))] * 5)
+    await publisher.close()
+
+
 async def test_one_partition_key_keeps_its_partition_whatever_the_key(log: EventLog) -> None:
     topic = a_topic(partitions=8)
     await log.ensure_topics([topic])
