@@ -44,6 +44,8 @@ from services.simulator.core.store import Item
 
 STATUS = "status"
 _STATUS_PATH = (("f:status",),)
+# A kubelet registers its node together with the status, so there creation keeps it.
+_NODES = ("", "nodes")
 _NAME_TRIES = 8
 _MAX_GENERATED_BASE = 58
 _WITHOUT_GENERATION = frozenset(
@@ -116,7 +118,7 @@ def _create(
     resource = target.resource
     _settle_identity(state, target, obj)
     _check_namespace(state, target, obj["metadata"]["name"])
-    if resource.status:
+    if resource.status and resource.storage != _NODES:
         obj.pop("status", None)
     apply_kind_defaults(resource.storage, obj, Defaulting(creating=True, cluster_ip=state.next_service_address))
     name = obj["metadata"]["name"]
