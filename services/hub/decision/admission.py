@@ -1,7 +1,8 @@
 """`/admit`: what is wrong with a Cluster or Workload, told to the user before it is stored, field by field.
 
 The same models check here and when a request is made, so what passes is not refused later for its form. What is being
-deleted always passes: a finalizer must come off whatever the specification says. Source: `admission.k8s.io/v1`.
+deleted always passes, and so does an update that leaves the specification as it was: a finalizer must come off, and a
+label may change, of what was stored while nobody checked. Source: `admission.k8s.io/v1`.
 """
 
 from __future__ import annotations
@@ -81,7 +82,7 @@ def review(document: Any) -> Verdict:
     except ValidationError:
         return _refuse(request, kind, _name(request), "metadata is missing or malformed")
     meta = meta_of(target)
-    if meta.deleting:
+    if meta.deleting or _is_as_before(request, target):
         return _allow(request, kind, meta.name)
     errors: Sequence[FieldError] = ()
     warnings: Sequence[str] = ()
@@ -91,8 +92,11 @@ def review(document: Any) -> Verdict:
     elif kind == "Workload":
         workload = check_workload(meta, target.get("spec") or {})
         errors = () if isinstance(workload, Workload) else workload
-        changed = _spec(request.get("oldObject")) not in (None, target.get("spec"))
-        if changed and meta.labels.get(ORIGIN_LABEL) == ORIGIN_TOPIC and not _is_hub(request):
+        if (
+            request.get("operation") == "UPDATE"
+            and meta.labels.get(ORIGIN_LABEL) == ORIGIN_TOPIC
+            and not _is_hub(request)
+        ):
             warnings = (_MIRROR_WARNING,)
     if not errors:
         return _allow(request, kind, meta.name, warnings)
@@ -143,6 +147,13 @@ def _verdict(request: Json, response: Json, kind: str, name: str, message: str) 
     )
 
 
+def _is_as_before(request: Json, target: Json) -> bool:
+    before = request.get("oldObject")
+    if request.get("operation") != "UPDATE" or not isinstance(before, dict):
+        return False
+    return bool(before.get("spec") == target.get("spec"))
+
+
 def _is_hub(request: Json) -> bool:
     """Whether the hub itself writes: the field manager stands in the request's options."""
     return _text(request.get("options"), "fieldManager").startswith("flotilla")
@@ -151,10 +162,6 @@ def _is_hub(request: Json) -> bool:
 def _name(request: Json) -> str:
     name = request.get("name")
     return name if isinstance(name, str) else ""
-
-
-def _spec(document: Any) -> Any:
-    return document.get("spec") if isinstance(document, dict) else None
 
 
 def _text(document: Any, name: str) -> str:

@@ -81,8 +81,8 @@ class _Decision:
     # A user's own
 
     def _request(self, view: WorkloadView) -> Iterator[Instruction]:
-        if FINALIZER not in view.meta.finalizers:
-            # The watch brings the object back with it; before that nothing may depend on it.
+        if isinstance(view.wish, Request) and FINALIZER not in view.meta.finalizers:
+            # The watch brings the object back with it; before that nothing may be asked of the fleet.
             yield self._finalizers(view, (*view.meta.finalizers, FINALIZER))
             return
         if isinstance(view.wish, Request) and self._is_due(view, view.wish):

@@ -125,3 +125,17 @@ def run_hub(hub_settings: Callable[..., HubSettings]) -> RunHub:
                 await asyncio.wait_for(running, 15)
 
     return run
+
+
+@pytest.fixture
+def hub_environment(hub_bootstrap: str, hub_kubeconfig: Path) -> dict[str, str]:
+    """Variables of a hub process with a short lease."""
+    return {
+        "FLOTILLA_KAFKA_BOOTSTRAP": hub_bootstrap,
+        "FLOTILLA_HUB_KUBECONFIG": str(hub_kubeconfig),
+        "FLOTILLA_HUB_LEASE_S": "3",
+        "FLOTILLA_HUB_RENEW_S": "2",
+        "FLOTILLA_HUB_RETRY_S": "0.3",
+        "FLOTILLA_HUB_STATUS_INTERVAL_S": "0.1",
+        "FLOTILLA_HUB_DELETE_GRACE_S": "2",
+    }

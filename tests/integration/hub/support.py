@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
+import sys
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import orjson
 from aiokafka.admin import AIOKafkaAdminClient
@@ -43,6 +47,7 @@ from shared.runtime.ids import new_id
 from tests.testbed.kubectl import run_kubectl
 
 WAIT_S = 20.0
+ROOT = Path(__file__).parents[3]
 
 
 async def until(
@@ -253,6 +258,59 @@ class Fleet:
             partition_key.encode() if partition_key else None,
         )
         await (await self.publisher.send(record))
+
+
+class HubProcess:
+    """`python -m services.hub`, killed at the end if nothing ended it before."""
+
+    def __init__(self, directory: Path, environment: Mapping[str, str]) -> None:
+        self._log = directory / f"hub-{new_id()}.log"
+        self._environment = {**os.environ, "FLOTILLA_LOG_FORMAT": "json", **environment}
+        self._process: asyncio.subprocess.Process | None = None
+
+    async def start(self) -> None:
+        with self._log.open("ab") as output:
+            self._process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "services.hub"), cwd=ROOT, env=self._environment, stdout=output, stderr=output
+            )
+
+    async def kill(self) -> None:
+        """kill -9: nothing is flushed, nothing is said."""
+        await self._end(signal.SIGKILL)
+
+    async def terminate(self) -> int:
+        """SIGTERM; the exit code."""
+        return await self._end(signal.SIGTERM)
+
+    @property
+    def logged(self) -> list[dict[str, Any]]:
+        lines = self._log.read_bytes().splitlines() if self._log.exists() else []
+        return [orjson.loads(line) for line in lines if line.startswith(b"{")]
+
+    def said(self, event: str) -> list[dict[str, Any]]:
+        return [line for line in self.logged if line.get("event") == event]
+
+    async def url(self) -> str:
+        """Where it serves REST."""
+        lines = await until(lambda: self.said("serving health and metrics"), "the hub to serve")
+        return str(lines[-1]["url"])
+
+    async def _end(self, number: signal.Signals) -> int:
+        assert self._process is not None
+        with suppress(ProcessLookupError):
+            self._process.send_signal(number)
+        async with asyncio.timeout(30):
+            code = await self._process.wait()
+        self._process = None
+        return code
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._process is not None:
+            await self.kill()
 
 
 def event_id(record: Record) -> str:

@@ -87,6 +87,14 @@ def test_what_is_being_deleted_passes_whatever_it_says() -> None:
     assert ask(document, "UPDATE")["allowed"]
 
 
+def test_what_was_stored_unchecked_may_get_a_label_but_no_other_mistake() -> None:
+    stored = workload(spec={"podSets": [{"name": "a"}]}, namespace="team")
+    labelled = workload(spec={"podSets": [{"name": "a"}]}, namespace="team", labels={"x": "y"})
+    assert ask(labelled, "UPDATE", old=stored)["allowed"]
+    other = workload(spec={"podSets": [{"name": "b"}]}, namespace="team")
+    assert not ask(other, "UPDATE", old=stored)["allowed"]
+
+
 def test_a_status_is_none_of_its_business() -> None:
     assert ask(workload(spec={"podSets": []}, namespace="team"), "UPDATE", subResource="status")["allowed"]
 

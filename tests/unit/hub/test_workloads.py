@@ -194,6 +194,7 @@ def test_what_the_models_refuse_is_never_requested() -> None:
     world.hub.create("workloads", workload(spec={"podSets": [{"name": "app"}]}), "team")
     world.wait(60)
     assert world.requests == []
+    assert "finalizers" not in show(world)["metadata"], "nothing holds what the fleet was not asked for"
     status = show(world)["status"]
     assert synced(world) == ("False", "Invalid")
     assert "exactly one of image, template and manifest" in status["message"]
