@@ -45,7 +45,7 @@ from services.simulator.core.store import Item
 STATUS = "status"
 _STATUS_PATH = (("f:status",),)
 # A kubelet registers its node together with the status, so there creation keeps it.
-_NODES = ("", "nodes")
+_NODES = "nodes"
 _NAME_TRIES = 8
 _MAX_GENERATED_BASE = 58
 _WITHOUT_GENERATION = frozenset(
