@@ -53,8 +53,8 @@ def image(name: str = "web", replicas: int | None = 1, cpu: str = "1", memory: s
     return pod_set if replicas is None else {**pod_set, "replicas": replicas}
 
 
-def workload(name: str, *pod_sets: Json, namespace: str = "default", **more: Any) -> Json:
-    return {"name": name, "namespace": namespace, "podSets": list(pod_sets) or [image()], **more}
+def workload(name: str, *pod_sets: Json, **more: Any) -> Json:
+    return {"name": name, "namespace": "default", "podSets": list(pod_sets) or [image()], **more}
 
 
 class World:

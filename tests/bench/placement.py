@@ -1,9 +1,9 @@
 """Places the pods of an openb trace, in memory, one request after the other.
 
-Timed is `SchedulerState.decide_request`, from a parsed request to the decision, applied: admission, filters and costs over
-every node, reservation and record. Reading the trace, parsing requests and the journal are not. The same trace is placed
-once more on a fresh state, untimed, and there every choice is compared with a brute-force argmin over all nodes
-(`tests.reference`): `regret` is the largest difference of cost, and must be 0.
+Timed is `SchedulerState.decide_request`, from a parsed request to the decision, applied: admission, filters and
+costs over every node, reservation and record. Reading the trace, parsing requests and the journal are not. The same
+trace is placed once more on a fresh state, untimed, and there every choice is compared with a brute-force argmin
+over all nodes (`tests.reference`): `regret` is the largest difference of cost, and must be 0.
 
     python -m tests.bench.placement [--nodes FILE] [--pods FILE] [--seed S] [--limit N] [--no-verify]
 

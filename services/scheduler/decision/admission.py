@@ -50,7 +50,11 @@ class _Errors:
         self.found.append(FieldError(field=self.path, reason=reason, message=message))
 
     def add_all(self, error: ValidationError) -> None:
-        for item in field_errors(error):
+        items = field_errors(error)
+        for item in items:
+            # A list whose only item is wrong is reported as too short as well; the item's own error says it all.
+            if any(other.field.startswith(f"{item.field}.") for other in items):
+                continue
             field = f"{self.path}.{item.field}" if item.field else self.path
             self.found.append(item.model_copy(update={"field": field}))
 

@@ -137,16 +137,23 @@ class PodSetDraft:
 
     def _refit_share(self, cluster: str, replicas: list[Replica]) -> Iterator[Replica]:
         share = self._fleet.pods.find_share(self._share_key(cluster))
-        pods = [pod for pod in self._fleet.pods.pods_of(share) if pod.hold is not None] if share is not None else []
-        for replica in replicas:
-            hold = share.hold_at(replica.position) if share is not None else None
+        if share is None:
+            yield from (replica for replica in replicas if not replica.node or self.passes(replica))
+            return
+        slots, request = self._fleet.slots, self._profile.request
+        holds = [share.hold_at(replica.position) for replica in replicas]
+        for hold in holds:
+            # First all give up their room, so that as many as possible find it again.
+            if hold is not None:
+                slots.resize(hold, self._fleet.requests.nothing)
+        pods = [pod for pod in self._fleet.pods.pods_of(share) if pod.hold is not None]
+        for replica, hold in zip(replicas, holds, strict=True):
             pod = None if hold is not None else _take_pod(pods, replica.node)
             if hold is not None:
-                fits = self._fleet.slots.try_resize(hold, self._profile.request, self._fits)
+                fits = slots.try_resize(hold, request, self._fits)
             elif pod is not None and pod.hold is not None:
-                wanted = self._fleet.requests.larger(pod.request, self._profile.request)
                 replica.node = pod.slot.name
-                fits = self._fleet.slots.try_resize(pod.hold, wanted, self._fits)
+                fits = slots.try_resize(pod.hold, self._fleet.requests.larger(pod.request, request), self._fits)
             else:
                 fits = not replica.node or self.passes(replica)
             if fits:

@@ -248,7 +248,7 @@ class Profile:
             for text, mask in item.reasons(view):
                 counts[text] += int(np.count_nonzero(mask))
             rows = rows[item.mask(view)]
-        parts = ", ".join(f"{count} {text}" for text, count in sorted(counts.items()) if count)
+        parts = ", ".join(sorted(f"{count} {text}" for text, count in counts.items() if count))
         head = f"0/{table.count} nodes are available"
         return reason, f"{head}: {parts}." if parts else f"{head}."
 

@@ -94,6 +94,7 @@ class Requests:
     def __init__(self, columns: Columns) -> None:
         self._columns = columns
         self._known: WeakValueDictionary[tuple[Amounts, int, tuple[HostPort, ...]], Request] = WeakValueDictionary()
+        self.nothing = self.intern(())
 
     def intern(self, amounts: Amounts, milli: int = WHOLE_DEVICE, ports: tuple[HostPort, ...] = ()) -> Request:
         key = (amounts, milli, ports)

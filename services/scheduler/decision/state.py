@@ -218,7 +218,13 @@ class SchedulerState:
     def has_work(self) -> bool:
         """Whether `decide_pending` would go on where it stopped for its limit."""
         fleet = self.fleet
-        return bool(self._waiting.in_round or self._unfinished or fleet.unsettled or fleet.pods.gone)
+        if self._waiting.in_round or self._unfinished or fleet.unsettled or fleet.pods.gone:
+            return True
+        return bool(len(self._waiting)) and self._tried_at != self._room_version()
+
+    def _room_version(self) -> tuple[int, int, int]:
+        """Changes whenever there may be room where there was none."""
+        return self.fleet.table.freed, self.fleet.clusters.version, self._moves.version
 
     def hash(self) -> str:
         """Equal for states that decide alike: workloads, placements, and what is held on every node."""
@@ -355,9 +361,8 @@ class SchedulerState:
         for key in sorted(self._unfinished):
             if not budget.spent:
                 decisions += self._redecide(self._workloads[key], budget, now_ms)
-        version = (fleet.table.freed, fleet.clusters.version, self._moves.version)
-        if not waiting.in_round and self._tried_at != version:
-            self._tried_at = version
+        if not waiting.in_round and not budget.spent and self._tried_at != self._room_version():
+            self._tried_at = self._room_version()
             waiting.start_round(lambda demand: fleet.profiles.get(demand).has_room())
         while not budget.spent and (turn := waiting.next()) is not None:
             key, demand = turn
