@@ -95,14 +95,21 @@ class _Decision:
         yield self._audit("create" if created else "change", view.meta.actor, request_id)
 
     def _take_back(self) -> Iterator[Instruction]:
-        known = self._state.declared.get(self._name)
-        if known is not None:
+        """Once its Workload is gone: with the declaration the cluster itself may go, and could confirm nothing."""
+        known, present = self._state.declared.get(self._name), self._present()
+        owner = present.meta.owner if present is not None else None
+        if known is not None and (owner is None or owner.uid != known.uid):
             yield PublishDeclaration(cause=self._cause, name=self._name, declared=None)
             yield self._audit("delete", UNKNOWN_ACTOR, f"{known.uid}.delete")
 
     def _welcome(self) -> Iterator[Instruction]:
         """A cluster that joined by itself gets an object, if its agents are alive and its name can be one."""
         if self._pulse is None or not self._alive(self._pulse) or dns_label_error(self._name):
+            return
+        left_ms = self._state.deleted_ms.get(self._name, 0) + self._policy.rejoin_ms - self._now_ms
+        if left_ms > 0:
+            # A user deleted it just now. Its agents may be about to leave; if they stay, it is shown again.
+            yield Look(cause=self._cause, item=self._item, after_ms=left_ms)
             return
         body: Json = {
             "apiVersion": API_VERSION,

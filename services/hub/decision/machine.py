@@ -104,7 +104,7 @@ class Bridge:
         owners = {view.meta.owner.name for view in (before, seen.view) if view is not None and view.meta.owner}
         if seen.key.namespace == self._policy.owned_namespace:
             owners.add(seen.key.name)
-        for name in owners & self.state.clusters.keys():
+        for name in owners & (self.state.clusters.keys() | self.state.declared.keys()):
             yield Item("", name)
 
     def _cluster_seen(self, seen: ClusterSeen) -> Iterable[Item]:
@@ -112,6 +112,10 @@ class Bridge:
         item = Item("", seen.name)
         if seen.view is None:
             self.state.status_written_ms.pop(item, None)
+            if seen.name in self.state.pulses:
+                self.state.deleted_ms[seen.name] = seen.at_ms
+        else:
+            self.state.deleted_ms.pop(seen.name, None)
         # Its Workload is looked at too: it may have become an orphan.
         return [item, Item(self._policy.owned_namespace, seen.name)]
 

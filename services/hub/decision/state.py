@@ -25,6 +25,7 @@ class Policy:
     object's status. `refresh_ms`: how old measured values and the time of the last heartbeat may become.
     `answer_ms`: how long a request may go unanswered before the user is told. `delete_grace_ms`: how long a deletion
     waits for an answer about a workload that nobody seems to know. `late_heartbeats`: how many may be missing.
+    `rejoin_ms`: how long a deleted Cluster is not shown again though it is heard.
     """
 
     owned_namespace: str = "default"
@@ -33,6 +34,7 @@ class Policy:
     answer_ms: int = 5_000
     delete_grace_ms: int = 30_000
     late_heartbeats: int = 3
+    rejoin_ms: int = 30_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +100,7 @@ class State:
     pulses: dict[str, Pulse] = field(default_factory=dict)
     sent: dict[WorkloadKey, Sent] = field(default_factory=dict)
     status_written_ms: dict[Item, int] = field(default_factory=dict)
+    deleted_ms: dict[str, int] = field(default_factory=dict)
     caught_up: set[Source] = field(default_factory=set)
     counts: Counts = field(default_factory=Counts)
 

@@ -218,6 +218,29 @@ def test_a_cluster_that_left_stays_if_a_user_made_it() -> None:
     assert condition(world, "Joined") == ("False", "WaitingForAgents")
 
 
+def test_a_deleted_cluster_is_shown_again_only_if_its_agents_stay() -> None:
+    world = declared({})
+    world.beat("mycluster", heartbeat("mycluster"))
+    world.hub.delete("clusters", "mycluster")
+    for _ in range(5):
+        world.wait(5)
+        world.beat("mycluster", heartbeat("mycluster", at_ms=world.now_ms))
+        assert world.hub.objects == {}
+    for _ in range(2):
+        world.wait(5)
+        world.beat("mycluster", heartbeat("mycluster", at_ms=world.now_ms))
+    world.settle()
+    assert show(world)["metadata"]["labels"] == {ORIGIN_LABEL: ORIGIN_JOINED}
+
+
+def test_a_deleted_cluster_whose_agents_left_is_not_shown_again() -> None:
+    world = declared({})
+    world.beat("mycluster", heartbeat("mycluster"))
+    world.hub.delete("clusters", "mycluster")
+    world.wait(120)
+    assert world.hub.objects == {}
+
+
 def test_a_cluster_long_silent_does_not_appear() -> None:
     world = World()
     world.heartbeats["west"] = heartbeat("west")
@@ -293,6 +316,18 @@ def test_it_goes_with_the_cluster_even_if_the_hub_was_away() -> None:
     world.start()
     world.settle()
     assert world.requests[-1].request_id.endswith(".delete")
+
+
+def test_its_declaration_is_taken_back_when_its_workload_is_gone() -> None:
+    world = declared()
+    world.accept(world.requests[0])
+    world.hub.delete("clusters", "mycluster")
+    world.start()
+    world.wait(20)
+    assert "mycluster" in world.declared, "its executor has yet to withdraw the workload"
+    world.delete_in_fleet(KEY, world.requests[-1].request_id)
+    world.settle()
+    assert world.declarations[-1] == ("mycluster", None)
 
 
 def test_a_cluster_that_is_recreated_gets_its_workload_anew() -> None:
