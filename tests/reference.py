@@ -55,7 +55,7 @@ class Reference:
     def add(self, cluster: str, name: str, document: dict[str, Any]) -> None:
         labels = document["metadata"].get("labels", {})
         allocatable = {key: resource_amount(key, text) for key, text in document["status"]["allocatable"].items()}
-        price = float(labels.get("flotilla.dev/price-per-hour", self._config.default_price))
+        price = _price(labels.get("flotilla.dev/price-per-hour"), self._config.default_price)
         gpus = allocatable.get(self._config.gpu_resource, 0)
         self.nodes[cluster, name] = ReferenceNode(
             cluster=cluster,
@@ -178,3 +178,11 @@ class Reference:
             arrays[f"used {name}"][index] = amount
         if node.devices:
             arrays["devices"][index, : len(node.devices)] = node.devices
+
+
+def _price(text: str | None, default: float) -> float:
+    """A label that is no number does not count."""
+    try:
+        return float(text) if text is not None else default
+    except ValueError:
+        return default

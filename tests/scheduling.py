@@ -10,7 +10,7 @@ import orjson
 from services.scheduler.decision.config import SchedulerConfig
 from services.scheduler.decision.observed import JOBS, NODES, PODS
 from services.scheduler.decision.state import SchedulerState
-from shared.events.v1.decisions import Decision, RequestRef, WorkloadPlaced
+from shared.events.v1.decisions import Decision, RequestRef, WorkloadForgotten, WorkloadPlaced
 from shared.events.v1.objects import ClusterObserved
 from shared.events.v1.requests import WorkloadRequested
 from shared.events.v1.results import CommandReported
@@ -58,12 +58,14 @@ def workload(name: str, *pod_sets: Json, **more: Any) -> Json:
 
 
 class World:
-    """A state, and what happens to it. Every decision that it made is in `journal`."""
+    """A state, and what happens to it. Every decision that it made is in `journal`, the last of each workload in
+    `placements`."""
 
     def __init__(self, config: SchedulerConfig | None = None) -> None:
         self.state = SchedulerState(config or SchedulerConfig())
         self.now = NOW
         self.journal: list[Decision] = []
+        self.placements: dict[str, WorkloadPlaced] = {}
         self._requests = 0
 
     # --- observations ---
@@ -159,6 +161,10 @@ class World:
     def _note(self, decisions: list[Decision]) -> list[Decision]:
         for decision in decisions:
             self.journal.append(decision)
+            if isinstance(decision, WorkloadPlaced):
+                self.placements[str(decision.workload.key)] = decision
+            elif isinstance(decision, WorkloadForgotten):
+                del self.placements[decision.key]
             self.state.note_generation(decision, len(self.journal) - 1)
         return decisions
 

@@ -1,0 +1,80 @@
+"""Fleets and requests at random, small enough that everything meets everything."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import strategies as st
+
+from tests.scheduling import node_json
+
+Json = dict[str, Any]
+
+CLUSTERS = ("east", "north", "west")
+TAINT = {"key": "dedicated", "value": "yes", "effect": "NoSchedule"}
+
+labels = st.fixed_dictionaries(
+    {},
+    optional={
+        "disk": st.sampled_from(["ssd", "hdd"]),
+        "topology.kubernetes.io/zone": st.sampled_from(["a", "b"]),
+        "flotilla.dev/price-per-hour": st.sampled_from(["0.1", "0.35", "2", "free"]),
+    },
+)
+
+
+@st.composite
+def nodes(draw: st.DrawFn) -> Json:
+    extended = draw(st.sampled_from([{}, {}, {"nvidia.com_gpu": "1"}, {"nvidia.com_gpu": "4"}]))
+    return node_json(
+        cpu=draw(st.sampled_from(["1", "2500m", "4", "16"])),
+        memory=draw(st.sampled_from(["2Gi", "4Gi", "30Gi"])),
+        pods=draw(st.sampled_from(["2", "5", "110"])),
+        labels=draw(labels),
+        taints=draw(st.sampled_from([[], [], [TAINT]])),
+        ready=draw(st.sampled_from([True, True, True, False])),
+        unschedulable=draw(st.sampled_from([False, False, False, True])),
+        **extended,
+    )
+
+
+@st.composite
+def pod_specs(draw: st.DrawFn) -> tuple[Json, str | None]:
+    """A pod spec, and what part of its GPUs it asks for."""
+    requests = {
+        "cpu": draw(st.sampled_from(["100m", "1", "1500m", "3"])),
+        "memory": draw(st.sampled_from(["100Mi", "1Gi", "3Gi"])),
+    }
+    gpus = draw(st.sampled_from(["0", "0", "1", "2"]))
+    milli = None
+    if gpus != "0":
+        requests["nvidia.com/gpu"] = gpus
+        milli = draw(st.sampled_from([None, "300", "600"]))
+    container: Json = {"name": "main", "image": "i", "resources": {"requests": requests}}
+    if draw(st.integers(0, 5)) == 0:
+        container["ports"] = [{"containerPort": 80, "hostPort": 8080}]
+    spec: Json = {"containers": [container]}
+    if draw(st.integers(0, 3)) == 0:
+        spec["tolerations"] = [{"key": "dedicated", "operator": "Exists"}]
+    if draw(st.integers(0, 3)) == 0:
+        spec["nodeSelector"] = {"disk": draw(st.sampled_from(["ssd", "hdd"]))}
+    if draw(st.integers(0, 4)) == 0:
+        expression = {"key": "disk", "operator": draw(st.sampled_from(["Exists", "DoesNotExist"]))}
+        terms = {"nodeSelectorTerms": [{"matchExpressions": [expression]}]}
+        spec["affinity"] = {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": terms}}
+    return spec, milli
+
+
+@st.composite
+def workloads(draw: st.DrawFn, name: str, bindings: tuple[str, ...] = ("cluster", "node")) -> Json:
+    pod_sets = []
+    for index in range(draw(st.integers(1, 2))):
+        spec, milli = draw(pod_specs())
+        metadata = {"annotations": {"flotilla.dev/gpu-milli": milli}} if milli else {}
+        template = {"metadata": metadata, "spec": spec}
+        pod_sets.append({"name": f"set{index}", "replicas": draw(st.integers(0, 5)), "template": template})
+    placement: Json = {"binding": draw(st.sampled_from(bindings))}
+    if draw(st.integers(0, 3)) == 0:
+        placement["clusters"] = draw(st.lists(st.sampled_from(CLUSTERS), min_size=1, max_size=2, unique=True))
+    priority = draw(st.sampled_from([0, 0, 10]))
+    return {"name": name, "podSets": pod_sets, "placement": placement, "priority": priority}

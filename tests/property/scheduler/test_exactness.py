@@ -1,0 +1,84 @@
+"""Every choice is the argmin over all nodes, as a plain re-implementation computes it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.scheduler.decision.admission import plan_workload
+from services.scheduler.decision.config import Fit, SchedulerConfig, Weights
+from services.scheduler.decision.observed import NODES
+from shared.events.v1.decisions import PodSetPlacement, WorkloadPlaced
+from shared.model.identities import ZONE_LABEL, ObjectKey
+from tests.property.scheduler.fleets import CLUSTERS, nodes, workloads
+from tests.reference import INFINITE, Reference
+from tests.scheduling import World
+
+Json = dict[str, Any]
+
+CONFIGS = (
+    SchedulerConfig(),
+    SchedulerConfig(fit=Fit.LEAST_ALLOCATED),
+    SchedulerConfig(weights=Weights(fit=0.3, balance=1.7, fragmentation=0.0, load=0.0, price=3.0, spread=0.25)),
+)
+FLEETS = st.lists(st.tuples(st.sampled_from(CLUSTERS), nodes()), min_size=1, max_size=70)
+
+
+def order_of_placement(outcome: PodSetPlacement) -> list[tuple[str, str]]:
+    """With `binding: node` the ordinals say which replica came when."""
+    places = {
+        ordinal: (share.cluster, node)
+        for share in outcome.shares
+        for ordinal, node in zip(share.ordinals, share.nodes, strict=True)
+    }
+    return [places[ordinal] for ordinal in sorted(places)]
+
+
+def check(reference: Reference, config: SchedulerConfig, decision: WorkloadPlaced) -> None:
+    plans, errors = plan_workload(decision.workload, config.gpu_resource)
+    assert not errors
+    allowed = decision.workload.placement.clusters or CLUSTERS
+    for plan, outcome in zip(plans, decision.pod_sets, strict=True):
+        shape, spread = plan.demand.shape, Counter[tuple[str, str]]()
+        for cluster, node in order_of_placement(outcome):
+            costs = reference.costs(shape, spread, plan.desired)
+            least = min(cost for key, cost in costs.items() if key[0] in allowed)
+            assert costs[cluster, node] - least == 0
+            assert cluster in allowed
+            reference.take(cluster, node, shape)
+            spread[cluster, reference.nodes[cluster, node].labels.get(ZONE_LABEL, "")] += 1
+        if outcome.placed < outcome.desired:
+            costs = reference.costs(shape, spread, plan.desired)
+            assert all(cost == INFINITE for key, cost in costs.items() if key[0] in allowed)
+            assert outcome.reason in {"Unschedulable", "NoCluster"}
+            assert outcome.message.startswith("0/")
+
+
+@pytest.mark.parametrize("config", CONFIGS)
+@given(FLEETS, st.data())
+def test_every_choice_is_the_cheapest(
+    config: SchedulerConfig, fleet: list[tuple[str, Json]], data: st.DataObject
+) -> None:
+    world, reference = World(config), Reference(config)
+    for cluster in CLUSTERS:
+        world.cluster(cluster)
+        reference.clusters_taking.add(cluster)
+    for index, (cluster, document) in enumerate(fleet):
+        world.observe(ObjectKey(cluster, NODES, "", f"n{index}"), document)
+        reference.add(cluster, f"n{index}", document)
+    for index in range(data.draw(st.integers(1, 8), label="workloads")):
+        document = data.draw(workloads(f"w{index}", ("node",)), label="workload")
+        (decision,) = world.apply(document)
+        assert isinstance(decision, WorkloadPlaced)
+        check(reference, config, decision)
+    for (cluster, name), node in reference.nodes.items():
+        slot = world.state.fleet.slots.get(cluster, name)
+        assert slot is not None
+        table = world.state.fleet.table
+        for resource in ("cpu", "memory", "pods"):
+            left = node.allocatable[resource] - node.used[resource]
+            assert table.free[slot.row, table.columns.index[resource]] == left >= 0

@@ -1,0 +1,64 @@
+"""Which nodes of a share hold room is a function of the share and of the pods seen, whatever came first."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.scheduler.decision.nodes import NodeTable
+from services.scheduler.decision.requests import Requests
+from services.scheduler.decision.reservations import ShareKey, ShareReservations
+from services.scheduler.decision.slots import NodeSlots
+
+NODES = st.sampled_from("abcd")
+# A pod comes to a node, or the oldest pod of a node goes, or the share becomes another.
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("seen"), NODES),
+        st.tuples(st.just("gone"), NODES),
+        st.tuples(st.just("share"), st.lists(NODES, max_size=6)),
+    ),
+    max_size=25,
+)
+
+
+def expected(share: list[str], seen: Counter[str]) -> list[int]:
+    """The three rules of the module, anew."""
+    unmatched = set(range(len(share)))
+    for node, count in seen.items():
+        positions = [index for index, name in enumerate(share) if name == node]
+        unmatched -= set(positions[max(0, len(positions) - count) :])
+    return sorted(unmatched)[: max(0, len(share) - seen.total())]
+
+
+@given(STEPS)
+def test_incremental_is_as_computed_anew(steps: list[tuple[str, str | list[str]]]) -> None:
+    table = NodeTable("nvidia.com/gpu")
+    slots = NodeSlots(table)
+    request = Requests(table.columns).intern((("cpu", 1), ("pods", 1)))
+    reservations = ShareReservations(ShareKey("default/shop", "web", "east"), slots)
+    share: list[str] = []
+    seen: Counter[str] = Counter()
+    for kind, value in steps:
+        if kind == "share":
+            share = list(value)
+            reservations.set_share([slots.ensure("east", node) for node in share], request)
+        elif kind == "seen":
+            seen[str(value)] += 1
+            slot = slots.ensure("east", str(value))
+            slots.use(slot)
+            hold = reservations.pod_seen(slot)
+            if hold is not None:
+                slots.release(hold)
+        elif seen[str(value)]:
+            seen[str(value)] -= 1
+            slot = slots.ensure("east", str(value))
+            reservations.pod_gone(slot)
+            slots.leave(slot)
+        seen = +seen
+        held = [index for index in range(len(share)) if reservations.hold_at(index) is not None]
+        assert held == expected(share, seen)
+        # What the slots hold is what the share says, no more.
+        assert Counter(slot.name for slot in slots for _ in slot.holds) == Counter(share[index] for index in held)

@@ -1,0 +1,254 @@
+"""Whatever happens in whatever order: no node is overcommitted, a standby comes to the same state, nothing flaps.
+
+The clusters of this world obey: a bound pod starts where its command says, and stays until it is withdrawn, evicted or
+ends. So every amount below zero would be the scheduler's own doing.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from services.scheduler.decision.config import SchedulerConfig
+from services.scheduler.decision.observed import NODES, PODS
+from services.scheduler.decision.rendering import render_commands
+from shared.events.v1.commands import CommandIssued
+from shared.events.v1.decisions import RequestRejected, WorkloadForgotten, WorkloadPlaced
+from shared.model.identities import POD_SET_LABEL, WORKLOAD_LABEL, WORKLOAD_NAMESPACE_LABEL, ObjectKey
+from tests.property.scheduler.fleets import CLUSTERS, nodes, workloads
+from tests.scheduling import World
+
+Json = dict[str, Any]
+NODE_NAMES = ("n0", "n1", "n2")
+WORKLOADS = ("w0", "w1", "w2", "w3")
+
+
+class Scheduling(RuleBasedStateMachine):
+    def __init__(self) -> None:
+        super().__init__()
+        config = SchedulerConfig(placements_per_call=4)
+        self.world = World(config)
+        self.standby = World(config)
+        self.behind: list[tuple[ObjectKey, Json | None]] = []
+        self.folded = 0
+        self.nodes: dict[tuple[str, str], Json] = {}
+        self.pods: dict[tuple[str, str], Json] = {}
+        self.commands: dict[tuple[str, str], CommandIssued] = {}
+
+    @initialize()
+    def clusters(self) -> None:
+        for cluster in CLUSTERS:
+            self.world.cluster(cluster)
+            self.standby.cluster(cluster)
+
+    # --- what happens ---
+
+    @rule(cluster=st.sampled_from(CLUSTERS), name=st.sampled_from(NODE_NAMES), document=nodes())
+    def node(self, cluster: str, name: str, document: Json) -> None:
+        known = self.nodes.get((cluster, name))
+        if known is not None:
+            # A node's capacity does not shrink under its pods, nor do its devices.
+            document = {**document, "status": {**document["status"], "allocatable": known["status"]["allocatable"]}}
+        self.nodes[cluster, name] = document
+        self.observe(ObjectKey(cluster, NODES, "", name), document)
+
+    @precondition(lambda self: self.nodes)
+    @rule(data=st.data())
+    def node_goes(self, data: st.DataObject) -> None:
+        cluster, name = data.draw(st.sampled_from(sorted(self.nodes)))
+        for (where, pod), document in list(self.pods.items()):
+            if (where, document["spec"]["nodeName"]) == (cluster, name):
+                self.stop(where, pod)
+        del self.nodes[cluster, name]
+        self.observe(ObjectKey(cluster, NODES, "", name), None)
+
+    @rule(cluster=st.sampled_from(CLUSTERS), ready=st.booleans())
+    def heartbeat(self, cluster: str, ready: bool) -> None:
+        self.world.cluster(cluster, ready=ready)
+        self.standby.cluster(cluster, ready=ready)
+
+    @rule(name=st.sampled_from(WORKLOADS), data=st.data())
+    def request(self, name: str, data: st.DataObject) -> None:
+        self.decided(self.world.apply(data.draw(workloads(name, ("node",)))))
+
+    @rule(name=st.sampled_from(WORKLOADS), replicas=st.integers(0, 7))
+    def scale(self, name: str, replicas: int) -> None:
+        known = self.world.placements.get(f"default/{name}")
+        if known is None or known.deleting:
+            return
+        document = known.workload.model_dump(by_alias=True, exclude_none=True, mode="json")
+        document["podSets"][0]["replicas"] = replicas
+        before = places(known)
+        decisions = self.world.apply(document)
+        self.decided(decisions)
+        for decision in decisions:
+            assert isinstance(decision, WorkloadPlaced)
+            after = places(decision)
+            # Only the difference: of what was there and what is, one contains the other.
+            assert before <= after or after <= before
+
+    @rule(name=st.sampled_from(WORKLOADS))
+    def delete(self, name: str) -> None:
+        self.decided(self.world.delete(name))
+
+    @rule()
+    def pending(self) -> None:
+        self.decided(self.world.pending())
+
+    @precondition(lambda self: self.commands)
+    @rule(data=st.data())
+    def executor(self, data: st.DataObject) -> None:
+        """One cluster does what one command says."""
+        command = self.commands[data.draw(st.sampled_from(sorted(self.commands)))]
+        name = command.subject.rpartition("/")[2]
+        wanted = {
+            binding.name: (group.pod_set, group.manifest, binding.node)
+            for group in command.pods
+            for binding in group.bindings
+        }
+        for (cluster, pod), document in list(self.pods.items()):
+            labels = document["metadata"]["labels"]
+            if (cluster, labels[WORKLOAD_LABEL]) == (command.cluster, name):
+                target = wanted.get(pod)
+                if target is None or not is_instance(document, target[1], target[2]):
+                    self.stop(cluster, pod)
+        for pod, (pod_set, manifest, node) in wanted.items():
+            if (command.cluster, node) in self.nodes and (command.cluster, pod) not in self.pods:
+                self.start(command.cluster, pod, name, pod_set, manifest, node)
+        if command.action == "withdraw":
+            self.world.withdrawn(command.cluster, name, command.generation)
+
+    @precondition(lambda self: self.pods)
+    @rule(data=st.data(), evicted=st.booleans())
+    def pod_ends(self, data: st.DataObject, evicted: bool) -> None:
+        cluster, pod = data.draw(st.sampled_from(sorted(self.pods)))
+        if evicted:
+            self.stop(cluster, pod)
+        else:
+            self.pods[cluster, pod] = {**self.pods[cluster, pod], "status": {"phase": "Succeeded"}}
+            self.observe(ObjectKey(cluster, PODS, "default", pod), self.pods[cluster, pod])
+
+    @precondition(lambda self: self.nodes or self.pods)
+    @rule(data=st.data())
+    def again(self, data: st.DataObject) -> None:
+        """A record that comes twice changes nothing."""
+        before = self.world.state.hash()
+        if self.nodes:
+            cluster, name = data.draw(st.sampled_from(sorted(self.nodes)))
+            self.world.observe(ObjectKey(cluster, NODES, "", name), self.nodes[cluster, name])
+        if self.pods:
+            cluster, name = data.draw(st.sampled_from(sorted(self.pods)))
+            self.world.observe(ObjectKey(cluster, PODS, "default", name), self.pods[cluster, name])
+        assert self.world.state.hash() == before
+
+    @rule(journal_first=st.booleans())
+    def standby_catches_up(self, journal_first: bool) -> None:
+        for stream in ("journal", "objects") if journal_first else ("objects", "journal"):
+            if stream == "objects":
+                for key, document in self.behind:
+                    self.standby.observe(key, document)
+                self.behind.clear()
+                continue
+            for offset, decision in enumerate(self.world.journal[self.folded :], self.folded):
+                self.standby.state.apply(decision)
+                self.standby.state.note_generation(decision, offset)
+            self.folded = len(self.world.journal)
+        assert self.standby.state.hash() == self.world.state.hash()
+
+    @rule()
+    def settled(self) -> None:
+        """Once there is no work left, asking again decides nothing."""
+        calls = 0
+        while decisions := self.world.pending() or self.world.state.has_work:
+            if decisions is not True:
+                self.decided(decisions)
+            calls += 1
+            assert calls < 100, "work without end"
+        assert self.world.pending() == []
+
+    # --- what always holds ---
+
+    @invariant()
+    def nothing_is_overcommitted(self) -> None:
+        table = self.world.state.fleet.table
+        assert (table.free[table.alive] >= 0).all()
+        free = table.devices.free[table.alive]
+        assert ((free >= 0) | (free == -30_000)).all()
+
+    @invariant()
+    def room_is_held_for_pods_and_replicas_alone(self) -> None:
+        """Each node is charged once for every replica and pod, or for both where one stands for the other."""
+        fleet = self.world.state.fleet
+        for slot in fleet.slots:
+            charged = sum(dict(hold.request.amounts).get("pods", 0) for hold in slot.holds)
+            seen = sum(
+                (cluster, document["spec"]["nodeName"]) == (slot.cluster, slot.name)
+                and document["status"]["phase"] == "Running"
+                for (cluster, _), document in self.pods.items()
+            )
+            expected = sum(
+                node == slot.name
+                for placed in self.world.placements.values()
+                for item in placed.pod_sets
+                for share in item.shares
+                if share.cluster == slot.cluster
+                for node in share.nodes
+            )
+            assert max(0, seen) <= charged <= seen + expected
+
+    @invariant()
+    def outcomes_are_whole(self) -> None:
+        for placed in self.world.placements.values():
+            for item in placed.pod_sets:
+                ordinals = [ordinal for share in item.shares for ordinal in share.ordinals]
+                assert len(set(ordinals)) == len(ordinals) == item.placed <= item.desired
+                assert bool(item.reason) == (item.placed < item.desired)
+                assert not {share.cluster for share in item.shares} & set(placed.withdrawn)
+
+    # --- means ---
+
+    def observe(self, key: ObjectKey, document: Json | None) -> None:
+        self.world.observe(key, document)
+        self.behind.append((key, document))
+
+    def decided(self, decisions: list[Any]) -> None:
+        start = len(self.world.journal) - len(decisions)
+        for generation, decision in enumerate(decisions, start):
+            if isinstance(decision, WorkloadPlaced):
+                for command in render_commands(decision, 1, generation):
+                    self.commands[command.cluster, command.subject] = command
+            elif isinstance(decision, WorkloadForgotten):
+                for key in [key for key in self.commands if key[1] == f"workload/{decision.key}"]:
+                    del self.commands[key]
+            else:
+                assert isinstance(decision, RequestRejected)
+                assert decision.errors[0].reason == "NotFound"
+
+    def start(self, cluster: str, pod: str, workload: str, pod_set: str, manifest: Json, node: str) -> None:
+        labels = {WORKLOAD_LABEL: workload, WORKLOAD_NAMESPACE_LABEL: "default", POD_SET_LABEL: pod_set}
+        metadata = {**manifest["metadata"], "labels": labels}
+        spec = {**manifest["spec"], "nodeName": node}
+        document = {"metadata": metadata, "spec": spec, "status": {"phase": "Running"}}
+        self.pods[cluster, pod] = document
+        self.observe(ObjectKey(cluster, PODS, "default", pod), document)
+
+    def stop(self, cluster: str, pod: str) -> None:
+        del self.pods[cluster, pod]
+        self.observe(ObjectKey(cluster, PODS, "default", pod), None)
+
+
+def is_instance(pod: Json, manifest: Json, node: str) -> bool:
+    """Whether a pod is what a command wants, so that it can stay."""
+    return bool(pod["spec"] == {**manifest["spec"], "nodeName": node})
+
+
+def places(decision: WorkloadPlaced) -> Counter[tuple[str, str, str]]:
+    return Counter(
+        (item.name, share.cluster, node) for item in decision.pod_sets for share in item.shares for node in share.nodes
+    )
+
+
+TestScheduling = Scheduling.TestCase
