@@ -7,11 +7,12 @@ that everything before is reflected in the statuses.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 
 from shared.events.topics import EVENTS, OBJECTS, PLACEMENTS, RESULTS, STATUS
-from shared.ports.event_log import START, EventLog, Partition, Reader
+from shared.ports.event_log import START, EventLog, Partition, Reader, Record
 
 GROUP = "flotilla-status"
 INPUTS = (PLACEMENTS.name, RESULTS.name, OBJECTS.name)
@@ -49,6 +50,22 @@ async def assign_from(reader: Reader, partitions: Iterable[Partition], stored: M
     }
     if begin:
         await reader.assign({partition: begin.get(partition, START) for partition in wanted})
+
+
+def in_time_order(records: Iterable[Record]) -> Sequence[Record]:
+    """One batch by time; within a partition as it stands in the log, whatever the clocks said.
+
+    A batch comes partition by partition. By time, what a workload went through is mostly folded as it happened, and
+    fewer of its steps are overtaken by the next placement.
+    """
+    latest: dict[Partition, int] = {}
+
+    def moment(record: Record) -> int:
+        partition = Partition(record.topic, record.partition)
+        latest[partition] = max(record.timestamp_ms, latest.get(partition, 0))
+        return latest[partition]
+
+    return [record for _, record in sorted(((moment(r), r) for r in records), key=itemgetter(0))]
 
 
 def reached(positions: Mapping[Partition, int], ends: Mapping[Partition, int]) -> bool:

@@ -17,7 +17,17 @@ from services.status.decision.machine import StatusMachine
 from services.status.decision.messages import BatchEnded, CaughtUp, PlacementSeen, TimeAdvanced
 from services.status.intake import Intake
 from services.status.outbox import Outbox
-from services.status.positions import GROUP, HISTORY, INPUTS, STATUSES, Stored, assign_from, lag, reached
+from services.status.positions import (
+    GROUP,
+    HISTORY,
+    INPUTS,
+    STATUSES,
+    Stored,
+    assign_from,
+    in_time_order,
+    lag,
+    reached,
+)
 from services.status.read_model import Contents, ReadModel
 from services.status.settings import StatusSettings
 from shared.events.registry import DecodeError
@@ -129,7 +139,8 @@ class Session:
             return
         began = self._clock.monotonic()
         now_ms = self._clock.now_ms()
-        letters = [letter for record in records if (letter := self._fold(record, now_ms)) is not None]
+        ordered = in_time_order(records)
+        letters = [letter for record in ordered if (letter := self._fold(record, now_ms)) is not None]
         instructions = self._machine.handle(BatchEnded(id=self._id("batch"), at_ms=now_ms))
         await self._outbox.deliver(instructions, letters)
         metrics.BATCH_SECONDS.observe(self._clock.monotonic() - began)

@@ -11,6 +11,7 @@ from services.status.decision.facts import OwnedFacts, PodFacts, PodPhase
 from services.status.decision.messages import HeartbeatSeen, OwnedObjectSeen, PodSeen, ResultSeen, StatusStimulus
 from services.status.intake import Intake
 from services.status.observed import owned_facts, pod_facts
+from services.status.positions import in_time_order
 from shared.events.registry import DecodeError
 from shared.events.topics import OBJECTS, PLACEMENTS, RESULTS
 from shared.ports.event_log import NewRecord, Record
@@ -184,3 +185,13 @@ def test_a_placement_keeps_its_key() -> None:
     seen = stimulus(placement_record(None))
     assert seen is not None
     assert seen == type(seen)(id="fleet.placements/3/7", at_ms=START_MS, key=KEY, placement=None)  # type: ignore[call-arg]
+
+
+def test_a_batch_is_folded_by_time_but_each_partition_in_its_order() -> None:
+    def record(topic: str, partition: int, offset: int, timestamp_ms: int) -> Record:
+        return Record(topic, partition, offset, timestamp_ms, b"k", None)
+
+    batch = [record("p", 0, 1, 10), record("p", 0, 2, 30), record("r", 0, 1, 20), record("r", 1, 1, 40)]
+    batch.append(record("r", 1, 2, 5))  # a clock that was set back
+    ordered = [(item.topic, item.partition, item.offset) for item in in_time_order(batch)]
+    assert ordered == [("p", 0, 1), ("r", 0, 1), ("p", 0, 2), ("r", 1, 1), ("r", 1, 2)]
