@@ -57,7 +57,7 @@ class Cluster:
             return always
         return [
             *always,
-            OrphanedPodCollector(),
+            OrphanedPodCollector(self.spec.timing.orphan_grace),
             self._lifecycle,
             LeaseController(self.spec.timing),
             DeploymentController(self.events),

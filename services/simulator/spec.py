@@ -48,6 +48,7 @@ class Timing(_Spec):
     pod_start_jitter: float = Field(0.5, ge=0, description="at most this much more")
     pod_stop: float = Field(0.5, ge=0, description="from deletion to gone, at most the grace period")
     job_run: float = Field(5.0, ge=0, description="how long a job's pod runs unless it is annotated")
+    orphan_grace: float = Field(5.0, ge=0, description="from a node's removal to that of its pods")
     node_grace: float = Field(10.0, ge=0, description="from a node's failure to NotReady")
     crash_backoff: float = Field(10.0, gt=0, description="first wait before a restart; doubles up to five minutes")
     lease_renewal: float = Field(0.0, ge=0, description="node leases are renewed so often; 0 never")

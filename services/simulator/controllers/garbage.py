@@ -129,9 +129,13 @@ class GarbageCollector:
 
 
 class OrphanedPodCollector:
-    """Deletes the pods of nodes that no longer exist: nothing else would finish them."""
+    """Deletes the pods of nodes that have not existed for a while: nothing else would finish them."""
 
     watches = frozenset({NODES, PODS})
+
+    def __init__(self, grace: float) -> None:
+        self._grace = grace
+        self._missing_since: dict[str, float] = {}
 
     def keys(self, storage: str, event: Event) -> Iterable[str]:
         if storage == NODES:
@@ -142,6 +146,12 @@ class OrphanedPodCollector:
     def reconcile(self, key: Hashable, work: Work) -> None:
         state, node = work.state, str(key)
         if state.find(NODES, "", node) is not None:
+            self._missing_since.pop(node, None)
             return
+        left = self._missing_since.setdefault(node, state.now) + self._grace - state.now
+        if left > 0:
+            work.later(key, left)
+            return
+        del self._missing_since[node]
         for item in state.store.collection(PODS).indexed("spec.nodeName", node):
             delete_object(state, item.object, DeleteOptions(grace_seconds=0))

@@ -209,7 +209,7 @@ def node_problems(pod: Json, wanted: Amounts, ports: frozenset[Any], info: NodeI
         return ["node(s) were unschedulable"]
     taint = untolerated(tolerations, node, ("NoSchedule", "NoExecute"))
     if taint is not None:
-        return [f"node(s) had untolerated taint(s) {{{taint['key']}: {taint.get('value', '')}}}"]
+        return ["node(s) had untolerated taint(s)"]
     if not matches_node(spec, node):
         return ["node(s) didn't match Pod's node affinity/selector"]
     if ports & info.ports.keys():

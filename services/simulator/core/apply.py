@@ -106,8 +106,9 @@ def read_managers(obj: Json) -> list[Manager]:
 
 
 def write_managers(managers: Iterable[Manager]) -> list[Json]:
+    """Applies first, then the oldest, then by name: the order of the API server."""
     entries = []
-    for manager in managers:
+    for manager in sorted(managers, key=lambda entry: (entry.operation, entry.time, *entry.identity)):
         entry: Json = {
             "manager": manager.name,
             "operation": manager.operation,
@@ -149,15 +150,18 @@ def track_update(
     old: Json | None, new: Json, schema: Schema, manager: Manager, reset: tuple[Path, ...]
 ) -> list[Manager]:
     """The managers after a create (`old` is None) or an update by `manager` (whose fields are ignored)."""
-    if old is None:
-        return _with([], replace(manager, fields=_ownable(paths_of(new, schema), reset)))
-    managers = read_managers(old)
-    changed, removed = (_ownable(fields, reset) for fields in difference(old, new, schema))
+    managers = read_managers(old) if old is not None else []
+    changed, removed = (_ownable(fields, reset) for fields in difference(old or {"metadata": {}}, new, schema))
     if not changed and not removed:
         return managers
     before = next((entry.fields for entry in managers if entry.identity == manager.identity), EMPTY)
     managers = _without(managers, manager.identity, changed | removed)
     return _with(managers, replace(manager, fields=(before | changed) - removed))
+
+
+def track_creation(config: Json, schema: Schema, manager: Manager, reset: tuple[Path, ...]) -> list[Manager]:
+    """The manager of an object that an apply creates: it owns what it sent."""
+    return _with([], replace(manager, fields=_ownable(paths_of(config, schema), reset)))
 
 
 @dataclass(frozen=True, slots=True)

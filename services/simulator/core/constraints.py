@@ -62,9 +62,17 @@ def _elements(value: list[Any], schema: Schema, path: str, *, custom: bool) -> I
                 continue
             key = tuple(repr(inner.get(name, "TCP" if name == "protocol" else None)) for name in schema.list_keys)
             if key in seen:
-                shown = {name: inner.get(name) for name in schema.list_keys}
-                yield duplicate(f"{path}[{index}]", shown if len(shown) > 1 else next(iter(shown.values())))
+                yield _duplicate(inner, schema, f"{path}[{index}]", custom=custom)
             seen.add(key)
+
+
+def _duplicate(element: dict[str, Any], schema: Schema, path: str, *, custom: bool) -> FieldError:
+    """Built-in types name the field of a single key; several keys are shown together."""
+    shown = {name: element.get(name) for name in schema.list_keys}
+    if len(shown) > 1 or custom:
+        return duplicate(path, shown)
+    name, value = next(iter(shown.items()))
+    return duplicate(f"{path}.{name}", value)
 
 
 _TYPES: dict[str, tuple[type, ...]] = {
@@ -130,7 +138,9 @@ def _max_length(value: Any, bound: Any, path: str, custom: bool) -> Iterator[Fie
 
 def _port(value: Any, bound: Any, path: str, custom: bool) -> Iterator[FieldError]:
     del bound, custom
-    if not isinstance(value, int) or not 0 < value <= _MAX_PORT:
+    if value == 0:
+        yield required(path)
+    elif not isinstance(value, int) or not 0 < value <= _MAX_PORT:
         yield invalid_value(path, value, "must be between 1 and 65535, inclusive")
 
 

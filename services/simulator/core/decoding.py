@@ -49,7 +49,11 @@ def _check_kind(resource: Resource, body: Json) -> None:
             raise bad_request(f"Object '{missing}' is missing in '{str(body)[:200]}'")
         return
     if kind != resource.kind:
-        raise bad_request(f'the object provided is unrecognized (must be of type {resource.kind}): kind "{kind}"')
+        version = str(api_version).rpartition("/")[2]
+        conversion = f"converting ({version}.{kind}) to ({resource.group or 'core'}.{resource.kind})"
+        raise bad_request(
+            f'{kind} in version "{version}" cannot be handled as a {resource.kind}: {conversion}: unknown conversion'
+        )
     if api_version != resource.api_version:
         raise bad_request(
             f"the API version in the data ({api_version}) does not match the expected API version "

@@ -1,24 +1,16 @@
 """The defaults of each kind, filled in place into the caller's own copy before validation.
 
-Source: k8s.io/kubernetes/pkg/apis/*/v1/defaults.go and the strategies that prepare objects for creation.
+Source: k8s.io/kubernetes/pkg/apis/*/v1/defaults.go. What creation adds besides is in `preparing.py`: the client owns
+its defaults (in `managedFields`), but not that.
 """
 
 from __future__ import annotations
 
 from base64 import b64encode
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from services.simulator.core.meta import Json
-from services.simulator.core.pod_defaults import admit_pod, default_pod_spec
-
-
-@dataclass(frozen=True, slots=True)
-class Defaulting:
-    """What defaults depend on besides the object."""
-
-    creating: bool
-    cluster_ip: Callable[[], str]
+from services.simulator.core.pod_defaults import default_pod_spec
 
 
 def _template(spec: Json) -> None:
@@ -28,7 +20,7 @@ def _template(spec: Json) -> None:
         default_pod_spec(template["spec"])
 
 
-def _deployment(obj: Json, _: Defaulting) -> None:
+def _deployment(obj: Json) -> None:
     spec = obj.setdefault("spec", {})
     spec.setdefault("replicas", 1)
     spec.setdefault("revisionHistoryLimit", 10)
@@ -42,13 +34,13 @@ def _deployment(obj: Json, _: Defaulting) -> None:
     _template(spec)
 
 
-def _replica_set(obj: Json, _: Defaulting) -> None:
+def _replica_set(obj: Json) -> None:
     spec = obj.setdefault("spec", {})
     spec.setdefault("replicas", 1)
     _template(spec)
 
 
-def _stateful_set(obj: Json, _: Defaulting) -> None:
+def _stateful_set(obj: Json) -> None:
     spec = obj.setdefault("spec", {})
     spec.setdefault("replicas", 1)
     spec.setdefault("revisionHistoryLimit", 10)
@@ -63,7 +55,7 @@ def _stateful_set(obj: Json, _: Defaulting) -> None:
     _template(spec)
 
 
-def _daemon_set(obj: Json, _: Defaulting) -> None:
+def _daemon_set(obj: Json) -> None:
     spec = obj.setdefault("spec", {})
     spec.setdefault("revisionHistoryLimit", 10)
     strategy = spec.setdefault("updateStrategy", {})
@@ -87,21 +79,11 @@ def _job_spec(spec: Json) -> None:
     _template(spec)
 
 
-def _job(obj: Json, context: Defaulting) -> None:
-    spec = obj.setdefault("spec", {})
-    _job_spec(spec)
-    if not context.creating or spec["manualSelector"]:
-        return
-    uid, name = obj["metadata"]["uid"], obj["metadata"]["name"]
-    spec.setdefault("selector", {"matchLabels": {"batch.kubernetes.io/controller-uid": uid}})
-    if isinstance(spec.get("template"), dict):
-        labels = spec["template"].setdefault("metadata", {}).setdefault("labels", {})
-        for prefix in ("", "batch.kubernetes.io/"):
-            labels[f"{prefix}controller-uid"] = uid
-            labels[f"{prefix}job-name"] = name
+def _job(obj: Json) -> None:
+    _job_spec(obj.setdefault("spec", {}))
 
 
-def _cron_job(obj: Json, _: Defaulting) -> None:
+def _cron_job(obj: Json) -> None:
     spec = obj.setdefault("spec", {})
     spec.setdefault("concurrencyPolicy", "Allow")
     spec.setdefault("suspend", False)
@@ -112,14 +94,13 @@ def _cron_job(obj: Json, _: Defaulting) -> None:
         _template(template["spec"])
 
 
-def _pod(obj: Json, context: Defaulting) -> None:
+def _pod(obj: Json) -> None:
     if isinstance(obj.get("spec"), dict) and obj["spec"].get("containers"):
         default_pod_spec(obj["spec"])
-        if context.creating:
-            obj.update(admit_pod(obj))
+        obj["spec"].setdefault("enableServiceLinks", True)
 
 
-def _service(obj: Json, context: Defaulting) -> None:
+def _service(obj: Json) -> None:
     spec = obj.setdefault("spec", {})
     spec.setdefault("type", "ClusterIP")
     spec.setdefault("sessionAffinity", "None")
@@ -133,30 +114,19 @@ def _service(obj: Json, context: Defaulting) -> None:
         spec.setdefault("externalTrafficPolicy", "Cluster")
     if spec["type"] == "LoadBalancer":
         spec.setdefault("allocateLoadBalancerNodePorts", True)
-    spec.setdefault("ipFamilies", ["IPv4"])
-    spec.setdefault("ipFamilyPolicy", "SingleStack")
-    if not spec.get("clusterIP"):
-        spec["clusterIP"] = context.cluster_ip()
-    spec.setdefault("clusterIPs", [spec["clusterIP"]])
-    if context.creating:
-        obj["status"] = {"loadBalancer": {}}
 
 
-def _namespace(obj: Json, context: Defaulting) -> None:
-    spec = obj.setdefault("spec", {})
-    if context.creating:
-        spec["finalizers"] = ["kubernetes"]
-        obj["status"] = {"phase": "Active"}
+def _namespace(obj: Json) -> None:
     obj["metadata"].setdefault("labels", {})["kubernetes.io/metadata.name"] = obj["metadata"]["name"]
 
 
-def _secret(obj: Json, _: Defaulting) -> None:
+def _secret(obj: Json) -> None:
     obj.setdefault("type", "Opaque")
     for name, text in (obj.pop("stringData", None) or {}).items():
         obj.setdefault("data", {})[name] = b64encode(text.encode()).decode()
 
 
-def _crd(obj: Json, _: Defaulting) -> None:
+def _crd(obj: Json) -> None:
     spec = obj.setdefault("spec", {})
     spec.setdefault("conversion", {"strategy": "None"})
     names = spec.get("names")
@@ -165,21 +135,33 @@ def _crd(obj: Json, _: Defaulting) -> None:
         names.setdefault("listKind", f"{names['kind']}List")
 
 
-def _claim(obj: Json, context: Defaulting) -> None:
+def _claim(obj: Json) -> None:
     obj.setdefault("spec", {}).setdefault("volumeMode", "Filesystem")
-    if context.creating:
-        obj["status"] = {"phase": "Pending"}
 
 
-def _volume(obj: Json, context: Defaulting) -> None:
+def _volume(obj: Json) -> None:
     spec = obj.setdefault("spec", {})
     spec.setdefault("volumeMode", "Filesystem")
     spec.setdefault("persistentVolumeReclaimPolicy", "Retain")
-    if context.creating:
-        obj["status"] = {"phase": "Available"}
 
 
-def _webhooks(obj: Json, _: Defaulting) -> None:
+def _autoscaler(obj: Json) -> None:
+    spec = obj.setdefault("spec", {})
+    spec.setdefault("minReplicas", 1)
+    target = {"type": "Utilization", "averageUtilization": 80}
+    spec.setdefault("metrics", [{"type": "Resource", "resource": {"name": "cpu", "target": target}}])
+
+
+def _event(obj: Json) -> None:
+    """Go writes these although they are empty, and readers have learnt to expect them."""
+    for name in ("eventTime", "firstTimestamp", "lastTimestamp"):
+        obj.setdefault(name, None)
+    obj.setdefault("source", {})
+    obj.setdefault("reportingComponent", "")
+    obj.setdefault("reportingInstance", "")
+
+
+def _webhooks(obj: Json) -> None:
     for webhook in obj.get("webhooks") or ():
         webhook.setdefault("failurePolicy", "Fail")
         webhook.setdefault("matchPolicy", "Equivalent")
@@ -190,7 +172,9 @@ def _webhooks(obj: Json, _: Defaulting) -> None:
             rule.setdefault("scope", "*")
 
 
-_DEFAULTS: dict[str, Callable[[Json, Defaulting], None]] = {
+_DEFAULTS: dict[str, Callable[[Json], None]] = {
+    "events": _event,
+    "horizontalpodautoscalers.autoscaling": _autoscaler,
     "pods": _pod,
     "services": _service,
     "namespaces": _namespace,
@@ -210,6 +194,6 @@ _DEFAULTS: dict[str, Callable[[Json, Defaulting], None]] = {
 }
 
 
-def apply_kind_defaults(storage: str, obj: Json, context: Defaulting) -> None:
+def apply_kind_defaults(storage: str, obj: Json) -> None:
     if (default := _DEFAULTS.get(storage)) is not None:
-        default(obj, context)
+        default(obj)

@@ -5,7 +5,7 @@ Source: k8s.io/apiserver/pkg/registry/rest/delete.go and registry/generic/regist
 
 from __future__ import annotations
 
-from services.simulator.core.errors import ApiError, conflict
+from services.simulator.core.errors import ApiError
 from services.simulator.core.meta import Json, is_deleting, timestamp, with_meta, with_status
 from services.simulator.core.options import Deleted, DeleteOptions
 from services.simulator.core.reading import Filter, get_item
@@ -18,6 +18,23 @@ FOREGROUND = "foregroundDeletion"
 ORPHAN = "orphan"
 _DEFAULT_GRACE = 30
 _FINISHED = frozenset({"Succeeded", "Failed"})
+_ANSWERED_WITH_OBJECT = frozenset(
+    {
+        "namespaces",
+        "pods",
+        "services",
+        "serviceaccounts",
+        "persistentvolumes",
+        "persistentvolumeclaims",
+        "podtemplates",
+        "resourcequotas",
+        "storageclasses.storage.k8s.io",
+        "csidrivers.storage.k8s.io",
+        "csinodes.storage.k8s.io",
+        "volumeattachments.storage.k8s.io",
+    }
+)
+"""Kinds whose deletion is answered with the object even when it is gone at once (`ReturnDeletedObject`)."""
 _PROTECTED_NAMESPACES = frozenset({"default", "kube-system", "kube-public"})
 
 
@@ -28,9 +45,8 @@ def delete(state: ClusterState, target: Target, options: DeleteOptions) -> Delet
     obj = _mark(resource, item.object, options, state.now)
     if _may_go(resource, obj):
         if not options.dry_run:
-            gone = state.store.remove(resource.storage, (target.namespace, target.name))
-            return Deleted(gone.object, gone=True)
-        return Deleted(item.object, gone=True)
+            state.store.remove(resource.storage, (target.namespace, target.name))
+        return Deleted(obj, gone=resource.storage not in _ANSWERED_WITH_OBJECT)
     if obj == item.object:
         return Deleted(item.object, gone=False)
     if not options.dry_run:
@@ -41,18 +57,24 @@ def delete(state: ClusterState, target: Target, options: DeleteOptions) -> Delet
 def _check(resource: Resource, item: Item, options: DeleteOptions) -> None:
     meta = item.object["metadata"]
     if options.uid and options.uid != meta["uid"]:
-        why = f"Precondition failed: UID in precondition: {options.uid}, UID in object meta: {meta['uid']}"
-        raise conflict(resource, meta["name"], why)
+        raise _precondition(resource, meta, "UID", options.uid, meta["uid"])
     if options.resource_version and options.resource_version != meta["resourceVersion"]:
-        raise conflict(
-            resource,
-            meta["name"],
-            f"Precondition failed: ResourceVersion in precondition: {options.resource_version}, ResourceVersion in "
-            f"object meta: {meta['resourceVersion']}",
-        )
+        raise _precondition(resource, meta, "ResourceVersion", options.resource_version, meta["resourceVersion"])
     if resource.storage == NAMESPACES and meta["name"] in _PROTECTED_NAMESPACES:
         message = f'namespaces "{meta["name"]}" is forbidden: this namespace may not be deleted'
         raise ApiError(403, "Forbidden", message, {"name": meta["name"], "kind": "namespaces"})
+
+
+def _precondition(resource: Resource, meta: Json, what: str, wanted: str, actual: str) -> ApiError:
+    name = meta["name"]
+    message = (
+        f'Operation cannot be fulfilled on {resource.kind} "{name}": the {what} in the precondition ({wanted}) does '
+        f"not match the {what} in record ({actual}). The object might have been deleted and then recreated"
+    )
+    details: Json = {"name": name, "kind": resource.kind}
+    if resource.group:
+        details["group"] = resource.group
+    return ApiError(409, "Conflict", message, details)
 
 
 def _finalizers(obj: Json, options: DeleteOptions) -> list[str]:

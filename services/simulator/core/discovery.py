@@ -58,13 +58,14 @@ def resource_list(registry: ResourceRegistry, group: str, version: str) -> Json:
     if resources is None:
         raise no_such_path()
     entries: list[Json] = []
-    for resource in resources:
+    for resource in sorted(resources, key=lambda item: item.plural):
         entries += [_entry(resource), *_subresources(resource)]
-    api_version = f"{group}/{version}" if group else version
+    if not group:
+        return {"kind": "APIResourceList", "groupVersion": version, "resources": entries}
     return {
         "kind": "APIResourceList",
         "apiVersion": "v1",
-        "groupVersion": api_version,
+        "groupVersion": f"{group}/{version}",
         "resources": entries,
     }
 
@@ -128,7 +129,9 @@ def aggregated(registry: ResourceRegistry, version: str, *, core: bool) -> Json:
             "versions": [
                 {
                     "version": number,
-                    "resources": [_aggregated_resource(resource) for resource in resources],
+                    "resources": [
+                        _aggregated_resource(item) for item in sorted(resources, key=lambda entry: entry.plural)
+                    ],
                     "freshness": "Current",
                 }
                 for number, resources in versions.items()

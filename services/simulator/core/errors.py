@@ -6,10 +6,11 @@ Sources: k8s.io/apimachinery/pkg/api/errors and pkg/util/validation/field. Clien
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+import orjson
 
 if TYPE_CHECKING:
     from services.simulator.core.resources import Resource
@@ -30,7 +31,7 @@ _FIELD_WORDS = {
 
 
 class ApiError(Exception):
-    """A request that ends in a Status other than success."""
+    """A request that ends in a Status other than success. A reason may be empty, and then is not sent."""
 
     def __init__(
         self,
@@ -54,13 +55,13 @@ class ApiError(Exception):
             "metadata": {},
             "status": "Failure",
             "message": self.message,
-            "reason": self.reason,
         }
-        details = dict(self.details or {})
+        if self.reason:
+            body["reason"] = self.reason
+        if self.details is not None or self.retry_after is not None:
+            body["details"] = dict(self.details or {})
         if self.retry_after is not None:
-            details["retryAfterSeconds"] = self.retry_after
-        if details:
-            body["details"] = details
+            body["details"]["retryAfterSeconds"] = self.retry_after
         return body | {"code": self.code}
 
 
@@ -77,7 +78,7 @@ class FieldError:
         words = _FIELD_WORDS[self.reason]
         if self.reason in {"FieldValueRequired", "FieldValueForbidden"}:
             return f"{words}: {self.detail}" if self.detail else words
-        text = f"{words}: {json.dumps(self.shown)}"
+        text = f"{words}: {orjson.dumps(self.shown).decode()}"
         return f"{text}: {self.detail}" if self.detail else text
 
 
@@ -148,6 +149,18 @@ def invalid(resource: Resource, name: str, problems: Sequence[FieldError]) -> Ap
     return ApiError(422, "Invalid", f'{kind} "{name}" is invalid: {joined}', details)
 
 
+def invalid_options(kind: str, problem: FieldError) -> ApiError:
+    """Query parameters that contradict the `<kind>Options` of a verb."""
+    cause = {"reason": problem.reason, "message": problem.message(), "field": problem.field}
+    message = f'{kind}.meta.k8s.io "" is invalid: {problem.field}: {problem.message()}'
+    return ApiError(422, "Invalid", message, {"group": "meta.k8s.io", "kind": kind, "causes": [cause]})
+
+
+def internal(message: str) -> ApiError:
+    """What Kubernetes answers when a handler returns an error that is no Status: a 500 without a reason."""
+    return ApiError(500, "", message)
+
+
 def expired(message: str) -> ApiError:
     return ApiError(410, "Expired", message)
 
@@ -157,7 +170,7 @@ def gone_version(requested: int, oldest: int) -> ApiError:
 
 
 def version_too_large(requested: int, current: int) -> ApiError:
-    message = f"Too large resource version: {requested}, current: {current}"
+    message = f"Timeout: Too large resource version: {requested}, current: {current}"
     cause = {"reason": "ResourceVersionTooLarge", "message": "Too large resource version"}
     return ApiError(504, "Timeout", message, {"causes": [cause]}, retry_after=1)
 
@@ -167,24 +180,27 @@ def too_many_requests(message: str, retry_after: int, cause: Json | None = None)
     return ApiError(429, "TooManyRequests", message, details, retry_after)
 
 
-def method_not_allowed(resource: Resource | None, verb: str) -> ApiError:
+def method_not_allowed() -> ApiError:
     message = "the server does not allow this method on the requested resource"
-    details = {"kind": resource.plural} if resource else None
-    return ApiError(405, "MethodNotAllowed", f"{message} ({verb})" if verb else message, details)
+    return ApiError(405, "MethodNotAllowed", message, {})
 
 
-def unsupported_media(given: str, accepted: Iterable[str]) -> ApiError:
-    listed = ", ".join(accepted)
-    message = f"the body of the request was in an unknown format ({given}) - accepted media types include: {listed}"
+def unsupported_media(accepted: Iterable[str]) -> ApiError:
+    message = f"the body of the request was in an unknown format - accepted media types include: {', '.join(accepted)}"
     return ApiError(415, "UnsupportedMediaType", message)
 
 
-def apply_conflict(resource: Resource, name: str, causes: list[Json]) -> ApiError:
-    count = len(causes)
-    if count == 1:
+def apply_conflict(causes: list[Json]) -> ApiError:
+    """`causes` are ordered by manager, each with a message of the form `conflict with "manager"...`."""
+    if len(causes) == 1:
         text = f"Apply failed with 1 conflict: {causes[0]['message']}: {causes[0]['field']}"
-    else:
-        lines = "".join(f"\n- {cause['message']}: {cause['field']}" for cause in causes)
-        text = f"Apply failed with {count} conflicts:{lines}"
-    del resource, name  # Kubernetes leaves them out of this one
+        return ApiError(409, "Conflict", text, {"causes": causes})
+    lines: list[str] = []
+    last = ""
+    for cause in causes:
+        if cause["message"] != last:
+            last = cause["message"]
+            lines.append(f"{last.replace('conflict', 'conflicts', 1)}:")
+        lines.append(f"- {cause['field']}")
+    text = f"Apply failed with {len(causes)} conflicts: " + "\n".join(lines)
     return ApiError(409, "Conflict", text, {"causes": causes})

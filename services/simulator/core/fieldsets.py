@@ -42,23 +42,45 @@ def is_granular(value: Any, schema: Schema) -> bool:
 
 
 def paths_of(value: Any, schema: Schema) -> FieldSet:
-    """Every leaf of a value, and the elements of its associative lists."""
+    """Every leaf of a value, and the elements of its associative lists: what an apply owns."""
     found: set[Path] = set()
-    _collect(value, schema, (), found)
+    _collect(value, schema, (), found, containers=False)
     return frozenset(found)
 
 
-def _collect(value: Any, schema: Schema, path: Path, found: set[Path]) -> None:
+_ALWAYS_THERE = frozenset(
+    {
+        "containers",
+        "metadata",
+        "spec",
+        "status",
+        "template",
+        "jobTemplate",
+        "strategy",
+        "updateStrategy",
+        "source",
+        "scaleTargetRef",
+        "loadBalancer",
+    }
+)
+"""Fields of built-in types that Go holds by value: even an empty object has them, so no write adds them."""
+
+
+def _collect(value: Any, schema: Schema, path: Path, found: set[Path], *, containers: bool) -> None:
+    """The paths of a value; with `containers` also its maps and lists, which an update that adds them owns."""
     if is_granular(value, schema) and (value or not path):
+        if containers:
+            found.add(path)
         for name, inner in value.items():
-            _collect(inner, schema.child(name), (*path, f"f:{name}"), found)
+            _collect(inner, schema.child(name), (*path, f"f:{name}"), found, containers=containers)
     elif is_associative(schema) and isinstance(value, list) and value:
-        element = schema.element
+        if containers:
+            found.add(path)
         for inner in value:
             inner_path = (*path, element_key(inner, schema))
             found.add(inner_path)
             if schema.list_type == "map":
-                _collect(inner, element, inner_path, found)
+                _collect(inner, schema.element, inner_path, found, containers=containers)
     else:
         found.add(path)
 
@@ -75,14 +97,7 @@ def _compare(old: Any, new: Any, schema: Schema, path: Path, changed: set[Path],
     if old is new or (type(old) is type(new) and old == new):
         return
     if is_granular(old, schema) and is_granular(new, schema):
-        for name in old.keys() | new.keys():
-            child, inner_path = schema.child(name), (*path, f"f:{name}")
-            if name not in new:
-                _collect(old[name], child, inner_path, removed)
-            elif name not in old:
-                _collect(new[name], child, inner_path, changed)
-            else:
-                _compare(old[name], new[name], child, inner_path, changed, removed)
+        _compare_maps(old, new, schema, path, changed, removed)
     elif is_associative(schema) and isinstance(old, list) and isinstance(new, list):
         before = {element_key(inner, schema): inner for inner in old}
         after = {element_key(inner, schema): inner for inner in new}
@@ -90,14 +105,34 @@ def _compare(old: Any, new: Any, schema: Schema, path: Path, changed: set[Path],
             inner_path = (*path, key)
             if key not in after:
                 removed.add(inner_path)
-                _collect(before[key], schema.element, inner_path, removed)
+                _collect(before[key], schema.element, inner_path, removed, containers=True)
             elif key not in before:
                 changed.add(inner_path)
-                _collect(after[key], schema.element, inner_path, changed)
+                _collect(after[key], schema.element, inner_path, changed, containers=True)
             else:
                 _compare(before[key], after[key], schema.element, inner_path, changed, removed)
     else:
         changed.add(path)
+
+
+def _compare_maps(
+    old: dict[str, Any],
+    new: dict[str, Any],
+    schema: Schema,
+    path: Path,
+    changed: set[Path],
+    removed: set[Path],
+) -> None:
+    for name in old.keys() | new.keys():
+        child, inner_path = schema.child(name), (*path, f"f:{name}")
+        if name not in new:
+            _collect(old[name], child, inner_path, removed, containers=True)
+        elif name in old:
+            _compare(old[name], new[name], child, inner_path, changed, removed)
+        elif name in _ALWAYS_THERE and (child.name or child.type == "array"):
+            _compare([] if child.type == "array" else {}, new[name], child, inner_path, changed, removed)
+        else:
+            _collect(new[name], child, inner_path, changed, containers=True)
 
 
 def encode(fields: FieldSet) -> dict[str, Any]:

@@ -14,7 +14,6 @@ from services.simulator.core.resources import Resource
 
 _SUBDOMAIN = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*"
 _LABEL = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?"
-_LABEL_1035 = r"[a-z]([-a-z0-9]*[a-z0-9])?"
 _QUALIFIED = r"([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]"
 _VALUE = r"(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?"
 
@@ -25,11 +24,6 @@ SUBDOMAIN_WORDS = (
 LABEL_WORDS = (
     "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end "
     f"with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is '{_LABEL}')"
-)
-LABEL_1035_WORDS = (
-    "a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an alphabetic character, "
-    "and end with an alphanumeric character (e.g. 'my-name',  or 'abc-123', regex used for validation is "
-    f"'{_LABEL_1035}')"
 )
 _QUALIFIED_WORDS = (
     "name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric "
@@ -42,14 +36,14 @@ _VALUE_WORDS = (
 )
 _is_subdomain = re.compile(_SUBDOMAIN).fullmatch
 _is_label = re.compile(_LABEL).fullmatch
-_is_label_1035 = re.compile(_LABEL_1035).fullmatch
 _is_qualified = re.compile(_QUALIFIED).fullmatch
 _is_value = re.compile(_VALUE).fullmatch
 
 _LABEL_MAX = 63
 _SUBDOMAIN_MAX = 253
 _ANNOTATIONS_MAX = 256 * 1024
-_LABEL_NAMED = {"namespaces"}
+_LABEL_NAMED = {"namespaces", "services"}
+_STANDARD_FINALIZERS = frozenset({"kubernetes", "orphan", "foregroundDeletion"})
 _RBAC_GROUP = "rbac.authorization.k8s.io"
 
 
@@ -70,10 +64,6 @@ def _name_problem(resource: Resource, name: str) -> str | None:
         return f"may not contain {'/'!r}" if "/" in name else None
     if resource.qualified in _LABEL_NAMED:
         return label_problem(name)
-    if resource.qualified == "services":
-        if len(name) > _LABEL_MAX:
-            return f"must be no more than {_LABEL_MAX} characters"
-        return None if _is_label_1035(name) else LABEL_1035_WORDS
     return subdomain_problem(name)
 
 
@@ -137,9 +127,13 @@ def _validate_references(meta: Json) -> Iterator[FieldError]:
             [entry["name"] for entry in controllers],
             "Only one reference can have Controller set to true",
         )
-    for name in meta.get("finalizers") or ():
+    for index, name in enumerate(meta.get("finalizers") or ()):
+        path = f"metadata.finalizers[{index}]"
         if problem := qualified_name_problem(name):
-            yield invalid_value("metadata.finalizers", name, problem)
+            yield invalid_value(path, name, problem)
+        elif "/" not in name and name not in _STANDARD_FINALIZERS:
+            problem = "name is neither a standard finalizer name nor is it fully qualified"
+            yield invalid_value(path, name, problem)
 
 
 def validate_metadata_update(old: Json, new: Json) -> Iterator[FieldError]:

@@ -20,16 +20,18 @@ _MAX_OPERATIONS = 10_000
 
 def json_patch(target: Json, operations: Any) -> Json:
     if not isinstance(operations, list):
-        raise bad_request("json: cannot unmarshal object into Go value of type jsonpatch.Patch")
+        raise bad_request(
+            "error decoding patch: json: cannot unmarshal object into Go value of type []handlers.jsonPatchOp"
+        )
     if len(operations) > _MAX_OPERATIONS:
         message = f"The allowed maximum operations in a JSON patch is {_MAX_OPERATIONS}, got {len(operations)}"
         raise ApiError(413, "RequestEntityTooLarge", message)
     try:
         patched: Json = jsonpatch.JsonPatch(operations).apply(target)
     except jsonpatch.JsonPatchTestFailed as error:
-        raise ApiError(422, "Invalid", "the server rejected our request due to an error in our request") from error
+        raise ApiError(422, "Invalid", "the server rejected our request due to an error in our request", {}) from error
     except (jsonpatch.JsonPatchException, jsonpointer.JsonPointerException, KeyError, TypeError) as error:
-        raise ApiError(422, "Invalid", "the server rejected our request due to an error in our request") from error
+        raise ApiError(422, "Invalid", "the server rejected our request due to an error in our request", {}) from error
     return patched
 
 

@@ -80,10 +80,16 @@ class ListOptions:
     version: str = ""
     match: str = ""
 
+    @property
+    def may_be_stale(self) -> bool:
+        """Whether any version will do: what a watch cache may answer from an old state."""
+        return self.version == "0" and not self.token
+
 
 def parse_version(text: str) -> int:
     if not text.isdecimal():
-        raise bad_request(f'Invalid value: "{text}": strconv.ParseUint: parsing "{text}": invalid syntax')
+        wrong = f'Invalid value: "{text}": strconv.ParseUint: parsing "{text}": invalid syntax'
+        raise bad_request(f"invalid resource version: resourceVersion: {wrong}")
     return int(text)
 
 
@@ -169,7 +175,7 @@ def _read_token(token: str) -> tuple[int, Key]:
         content: Any = orjson.loads(urlsafe_b64decode(token))
         version, (namespace, name) = int(content["rv"]), content["start"]
     except (ValueError, KeyError, TypeError) as error:
-        raise bad_request("continue key is not valid: " + token[:80]) from error
+        raise bad_request(f"invalid continue token: continue key is not valid: {token[:80]}") from error
     return version, (str(namespace), str(name))
 
 

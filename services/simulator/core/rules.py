@@ -68,7 +68,9 @@ def _template(obj: Json, expected_policy: frozenset[str]) -> Iterator[FieldError
     pod_spec = template.get("spec") or {}
     yield from _pod_spec(pod_spec, "spec.template.spec")
     policy = pod_spec.get("restartPolicy")
-    if policy is not None and policy not in expected_policy:
+    if policy == "Always" and "Always" not in expected_policy:
+        yield required("spec.template.spec.restartPolicy", 'valid values: "OnFailure", "Never"')
+    elif policy is not None and policy not in expected_policy:
         listed = ", ".join(f'"{name}"' for name in sorted(expected_policy))
         yield FieldError(
             "FieldValueNotSupported", "spec.template.spec.restartPolicy", f"supported values: {listed}", policy
@@ -79,9 +81,9 @@ def _workload(obj: Json) -> Iterator[FieldError]:
     spec = obj.get("spec") or {}
     yield from _template(obj, frozenset({"Always"}))
     selector = spec.get("selector")
-    if isinstance(selector, dict):
-        if not selector:
-            yield invalid_value("spec.selector", selector, "empty selector is invalid for deployment")
+    if selector == {}:
+        yield invalid_value("spec.selector", selector, "empty selector is invalid for deployment")
+    else:
         labels = ((spec.get("template") or {}).get("metadata") or {}).get("labels") or {}
         if spec.get("template") and not label_selector(selector)(labels):
             yield invalid_value("spec.template.metadata.labels", labels, "`selector` does not match template `labels`")

@@ -195,8 +195,12 @@ def check_fields(terms: tuple[FieldTerm, ...], storage: str, extra: tuple[str, .
     """Kubernetes selects by a few fields of each resource only and refuses the others."""
     known = _METADATA | _SELECTABLE.get(storage, set()) | set(extra)
     for path, _, _ in terms:
-        if path not in known:
+        if path in known:
+            continue
+        if storage in _SELECTABLE:
             return bad_request(f"field label not supported: {path}")
+        listed = '"metadata.name", "metadata.namespace"'
+        return bad_request(f'"{path}" is not a known field selector: only {listed}')
     return None
 
 

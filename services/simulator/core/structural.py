@@ -23,6 +23,8 @@ class Decoder:
     version: str
     strict_types: bool
     unknown: list[str] = field(default_factory=list)
+    struct: str = ""
+    """The Go type whose field is being decoded, which errors name."""
 
     def decode(self, value: Any, schema: Schema, path: str = "") -> Any:
         """The value as it is stored; a new structure that shares nothing mutable with the old."""
@@ -40,7 +42,7 @@ class Decoder:
         )
         raise bad_request(
             f'{self.kind} in version "{self.version}" cannot be handled as a {self.kind}: json: cannot unmarshal '
-            f"{sent} into Go struct field {self.kind}.{path} of type {wanted}"
+            f"{sent} into Go struct field {self.struct or self.kind}.{path} of type {wanted}"
         )
 
 
@@ -52,7 +54,9 @@ def _object(decoder: Decoder, value: Any, schema: Schema, path: str) -> Any:
     if not isinstance(value, dict):
         return decoder.wrong_type(value, schema, path)
     decoded: dict[str, Any] = {}
+    outer = decoder.struct
     for name, inner in value.items():
+        decoder.struct = schema.name.removeprefix("V1") or outer
         child = schema.properties.get(name) or schema.values
         if child is None:
             if schema.preserve or not (schema.properties or decoder.strict_types):
@@ -63,6 +67,7 @@ def _object(decoder: Decoder, value: Any, schema: Schema, path: str) -> Any:
         if inner is None and (decoder.strict_types or (child.default is not ABSENT and not child.nullable)):
             continue
         decoded[name] = decoder.decode(inner, child, _join(path, name))
+    decoder.struct = outer
     return decoded
 
 

@@ -10,8 +10,7 @@ from services.simulator.core.decoding import decode_object
 from services.simulator.core.deleting import delete
 from services.simulator.core.errors import (
     ApiError,
-    bad_request,
-    conflict,
+    internal,
     invalid,
     invalid_value,
     no_such_path,
@@ -70,7 +69,7 @@ def scale_of(resource: Resource, obj: Json) -> Json:
             for name in ("name", "namespace", "uid", "resourceVersion", "creationTimestamp")
             if name in meta
         },
-        "spec": {"replicas": _dig(obj, resource.scale.spec_replicas) or 0},
+        "spec": {"replicas": replicas} if (replicas := _dig(obj, resource.scale.spec_replicas)) else {},
         "status": status,
     }
 
@@ -108,12 +107,12 @@ def bind(state: ClusterState, resource: Resource, namespace: str, name: str, nod
     item = get_item(state, resource, namespace, name)
     pod = item.object
     if is_deleting(pod):
-        raise conflict(resource, name, f"pod {name} is being deleted, cannot be assigned to a host")
+        raise _unbindable(name, f"pod {name} is being deleted, cannot be assigned to a host")
     if pod["spec"].get("nodeName"):
         why = f'pod {name} is already assigned to node "{pod["spec"]["nodeName"]}"'
-        raise conflict(resource, name, why)
+        raise _unbindable(name, why)
     if pod["spec"].get("schedulingGates"):
-        raise conflict(resource, name, f"pod {name} has non-empty .spec.schedulingGates")
+        raise _unbindable(name, f"pod {name} has non-empty .spec.schedulingGates")
     scheduled = {"type": "PodScheduled", "status": "True"}
     conditions = set_conditions(
         [entry for entry in pod["status"].get("conditions") or () if entry["type"] != "PodScheduled"],
@@ -125,10 +124,15 @@ def bind(state: ClusterState, resource: Resource, namespace: str, name: str, nod
     return state.store.replace(resource.storage, {**pod, "spec": {**pod["spec"], "nodeName": node}, "status": status})
 
 
+def _unbindable(name: str, why: str) -> ApiError:
+    message = f'Operation cannot be fulfilled on pods/binding "{name}": {why}'
+    return ApiError(409, "Conflict", message, {"name": name, "kind": "pods/binding"})
+
+
 def create_binding(state: ClusterState, target: Target, body: Any, options: WriteOptions) -> None:
     node = _dig(body, "target.name")
     if not node:
-        raise bad_request("Binding.target.name: Required value")
+        raise internal("target.name: Required value")
     kind = _dig(body, "target.kind")
     if kind not in (None, "", "Node"):
         binding = Resource("", "v1", "Binding", "bindings", "binding", namespaced=True)

@@ -19,7 +19,7 @@ from services.simulator.core import apply as ssa
 from services.simulator.core.constraints import validate
 from services.simulator.core.crds import CRD, established
 from services.simulator.core.decoding import check_body, decode_object
-from services.simulator.core.defaults import Defaulting, apply_kind_defaults
+from services.simulator.core.defaults import apply_kind_defaults
 from services.simulator.core.errors import (
     ApiError,
     FieldError,
@@ -28,6 +28,7 @@ from services.simulator.core.errors import (
     bad_request,
     conflict,
     forbidden,
+    internal,
     invalid,
     invalid_value,
     not_found,
@@ -36,6 +37,7 @@ from services.simulator.core.meta import Json, is_deleting, timestamp
 from services.simulator.core.names import validate_metadata, validate_metadata_update
 from services.simulator.core.options import WriteOptions, Written
 from services.simulator.core.patches import json_patch, merge_patch, strategic_merge
+from services.simulator.core.preparing import prepare_kind
 from services.simulator.core.reading import get_item
 from services.simulator.core.resources import Resource
 from services.simulator.core.rules import validate_kind, validate_kind_update
@@ -120,11 +122,15 @@ def _create(
     _check_namespace(state, target, obj["metadata"]["name"])
     if resource.status and resource.storage != _NODES:
         obj.pop("status", None)
-    apply_kind_defaults(resource.storage, obj, Defaulting(creating=True, cluster_ip=state.next_service_address))
-    name = obj["metadata"]["name"]
-    _refuse(resource, name, _problems(resource, obj))
+    apply_kind_defaults(resource.storage, obj)
+    name, reset = obj["metadata"]["name"], _reset(resource, "")
     manager = _manager(state, resource, options, "Apply" if applied else "Update", "")
-    managers = ssa.track_update(None, applied or obj, resource.schema, manager, _reset(resource, ""))
+    if applied is None:
+        managers = ssa.track_update(None, obj, resource.schema, manager, reset)
+    else:
+        managers = ssa.track_creation(applied, resource.schema, manager, reset)
+    prepare_kind(resource.storage, obj, state.next_service_address)
+    _refuse(resource, name, _problems(resource, obj))
     meta = _ordered({**obj["metadata"], "managedFields": ssa.write_managers(managers)})
     stored = _before_storing(state, resource, {**obj, "metadata": meta})
     if state.store.collection(resource.storage).get(target.namespace, name) is not None:
@@ -137,7 +143,7 @@ def _create(
 def _settle_identity(state: ClusterState, target: Target, obj: Json) -> None:
     resource, meta = target.resource, obj["metadata"]
     if meta.get("resourceVersion"):
-        raise bad_request("resourceVersion should not be set on objects to be created")
+        raise internal("resourceVersion should not be set on objects to be created")
     for name in _SYSTEM_ONLY:
         meta.pop(name, None)
     given = meta.get("namespace", "")
@@ -147,10 +153,8 @@ def _settle_identity(state: ClusterState, target: Target, obj: Json) -> None:
         meta["namespace"] = target.namespace
     else:
         meta.pop("namespace", None)
-    if target.name and meta.get("name", target.name) != target.name:
-        raise bad_request(
-            f"the name of the object ({meta.get('name')}) does not match the name on the URL ({target.name})"
-        )
+    if target.name:
+        _check_name(target, meta)
     if not meta.get("name") and meta.get("generateName"):
         meta["name"] = free_name(state, resource, target.namespace, meta["generateName"])
     meta.setdefault("name", target.name)
@@ -198,7 +202,7 @@ def _problems(resource: Resource, obj: Json) -> list[FieldError]:
 
 
 def _refuse(resource: Resource, name: str, problems: Iterable[FieldError]) -> None:
-    unique = list({(problem.field, problem.reason): problem for problem in problems}.values())
+    unique = list({(problem.field, problem.message()): problem for problem in problems}.values())
     if unique:
         raise invalid(resource, name, unique)
 
@@ -228,8 +232,7 @@ def update(state: ClusterState, target: Target, body: Any, options: WriteOptions
     obj, warnings = decode_object(resource, body, options.validation)
     live = get_item(state, resource, target.namespace, target.name)
     meta = obj["metadata"]
-    if meta.get("name", target.name) != target.name:
-        raise bad_request(f"the name of the object ({meta['name']}) does not match the name on the URL ({target.name})")
+    _check_name(target, meta)
     if resource.custom and not meta.get("resourceVersion"):
         problem = invalid_value("metadata.resourceVersion", 0, "must be specified for an update")
         raise invalid(resource, target.name, [problem])
@@ -240,7 +243,12 @@ def update(state: ClusterState, target: Target, body: Any, options: WriteOptions
 def _check_preconditions(resource: Resource, live: Item, meta: Json) -> None:
     name, current = live.object["metadata"]["name"], live.object["metadata"]
     if meta.get("uid") and meta["uid"] != current["uid"]:
-        why = f"Precondition failed: UID in precondition: {meta['uid']}, UID in object meta: {current['uid']}"
+        namespace = f"{current['namespace']}/" if "namespace" in current else ""
+        why = (
+            f"StorageError: invalid object, Code: 4, Key: /registry/{resource.plural}/{namespace}{name}, "
+            f"ResourceVersion: 0, AdditionalErrorMsg: Precondition failed: UID in precondition: {meta['uid']}, "
+            f"UID in object meta: {current['uid']}"
+        )
         raise conflict(resource, name, why)
     if meta.get("resourceVersion") and meta["resourceVersion"] != current["resourceVersion"]:
         raise conflict(resource, name)
@@ -258,7 +266,7 @@ def commit_update(
     resource, old = target.resource, live.object
     _check_preconditions(resource, live, obj["metadata"])
     obj = _merge_with_live(resource, target.subresource, old, obj)
-    apply_kind_defaults(resource.storage, obj, Defaulting(creating=False, cluster_ip=state.next_service_address))
+    apply_kind_defaults(resource.storage, obj)
     problems = [*_problems(resource, obj), *validate_metadata_update(old["metadata"], obj["metadata"])]
     if target.subresource != STATUS:
         problems += validate_kind_update(resource.storage, old, obj)
@@ -339,34 +347,54 @@ def patch(state: ClusterState, target: Target, content_type: str, body: Any, opt
     resource = target.resource
     live = get_item(state, resource, target.namespace, target.name)
     patched = patched_copy(resource, live.raw, content_type, body)
-    obj, warnings = decode_object(resource, patched, options.validation)
-    if obj["metadata"].get("name") != target.name:
-        problem = invalid_value("metadata.name", obj["metadata"].get("name"), "field is immutable")
-        raise invalid(resource, target.name, [problem])
+    obj, warnings = _decode_patched(resource, patched, options)
+    _check_name(target, obj["metadata"])
     return replace(commit_update(state, target, live, obj, options), warnings=warnings)
 
 
 def patched_copy(resource: Resource, raw: bytes, content_type: str, body: Any) -> Json:
-    if "json-patch" not in content_type:
-        check_body(body, resource.kind)
+    if "json-patch" not in content_type and not isinstance(body, dict):
+        sent = "array" if isinstance(body, list) else "string"
+        raise bad_request(
+            f"error decoding patch: json: cannot unmarshal {sent} into Go value of type map[string]interface {{}}"
+        )
     return _PATCHERS[content_type](orjson.loads(raw), body, resource)
+
+
+def _decode_patched(resource: Resource, patched: Json, options: WriteOptions) -> tuple[Json, list[str]]:
+    """A patch that makes an object undecodable is invalid, not malformed."""
+    try:
+        return decode_object(resource, patched, options.validation)
+    except ApiError as error:
+        if error.code != 400 or "strict decoding" in error.message:  # noqa: PLR2004
+            raise
+        problem = invalid_value("patch", orjson.dumps(patched).decode(), error.message)
+        cause = {"reason": problem.reason, "message": problem.message(), "field": "patch"}
+        message = f' "" is invalid: patch: {problem.message()}'
+        raise ApiError(422, "Invalid", message, {"causes": [cause]}) from error
+
+
+def _check_name(target: Target, meta: Json) -> None:
+    if meta.get("name", target.name) != target.name:
+        given = meta["name"]
+        raise bad_request(f"the name of the object ({given}) does not match the name on the URL ({target.name})")
 
 
 def apply(state: ClusterState, target: Target, body: Any, options: WriteOptions) -> Written:
     """Server-side apply: creates the object if it is not there (except through a subresource)."""
     resource = target.resource
+    body = check_body(body, resource.kind)
+    if not body.get("apiVersion") or not body.get("kind"):
+        raise bad_request(f"invalid object type: /, Kind={body.get('kind', '')}")
     obj, warnings = decode_object(resource, body, options.validation)
-    if body.get("metadata", {}).get("managedFields"):
+    _check_name(target, obj["metadata"])
+    if obj["metadata"].get("managedFields"):
         raise bad_request("metadata.managedFields must be nil")
     if warnings and not resource.custom:
         path = warnings[0].partition('"')[2].rstrip('"')
-        kind = f"{resource.api_version}, Kind={resource.kind}"
-        raise ApiError(
-            500,
-            "InternalError",
-            f"failed to create typed patch object ({target.namespace}/{target.name}; {kind}): "
-            f".{path}: field not declared in schema",
-        )
+        where = f"{obj['metadata'].get('namespace', '')}/{target.name}; {resource.group}/{resource.version}"
+        why = f".{path}: field not declared in schema"
+        raise internal(f"failed to create typed patch object ({where}, Kind={resource.kind}): {why}")
     config = _applied_config(resource, orjson.loads(orjson.dumps(obj)), body)
     item = state.store.collection(resource.storage).get(target.namespace, target.name)
     if item is None:
@@ -384,7 +412,7 @@ def apply(state: ClusterState, target: Target, body: Any, options: WriteOptions)
             reset=_reset(resource, target.subresource),
         )
     except ssa.Conflict as found:
-        raise apply_conflict(resource, target.name, found.causes()) from found
+        raise apply_conflict(found.causes()) from found
     written = commit_update(state, target, item, applied.object, options, applied.managers)
     return replace(written, warnings=warnings)
 

@@ -94,7 +94,7 @@ class Admin:
             case ("POST", ["recover"]):
                 cluster.recover_node(node)
             case _:
-                raise method_not_allowed(None, method)
+                raise method_not_allowed()
         return json_response({"node": node})
 
     async def _model(self, request: web.BaseRequest, model: type[Model]) -> Model:

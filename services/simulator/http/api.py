@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
 
 from aiohttp import web
 
@@ -12,12 +11,13 @@ from services.simulator.core.deleting import delete, delete_collection
 from services.simulator.core.errors import (
     ApiError,
     bad_request,
+    forbidden_field,
+    invalid_options,
     method_not_allowed,
     no_such_path,
-    unsupported_media,
 )
 from services.simulator.core.meta import Json
-from services.simulator.core.options import Written
+from services.simulator.core.options import WriteOptions, Written
 from services.simulator.core.reading import Page, get_item, list_items
 from services.simulator.core.resources import Resource
 from services.simulator.core.state import PODS, ClusterState
@@ -37,6 +37,7 @@ from services.simulator.http.responses import (
     success,
 )
 from services.simulator.http.routes import (
+    APPLY_OPTIONS,
     Route,
     delete_options,
     is_true,
@@ -51,6 +52,7 @@ from services.simulator.metrics import metrics_items
 
 _DEFAULT_WATCH_SECONDS = 1800.0
 _METRICS = "metrics.k8s.io"
+_OPTIONS = {"POST": "CreateOptions", "PUT": "UpdateOptions", "PATCH": "PatchOptions"}
 _REVIEWS = frozenset({"selfsubjectaccessreviews", "selfsubjectreviews"})
 
 
@@ -75,10 +77,12 @@ class KubernetesApi:
         route = parse_route(path)
         if route is None:
             if request.method not in {"GET", "HEAD"}:
-                raise method_not_allowed(None, request.method)
+                raise method_not_allowed()
             return documents.serve(self.state, path, request)
         resource = self.state.registry.find(route.group, route.version, route.plural)
         if resource is None:
+            if route.group not in self.state.registry.groups():
+                return documents.unknown_group()
             raise no_such_path()
         if route.namespace and not resource.namespaced:
             raise no_such_path()
@@ -99,7 +103,7 @@ class KubernetesApi:
         method = request.method
         target = Target(resource, route.namespace, route.name)
         if resource.namespaced and not route.namespace and method != "DELETE":
-            raise method_not_allowed(resource, method)
+            raise method_not_allowed()
         if method == "POST" and not route.name:
             return await self._create(request, target)
         if method == "PUT" and route.name:
@@ -109,10 +113,11 @@ class KubernetesApi:
             return await self._patch(request, target)
         if method == "DELETE":
             return await self._delete(request, route, target)
-        raise method_not_allowed(resource, method)
+        raise method_not_allowed()
 
-    def _options(self, request: web.BaseRequest, *, apply: bool = False) -> Any:
-        return write_options(request.query, request.headers.get("User-Agent", ""), apply=apply)
+    def _options(self, request: web.BaseRequest, kind: str = "") -> WriteOptions:
+        chosen = kind or _OPTIONS[request.method]
+        return write_options(chosen, request.query, request.headers.get("User-Agent", ""))
 
     async def _create(self, request: web.BaseRequest, target: Target) -> web.Response:
         body = await bodies.read_body(request)
@@ -130,10 +135,10 @@ class KubernetesApi:
         content_type = bodies.media_type(request)
         accepted = [kind for kind in bodies.PATCHES if not (target.resource.custom and "strategic" in kind)]
         if content_type not in accepted:
-            raise unsupported_media(content_type, accepted)
+            raise ApiError(415, "UnsupportedMediaType", "415: Unsupported Media Type", {})
         body = await bodies.read_body(request)
         if content_type == bodies.APPLY:
-            written = apply(self.state, target, body, self._options(request, apply=True))
+            written = apply(self.state, target, body, self._options(request, APPLY_OPTIONS))
         else:
             written = patch(self.state, target, content_type, body, self._options(request))
         return self._written(request, target.resource, written)
@@ -175,6 +180,8 @@ class KubernetesApi:
     def _list(self, request: web.BaseRequest, route: Route, resource: Resource) -> web.Response:
         shown = negotiate(request.headers.get("Accept", ""))
         options = list_options(resource, route.namespace, "", request.query)
+        if self.stale_version is not None and options.may_be_stale:
+            options = replace(options, version=str(self.stale_version), match="Exact")
         return self._page(request, resource, list_items(self.state, resource, options), shown)
 
     def _page(self, request: web.BaseRequest, resource: Resource, page: Page, shown: Representation) -> web.Response:
@@ -199,10 +206,8 @@ class KubernetesApi:
         options = list_options(resource, route.namespace, route.name, query)
         initial = is_true(query, "sendInitialEvents")
         if initial and options.match != "NotOlderThan":
-            raise bad_request(
-                "resourceVersionMatch: Forbidden: "
-                "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan"
-            )
+            detail = "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan"
+            raise invalid_options("ListOptions", forbidden_field("resourceVersionMatch", detail))
         include = query.get("includeObject", "Metadata")
         encoders = Encoders(self.state, resource, negotiate(request.headers.get("Accept", "")), include)
         session = WatchSession(
@@ -214,7 +219,7 @@ class KubernetesApi:
             bookmarks=is_true(query, "allowWatchBookmarks"),
         )
         session.start(options.version, initial_events=initial)
-        timeout = whole_number(query.get("timeoutSeconds") or "0", "timeoutSeconds") or _DEFAULT_WATCH_SECONDS
+        timeout = whole_number(query.get("timeoutSeconds") or "0") or _DEFAULT_WATCH_SECONDS
         return await self._stream(request, session, timeout)
 
     async def _stream(self, request: web.BaseRequest, session: WatchSession, seconds: float) -> web.StreamResponse:
@@ -235,7 +240,7 @@ class KubernetesApi:
 
     def _metrics(self, request: web.BaseRequest, route: Route, resource: Resource) -> web.Response:
         if request.method not in {"GET", "HEAD"}:
-            raise method_not_allowed(resource, request.method)
+            raise method_not_allowed()
         options = list_options(resource, route.namespace, route.name, request.query)
         items = [Item(obj, self.state.store.version) for obj in metrics_items(self.state, self.load, resource)]
         found = [item for item in items if options.filter.matches(item)]
@@ -273,7 +278,7 @@ class KubernetesApi:
         if request.method == "PATCH":
             return await self._patch(request, target)
         if request.method != "PUT":
-            raise method_not_allowed(target.resource, request.method)
+            raise method_not_allowed()
         body = await bodies.read_body(request)
         return self._written(request, target.resource, update(self.state, target, body, self._options(request)))
 
@@ -283,7 +288,7 @@ class KubernetesApi:
             return json_response(scale_of(target.resource, item.object))
         content_type = bodies.media_type(request) if request.method == "PATCH" else None
         if request.method not in {"PATCH", "PUT"} or content_type == bodies.APPLY:
-            raise method_not_allowed(target.resource, request.method)
+            raise method_not_allowed()
         body = await bodies.read_body(request)
         return json_response(update_scale(self.state, target, content_type, body, self._options(request)))
 

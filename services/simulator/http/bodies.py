@@ -48,7 +48,7 @@ def parse(raw: bytes, content_type: str) -> Any:
     if content_type == _PROTOBUF:
         return decode_protobuf(raw)
     if content_type not in {_JSON, *PATCHES}:
-        raise unsupported_media(content_type, (_JSON, _YAML, _PROTOBUF))
+        raise unsupported_media((_JSON, _YAML, _PROTOBUF))
     try:
         return orjson.loads(raw)
     except orjson.JSONDecodeError as error:

@@ -43,7 +43,9 @@ def serve(  # noqa: PLR0911  # a routing table
     raise no_such_path()
 
 
-def _discovery(state: ClusterState, parts: list[str], request: web.BaseRequest) -> web.Response:
+def _discovery(  # noqa: PLR0911  # a routing table
+    state: ClusterState, parts: list[str], request: web.BaseRequest
+) -> web.Response:
     shown = negotiate(request.headers.get("Accept", ""))
     match parts:
         case ["api" | "apis"] if shown.kind == "APIGroupDiscoveryList":
@@ -54,11 +56,18 @@ def _discovery(state: ClusterState, parts: list[str], request: web.BaseRequest) 
             return json_response(discovery.resource_list(state.registry, "", version))
         case ["apis"]:
             return json_response(discovery.group_list(state.registry))
+        case ["apis", group, *_] if group not in state.registry.groups():
+            return unknown_group()
         case ["apis", group]:
             return json_response(discovery.group(state.registry, group))
         case ["apis", group, version]:
             return json_response(discovery.resource_list(state.registry, group, version))
     raise no_such_path()
+
+
+def unknown_group() -> web.Response:
+    """A group that nothing serves is not even answered with a Status."""
+    return web.Response(text="404 page not found\n", status=404)
 
 
 def _aggregated(state: ClusterState, shown: Representation, *, core: bool) -> web.Response:

@@ -6,7 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from services.simulator.core.errors import bad_request
+from services.simulator.core.errors import (
+    FieldError,
+    bad_request,
+    forbidden_field,
+    invalid_options,
+    required,
+    unsupported,
+)
 from services.simulator.core.meta import Json
 from services.simulator.core.options import DeleteOptions, WriteOptions
 from services.simulator.core.reading import ListOptions, make_filter
@@ -14,7 +21,10 @@ from services.simulator.core.resources import Resource
 
 _NAMESPACE_SUBRESOURCES = frozenset({"status", "finalize"})
 _TRUE = frozenset({"1", "t", "T", "true", "TRUE", "True"})
-_VALIDATIONS = frozenset({"Strict", "Warn", "Ignore"})
+_VALIDATIONS = ("", "Ignore", "Strict", "Warn")
+_MATCHES = ("Exact", "NotOlderThan", "")
+_PROPAGATIONS = ("Foreground", "Background", "Orphan")
+APPLY_OPTIONS = "ApplyOptions"
 _MAX_MANAGER = 128
 _MAX_PARTS = 4
 
@@ -53,32 +63,35 @@ def is_true(query: Mapping[str, str], name: str) -> bool:
     return query.get(name, "") in _TRUE
 
 
-def write_options(query: Mapping[str, str], user_agent: str, *, apply: bool = False) -> WriteOptions:
+def write_options(kind: str, query: Mapping[str, str], user_agent: str) -> WriteOptions:
+    """`kind` is CreateOptions, UpdateOptions, PatchOptions or, for apply, ApplyOptions.
+
+    Raises:
+        ApiError: 422 for values that are not supported.
+    """
     manager = query.get("fieldManager", "")
+    named = "PatchOptions" if kind == APPLY_OPTIONS else kind
     if len(manager) > _MAX_MANAGER:
-        raise bad_request(f"fieldManager: Too long: may not be more than {_MAX_MANAGER} bytes")
-    if apply and not manager:
-        raise bad_request(
-            'PatchOptions.meta.k8s.io "" is invalid: fieldManager: Required value: is required for apply patch'
-        )
-    validation = query.get("fieldValidation") or "Warn"
+        problem = FieldError("FieldValueTooLong", "fieldManager", f"may not be more than {_MAX_MANAGER} bytes", manager)
+        raise invalid_options(named, problem)
+    if kind == APPLY_OPTIONS and not manager:
+        raise invalid_options(named, required("fieldManager", "is required for apply patch"))
+    validation = query.get("fieldValidation", "")
     if validation not in _VALIDATIONS:
-        raise bad_request(
-            f'fieldValidation: Unsupported value: "{validation}": supported values: "Ignore", "Warn", "Strict"'
-        )
+        raise invalid_options(named, unsupported("fieldValidation", validation, _VALIDATIONS))
     return WriteOptions(
         manager=manager or user_agent.partition("/")[0] or "unknown",
-        dry_run=_dry_run(query.get("dryRun")),
+        dry_run=_dry_run(named, query.get("dryRun")),
         force=is_true(query, "force"),
-        validation=validation,
+        validation=validation or "Warn",
     )
 
 
-def _dry_run(value: str | None) -> bool:
+def _dry_run(kind: str, value: str | None) -> bool:
     if value in (None, ""):
         return False
     if value != "All":
-        raise bad_request(f'dryRun: Unsupported value: "{value}": supported values: "All"')
+        raise invalid_options(kind, unsupported("dryRun", [value], ("All",)))
     return True
 
 
@@ -87,12 +100,13 @@ def delete_options(query: Mapping[str, str], body: Json | None) -> DeleteOptions
     preconditions = given.get("preconditions") or {}
     grace = given.get("gracePeriodSeconds")
     if grace is None and query.get("gracePeriodSeconds"):
-        grace = whole_number(query["gracePeriodSeconds"], "gracePeriodSeconds")
+        grace = whole_number(query["gracePeriodSeconds"])
     propagation = given.get("propagationPolicy") or query.get("propagationPolicy")
-    if propagation not in (None, "", "Orphan", "Background", "Foreground"):
-        raise bad_request(f'propagationPolicy: Unsupported value: "{propagation}"')
+    if propagation and propagation not in _PROPAGATIONS:
+        allowed = (*_PROPAGATIONS, "nil")
+        raise invalid_options("DeleteOptions", unsupported("propagationPolicy", propagation, allowed))
     return DeleteOptions(
-        dry_run=bool(given.get("dryRun")) or _dry_run(query.get("dryRun")),
+        dry_run=bool(given.get("dryRun")) or _dry_run("DeleteOptions", query.get("dryRun")),
         grace_seconds=grace,
         propagation=propagation or None,
         orphan=given.get("orphanDependents"),
@@ -101,11 +115,11 @@ def delete_options(query: Mapping[str, str], body: Json | None) -> DeleteOptions
     )
 
 
-def whole_number(text: str, name: str) -> int:
+def whole_number(text: str) -> int:
     try:
         return int(text)
     except ValueError as error:
-        raise bad_request(f'{name}: Invalid value: "{text}": must be an integer') from error
+        raise bad_request(f'strconv.ParseInt: parsing "{text}": invalid syntax') from error
 
 
 def list_options(resource: Resource, namespace: str, name: str, query: Mapping[str, str]) -> ListOptions:
@@ -114,12 +128,13 @@ def list_options(resource: Resource, namespace: str, name: str, query: Mapping[s
         fields = f"metadata.name={name}" + (f",{fields}" if fields else "")
     match = query.get("resourceVersionMatch", "")
     if match and not query.get("resourceVersion") and not query.get("sendInitialEvents"):
-        raise bad_request(
-            "resourceVersionMatch: Forbidden: resourceVersionMatch is forbidden unless resourceVersion is provided"
-        )
+        detail = "resourceVersionMatch is forbidden unless resourceVersion is provided"
+        raise invalid_options("ListOptions", forbidden_field("resourceVersionMatch", detail))
+    if match not in _MATCHES:
+        raise invalid_options("ListOptions", unsupported("resourceVersionMatch", match, _MATCHES))
     return ListOptions(
         filter=make_filter(resource, namespace, query.get("labelSelector", ""), fields),
-        limit=whole_number(query.get("limit") or "0", "limit"),
+        limit=whole_number(query.get("limit") or "0"),
         token=query.get("continue", ""),
         version=query.get("resourceVersion", ""),
         match=match,

@@ -221,9 +221,9 @@ _ADMISSION = "admissionregistration.k8s.io"
 CONFIG_PRINTERS = {
     "namespaces": Printer(("Name", "Status", "Age"), _namespace),
     "services": Printer(("Name", "Type", "Cluster-IP", "External-IP", "Port(s)", "Age", "+Selector"), _service),
-    "configmaps": Printer(("Name", "#Data", "Age"), _config_map),
-    "secrets": Printer(("Name", "Type", "#Data", "Age"), _secret),
-    "serviceaccounts": Printer(("Name", "#Secrets", "Age"), _service_account),
+    "configmaps": Printer(("Name", "Data", "Age"), _config_map),
+    "secrets": Printer(("Name", "Type", "Data", "Age"), _secret),
+    "serviceaccounts": Printer(("Name", "Secrets", "Age"), _service_account),
     "events": _EVENT,
     "events.events.k8s.io": _EVENT,
     "persistentvolumeclaims": Printer(

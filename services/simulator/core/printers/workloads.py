@@ -142,7 +142,7 @@ def _autoscaler(obj: Json, now: float) -> list[Any]:
 
 
 WORKLOAD_PRINTERS = {
-    "deployments.apps": Printer(("Name", "Ready", "#Up-to-date", "#Available", "Age", *_WIDE), _deployment),
+    "deployments.apps": Printer(("Name", "Ready", "Up-to-date", "Available", "Age", *_WIDE), _deployment),
     "replicasets.apps": Printer(("Name", "#Desired", "#Current", "#Ready", "Age", *_WIDE), _replica_set),
     "replicationcontrollers": Printer(("Name", "#Desired", "#Current", "#Ready", "Age", *_WIDE), _replica_set),
     "statefulsets.apps": Printer(("Name", "Ready", "Age", "+Containers", "+Images"), _stateful_set),
@@ -168,6 +168,6 @@ WORKLOAD_PRINTERS = {
         ("Name", "Min Available", "Max Unavailable", "#Allowed Disruptions", "Age"), _budget
     ),
     "horizontalpodautoscalers.autoscaling": Printer(
-        ("Name", "Reference", "Targets", "MinPods", "#MaxPods", "#Replicas", "Age"), _autoscaler
+        ("Name", "Reference", "Targets", "MinPods", "MaxPods", "Replicas", "Age"), _autoscaler
     ),
 }
