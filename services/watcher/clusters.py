@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from services.watcher.settings import WatcherSettings
-from shared.adapters.kubernetes import KubernetesApi
+from shared.adapters.kubernetes import KubernetesApi, ListWatchPolicy
 from shared.model.names import dns_subdomain_error
 from shared.observability.logs import get_logger
 from shared.ports.cluster_api import ClusterApi
@@ -18,6 +18,7 @@ log = get_logger(__name__)
 # Raises ApiError while the configuration is unreadable: it is tried again.
 Connect = Callable[[], Awaitable[ClusterApi]]
 
+POLICY: Final = ListWatchPolicy(without_managed_fields=True)
 _SUFFIXES: Final = frozenset({"", ".yaml", ".yml", ".kubeconfig", ".conf", ".config"})
 # A file that is being rewritten may be away for a moment; a cluster does not leave the fleet over that.
 _MISSES: Final = 3
@@ -34,8 +35,8 @@ class OneCluster:
     def __init__(self, name: str, kubeconfig: Path | None) -> None:
         async def connect() -> ClusterApi:
             if kubeconfig is None:
-                return await KubernetesApi.in_cluster()
-            return await KubernetesApi.from_kubeconfig(kubeconfig)
+                return await KubernetesApi.in_cluster(policy=POLICY)
+            return await KubernetesApi.from_kubeconfig(kubeconfig, policy=POLICY)
 
         self._clusters = {name: connect}
 
@@ -90,7 +91,7 @@ class KubeconfigDirectory:
 
 def _connector(path: Path) -> Connect:
     async def connect() -> ClusterApi:
-        return await KubernetesApi.from_kubeconfig(path)
+        return await KubernetesApi.from_kubeconfig(path, policy=POLICY)
 
     return connect
 

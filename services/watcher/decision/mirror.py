@@ -20,7 +20,6 @@ from typing import Final
 
 from services.watcher.decision.heartbeat import Condition, Pulse
 from services.watcher.decision.instructions import Publish
-from services.watcher.decision.managed_fields import only_metadata, without_managed_fields
 from services.watcher.decision.nodes import NodeTotals
 from services.watcher.decision.resources import ResourceMirror, resource_prefix
 from services.watcher.decision.stimuli import (
@@ -33,6 +32,7 @@ from services.watcher.decision.stimuli import (
     Step,
     UsageMeasured,
 )
+from services.watcher.decision.truncation import only_metadata
 from shared.events.topics import CLUSTER_OBSERVED, OBJECT_DELETED_TYPE, OBJECT_OBSERVED, SYNC_MARKED
 from shared.events.v1.objects import SyncMarked
 from shared.kernel.machine import Stimulus
@@ -167,7 +167,7 @@ class ClusterMirror:
         mirror.known[name] = version
         if mirror.resource == NODES:
             self._nodes.put(change.name, change.raw)
-        value = without_managed_fields(change.raw)
+        value = change.raw
         if len(value) > self._max_value_bytes:
             value = only_metadata(value, TRUNCATED_ANNOTATION)
         self._publish(stimulus, OBJECT_OBSERVED.ce_type, mirror.key(name), value, out)

@@ -1,8 +1,11 @@
 """The few fields of an object that listing and watching need, read straight from the bytes.
 
-msgspec reads type, name, namespace, uid and resource version and skips the rest, still checking that it is JSON; the
+msgspec reads name, namespace, uid and resource version and skips the rest, still checking that it is JSON; the
 object itself travels on as the bytes that the server wrote. Items of a list have no kind and API version (the server
 leaves them to the list's); they get them here, so that one object looks alike however it came.
+
+An event is read in one pass: what its line begins with is always the same, so the object is what stands between that
+and the last brace, and reading it finds out if it is not.
 """
 
 from __future__ import annotations
@@ -11,8 +14,13 @@ from typing import Final
 
 import msgspec
 
+from shared.adapters.kubernetes.managed_fields import drop_managed_fields
 from shared.ports.cluster_api import Change, ChangeType
 
+_PREFIXES: Final = tuple(
+    (b'{"type":"%s","object":' % change.value.encode(), change)
+    for change in (ChangeType.MODIFIED, ChangeType.ADDED, ChangeType.DELETED)
+)
 INITIAL_EVENTS_END: Final = "k8s.io/initial-events-end"
 
 
@@ -25,6 +33,7 @@ class Meta(msgspec.Struct, gc=False, rename="camel"):
     namespace: str = ""
     uid: str = ""
     resource_version: str = ""
+    managed_fields: msgspec.Raw = msgspec.Raw()
 
 
 class Head(msgspec.Struct, gc=False, rename="camel"):
@@ -75,6 +84,14 @@ _BOOKMARK: Final = msgspec.json.Decoder(_Bookmark)
 _PAGE: Final = msgspec.json.Decoder(_Page)
 
 
+def split_event(line: bytes) -> tuple[ChangeType, bytes] | None:
+    """The type of a change and its object's bytes, without a look inside; None for all that does not begin like one."""
+    for prefix, change in _PREFIXES:
+        if line.startswith(prefix) and line.endswith(b"}"):
+            return change, line[len(prefix) : -1]
+    return None
+
+
 def decode_event(line: bytes) -> Event:
     """Raises MalformedError."""
     try:
@@ -83,12 +100,14 @@ def decode_event(line: bytes) -> Event:
         raise MalformedError(f"no watch event: {error}") from error
 
 
-def decode_object(change: ChangeType, raw: bytes) -> Change:
+def decode_object(change: ChangeType, raw: bytes, *, without_managed_fields: bool = False) -> Change:
     """An object as a change. Raises MalformedError."""
     try:
         meta = _HEAD.decode(raw).metadata
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise MalformedError(f"no object: {error}") from error
+    if without_managed_fields:
+        raw = drop_managed_fields(raw, bytes(meta.managed_fields))
     return Change(change, meta.resource_version, meta.namespace, meta.name, raw, meta.uid)
 
 

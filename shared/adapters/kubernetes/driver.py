@@ -27,6 +27,7 @@ from shared.adapters.kubernetes.decoding import (
     decode_event,
     decode_object,
     decode_page,
+    split_event,
 )
 from shared.adapters.kubernetes.errors import VERSION_TOO_LARGE, status_error
 from shared.adapters.kubernetes.lines import LineSplitter, LineTooLongError
@@ -65,6 +66,8 @@ class ListWatchPolicy:
     backoff_base_s: float = 0.5
     backoff_max_s: float = 30.0
     streamed_lists: bool = True
+    # Objects come without `metadata.managedFields`.
+    without_managed_fields: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +167,7 @@ class ListWatchDriver:
         """A page of a list, with status 200."""
         try:
             page = decode_page(body)
-            listed = [decode_object(ChangeType.LISTED, raw) for raw in page.items]
+            listed = [self._object(ChangeType.LISTED, raw) for raw in page.items]
         except MalformedError as error:
             return self.failed(ApiError(0, "Malformed", str(error)))
         changes = [] if self._continue else [Change(ChangeType.SYNC_STARTED, page.resource_version)]
@@ -236,14 +239,20 @@ class ListWatchDriver:
     # Inside
 
     def _event(self, line: bytes, changes: list[Change]) -> None:
+        fast = split_event(line)
+        if fast is not None:
+            try:
+                self._changed(fast[0], fast[1], changes)
+            except MalformedError:
+                # It began like an event and went on in another way: the general way tells.
+                pass
+            else:
+                return
         event = decode_event(line)
         kind = _CHANGES.get(event.type)
         raw = bytes(event.object)
         if kind is not None:
-            change = decode_object(self._listed(kind), raw)
-            self._version = change.resource_version or self._version
-            self._progress()
-            changes.append(change)
+            self._changed(kind, raw, changes)
         elif event.type == "BOOKMARK":
             self._bookmark(raw, changes)
         elif event.type == "ERROR":
@@ -251,6 +260,15 @@ class ListWatchDriver:
             changes += self.failed(status_error(raw))
         else:
             raise MalformedError(f"no known event: {event.type[:40]!r}")
+
+    def _changed(self, kind: ChangeType, raw: bytes, changes: list[Change]) -> None:
+        change = self._object(self._listed(kind), raw)
+        self._version = change.resource_version or self._version
+        self._progress()
+        changes.append(change)
+
+    def _object(self, kind: ChangeType, raw: bytes) -> Change:
+        return decode_object(kind, raw, without_managed_fields=self._policy.without_managed_fields)
 
     def _listed(self, kind: ChangeType) -> ChangeType:
         """Within a streamed list, what is there is listed, whether it was or has just become so."""

@@ -117,7 +117,9 @@ class Run:
         self.epoch += 1
         inherited = [key for key, value in self.final().items() if value is not None]
         self.mirror = ClusterMirror("west", self.epoch, 5000, inherited=inherited)
-        self.driver = ListWatchDriver(lambda: 0.5, EVERYTHING, ListWatchPolicy(page_size=1))
+        self.driver = ListWatchDriver(
+            lambda: 0.5, EVERYTHING, ListWatchPolicy(page_size=1, without_managed_fields=True)
+        )
         self._send(self.mirror.handle(ResourcesChosen(id="0", at_ms=0, resources=frozenset({PODS}))))
 
     def kill(self, kept: int) -> None:

@@ -7,7 +7,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from services.watcher.decision.managed_fields import only_metadata, without_managed_fields
+from shared.adapters.kubernetes.decoding import decode_object
+from shared.ports.cluster_api import ChangeType
+
+
+def without_managed_fields(raw: bytes) -> bytes:
+    return decode_object(ChangeType.ADDED, raw, without_managed_fields=True).raw
+
 
 MANAGED = [{"manager": "kubectl", "fieldsV1": {"f:metadata": {"f:labels": {".": {}, 'k:{"a":"b"}': {}}}}}]
 JSON = st.recursive(
@@ -15,7 +21,7 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
     max_leaves=12,
 )
-KEYS = st.sampled_from(["name", "labels", "annotations", "managedFields", "x"])
+KEYS = st.sampled_from(["labels", "annotations", "managedFields", "x"])
 
 
 # The first draw of a text builds Hypothesis' tables, which takes a second on a busy machine.
@@ -23,17 +29,36 @@ KEYS = st.sampled_from(["name", "labels", "annotations", "managedFields", "x"])
 @given(
     metadata=st.dictionaries(KEYS, JSON, max_size=5),
     rest=st.dictionaries(st.sampled_from(["spec", "managedFields", "status"]), JSON, max_size=3),
-    indent=st.sampled_from([None, 1]),
+    style=st.sampled_from([{"separators": (",", ":")}, {}, {"indent": 1}]),
     escape=st.booleans(),
 )
 def test_only_the_metadatas_managed_fields_go(
-    metadata: dict[str, Any], rest: dict[str, Any], indent: int | None, *, escape: bool
+    metadata: dict[str, Any], rest: dict[str, Any], style: dict[str, Any], *, escape: bool
 ) -> None:
     obj = {"kind": "Pod", "metadata": metadata, **rest}
 
-    found = without_managed_fields(json.dumps(obj, indent=indent, ensure_ascii=escape).encode())
+    found = without_managed_fields(json.dumps(obj, ensure_ascii=escape, **style).encode())
 
     assert json.loads(found) == obj | {"metadata": {k: v for k, v in metadata.items() if k != "managedFields"}}
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        {"name": "a", "managedFields": MANAGED},
+        {"managedFields": MANAGED, "name": "a"},
+        {"managedFields": MANAGED},
+        {"name": "a", "annotations": {"last": '{"managedFields":[{}]}'}, "managedFields": MANAGED, "uid": "u"},
+        {"x": {"managedFields": MANAGED}, "managedFields": MANAGED},
+    ],
+)
+@pytest.mark.parametrize("before", [{"kind": "X"}, {}, {"embedded": {"metadata": {"managedFields": MANAGED}}}])
+def test_wherever_they_stand(metadata: dict[str, Any], before: dict[str, Any]) -> None:
+    obj = {**before, "metadata": metadata, "spec": {"metadata": {"managedFields": MANAGED}}}
+
+    found = without_managed_fields(json.dumps(obj, separators=(",", ":")).encode())
+
+    assert json.loads(found) == {**obj, "metadata": {k: v for k, v in metadata.items() if k != "managedFields"}}
 
 
 def test_what_stays_keeps_its_bytes() -> None:
@@ -61,17 +86,3 @@ def test_both_go_apart() -> None:
     obj = {"metadata": {"managedFields": MANAGED, "name": "a"}, "template": {"metadata": {"managedFields": MANAGED}}}
     found = json.loads(without_managed_fields(json.dumps(obj).encode()))
     assert found == {"metadata": {"name": "a"}, "template": {"metadata": {"managedFields": MANAGED}}}
-
-
-def test_an_object_that_is_too_large_is_cut_to_its_metadata() -> None:
-    obj = {
-        "kind": "ConfigMap",
-        "apiVersion": "v1",
-        "metadata": {"name": "a", "managedFields": MANAGED, "annotations": {"x": "y"}},
-        "data": {"k": "v" * 1000},
-    }
-    assert json.loads(only_metadata(json.dumps(obj).encode(), "cut")) == {
-        "kind": "ConfigMap",
-        "apiVersion": "v1",
-        "metadata": {"name": "a", "annotations": {"x": "y", "cut": "true"}},
-    }
