@@ -31,6 +31,13 @@ class TestFilters:
             world.node("east", f"east-{number}", ready=False)
         assert list(where(world)) == ["west"]
 
+    def test_a_node_that_went_is_not_chosen(self, world: World) -> None:
+        ((cluster, (node,)),) = where(world).items()
+        world.no_node(cluster, node)
+        others = nodes_of(placed(world.apply(workload("other", image(replicas=20)))))
+        assert node not in {name for names in others.values() for name in names}
+        assert sum(map(len, others.values())) == 20
+
     def test_a_cordoned_node_takes_only_what_tolerates_it(self, world: World) -> None:
         for cluster in ("east", "west"):
             for number in range(3):
