@@ -34,7 +34,7 @@ class HubSettings(CommonSettings):
     hub_renew_s: float = Field(default=10.0, gt=0, description="a leader that could not renew for so long gives up")
     hub_retry_s: float = Field(default=2.0, gt=0, description="time between two tries to take or renew the lease")
 
-    hub_workers: int = Field(default=8, ge=1, le=64, description="objects that are worked on at the same time")
+    hub_workers: int = Field(default=16, ge=1, le=64, description="objects that are worked on at the same time")
     hub_writes_per_s: float = Field(default=200.0, gt=0, description="most writes to the hub cluster in a second")
     hub_status_interval_s: float = Field(
         default=1.0, ge=0, description="least time between two writes of one object's status"
