@@ -38,18 +38,17 @@ class Stored:
         return offset < self.offsets.get(partition, 0)
 
 
-async def assign_from(reader: Reader, partitions: Iterable[Partition], stored: Mapping[Partition, int]) -> None:
-    """Reads from stored positions, as far as the log still has them, and else from the start. Raises LogError."""
-    wanted = list(partitions)
-    await reader.assign(dict.fromkeys(wanted, START))
-    starts, ends = reader.positions(), await reader.end_offsets(wanted)
-    begin = {
-        partition: offset
-        for partition, offset in stored.items()
-        if partition in starts and starts[partition] < offset <= ends[partition]
-    }
+async def assign_from(reader: Reader, stored: Mapping[Partition, int], ends: Mapping[Partition, int]) -> None:
+    """Reads the partitions of `ends` from stored positions, as far as the log still has them, else from their start.
+
+    Raises:
+        LogError: the broker is away.
+    """
+    await reader.assign(dict.fromkeys(ends, START))
+    starts = reader.positions()
+    begin = {p: at for p, at in stored.items() if p in ends and starts[p] < at <= ends[p]}
     if begin:
-        await reader.assign({partition: begin.get(partition, START) for partition in wanted})
+        await reader.assign({partition: begin.get(partition, start) for partition, start in starts.items()})
 
 
 def in_time_order(records: Iterable[Record]) -> Sequence[Record]:

@@ -9,7 +9,7 @@ records and loses none; what is repeated is recognised by what was published.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from services.status import metrics
@@ -54,11 +54,21 @@ class _Horizon:
     ends: dict[Partition, int]
 
 
+@dataclass(frozen=True, slots=True)
+class Readers:
+    """A reader for each use: a question on a connection that waits for records is answered only when some come."""
+
+    inputs: Reader
+    statuses: Reader
+    history: Reader
+    ends: Reader
+
+
 class Session:
     def __init__(
         self,
         events: EventLog,
-        reader: Reader,
+        readers: Readers,
         publisher: Publisher,
         machine: StatusMachine,
         read_model: ReadModel,
@@ -66,7 +76,8 @@ class Session:
         settings: StatusSettings,
     ) -> None:
         self._log = events
-        self._reader = reader
+        self._readers = readers
+        self._reader = readers.inputs
         self._machine = machine
         self._read_model = read_model
         self._clock = clock
@@ -86,10 +97,12 @@ class Session:
         """
         began = self._clock.monotonic()
         self._stored = await Stored.load(self._log)
-        await self._read_up(STATUSES, stop)
-        await self._read_up(HISTORY, stop, resumed=EVENTS.name)
-        self._outbox.history = {p: at for p, at in self._reader.positions().items() if p.topic == EVENTS.name}
-        horizon = await self._read_up(INPUTS, stop, resumed=RESULTS.name)
+        await self._read_up(self._readers.statuses, STATUSES, stop)
+        await self._read_up(self._readers.history, HISTORY, stop, resumed=EVENTS.name)
+        self._outbox.history = dict(self._readers.history.positions())
+        for reader in (self._readers.statuses, self._readers.history):
+            await reader.assign({})
+        horizon = await self._read_up(self._reader, INPUTS, stop, resumed=RESULTS.name)
         if not reached(self._reader.positions(), horizon.ends):
             return False
         self._intake.live = True
@@ -113,25 +126,26 @@ class Session:
             if self._clock.monotonic() - ticked_at >= self._settings.status_tick_s:
                 ticked_at = self._clock.monotonic()
                 await self._commit()
-                latest = await self._look_ahead(INPUTS)
+                latest = await self._look_ahead(self._reader.positions())
                 self._measure(latest)
                 horizon = horizon or latest
         await self._commit()
 
-    async def _read_up(self, topics: tuple[str, ...], stop: asyncio.Event, *, resumed: str = "") -> _Horizon:
+    async def _read_up(
+        self, reader: Reader, topics: tuple[str, ...], stop: asyncio.Event, *, resumed: str = ""
+    ) -> _Horizon:
         """Reads topics up to their present ends; `resumed` from its stored positions, the others from their start."""
         partitions = [partition for topic in topics for partition in await self._log.partitions(topic)]
+        horizon = await self._look_ahead(partitions)
         stored = {p: at for p, at in self._stored.offsets.items() if p.topic == resumed}
-        await assign_from(self._reader, partitions, stored)
-        horizon = await self._look_ahead(topics)
-        while not stop.is_set() and not reached(self._reader.positions(), horizon.ends):
-            await self._step(await self._reader.read(max_records=self._settings.status_batch, timeout_s=_IDLE_S))
+        await assign_from(reader, stored, horizon.ends)
+        while not stop.is_set() and not reached(reader.positions(), horizon.ends):
+            await self._step(await reader.read(max_records=self._settings.status_batch, timeout_s=_IDLE_S))
         return horizon
 
-    async def _look_ahead(self, topics: tuple[str, ...]) -> _Horizon:
+    async def _look_ahead(self, partitions: Iterable[Partition]) -> _Horizon:
         at_ms = self._clock.now_ms()
-        partitions = [partition for partition in self._reader.positions() if partition.topic in topics]
-        return _Horizon(at_ms, dict(await self._reader.end_offsets(partitions)))
+        return _Horizon(at_ms, dict(await self._readers.ends.end_offsets(partitions)))
 
     async def _step(self, records: Sequence[Record]) -> None:
         """One batch: all of its records are folded, and what follows is acknowledged."""

@@ -13,12 +13,12 @@ from contextlib import AsyncExitStack
 from services.status import metrics
 from services.status.decision.machine import StatusMachine
 from services.status.read_model import ReadModel
-from services.status.session import Session
+from services.status.session import Readers, Session
 from services.status.settings import StatusSettings
 from shared.events.topics import EVENTS, OBJECTS, PLACEMENTS, RESULTS, STATUS, Topic, dead_letter_topic
 from shared.observability.logs import get_logger
 from shared.ports.clock import Clock
-from shared.ports.event_log import EventLog, LogError
+from shared.ports.event_log import EventLog, LogError, Reader
 from shared.ports.key_value import KeyValue
 from shared.runtime.service import Readiness
 
@@ -82,10 +82,14 @@ class StatusService:
         await self._log.ensure_topics([topic for topic in TOPICS if not await self._log.partitions(topic.name)])
         publisher = await self._log.publisher("status")
         stack.push_async_callback(publisher.close)
-        reader = await self._log.reader("status")
-        stack.push_async_callback(reader.close)
+        readers = [await self._reader(use, stack) for use in ("inputs", "statuses", "history", "ends")]
         machine = StatusMachine(retention_ms=round(self._settings.status_retention_s * 1000))
-        return Session(self._log, reader, publisher, machine, self._read_model, self._clock, self._settings)
+        return Session(self._log, Readers(*readers), publisher, machine, self._read_model, self._clock, self._settings)
+
+    async def _reader(self, use: str, stack: AsyncExitStack) -> Reader:
+        reader = await self._log.reader(f"status-{use}")
+        stack.push_async_callback(reader.close)
+        return reader
 
 
 async def _pause(stop: asyncio.Event, failures: int) -> None:
