@@ -14,19 +14,35 @@ from services.executor.decision.stimuli import CallReturned
 from services.executor.decision.subject import Settled, Subject
 from services.executor.decision.world import Namespace, read_namespace
 
+_INVALID = 422
+
 
 def on_answer(state: State, policy: Policy, stimulus: CallReturned) -> None:
     call, answer = stimulus.call, stimulus.answer
     # None if the subject was forgotten meanwhile: what was done to the cluster is still learned.
     subject = state.subjects.get(call.subject)
     if isinstance(answer, CallFailed):
-        if subject is not None:
+        if subject is not None and not _unchangeable(state, subject, call, answer):
             previous = subject.retries.get(call.target)
             subject.retries[call.target] = next_retry(previous, answer, policy, stimulus.at_ms, stimulus.chance)
         return
     if subject is not None:
         subject.retries.pop(call.target, None)
     _learn(state, subject, call, answer)
+
+
+def _unchangeable(state: State, subject: Subject, call: Call, answer: CallFailed) -> bool:
+    """Whether a bound pod was made another than its template says by admission, and so cannot be put right.
+
+    Everybody is refused what of a pod cannot change, so what differs has differed from the beginning: it stays.
+    """
+    wanted, live = subject.resolved.by_id.get(call.target), state.world.live.get(call.target)
+    if not isinstance(call, Apply) or answer.code != _INVALID or wanted is None or live is None or not wanted.bound:
+        return False
+    if live.node != wanted.node or live.template_hash != wanted.template_hash:
+        return False
+    subject.settled[call.target] = Settled(live.uid, wanted.shape, live.fingerprint)
+    return True
 
 
 def _learn(state: State, subject: Subject | None, call: Call, answer: dict[str, Any]) -> None:

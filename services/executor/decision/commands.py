@@ -68,6 +68,8 @@ class Commands:
         self._state.caught_up = True
         refusals: list[Instruction] = []
         for name, stale in self._stale.items():
+            if subject := self._state.subjects.get(name):
+                subject.reported = None  # what is said next is news after a refusal
             report = refusal_of(stale.command, self._state.fence(name), stimulus.at_ms)
             refusals.append(Report(cause=stimulus.id, report=report, traceparent=stale.traceparent))
         self._stale.clear()

@@ -12,7 +12,6 @@ from services.executor.decision.desired import Wanted
 from services.executor.decision.instructions import Bind
 from services.executor.decision.live import LiveObject
 from services.executor.decision.plan import Plan
-from services.executor.decision.subject import Settled
 
 _DISRUPTION_DIVISOR = 4
 
@@ -80,14 +79,12 @@ def _plan_replacement(plan: Plan, wanted: Wanted, live: LiveObject, *, may_disru
 
 def _plan_bound(plan: Plan, wanted: Wanted, live: LiveObject) -> None:
     settled = plan.subject.settled.get(wanted.id)
-    if settled is None or settled.uid != live.uid or settled.shape != wanted.shape or not settled.fingerprint:
-        # Found where it belongs, at a start or bound a moment ago: as it is now, so it shall stay.
-        fingerprint = live.fingerprint if live.shape == wanted.shape else b""
-        plan.subject.settled[wanted.id] = Settled(live.uid, wanted.shape, fingerprint)
+    if settled is None or settled.uid != live.uid or settled.shape != wanted.shape:
+        plan.apply(wanted)  # found at a start: whether it still says what was applied, only the server can tell
     elif settled.drifted(live):
         plan.repair(wanted)
-        return
-    plan.as_desired += 1
+    else:
+        plan.as_desired += 1
 
 
 def _node_takes_pods(plan: Plan, wanted: Wanted) -> bool:

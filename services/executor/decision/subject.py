@@ -83,7 +83,7 @@ class Subject:
 
     def resync(self) -> None:
         """Makes the next turn apply every object again, whatever is known of it."""
-        for wanted in self.resolved.objects:
+        for wanted in self.resolved.by_id.values():
             settled = self.settled.get(wanted.id)
             if settled is not None and not settled.ended:
                 del self.settled[wanted.id]

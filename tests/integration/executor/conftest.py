@@ -43,8 +43,12 @@ class Bed:
 
 
 @pytest.fixture(params=["simulated", pytest.param("real", marks=pytest.mark.testbed)])
-def bed_kind(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
+def real(request: pytest.FixtureRequest) -> RealCluster | None:
+    """The session's real cluster, or None for a simulated one."""
+    if request.param == "simulated":
+        return None
+    cluster: RealCluster = request.getfixturevalue("real_cluster")
+    return cluster
 
 
 @asynccontextmanager
@@ -75,11 +79,6 @@ async def simulated(tmp_path: Path) -> AsyncIterator[Bed]:
 
 
 @pytest_asyncio.fixture
-async def bed(bed_kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Bed]:
-    if bed_kind == "real":
-        cluster: RealCluster = request.getfixturevalue("real_cluster")
-        async with _bed(cluster.kubeconfig) as bed:
-            yield bed
-    else:
-        async with _simulated(tmp_path) as bed:
-            yield bed
+async def bed(real: RealCluster | None, tmp_path: Path) -> AsyncIterator[Bed]:
+    async with _simulated(tmp_path) if real is None else _bed(real.kubeconfig) as bed:
+        yield bed

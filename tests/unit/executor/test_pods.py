@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from services.executor.decision.backoff import CallFailed
 from services.executor.decision.identity import GroupKind, ObjectId
 from services.executor.decision.instructions import Apply, Bind, CreateNamespace, Delete
 from shared.model.identities import GENERATION_ANNOTATION, SCHEDULER_NAME
@@ -261,3 +262,21 @@ def test_a_withdrawal_deletes_all_pods(rig: Rig) -> None:
     rig.settle()
     assert where(rig) == {}
     assert rig.last.outcome == "withdrawn"
+
+
+def test_a_changed_image_is_found_by_the_next_process(rig: Rig) -> None:
+    run(rig, 1, {"web-main-0": "n0"})
+    rig.restart()
+    rig.cluster.change(pod("web-main-0"), lambda d: d["spec"]["containers"][0].update(image="evil"))
+    run(rig, 1, {"web-main-0": "n0"})
+    assert rig.cluster.objects[pod("web-main-0")]["spec"]["containers"][0]["image"] == "nginx:1"
+
+
+def test_a_pod_that_admission_made_another_is_left_as_it_is(rig: Rig) -> None:
+    run(rig, 1, {"web-main-0": "n0"})
+    rig.restart()
+    rig.cluster.fault = lambda call: CallFailed(422, "Invalid", "immutable") if isinstance(call, Apply) else None
+    run(rig, 1, {"web-main-0": "n0"})
+    assert (rig.last.outcome, rig.last.objects) == ("applied", 1)
+    rig.pass_time(100)
+    assert len(rig.made(Apply)) == 2

@@ -144,6 +144,14 @@ def test_an_older_generation_or_epoch_is_refused(rig: Rig, epoch: int, generatio
     assert (rig.last.outcome, rig.last.generation, rig.last.applied_generation) == ("refused", generation, 5)
 
 
+def test_a_void_command_that_was_applied_is_replaced_by_the_next_epochs(rig: Rig) -> None:
+    """A replaced leader's command has a higher generation, and nothing in the cluster told that it was void."""
+    run(rig, 9, deployment(image="void"), epoch=1)
+    run(rig, 5, deployment(image="valid"), epoch=2)
+    assert image(rig) == "valid"
+    assert (rig.last.outcome, rig.last.generation) == ("applied", 5)
+
+
 def test_the_fence_holds_across_a_restart(rig: Rig) -> None:
     run(rig, 5, deployment())
     rig.restart()
@@ -224,6 +232,9 @@ def test_what_others_add_is_no_drift(rig: Rig) -> None:
     rig.cluster.change(WEB, lambda d: d.update(status={"readyReplicas": 1}))
     rig.cluster.change(WEB, lambda d: d["metadata"]["annotations"].update({"deployment.kubernetes.io/revision": "1"}))
     rig.cluster.change(WEB, lambda d: d["spec"].update(paused=False))
+    containers = rig.cluster.objects[WEB]["spec"]["template"]["spec"]["containers"]
+    added = [{**containers[0], "imagePullPolicy": "Always"}]
+    rig.cluster.change(WEB, lambda d: d["spec"]["template"]["spec"].update(containers=added))
     rig.settle()
     assert len(rig.cluster.calls) == before
 
