@@ -20,7 +20,7 @@ from shared.events.topics import MessageType
 from shared.kernel.machine import Stimulus
 from shared.model.base import Value
 from shared.ports.clock import Clock
-from shared.ports.event_log import Publisher
+from shared.ports.event_log import LogError, Publisher
 
 # A stimulus that still lacks its id and its time: `partial(ChangesArrived, resource=…, changes=…)`.
 Make = Callable[..., Stimulus]
@@ -34,6 +34,7 @@ class Outlet:
         self._records = RecordFactory(mirror.cluster, mirror.epoch)
         self._lock = asyncio.Lock()
         self._stimuli = 0
+        self._broken = False
 
     async def feed(self, make: Make) -> None:
         """Lets the machine decide and sends what it says. Raises LogError: the incarnation is over then."""
@@ -43,8 +44,13 @@ class Outlet:
             published = self.mirror.handle(make(id=f"{self.mirror.epoch}-{self._stimuli}", at_ms=now))
             if not published:
                 return
+            if self._broken:
+                # Whoever waited for the lock must not go on where the sequence has a gap.
+                raise LogError("an earlier record was not sent")
             time = self._records.time(now)
+            self._broken = True
             await self._publisher.send_many([self._records.object(publish, time) for publish in published])
+            self._broken = False
             self._count(published)
 
     async def sample(self, message: MessageType, key: str, body: Value) -> None:
