@@ -76,7 +76,8 @@ def plan_workload(
                 known.put(key, plan)
             errors += found
         plans.append(plan)
-    _check_names(workload, errors)
+    if len(plans) > 1:
+        _check_names(workload, errors)
     return tuple(plans), tuple(errors[:_MAX_ERRORS])
 
 

@@ -61,9 +61,9 @@ class ResourceFit:
         self._fit = fit
 
     def cost(self, view: NodeView) -> FloatArray:
-        fractions = view.fractions
-        mean = (fractions[:, 0] + fractions[:, 1]) / 2
-        return np.asarray(1.0 - mean if self._fit is Fit.MOST_ALLOCATED else mean)
+        cpu, memory = view.fractions
+        mean = (cpu + memory) / 2
+        return 1.0 - mean if self._fit is Fit.MOST_ALLOCATED else mean
 
 
 class ResourceBalance:
@@ -73,8 +73,8 @@ class ResourceBalance:
     dynamic = True
 
     def cost(self, view: NodeView) -> FloatArray:
-        fractions = view.fractions
-        return np.asarray(np.abs(fractions[:, 0] - fractions[:, 1]) / 2)
+        cpu, memory = view.fractions
+        return np.abs(cpu - memory) / 2
 
 
 class DeviceFragmentation:
@@ -97,8 +97,7 @@ class DeviceFragmentation:
         if column is None:
             return np.zeros(len(view.rows))
         if request.devices and request.milli < WHOLE_DEVICE:
-            free = table.devices.free[view.rows]
-            tightest = np.where(free >= request.milli, free, WHOLE_DEVICE + request.milli).min(axis=1)
+            tightest = np.where(view.devices_fit, view.devices, WHOLE_DEVICE + request.milli).min(axis=1)
             return np.asarray((tightest - request.milli) / WHOLE_DEVICE)
         allocatable = table.allocatable[view.rows, column]
         left = np.maximum(view.free[:, column] - request.vector[column], 0)

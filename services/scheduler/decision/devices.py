@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from services.scheduler.decision.arrays import BoolArray, IntArray, Rows, grown
+from services.scheduler.decision.arrays import IntArray, Rows, grown
 from shared.model.pods import WHOLE_DEVICE
 
 # More devices than any node has; beyond it the count alone is kept.
@@ -60,12 +60,6 @@ class DeviceTable:
     def give_back(self, row: int, chosen: tuple[int, ...], milli: int) -> None:
         for index in chosen:
             self.free[row, index] += milli
-
-    def fits(self, rows: Rows, devices: int, milli: int) -> BoolArray:
-        """Whether a row has enough devices with that much free."""
-        if not self.free.shape[1]:
-            return np.zeros(len(rows), np.bool_)
-        return np.asarray(np.count_nonzero(self.free[rows] >= milli, axis=1) >= devices)
 
     def room(self, rows: Rows, devices: int, milli: int) -> IntArray:
         """How many pods with `devices` devices of `milli` each fit on each row."""

@@ -156,7 +156,11 @@ class DevicesAreFree:
         return request.devices > 0
 
     def mask(self, view: NodeView) -> BoolArray:
-        return view.table.devices.fits(view.rows, view.request.devices, view.request.milli)
+        if not view.table.devices.free.shape[1]:
+            return np.zeros(len(view.rows), np.bool_)
+        if view.request.devices == 1:
+            return np.asarray(view.devices_fit.any(axis=1))
+        return np.asarray(view.devices_fit.sum(axis=1) >= view.request.devices)
 
     def reasons(self, view: NodeView) -> Reasons:
         enough = ResourcesAreFree().mask(view)

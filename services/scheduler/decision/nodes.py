@@ -35,26 +35,30 @@ CPU, MEMORY = 0, 1
 class ChangeLog:
     """Rows in the order in which they changed. What is too old is dropped: a reader behind it starts anew."""
 
-    __slots__ = ("_base", "_rows")
+    __slots__ = ("_base", "_length", "_rows")
 
     def __init__(self) -> None:
-        self._rows: list[int] = []
+        self._rows: Rows = np.zeros(1024, np.intp)
         self._base = 0
+        self._length = 0
 
     @property
     def end(self) -> int:
-        return self._base + len(self._rows)
+        return self._base + self._length
 
     def add(self, row: int, keep: int) -> None:
-        self._rows.append(row)
-        if len(self._rows) > 4 * keep + 1024:
-            drop = len(self._rows) - keep
-            del self._rows[:drop]
-            self._base += drop
+        """`keep` of the newest changes, at least, stay known."""
+        if self._length == len(self._rows):
+            kept = self._rows[self._length - min(keep, self._length) :]
+            self._base += self._length - len(kept)
+            self._length = len(kept)
+            self._rows = grown(kept, (4 * keep + 1024,))
+        self._rows[self._length] = row
+        self._length += 1
 
-    def since(self, position: int) -> list[int] | None:
+    def since(self, position: int) -> Rows | None:
         """The rows from `position` on, repeats included; None where they are no longer known."""
-        return self._rows[position - self._base :] if position >= self._base else None
+        return self._rows[position - self._base : self._length] if position >= self._base else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +94,8 @@ class NodeTable:
         self.names: list[str] = []
         self.count = 0
         self.allocatable: IntArray = np.zeros((0, self.columns.width), np.int64)
+        # Allocatable cpu and memory once more, and what fractions of them are divided by, which is never zero.
+        self.native: FloatArray = np.zeros((0, 4), np.float64)
         self.free: IntArray = np.zeros((0, self.columns.width), np.int64)
         self.alive: BoolArray = np.zeros(0, np.bool_)
         self.ready: BoolArray = np.zeros(0, np.bool_)
@@ -106,6 +112,8 @@ class NodeTable:
         self._live_rows: list[int] = []
         self._spare_blocks: list[int] = []
         self._prices: dict[float, int] = {}
+        # The highest price of any node, by which prices are divided; 1 where all are free.
+        self.price_scale = 1.0
 
     @property
     def rows(self) -> int:
@@ -129,11 +137,6 @@ class NodeTable:
 
     def cluster_of(self, row: int) -> int:
         return int(self.block_cluster[row // BLOCK])
-
-    @property
-    def price_scale(self) -> float:
-        """The highest price of any node, by which prices are divided; 1 where all are free."""
-        return max(self._prices, default=0.0) or 1.0
 
     def add(self, facts: NodeFacts) -> int:
         """A row for a new node, with nothing on it."""
@@ -195,10 +198,12 @@ class NodeTable:
 
     def charge(self, row: int, request: Request) -> tuple[int, ...]:
         """Takes what a pod asks for; returns the GPUs that it has, for `discharge`."""
+        vector = request.vector
         if request.missing:
             # A pod that runs, with a resource that its node does not report: what is charged must have a column.
             self._ensure_width(dict(request.amounts))
-        self.free[row] -= request.vector
+            vector = request.vector
+        self.free[row] -= vector
         self.usage_log.add(row, self.rows)
         if request.ports:
             self.ports.take(row, request.ports)
@@ -229,6 +234,7 @@ class NodeTable:
         vector = self._vector(facts)
         self.free[row] += vector - self.allocatable[row]
         self.allocatable[row] = vector
+        self.native[row] = (vector[CPU], vector[MEMORY], max(vector[CPU], 1), max(vector[MEMORY], 1))
         self.ready[row] = facts.ready
         self.unschedulable[row] = facts.unschedulable
         self.freed += 1
@@ -243,6 +249,7 @@ class NodeTable:
             self._prices[price] = left
         else:
             del self._prices[price]
+        self.price_scale = max(self._prices, default=0.0) or 1.0
 
     def _ensure_width(self, amounts: Mapping[str, int]) -> None:
         self.columns.ensure(amounts)
@@ -286,6 +293,7 @@ class NodeTable:
         before, after = self.blocks, self.blocks + blocks
         rows, width = after * BLOCK, self.columns.width
         self.allocatable, self.free = grown(self.allocatable, (rows, width)), grown(self.free, (rows, width))
+        self.native = grown(self.native, (rows, 4), 1)
         self.alive, self.ready = grown(self.alive, (rows,)), grown(self.ready, (rows,))
         self.unschedulable = grown(self.unschedulable, (rows,))
         self.price, self.load = grown(self.price, (rows,)), grown(self.load, (rows,))

@@ -27,6 +27,10 @@ from services.scheduler.decision.requests import Request, Requests
 from services.scheduler.decision.views import NodeView
 from shared.model.selectors import LabelSelector
 
+# Changed rows, and blocks, from which on it is worth while to look for repeats.
+_MANY = 256
+_FEW = 24
+
 NO_CLUSTER = "NoCluster"
 UNSCHEDULABLE = "Unschedulable"
 
@@ -55,11 +59,13 @@ class Profile:
         self._base: FloatArray = np.zeros(0, np.float64)
         self._block_cost: FloatArray = np.zeros(0, np.float64)
         self._block_row: Rows = np.zeros(0, np.intp)
+        self._all_blocks: Rows = np.zeros(0, np.intp)
         self._price_scale = 0.0
         self._width = 0
         self._facts_seen = -1
         self._usage_seen = -1
         self._open: BoolArray = np.zeros(0, np.bool_)
+        self._all_open = False
         self._open_version = (-1, -1, -1)
         self._explanation = ("", "")
         self._explained = (-1, -1, -1)
@@ -77,9 +83,11 @@ class Profile:
         costs = self._block_cost
         if spread is not None:
             costs = costs + spread[self._table.block_domain]
-        costs = np.where(self.open_blocks(), costs, np.inf)
+        open_blocks = self.open_blocks()
+        if not self._all_open:
+            costs = np.where(open_blocks, costs, np.inf)
         for cluster in avoid:
-            costs[self._table.block_cluster == cluster] = np.inf
+            costs = np.where(self._table.block_cluster == cluster, np.inf, costs)
         block = int(costs.argmin())
         return int(self._block_row[block]) if costs[block] != np.inf else None
 
@@ -136,6 +144,7 @@ class Profile:
         if version != self._open_version:
             accepting = np.fromiter((self.accepts(cluster) for cluster in self._clusters), np.bool_)
             self._open = accepting[self._table.block_cluster]
+            self._all_open = bool(self._open.all())
             self._open_version = version
         return self._open
 
@@ -149,19 +158,19 @@ class Profile:
             return
         facts = table.facts_log.since(self._facts_seen)
         usage = table.usage_log.since(self._usage_seen)
-        if facts is None or usage is None or len(facts) + len(usage) > max(BLOCK, table.rows // 2):
+        if facts is None or usage is None or len(facts) + len(usage) > max(BLOCK, table.rows):
             self._rebuild()
             return
-        if not facts and not usage:
+        if not len(facts) and not len(usage):
             return
         self._facts_seen, self._usage_seen = table.facts_log.end, table.usage_log.end
         if len(self._cost) != table.rows:
             self._fit_rows()
-        if facts:
-            rows = np.unique(np.array(facts, np.intp))
-            self._base[rows] = self._fact_cost(rows)
-            usage += facts
-        self._renew(np.array(usage, np.intp) if len(usage) == 1 else np.unique(np.array(usage, np.intp)))
+        if len(facts):
+            self._base[facts] = self._fact_cost(facts)
+            usage = np.concatenate((usage, facts))
+        # Few repeats cost less than finding them.
+        self._renew(np.unique(usage) if len(usage) > _MANY else usage)
 
     def _rebuild(self) -> None:
         table = self._table
@@ -173,9 +182,8 @@ class Profile:
         self._cost = self._usage_cost(rows)
         by_block = self._cost.reshape(-1, BLOCK)
         cheapest = by_block.argmin(axis=1)
-        first = np.arange(table.blocks)
-        self._block_cost = by_block[first, cheapest]
-        self._block_row = first * BLOCK + cheapest
+        self._block_cost = by_block[self._all_blocks, cheapest]
+        self._block_row = self._all_blocks * BLOCK + cheapest
 
     def _fit_rows(self) -> None:
         rows, blocks = self._table.rows, self._table.blocks
@@ -183,20 +191,23 @@ class Profile:
         self._base = grown(self._base, (rows,), np.inf)
         self._block_cost = grown(self._block_cost, (blocks,), np.inf)
         self._block_row = grown(self._block_row, (blocks,))
+        self._all_blocks = np.arange(blocks)
 
     def _renew(self, rows: Rows) -> None:
+        """Computes rows anew, which may repeat, and the cheapest of their blocks."""
         self._cost[rows] = self._usage_cost(rows)
+        by_block = self._cost.reshape(-1, BLOCK)
         if len(rows) == 1:
             block = int(rows[0]) // BLOCK
-            segment = self._cost[block * BLOCK : (block + 1) * BLOCK]
-            offset = int(segment.argmin())
-            self._block_cost[block] = segment[offset]
+            offset = int(by_block[block].argmin())
+            self._block_cost[block] = by_block[block, offset]
             self._block_row[block] = block * BLOCK + offset
             return
-        blocks = np.unique(rows // BLOCK)
-        by_block = self._cost.reshape(-1, BLOCK)[blocks]
-        cheapest = by_block.argmin(axis=1)
-        self._block_cost[blocks] = by_block[np.arange(len(blocks)), cheapest]
+        # Blocks may repeat as well; in a small table all of them are no more work than finding out which.
+        blocks = rows // BLOCK if self._table.blocks > _MANY or len(rows) < _FEW else self._all_blocks
+        segments = by_block[blocks]
+        cheapest = segments.argmin(axis=1)
+        self._block_cost[blocks] = segments[np.arange(len(blocks)), cheapest]
         self._block_row[blocks] = blocks * BLOCK + cheapest
 
     def _fact_cost(self, rows: Rows) -> FloatArray:
@@ -213,9 +224,11 @@ class Profile:
         view = NodeView(self._table, rows, self.request)
         cost = self._base[rows]
         for term, weight in self._usage_terms:
-            cost = cost + weight * term.cost(view)
-        for item in self._usage_filters:
-            cost = np.where(item.mask(view), cost, np.inf)
+            cost += term.cost(view) if weight == 1.0 else weight * term.cost(view)
+        passes = self._usage_filters[0].mask(view)
+        for item in self._usage_filters[1:]:
+            passes = passes & item.mask(view)
+        cost[~passes] = np.inf
         return cost
 
     # --- explaining ---

@@ -24,15 +24,12 @@ class Withdrawal:
 class WorkloadRecord:
     """`decided` counts the decisions for this workload that were applied, `noted` those whose generation is known."""
 
+    key: str
     placed: WorkloadPlaced
     plans: tuple[PodSetPlan, ...]
     decided: int = 0
     noted: int = 0
     leaving: dict[str, Withdrawal] = field(default_factory=dict)
-
-    @property
-    def key(self) -> str:
-        return str(self.placed.workload.key)
 
     @property
     def clusters(self) -> set[str]:

@@ -69,6 +69,11 @@ class Request:
         return self._floor
 
     @property
+    def native(self) -> IntArray:
+        """The amounts of cpu and memory."""
+        return self.vector[:2]
+
+    @property
     def missing(self) -> tuple[str, ...]:
         """Resources that no node of the fleet has: there is no room for this anywhere."""
         if len(self._vector) != self._columns.width:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from services.scheduler.decision.arrays import FloatArray, grown
+from services.scheduler.decision.arrays import FloatArray, IntArray, grown
 from services.scheduler.decision.nodes import NodeTable
 
 
@@ -15,12 +15,16 @@ class Spread:
         self._table = table
         self._desired = max(desired, 1)
         self._weight = weight
-        self._in_domain = np.zeros(table.domains, np.int64)
+        self._in_domain: IntArray = np.zeros(0, np.int64)
         self._in_cluster: dict[int, int] = {}
         self._cost: FloatArray | None = None
 
     def add(self, row: int) -> None:
         """One more replica is on that node."""
+        if self._desired == 1 or not self._weight:
+            # One replica alone is apart from all others.
+            return
+        self._fit_domains()
         self._in_domain[self._table.domain_of(row)] += 1
         self.add_to_cluster(self._table.cluster_of(row))
 
@@ -34,8 +38,7 @@ class Spread:
         if not self._in_cluster or not self._weight:
             return None
         if self._cost is None:
-            if len(self._in_domain) != self._table.domains:
-                self._in_domain = grown(self._in_domain, (self._table.domains,))
+            self._fit_domains()
             by_cluster = np.zeros(self._table.clusters_with_domains, np.int64)
             for cluster, count in self._in_cluster.items():
                 if cluster < len(by_cluster):
@@ -43,3 +46,7 @@ class Spread:
             counts = by_cluster[self._table.domain_cluster] + self._in_domain
             self._cost = self._weight * (counts / (2 * self._desired))
         return self._cost
+
+    def _fit_domains(self) -> None:
+        if len(self._in_domain) != self._table.domains:
+            self._in_domain = grown(self._in_domain, (self._table.domains,))

@@ -105,24 +105,23 @@ class SchedulerState:
         """Folds one decision of the journal; it states the whole outcome for its workload."""
         if isinstance(decision, WorkloadPlaced):
             plans, _ = plan_workload(decision.workload, self.config.gpu_resource, self._plans)
-            self._apply_placed(decision, plans, {})
+            self._apply_placed(str(decision.workload.key), decision, plans, {})
         elif isinstance(decision, WorkloadForgotten):
             record = self._workloads.get(decision.key)
             if record is not None and record.placed.uid == decision.uid:
                 self._forget(record)
 
-    def _apply_placed(self, placed: WorkloadPlaced, plans: tuple[PodSetPlan, ...], ready: _Ready) -> None:
-        key = str(placed.workload.key)
+    def _apply_placed(self, key: str, placed: WorkloadPlaced, plans: tuple[PodSetPlan, ...], ready: _Ready) -> None:
         record = self._workloads.get(key)
-        former = record.placed.pod_sets if record is not None else ()
+        if record is not None:
+            present = {(item.name, share.cluster) for item in placed.pod_sets for share in item.shares}
+            for item in record.placed.pod_sets:
+                for share in item.shares:
+                    if (item.name, share.cluster) not in present:
+                        self.fleet.pods.set_share(ShareKey(key, item.name, share.cluster), (), None)
         if record is None or record.placed.uid != placed.uid:
-            record = self._workloads[key] = WorkloadRecord(placed, plans)
+            record = self._workloads[key] = WorkloadRecord(key, placed, plans)
         record.replace(placed, plans)
-        present = {(item.name, share.cluster) for item in placed.pod_sets for share in item.shares}
-        for item in former:
-            for share in item.shares:
-                if (item.name, share.cluster) not in present:
-                    self.fleet.pods.set_share(ShareKey(key, item.name, share.cluster), (), None)
         by_name = {plan.name: plan for plan in plans}
         for item in placed.pod_sets:
             for share in item.shares:
@@ -151,13 +150,14 @@ class SchedulerState:
     def _index(self, record: WorkloadRecord) -> None:
         """Keeps the queues of what is to be decided again."""
         placed, key = record.placed, record.key
-        short = {item.name for item in placed.pod_sets if item.placed < item.desired}
-        demands = {plan.demand for plan in record.plans if plan.name in short and not placed.deleting}
+        # Whatever is short of replicas says why.
+        short = {item.name for item in placed.pod_sets if item.reason}
+        demands = {plan.demand for plan in record.plans if plan.name in short} if short else set()
         self._waiting.put(key, placed.workload.priority, placed.request.published_at, demands)
         divisions = set() if placed.deleting else {plan.division for plan in record.plans}
         _mark(self._everywhere, key, Division.EVERYWHERE in divisions)
         _mark(self._bound, key, Division.NODES in divisions)
-        _mark(self._unfinished, key, any(item.reason == PLACING for item in placed.pod_sets))
+        _mark(self._unfinished, key, bool(short) and any(item.reason == PLACING for item in placed.pod_sets))
 
     def _forget(self, record: WorkloadRecord) -> None:
         key = record.key
@@ -191,7 +191,7 @@ class SchedulerState:
         plans, errors = plan_workload(body.workload, self.config.gpu_resource, self._plans)
         if errors:
             return self.reject(key, ref, errors)
-        return [self._decide_workload(body.workload, plans, ref, record, now_ms)]
+        return [self._decide_workload(key, body.workload, plans, ref, record, now_ms)]
 
     def reject(self, key: str, ref: RequestRef, errors: tuple[FieldError, ...]) -> list[Decision]:
         """The refusal of a request, for what could not be read as well."""
@@ -234,13 +234,13 @@ class SchedulerState:
 
     def _decide_workload(
         self,
+        key: str,
         workload: Workload,
         plans: tuple[PodSetPlan, ...],
         ref: RequestRef,
         record: WorkloadRecord | None,
         now_ms: int,
     ) -> WorkloadPlaced:
-        key = str(workload.key)
         live = record is not None and not record.placed.deleting
         former = {plan.name: plan for plan in record.plans} if record is not None and live else {}
         budget = Budget(self.config.placements_per_call)
@@ -262,7 +262,7 @@ class SchedulerState:
             pod_sets=tuple(draft.outcome() for draft in drafts),
             withdrawn=self._withdrawn(record, drafts),
         )
-        self._apply_placed(placed, plans, _ready(drafts))
+        self._apply_placed(key, placed, plans, _ready(drafts))
         return placed
 
     def _decide_delete(self, record: WorkloadRecord | None, key: str, ref: RequestRef) -> list[Decision]:
@@ -272,7 +272,7 @@ class SchedulerState:
         placed = record.placed.model_copy(
             update={"request": ref, "pod_sets": (), "withdrawn": self._withdrawn(record, ()), "deleting": True}
         )
-        self._apply_placed(placed, (), {})
+        self._apply_placed(key, placed, (), {})
         return [placed, *self._end(record)]
 
     def _end(self, record: WorkloadRecord) -> list[Decision]:
@@ -315,7 +315,7 @@ class SchedulerState:
         if not _differ(outcomes, record.placed.pod_sets):
             return []
         placed = record.placed.model_copy(update={"pod_sets": outcomes, "withdrawn": self._withdrawn(record, drafts)})
-        self._apply_placed(placed, record.plans, _ready(drafts))
+        self._apply_placed(record.key, placed, record.plans, _ready(drafts))
         return [placed]
 
     def _is_lost(self, draft: PodSetDraft, replica: Replica) -> bool:
@@ -334,7 +334,7 @@ class SchedulerState:
             if record is None or len(left) == len(record.leaving):
                 continue
             placed = record.placed.model_copy(update={"withdrawn": tuple(sorted(left))})
-            self._apply_placed(placed, record.plans, {})
+            self._apply_placed(key, placed, record.plans, {})
             decisions += [placed, *self._end(record)]
         return decisions
 
