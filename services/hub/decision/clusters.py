@@ -97,10 +97,15 @@ class _Decision:
     def _take_back(self) -> Iterator[Instruction]:
         """Once its Workload is gone: with the declaration the cluster itself may go, and could confirm nothing."""
         known, present = self._state.declared.get(self._name), self._present()
+        if known is None:
+            return
         owner = present.meta.owner if present is not None else None
-        if known is not None and (owner is None or owner.uid != known.uid):
+        if owner is None or owner.uid != known.uid:
             yield PublishDeclaration(cause=self._cause, name=self._name, declared=None)
             yield self._audit("delete", UNKNOWN_ACTOR, f"{known.uid}.delete")
+        elif not known.unschedulable:
+            closed = known.model_copy(update={"unschedulable": True})
+            yield PublishDeclaration(cause=self._cause, name=self._name, declared=closed)
 
     def _welcome(self) -> Iterator[Instruction]:
         """A cluster that joined by itself gets an object, if its agents are alive and its name can be one."""

@@ -324,7 +324,8 @@ def test_its_declaration_is_taken_back_when_its_workload_is_gone() -> None:
     world.hub.delete("clusters", "mycluster")
     world.start()
     world.wait(20)
-    assert "mycluster" in world.declared, "its executor has yet to withdraw the workload"
+    assert world.declared["mycluster"].unschedulable, "its executor has yet to withdraw the workload"
+    assert len(world.declarations) == 2
     world.delete_in_fleet(KEY, world.requests[-1].request_id)
     world.settle()
     assert world.declarations[-1] == ("mycluster", None)
