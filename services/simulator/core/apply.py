@@ -189,7 +189,8 @@ def apply(
     managers = _without(managers, manager.identity, frozenset(path for _, path in found))
     owned = next((entry.fields for entry in managers if entry.identity == manager.identity), EMPTY)
     kept = frozenset().union(*(entry.fields for entry in managers if entry.identity != manager.identity))
-    for path in sorted(owned - wanted, key=len, reverse=True):
+    # From the top: an element that goes as a whole must not be emptied field by field first.
+    for path in sorted(owned - wanted, key=len):
         if not any(other[: len(path)] == path for other in kept):
             merged = _remove(merged, path, schema)
     return Applied(merged, _with(managers, replace(manager, fields=wanted)))

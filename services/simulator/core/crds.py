@@ -59,6 +59,8 @@ def structural(document: Json) -> Schema:
         schema.properties.setdefault("apiVersion", Schema("string"))
         schema.properties.setdefault("kind", Schema("string"))
         schema.properties.setdefault("metadata", builtin_types().type("V1ObjectMeta"))
+    children = (*schema.properties.values(), schema.values, schema.items)
+    schema.custom_rules = bool(schema.rules) or any(child.custom_rules for child in children if child is not None)
     return schema
 
 

@@ -76,7 +76,7 @@ class FieldError:
 
     def message(self) -> str:
         words = _FIELD_WORDS[self.reason]
-        if self.reason in {"FieldValueRequired", "FieldValueForbidden"}:
+        if self.reason in {"FieldValueRequired", "FieldValueForbidden", "FieldValueTooLong"}:
             return f"{words}: {self.detail}" if self.detail else words
         text = f"{words}: {orjson.dumps(self.shown).decode()}"
         return f"{text}: {self.detail}" if self.detail else text

@@ -31,6 +31,7 @@ class Schema:
     __slots__ = (
         "atomic",
         "constraints",
+        "custom_rules",
         "default",
         "description",
         "items",
@@ -63,6 +64,8 @@ class Schema:
         self.default: Any = ABSENT
         self.constraints: dict[str, Any] = {}
         self.rules: tuple[dict[str, Any], ...] = ()
+        self.custom_rules = False
+        """Whether rules stand here or anywhere below."""
         self.description = ""
 
     def child(self, name: str) -> Schema:

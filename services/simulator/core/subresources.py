@@ -10,6 +10,7 @@ from services.simulator.core.decoding import decode_object
 from services.simulator.core.deleting import delete
 from services.simulator.core.errors import (
     ApiError,
+    bad_request,
     internal,
     invalid,
     invalid_value,
@@ -131,6 +132,8 @@ def _unbindable(name: str, why: str) -> ApiError:
 
 def create_binding(state: ClusterState, target: Target, body: Any, options: WriteOptions) -> None:
     node = _dig(body, "target.name")
+    if _dig(body, "metadata.name") not in (None, "", target.name):
+        raise bad_request("name in URL does not match name in Binding object")
     if not node:
         raise internal("target.name: Required value")
     kind = _dig(body, "target.kind")

@@ -43,6 +43,7 @@ from services.simulator.core.resources import Resource
 from services.simulator.core.rules import validate_kind, validate_kind_update
 from services.simulator.core.state import NAMESPACES, ClusterState
 from services.simulator.core.store import Item
+from services.simulator.core.validation_rules import UNCHECKED, check_rules
 
 STATUS = "status"
 _STATUS_PATH = (("f:status",),)
@@ -194,10 +195,14 @@ def _check_namespace(state: ClusterState, target: Target, name: str) -> None:
         raise ApiError(error.code, error.reason, error.message, {**(error.details or {}), "causes": [cause]})
 
 
-def _problems(resource: Resource, obj: Json) -> list[FieldError]:
+def _problems(resource: Resource, obj: Json, old: Json | None = None) -> list[FieldError]:
     problems = list(validate_metadata(resource, obj["metadata"]))
-    problems += validate(obj, resource.schema, custom=resource.custom)
+    # What components write into the status of built-in types is not validated against what people must write.
+    checked = obj if resource.custom else _without_status(obj)
+    problems += validate(checked, resource.schema, custom=resource.custom)
     problems += validate_kind(resource.storage, obj)
+    if resource.schema.custom_rules:
+        problems += [UNCHECKED] if problems else check_rules(obj, old, resource.schema)
     return problems
 
 
@@ -267,7 +272,7 @@ def commit_update(
     _check_preconditions(resource, live, obj["metadata"])
     obj = _merge_with_live(resource, target.subresource, old, obj)
     apply_kind_defaults(resource.storage, obj)
-    problems = [*_problems(resource, obj), *validate_metadata_update(old["metadata"], obj["metadata"])]
+    problems = [*_problems(resource, obj, old), *validate_metadata_update(old["metadata"], obj["metadata"])]
     if target.subresource != STATUS:
         problems += validate_kind_update(resource.storage, old, obj)
     _refuse(resource, target.name, problems)
