@@ -106,7 +106,7 @@ class Session:
         if not reached(self._reader.positions(), horizon.ends):
             return False
         self._intake.live = True
-        await self._outbox.deliver(self._machine.handle(CaughtUp(id=self._id("caught-up"), at_ms=horizon.at_ms)))
+        await self._tell(CaughtUp(id=self._id("caught-up"), at_ms=horizon.at_ms))
         self._read_model.refill(self._contents())
         await self._commit()
         workloads = sum(self._machine.phases().values())
@@ -120,8 +120,7 @@ class Session:
         while not stop.is_set():
             await self._step(await self._reader.read(max_records=self._settings.status_batch, timeout_s=_IDLE_S))
             if horizon is not None and reached(self._reader.positions(), horizon.ends):
-                advanced = TimeAdvanced(id=self._id("time"), at_ms=horizon.at_ms)
-                await self._outbox.deliver(self._machine.handle(advanced))
+                await self._tell(TimeAdvanced(id=self._id("time"), at_ms=horizon.at_ms))
                 horizon = None
             if self._clock.monotonic() - ticked_at >= self._settings.status_tick_s:
                 ticked_at = self._clock.monotonic()
@@ -155,9 +154,16 @@ class Session:
         now_ms = self._clock.now_ms()
         ordered = in_time_order(records)
         letters = [letter for record in ordered if (letter := self._fold(record, now_ms)) is not None]
-        instructions = self._machine.handle(BatchEnded(id=self._id("batch"), at_ms=now_ms))
-        await self._outbox.deliver(instructions, letters)
+        await self._tell(BatchEnded(id=self._id("batch"), at_ms=now_ms), letters)
         metrics.BATCH_SECONDS.observe(self._clock.monotonic() - began)
+
+    async def _tell(self, end: BatchEnded | CaughtUp | TimeAdvanced, letters: Sequence[NewRecord] = ()) -> None:
+        """All that follows from what was folded is acknowledged afterwards; others get their turn in between."""
+        await self._outbox.deliver(self._machine.handle(end), letters)
+        await asyncio.sleep(0)
+        while self._machine.unsettled:
+            await self._outbox.deliver(self._machine.handle(BatchEnded(id=end.id, at_ms=end.at_ms)))
+            await asyncio.sleep(0)
 
     def _fold(self, record: Record, now_ms: int) -> NewRecord | None:
         """Feeds one record to the machine. Returns a dead letter if it cannot be read."""

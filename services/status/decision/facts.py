@@ -11,9 +11,19 @@ from typing import Any
 from shared.events.v1.results import CommandReported
 from shared.events.v1.status import ClusterStatus
 
-# Reasons with which an API server refuses a document for good: the same bytes will never be accepted.
+# Reasons with which a document is refused for good: the same bytes will never be accepted.
 PERMANENT_REASONS = frozenset(
-    {"Invalid", "BadRequest", "RequestEntityTooLarge", "UnsupportedMediaType", "NotAcceptable", "MethodNotAllowed"}
+    {
+        *(
+            "Invalid",
+            "BadRequest",
+            "RequestEntityTooLarge",
+            "UnsupportedMediaType",
+            "NotAcceptable",
+            "MethodNotAllowed",
+        ),
+        "Malformed",  # the executor could not read the command
+    }
 )
 
 
@@ -64,12 +74,16 @@ class OwnedFacts:
 
 @dataclass(frozen=True, slots=True)
 class ReportFacts:
-    """The newest report of one cluster's executor. `permanent`: trying again cannot help."""
+    """The newest report of one cluster's executor.
+
+    `permanent`: trying again cannot help. `hearsay`: a refusal that mentions what was applied; a report knows better.
+    """
 
     generation: int
     applied: bool
     failed: bool = False
     permanent: bool = False
+    hearsay: bool = False
     digest: str = ""
     reported_at: int = 0
     attempt: int = 0
@@ -78,7 +92,7 @@ class ReportFacts:
 
     def supersedes(self, known: ReportFacts) -> bool:
         """Whether this is news after `known`: of a later generation, or of a later attempt at the same."""
-        if self.generation != known.generation:
+        if self.generation != known.generation or self.hearsay:
             return self.generation > known.generation
         return self.reported_at >= known.reported_at
 
@@ -106,7 +120,7 @@ def declined(before: ReportFacts | None, after: ReportFacts) -> bool:
 
 def report_of(report: CommandReported) -> ReportFacts:
     if report.outcome == "refused" and report.applied_generation is not None:
-        return ReportFacts(report.applied_generation, applied=True, reported_at=report.reported_at)
+        return ReportFacts(report.applied_generation, applied=True, hearsay=True, reported_at=report.reported_at)
     failure = report.failures[0] if report.failures else None
     reason = report.reason or (failure.reason if failure else "")
     message = report.message or (f"{failure.kind} {failure.name}: {failure.message}" if failure else "")

@@ -8,7 +8,6 @@ say by themselves, since what is observed may belong to a later one.
 
 from __future__ import annotations
 
-import heapq
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -16,27 +15,23 @@ from typing import Any
 from services.status.decision.early import EarlyReports, Held
 from services.status.decision.facts import ReportFacts, declined, report_of, restored_reports, worsened
 from services.status.decision.fleet import Fleet
-from services.status.decision.history import Told, resume, tell, tell_end, tell_refusal
+from services.status.decision.history import resume
 from services.status.decision.messages import (
     BatchEnded,
     CaughtUp,
     HeartbeatSeen,
-    HopMeasured,
     OwnedObjectSeen,
     PhaseRestored,
     PlacementSeen,
     PodSeen,
-    PublishPhaseChange,
-    PublishStatus,
     ResultSeen,
-    RunningReached,
     StatusInstruction,
     StatusRestored,
     StatusStimulus,
     TimeAdvanced,
-    WriteCluster,
 )
 from services.status.decision.plan import Refusal, plan_of, refusal_of
+from services.status.decision.telling import Teller
 from services.status.decision.tracked import ENDED, Tracked
 from shared.events.v1.placements import PlacementPublished
 from shared.events.v1.read_model import ClusterView
@@ -46,22 +41,19 @@ from shared.kernel.machine import Stimulus
 RETENTION_MS = 3_600_000
 _EARLY_LIMIT = 50_000
 _EARLY_PATIENCE_MS = 60_000
+_SETTLE_LIMIT = 500
 
 
 class StatusMachine:
     """`handle` is the only way in; what is told comes out when a batch ends or time advances."""
 
-    def __init__(self, *, retention_ms: int = RETENTION_MS, early_limit: int = _EARLY_LIMIT) -> None:
-        self._retention_ms = retention_ms
+    def __init__(
+        self, *, retention_ms: int = RETENTION_MS, early_limit: int = _EARLY_LIMIT, settle_limit: int = _SETTLE_LIMIT
+    ) -> None:
         self._fleet = Fleet()
+        self._teller = Teller(self._fleet, retention_ms=retention_ms, limit=settle_limit)
         self._early = EarlyReports(early_limit, _EARLY_PATIENCE_MS)
-        self._timers: list[tuple[int, str]] = []
-        self._dirty: dict[str, None] = {}
-        self._out: list[StatusInstruction] = []
-        self._changed: dict[str, str] = {}
         self._told_refusals: set[str] = set()
-        self._live = False
-        self._now_ms = 0
         self._handlers: dict[type[Stimulus], Callable[[Any], None]] = {
             StatusRestored: self._status_restored,
             PhaseRestored: self._phase_restored,
@@ -78,17 +70,15 @@ class StatusMachine:
             handler(stimulus)
             return ()
         match stimulus:
-            case BatchEnded() if self._live:
-                self._tell_dirty()
+            case BatchEnded() if not self._teller.live:
+                return self._teller.flush_history()
             case BatchEnded():
-                # Statuses wait until everything that they count was seen.
-                history, self._out = self._out, []
-                return history
+                self._teller.tell_round()
             case CaughtUp():
                 self._caught_up(stimulus)
             case TimeAdvanced():
                 self._time_advanced(stimulus)
-        return self._flush()
+        return self._teller.flush()
 
     def statuses(self) -> Iterator[tuple[str, WorkloadStatus]]:
         """The latest status of every workload: what the read model should hold."""
@@ -109,6 +99,11 @@ class StatusMachine:
     def early(self) -> EarlyReports:
         return self._early
 
+    @property
+    def unsettled(self) -> int:
+        """Workloads of which more is to be told: another `BatchEnded` brings the next of them."""
+        return self._teller.unsettled
+
     # What comes in.
 
     def _status_restored(self, stimulus: StatusRestored) -> None:
@@ -125,13 +120,13 @@ class StatusMachine:
         status = resume(tracked.said, stimulus.event)
         if status is not None:
             tracked.said = status
-            self._changed[stimulus.key] = stimulus.id
+            self._teller.restate(stimulus.key, stimulus.id)
         self._fleet.drop_if_empty(tracked)
 
     def _placement_seen(self, stimulus: PlacementSeen) -> None:
         tracked = self._fleet.track(stimulus.key)
-        if self._live and not stimulus.restored:
-            self._tell_first(tracked)
+        if self._teller.live and not stimulus.restored:
+            self._teller.tell_first(tracked)
         if stimulus.placement is None:
             self._placement_gone(tracked, stimulus)
         elif _outdated(tracked, stimulus.placement):
@@ -141,23 +136,23 @@ class StatusMachine:
 
     def _placement_gone(self, tracked: Tracked, stimulus: PlacementSeen) -> None:
         tracked.placed_before = False
-        self._touch(tracked, stimulus)
+        self._teller.touch(tracked, stimulus)
         self._fleet.forget_plan(tracked)
         if stimulus.restored:
             tracked.refused = None
         elif tracked.refused is None:
-            self._end(tracked, "Forgotten", "gone from every cluster")
+            self._teller.end(tracked, "Forgotten", "gone from every cluster")
         tracked.refused = None
 
     def _placement_taken(self, tracked: Tracked, stimulus: PlacementSeen, published: PlacementPublished) -> None:
         placed, rejection = published.placement, published.rejection
-        self._touch(tracked, stimulus)
+        self._teller.touch(tracked, stimulus)
         request = placed.request if placed else rejection.request if rejection else None
         tracked.traceparent = request.traceparent if request else ""
         said = tracked.said
         if not stimulus.restored and said is not None and tracked.alive and (placed is None or placed.uid != said.uid):
             self._fleet.forget_plan(tracked)
-            self._end(tracked, "Replaced", "another workload of this name took its place")
+            self._teller.end(tracked, "Replaced", "another workload of this name took its place")
         if placed is None:
             if rejection is not None:
                 self._refuse(tracked, refusal_of(rejection), published.generation, restored=stimulus.restored)
@@ -165,8 +160,8 @@ class StatusMachine:
         self._fleet.adopt(tracked, plan_of(published, placed))
         for held in self._early.take(tracked.key, published.generation):
             self._take_report(tracked, held.cluster, held.report)
-        if not self._live and not stimulus.restored:
-            self._tell(tracked, plan_only=True)
+        if not self._teller.live and not stimulus.restored:
+            self._teller.tell(tracked, plan_only=True)
 
     def _refuse(self, tracked: Tracked, refusal: Refusal, generation: int, *, restored: bool) -> None:
         tracked.refused = refusal
@@ -174,7 +169,7 @@ class StatusMachine:
             return
         said = tracked.said
         if said is None or said.phase is not Phase.REJECTED or said.request_id != refusal.request_id:
-            self._take(tracked, tell_refusal(tracked, refusal, generation))
+            self._teller.refuse(tracked, refusal, generation)
 
     def _result_seen(self, stimulus: ResultSeen) -> None:
         report, cluster = report_of(stimulus.report), stimulus.report.cluster
@@ -182,156 +177,79 @@ class StatusMachine:
         plan = tracked.plan if tracked else None
         said = tracked.said if tracked else None
         known = max(plan.generation if plan else -1, said.generation if said else -1)
-        if report.generation > known or (plan is None and not self._live):
+        if report.generation > known or (plan is None and not self._teller.live):
             # While restoring the placement may simply not have been read yet.
-            held = Held(cluster, report, stimulus.partition, stimulus.offset, max(stimulus.at_ms, self._now_ms))
+            held = Held(cluster, report, stimulus.partition, stimulus.offset, max(stimulus.at_ms, self._teller.now_ms))
             self._early.hold(stimulus.key, held)
         elif tracked is not None and plan is not None:
             before = tracked.reports.get(cluster)
             if declined(before, report):
-                self._tell_first(tracked)
+                self._teller.tell_first(tracked)
             self._take_report(tracked, cluster, report)
-            self._touch(tracked, stimulus)
+            self._teller.touch(tracked, stimulus)
 
     def _pod_seen(self, stimulus: PodSeen) -> None:
         before = self._fleet.pod(stimulus.key)
         if before == stimulus.pod:
             return
         if before is not None and worsened(before, stimulus.pod):
-            self._tell_first(self._fleet.track(before.workload))
+            self._teller.tell_first(self._fleet.track(before.workload))
         for tracked in self._fleet.replace_pod(stimulus.key, stimulus.cluster, stimulus.pod):
-            self._touch(tracked, stimulus)
+            self._teller.touch(tracked, stimulus)
 
     def _owned_seen(self, stimulus: OwnedObjectSeen) -> None:
         before = self._fleet.owned(stimulus.key)
         if before == stimulus.owned:
             return
         if before is not None:
-            self._tell_first(self._fleet.track(before.workload))
+            self._teller.tell_first(self._fleet.track(before.workload))
         for tracked in self._fleet.replace_owned(stimulus.key, stimulus.cluster, stimulus.owned):
-            self._touch(tracked, stimulus)
+            self._teller.touch(tracked, stimulus)
 
     def _heartbeat_seen(self, stimulus: HeartbeatSeen) -> None:
         cluster, roster = stimulus.cluster, self._fleet.roster
         observed = stimulus.observed
         changed = roster.forget(cluster) if observed is None else roster.hear(observed, stimulus.at_ms)
         if changed:
-            self._touch_cluster(cluster, stimulus)
-        if self._live:
-            self._out.append(WriteCluster(cause=stimulus.id, cluster=cluster, view=self._fleet.view(cluster)))
+            self._teller.touch_cluster(cluster, stimulus)
+        if self._teller.live:
+            self._teller.write_cluster(cluster, stimulus.id)
 
     # What time brings.
 
     def _caught_up(self, stimulus: CaughtUp) -> None:
-        self._live = True
-        self._now_ms = stimulus.at_ms
+        self._teller.live = True
+        self._teller.now_ms = stimulus.at_ms
         self._told_refusals.clear()
-        list(self._fleet.roster.fall_silent(stimulus.at_ms))
+        for cluster in self._fleet.roster.fall_silent(stimulus.at_ms):
+            self._teller.touch_cluster(cluster, stimulus)
         for tracked in self._fleet.all():
             tracked.cause = tracked.cause or stimulus.id
             if tracked.plan is not None:
-                self._dirty[tracked.key] = None
+                self._teller.look_again(tracked)
             elif tracked.alive and not tracked.placed_before:
                 tracked.at_ms = max(tracked.at_ms, stimulus.at_ms)
-                self._end(tracked, "Forgotten", "gone, while nobody watched")
+                self._teller.end(tracked, "Forgotten", "gone, while nobody watched")
             elif tracked.said is not None and not tracked.alive:
-                self._wake(tracked.said.updated_at + self._retention_ms, tracked.key)
+                self._teller.keep_for_a_while(tracked.key, tracked.said)
             self._fleet.drop_if_empty(tracked)
-        self._tell_dirty()
+        self._teller.tell_round()
 
     def _time_advanced(self, stimulus: TimeAdvanced) -> None:
-        self._tell_dirty()
-        self._now_ms = max(self._now_ms, stimulus.at_ms)
-        self._early.expire(self._now_ms)
-        for cluster in self._fleet.roster.fall_silent(self._now_ms):
-            self._touch_cluster(cluster, stimulus)
-            self._out.append(WriteCluster(cause=stimulus.id, cluster=cluster, view=self._fleet.view(cluster)))
-        while self._timers and self._timers[0][0] <= self._now_ms:
-            _, key = heapq.heappop(self._timers)
-            tracked = self._fleet.get(key)
-            if tracked is not None:
-                self._touch(tracked, stimulus)
-        self._tell_dirty()
-
-    # What goes out.
-
-    def _touch(self, tracked: Tracked, stimulus: Stimulus) -> None:
-        self._dirty[tracked.key] = None
-        tracked.at_ms = max(tracked.at_ms, stimulus.at_ms)
-        tracked.cause = stimulus.id
-
-    def _touch_cluster(self, cluster: str, stimulus: Stimulus) -> None:
-        for tracked in self._fleet.in_cluster(cluster):
-            self._touch(tracked, stimulus)
-
-    def _tell_first(self, tracked: Tracked) -> None:
-        if self._live and tracked.key in self._dirty:
-            self._tell(tracked)
-
-    def _tell_dirty(self) -> None:
-        dirty, self._dirty = self._dirty, {}
-        for key in dirty:
-            tracked = self._fleet.get(key)
-            if tracked is not None:
-                self._tell(tracked)
-
-    def _tell(self, tracked: Tracked, *, plan_only: bool = False) -> None:
-        if not plan_only:
-            self._dirty.pop(tracked.key, None)
-        if tracked.plan is not None:
-            told = tell(tracked, tracked.plan, self._fleet.roster, self._now_ms, plan_only=plan_only)
-            if told.events or not plan_only:
-                self._take(tracked, told)
-        elif tracked.said is not None and not tracked.alive:
-            self._retire(tracked, tracked.said)
-        self._fleet.drop_if_empty(tracked)
-
-    def _end(self, tracked: Tracked, reason: str, message: str) -> None:
-        told = tell_end(tracked, reason, message)
-        if told is not None:
-            self._take(tracked, told)
-
-    def _take(self, tracked: Tracked, told: Told) -> None:
-        """Makes what is told the last word, unless it says nothing new."""
-        said, status = tracked.said, told.status
-        if told.recheck_at is not None:
-            self._wake(told.recheck_at, tracked.key)
-        if said is not None and not told.events and status.model_copy(update={"updated_at": said.updated_at}) == said:
-            return
-        key, cause, trace = tracked.key, tracked.cause, tracked.traceparent
-        for event in told.events:
-            self._out.append(PublishPhaseChange(cause=cause, key=key, event=event, traceparent=trace))
-        for hop, milliseconds in told.hops:
-            self._out.append(HopMeasured(cause=cause, hop=hop, milliseconds=milliseconds))
-        if told.running_at is not None:
-            self._out.append(RunningReached(cause=cause, key=key, running_at=told.running_at))
-        tracked.said = status
-        self._changed[key] = cause
-        if status.phase in ENDED:
-            self._wake(status.updated_at + self._retention_ms, key)
-
-    def _retire(self, tracked: Tracked, said: WorkloadStatus) -> None:
-        """Drops a status that was kept long enough after its end."""
-        if self._live and self._now_ms >= said.updated_at + self._retention_ms:
-            tracked.said = None
-            self._changed[tracked.key] = tracked.cause
+        self._teller.tell_round()
+        self._teller.now_ms = max(self._teller.now_ms, stimulus.at_ms)
+        self._early.expire(self._teller.now_ms)
+        for cluster in self._fleet.roster.fall_silent(self._teller.now_ms):
+            self._teller.touch_cluster(cluster, stimulus)
+            self._teller.write_cluster(cluster, stimulus.id)
+        for tracked in self._teller.due():
+            self._teller.touch(tracked, stimulus)
+        self._teller.tell_round()
 
     def _take_report(self, tracked: Tracked, cluster: str, report: ReportFacts) -> None:
         known = tracked.reports.get(cluster)
         if known is None or report.supersedes(known):
             tracked.reports[cluster] = report
-
-    def _wake(self, at_ms: int, key: str) -> None:
-        heapq.heappush(self._timers, (at_ms, key))
-
-    def _flush(self) -> Sequence[StatusInstruction]:
-        out, self._out = self._out, []
-        for key, cause in self._changed.items():
-            tracked = self._fleet.get(key)
-            status, trace = (tracked.said, tracked.traceparent) if tracked else (None, "")
-            out.append(PublishStatus(cause=cause, key=key, status=status, traceparent=trace))
-        self._changed = {}
-        return out
 
 
 def _outdated(tracked: Tracked, published: PlacementPublished) -> bool:

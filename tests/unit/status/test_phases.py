@@ -159,6 +159,16 @@ def test_a_refusal_for_something_newer_counts_as_applied() -> None:
     assert world.phases[-1] == "Applied"
 
 
+def test_a_refusal_does_not_hide_a_failure() -> None:
+    world = World()
+    world.beat("a")
+    world.place(placement({"a": 1}, generation=5))
+    world.report("a", 5, "failed", reason="Unreachable")
+    world.report("a", 3, "refused", applied_generation=5)
+    world.end()
+    assert world.condition("Applied").reason == "Unreachable"
+
+
 def test_a_job_succeeds_after_it_ran() -> None:
     world = World()
     world.beat("a")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from services.status.decision.machine import StatusMachine
 from shared.events.v1.status import Phase
 from tests.unit.status.test_main_line import MAIN_LINE
 from tests.unit.status.world import KEY, World, placement, refusal
@@ -222,3 +223,31 @@ def test_a_first_start_tells_the_latest_of_everything() -> None:
     world.pod("a", "web-0")
     world.caught_up()
     assert world.phases == MAIN_LINE
+
+
+def test_many_workloads_are_told_in_several_rounds() -> None:
+    world = World(StatusMachine(settle_limit=10), live=False)
+    world.beat("a")
+    keys = [f"shop/w{number}" for number in range(25)]
+    for key in keys:
+        world.place(placement({"a": 1}, key=key), key=key, restored=True)
+    rounds = []
+    world.caught_up()
+    while world.machine.unsettled:
+        rounds.append(world.machine.unsettled)
+        world.end()
+    assert rounds == [15, 5]
+    assert sorted(world.statuses) == sorted(keys)
+
+
+def test_what_happened_meanwhile_keeps_its_time() -> None:
+    world = World(live=False)
+    world.beat("a")
+    world.place(placement({"a": 1}))
+    world.report("a")
+    world.pod("a", "web-0")
+    happened = world.now_ms
+    world.now_ms += 5_000
+    world.caught_up()
+    assert world.phases == MAIN_LINE
+    assert world.status().milestones.running_at == happened
