@@ -95,7 +95,7 @@ async def measure(arguments: argparse.Namespace, directory: Path, console: Conso
         directory=directory,
         clusters=SimulatedClusters(directory / "clusters", spec, provision=False),
         services=SERVICES,
-        environment={"FLOTILLA_LOG_LEVEL": "WARNING"},
+        environment={"FLOTILLA_LOG_LEVEL": os.environ.get("FLOTILLA_LOG_LEVEL", "WARNING")},
         say=console.print,
     )
     async with LocalFleet(options) as fleet:

@@ -70,7 +70,7 @@ class ServiceProcess:
             env=self._environment,
         )
 
-    async def wait_ready(self, deadline_s: float = 60.0) -> None:
+    async def wait_ready(self, deadline_s: float = 180.0) -> None:
         """Returns when /readyz says so. Raises FleetError."""
         async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=_PROBE_S)) as session:
 
