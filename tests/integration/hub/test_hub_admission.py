@@ -1,6 +1,6 @@
-"""What a real API server refuses, by the rules of the definitions and by `/admit`, is what the models refuse.
+"""What API servers refuse, by the rules of the definitions and by `/admit`, is what the models refuse.
 
-The simulator evaluates no CEL and calls no webhooks: there the bridge is the first to check.
+The simulator calls no webhooks: what the definitions let through there, the bridge is the first to check.
 """
 
 from __future__ import annotations
@@ -19,8 +19,6 @@ from shared.events.v1.audit import ActionAudited
 from tests.integration.hub.conftest import RunHub
 from tests.integration.hub.support import Fleet, HubCluster, manifest, until
 from tests.testbed import KubectlError
-
-pytestmark = [pytest.mark.testbed, pytest.mark.parametrize("hub_kubeconfig", ["real"], indirect=True)]
 
 APP: dict[str, Any] = {"name": "app", "image": "nginx"}
 LONG = "w" * 60
@@ -131,6 +129,8 @@ async def test_names_must_leave_room_for_those_of_objects(hub_objects: HubCluste
 
 
 @pytest.mark.kafka
+@pytest.mark.testbed
+@pytest.mark.parametrize("hub_kubeconfig", ["real"], indirect=True)
 async def test_a_real_api_server_asks_the_hub(hub_objects: HubCluster, fleet: Fleet, run_hub: RunHub) -> None:
     async with run_hub(hub_webhook=True):
         # The definitions let a label pass that the webhook's models refuse as well as they do.
