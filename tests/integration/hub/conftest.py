@@ -23,31 +23,41 @@ from shared.adapters.kafka import KafkaLog, KafkaOptions
 from shared.adapters.kubernetes import KubernetesApi
 from shared.runtime.embedded import EmbeddedKafka
 from tests.integration.hub.support import Fleet, HubCluster, reset_topics, until
-from tests.testbed import hub_cluster
+from tests.testbed import RealCluster, hub_cluster
 
 RunHub = Callable[..., AbstractAsyncContextManager[HubService]]
 
 
 @pytest.fixture(scope="package")
-def hub_bootstrap(kafka_bootstrap: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def hub_kafka(kafka_bootstrap: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedKafka]:
     """A broker of its own: the fleet's topics have fixed names. (The session's says whether there can be one.)"""
     assert kafka_bootstrap
     with asyncio.Runner() as runner:
         kafka = EmbeddedKafka(tmp_path_factory.mktemp("hub-kafka"))
         runner.run(kafka.start())
-        yield kafka.bootstrap
+        yield kafka
         runner.run(kafka.stop())
 
 
 @pytest.fixture(scope="package")
-def real_hub(testbed_binaries: Any) -> Iterator[Path]:
-    """The kubeconfig of a real kube-apiserver."""
+def hub_bootstrap(hub_kafka: EmbeddedKafka) -> str:
+    return hub_kafka.bootstrap
+
+
+@pytest.fixture(scope="package")
+def real_hub_cluster(testbed_binaries: Any) -> Iterator[RealCluster]:
     assert testbed_binaries
     with asyncio.Runner() as runner:
         cluster = hub_cluster()
         runner.run(cluster.start())
-        yield cluster.kubeconfig
+        yield cluster
         runner.run(cluster.stop())
+
+
+@pytest.fixture
+def real_hub(real_hub_cluster: RealCluster) -> Path:
+    """The kubeconfig of a real kube-apiserver."""
+    return real_hub_cluster.kubeconfig
 
 
 @pytest_asyncio.fixture
