@@ -1,7 +1,8 @@
 """Which records of the journal count: fencing by the order of the log alone.
 
-Invariants: the epoch never goes back; of two markers with one epoch the first counts; whatever an epoch appends behind the
-marker of a higher one is void. Every reader that begins at the same offset with the same fence comes to the same verdicts.
+Invariants: the epoch never goes back; of two markers with one epoch the first counts; whatever an epoch appends behind
+the marker of a higher one is void. Every reader that begins at the same offset with the same fence comes to the same
+verdicts.
 """
 
 from __future__ import annotations

@@ -81,7 +81,7 @@ async def test_what_a_replaced_leader_appends_is_void(world: World) -> None:
     await first.crash()
     second = start_scheduler(world.log, "second")
     async with asyncio.timeout(10):
-        while len(await epochs(world)) < 2:
+        while len(await epochs(world)) < 2:  # noqa: ASYNC110 - what is awaited is in the log
             await asyncio.sleep(0.05)
     item = state["it/real"]
     assert item.placement is not None
