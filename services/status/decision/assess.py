@@ -17,6 +17,7 @@ from shared.events.v1.status import Counts
 
 # How long the watcher's view may lag behind what the executor reported before it is believed as it stands.
 VIEW_LAG_MS = 5_000
+NOT_REPORTED = "NotYetReported"
 ENDING = frozenset({Mode.COMPLETION, Mode.JOB})
 _NOTHING = Tally()
 
@@ -104,9 +105,7 @@ def assess(tracked: Tracked, plan: Plan, roster: Roster, now_ms: int) -> Verdict
         silent=tuple(part.cluster for part in used if part.silent),
         failure=_failure(used),
         refused=next((_located(part, part.fault) for part in used if part.fault and part.permanent), None),
-        unapplied=_located(unapplied, unapplied.fault or Fault("NotYetReported", "no report yet"))
-        if unapplied
-        else None,
+        unapplied=_located(unapplied, unapplied.fault or Fault(NOT_REPORTED, "no report yet")) if unapplied else None,
         lagging=applied and now_ms < applied_at + VIEW_LAG_MS,
         applied_at=applied_at,
         desired=sum(_desired(item, places) for item in plan.sets),

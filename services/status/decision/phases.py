@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from services.status.decision.assess import Fault, Verdict
+from services.status.decision.assess import NOT_REPORTED, Fault, Verdict
 from services.status.decision.plan import Plan
 from shared.events.v1.status import Milestones, Phase
 
@@ -96,8 +96,10 @@ def explain(phase: Phase, plan: Plan, verdict: Verdict, *, changed: bool, back: 
         case Phase.PENDING:
             fault = waiting_fault(plan)
         case Phase.SCHEDULED:
-            reason = "PlacementChanged" if back else "Placed"
-            fault = Fault(reason, f"{plan.placed} replicas in {clusters} clusters")
+            fault = Fault("Placed", f"{plan.placed} replicas in {clusters} clusters")
+            if back:
+                failed = verdict.unapplied if verdict.unapplied and verdict.unapplied.reason != NOT_REPORTED else None
+                fault = failed or Fault("PlacementChanged", fault.message)
         case Phase.APPLIED:
             fault = Fault("ReportedByExecutors", f"applied in {clusters} clusters")
         case Phase.RUNNING:

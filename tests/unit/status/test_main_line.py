@@ -215,3 +215,24 @@ def test_the_key_of_the_status_is_the_workload() -> None:
     world.run({"a": 1})
     assert list(world.statuses) == [KEY]
     assert (world.status().namespace, world.status().name, world.status().uid) == ("shop", "cart", "u1")
+
+
+def test_an_applied_that_lasted_less_than_a_batch_is_told() -> None:
+    world = World()
+    world.beat("a")
+    world.place(placement({"a": 1}))
+    world.report("a")
+    world.report("a", 1, "failed", reason="Conflict")
+    world.end()
+    assert world.phases == ["Accepted", "Scheduled", "Applied", "Scheduled"]
+    assert world.events[-1].reason == "Conflict"
+
+
+def test_a_report_on_a_later_placement_says_nothing_of_this_one() -> None:
+    world = World()
+    world.beat("a")
+    world.report("a", 9)
+    world.place(placement({"a": 1}, generation=5))
+    world.end()
+    assert world.phases == ["Accepted", "Scheduled"]
+    assert world.machine.held_offsets() == {0: 0}

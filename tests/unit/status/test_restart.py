@@ -251,3 +251,31 @@ def test_what_happened_meanwhile_keeps_its_time() -> None:
     world.caught_up()
     assert world.phases == MAIN_LINE
     assert world.status().milestones.running_at == happened
+
+
+def test_repeated_placements_before_the_pods_were_read_again_change_nothing() -> None:
+    before = World()
+    before.run({"a": 1})
+    after = successor(before)
+    after.place(placement({"a": 1}))
+    after.beat("a")
+    after.pod("a", "web-0")
+    after.caught_up()
+    assert after.published == []
+    assert dict(after.machine.statuses())[KEY].conditions == before.status().conditions
+
+
+def test_what_was_applied_does_not_count_for_a_share_that_changed_meanwhile() -> None:
+    before = World()
+    before.beat("a")
+    before.place(placement({"a": 1}))
+    before.report("a")
+    before.end()
+    after = successor(before)
+    after.place(placement({"a": 2}, generation=4))
+    after.beat("a")
+    after.caught_up()
+    assert not after.status().clusters[0].applied
+    after.report("a", 4)
+    after.end()
+    assert after.status().clusters[0].applied
