@@ -12,7 +12,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
 from shared.model.base import StrictValue, Value
 from shared.model.identities import WorkloadKey
@@ -111,6 +111,13 @@ class WorkloadRef(StrictValue):
         return WorkloadKey(self.namespace, self.name)
 
 
+def _check_count(pod_sets: tuple[PodSet, ...]) -> tuple[PodSet, ...]:
+    """Not `min_length`: pydantic would count only the valid ones, and name a second, wrong error beside theirs."""
+    if not 1 <= len(pod_sets) <= MAX_POD_SETS:
+        raise ValueError(f"must have 1 to {MAX_POD_SETS} pod sets, not {len(pod_sets)}")
+    return pod_sets
+
+
 class Workload(WorkloadRef):
     """Pod sets that belong together, and the terms on which they are placed."""
 
@@ -119,7 +126,9 @@ class Workload(WorkloadRef):
     priority: Annotated[int, Field(ge=-2_147_483_648, le=1_000_000_000)] = Field(
         default=0, description="what is more important is placed first"
     )
-    pod_sets: tuple[PodSet, ...] = Field(min_length=1, max_length=MAX_POD_SETS, description="what runs")
+    pod_sets: Annotated[tuple[PodSet, ...], AfterValidator(_check_count)] = Field(
+        json_schema_extra={"minItems": 1, "maxItems": MAX_POD_SETS}, description="what runs"
+    )
     placement: PlacementTerms = PlacementTerms()
 
     @model_validator(mode="after")
