@@ -63,6 +63,9 @@ def main(name: str, settings_type: type[S], build: Build[S]) -> None:
 
     `build(settings, stack)` makes the service; what it opens it pushes on the stack, which closes behind the service.
     """
+    if {"-h", "--help"} & set(sys.argv[1:]):
+        sys.stdout.write(help_text(name, settings_type))
+        sys.exit(0)
     try:
         settings = settings_type()
     except ValidationError as error:
@@ -72,6 +75,20 @@ def main(name: str, settings_type: type[S], build: Build[S]) -> None:
         sys.exit(EXIT_USAGE)
     configure_logs(name, level=settings.log_level, fmt=settings.log_format)
     sys.exit(asyncio.run(_run(name, settings, build)))
+
+
+def help_text(name: str, settings_type: type[CommonSettings]) -> str:
+    """What a service can be told, a variable each with its meaning and default."""
+    lines = [
+        f"usage: python -m services.{name}",
+        "",
+        "Runs until SIGTERM or SIGINT. Settings, as environment variables:",
+        "",
+    ]
+    for field, info in settings_type.model_fields.items():
+        default = "" if info.is_required() or info.default_factory else f" (default: {info.default!s})"
+        lines += [f"  FLOTILLA_{field.upper()}", f"      {info.description}{default}"]
+    return "\n".join(lines) + "\n"
 
 
 async def _run(name: str, settings: S, build: Build[S]) -> int:
