@@ -56,14 +56,23 @@ class PodShape:
 NO_POD = PodShape(requests=(), tolerations=(Toleration(operator="Exists"),))
 
 
-class PodContainerPort(Value):
+class KubernetesValue(Value):
+    """As Kubernetes reads JSON: null is the same as absent."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _null_is_absent(cls, data: Any) -> Any:
+        return {key: value for key, value in data.items() if value is not None} if isinstance(data, dict) else data
+
+
+class PodContainerPort(KubernetesValue):
     container_port: Port
     host_port: Annotated[int, Field(ge=0, le=65535)] = 0
     host_ip: str = Field(default="", alias="hostIP")
     protocol: Literal["TCP", "UDP", "SCTP"] = "TCP"
 
 
-class Container(Value):
+class Container(KubernetesValue):
     name: DnsLabel
     image: Annotated[str, StringConstraints(min_length=1)]
     resources: ContainerResources = ContainerResources()
@@ -82,17 +91,17 @@ class Container(Value):
         return ContainerRequest(self.resources.requests, self.resources.limits, self.restart_policy == "Always")
 
 
-class NodeAffinity(Value):
+class NodeAffinity(KubernetesValue):
     required_during_scheduling_ignored_during_execution: NodeSelector | None = None
 
 
-class Affinity(Value):
+class Affinity(KubernetesValue):
     node_affinity: NodeAffinity = NodeAffinity()
     pod_affinity: dict[str, Any] | None = None
     pod_anti_affinity: dict[str, Any] | None = None
 
 
-class PodSpec(Value):
+class PodSpec(KubernetesValue):
     containers: tuple[Container, ...] = Field(min_length=1)
     init_containers: tuple[Container, ...] = ()
     node_selector: dict[LabelKey, LabelValue] = Field(default_factory=dict)

@@ -14,6 +14,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from services.scheduler.decision.demands import Demand, demand_of
+from services.scheduler.decision.documents import document_error
 from services.scheduler.decision.manifests import Division, Kind, image_pod_spec, is_pod, kind_for
 from shared.events.registry import field_errors
 from shared.events.v1.workloads import MAX_REPLICAS, Binding, FieldError, Manifest, PlacementTerms, PodSet, Workload
@@ -22,6 +23,9 @@ from shared.model.pods import GPU_MILLI_ANNOTATION, NO_POD, WHOLE_DEVICE, PodSha
 from shared.model.selectors import LabelSelector
 
 _MAX_ERRORS = 16
+# A decision states the whole outcome and names a node for each replica: it has to fit one record of 16 MiB, also where
+# every name has its full length.
+MAX_WORKLOAD_REPLICAS = 40_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +49,10 @@ class _Errors:
 
     def at(self, *parts: str | int) -> _Errors:
         return _Errors(".".join([self.path, *map(str, parts)]), self.found)
+
+    def at_path(self, path: str) -> _Errors:
+        """`path` begins with a dot, unless it is empty."""
+        return _Errors(self.path + path, self.found)
 
     def add(self, reason: str, message: str) -> None:
         self.found.append(FieldError(field=self.path, reason=reason, message=message))
@@ -78,6 +86,10 @@ def plan_workload(
         plans.append(plan)
     if len(plans) > 1:
         _check_names(workload, errors)
+    total = sum(plan.desired for plan in plans)
+    if total > MAX_WORKLOAD_REPLICAS:
+        message = f"{total} replicas are more than one workload may have: {MAX_WORKLOAD_REPLICAS}; use several"
+        errors.append(FieldError(field="workload.podSets", reason="TooLarge", message=message))
     return tuple(plans), tuple(errors[:_MAX_ERRORS])
 
 
@@ -130,6 +142,10 @@ class _Planner:
 
     def plan(self, errors: _Errors) -> PodSetPlan:
         manifest = self._pod_set.manifest
+        for name, document in (("template", self._pod_set.template), ("manifest", manifest)):
+            if document is not None and (problem := document_error(document)):
+                errors.at(name).at_path(problem[0]).add("Invalid", problem[1])
+                return PodSetPlan(self._pod_set.name, self._kind.division, 0, demand_of(NO_POD, self._terms))
         if manifest is not None:
             self._check_manifest(manifest, errors.at("manifest"))
         shape = self._shape(errors)

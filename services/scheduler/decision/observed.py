@@ -124,7 +124,8 @@ class PodObject(_Struct, frozen=True):
     def gpu_milli(self) -> int:
         """A shared part that makes no sense counts as the whole device: too much held rather than too little."""
         text = (self.metadata.annotations or {}).get(GPU_MILLI_ANNOTATION, "")
-        return min(int(text), WHOLE_DEVICE) if text.isascii() and text.isdigit() and int(text) > 0 else WHOLE_DEVICE
+        number = int(text) if text.isascii() and text.isdigit() and len(text) <= len(str(WHOLE_DEVICE)) else 0
+        return number if 0 < number < WHOLE_DEVICE else WHOLE_DEVICE
 
     def host_ports(self) -> tuple[HostPort, ...]:
         return tuple(
@@ -182,7 +183,7 @@ def decode_job(raw: bytes) -> JobObject:
 def allocatable(node: NodeObject) -> dict[str, int]:
     """Raises DecodeError."""
     try:
-        return {name: amount_of(name, text) for name, text in (node.status.allocatable or {}).items()}
+        return {name: max(amount_of(name, text), 0) for name, text in (node.status.allocatable or {}).items()}
     except QuantityError as error:
         raise _error(str(error)) from error
 
@@ -211,5 +212,5 @@ def _error(message: str) -> DecodeError:
 def _moment_ms(text: str | None) -> int:
     try:
         return round(datetime.fromisoformat(text or "").timestamp() * 1000)
-    except ValueError:
+    except (ValueError, OverflowError):
         return 0

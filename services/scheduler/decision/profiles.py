@@ -31,6 +31,10 @@ from shared.model.selectors import LabelSelector
 _MANY = 256
 _FEW = 24
 
+# Profiles are kept for this many rows in all (16 bytes each), but never fewer profiles than these.
+_CACHED_ROWS = 32_000_000
+_FEWEST_PROFILES = 16
+
 NO_CLUSTER = "NoCluster"
 UNSCHEDULABLE = "Unschedulable"
 
@@ -282,7 +286,9 @@ class Profiles:
             shape = demand.shape
             request = self._requests.intern(shape.requests, shape.gpu_milli, shape.host_ports)
             profile = Profile(demand, request, self._table, self._clusters, self._config)
-            if len(self._known) >= self._config.cached_profiles:
+            # Each profile has two numbers for each row: the larger the fleet, the fewer of them are kept.
+            limit = max(_FEWEST_PROFILES, min(self._config.cached_profiles, _CACHED_ROWS // max(self._table.rows, 1)))
+            while len(self._known) >= limit:
                 del self._known[next(iter(self._known))]
         self._known[demand] = profile
         return profile

@@ -236,6 +236,34 @@ def test_terms_are_part_of_the_shape() -> None:
     assert shape.host_ports == (HostPort("TCP", 8080, "0.0.0.0"),)
 
 
+def nested(levels: int) -> Any:
+    value: Any = 1
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
+@pytest.mark.parametrize(
+    ("value", "problem"),
+    [(nested(200), "deeper"), (10**30, "64 bits"), (-(10**30), "64 bits"), (float("nan"), "finite")],
+)
+def test_what_could_not_be_read_again_is_refused(value: Any, problem: str) -> None:
+    custom = {"apiVersion": "example.org/v1", "kind": "Queue", "spec": {"a": [1, {"b": value}]}}
+    _, (error,) = plan(manifested(custom))
+    assert (error.field[: len(MANIFEST) + 11], error.reason) == (f"{MANIFEST}.spec.a.1.b", "Invalid")
+    assert problem in error.message
+
+
+def test_null_is_the_same_as_absent() -> None:
+    null = container(resources={"limits": {"cpu": "1"}}, ports=None, restartPolicy=None)
+    assert errors_of(templated(template(null, nodeSelector=None, tolerations=None, affinity=None))) == []
+
+
+def test_more_replicas_than_one_record_can_name() -> None:
+    pod_sets = [image(f"set{index}", replicas=30_000) for index in range(2)]
+    assert errors_of(workload("shop", *pod_sets)) == [("workload.podSets", "TooLarge")]
+
+
 class TestOperations:
     def rejected(self, decisions: list[Any]) -> tuple[str, str]:
         (decision,) = decisions
