@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from services.executor.decision.backoff import CallFailed
@@ -16,16 +17,21 @@ _PODS = Resource("", "v1", "pods")
 
 
 class Caller:
-    """Carries out calls on one cluster. `kinds` are the versions in which kinds are listed."""
+    """Carries out calls on one cluster. `kinds` are the versions in which kinds are listed.
 
-    def __init__(self, api: ClusterApi, kinds: dict[GroupKind, ServedKind]) -> None:
+    `slots` is shared by the clusters of a process: beyond it, requests only wait in queues while their deadlines pass.
+    """
+
+    def __init__(self, api: ClusterApi, kinds: dict[GroupKind, ServedKind], slots: asyncio.Semaphore) -> None:
         self._api = api
         self._kinds = kinds
+        self._slots = slots
 
     async def carry_out(self, call: Call) -> Object | CallFailed:
         """The object that the server answered with (empty where it answers with none), or why it refused."""
         try:
-            return await self._request(call)
+            async with self._slots:
+                return await self._request(call)
         except ApiError as error:
             return CallFailed(error.code, error.reason, error.message, error.retry_after_s)
 

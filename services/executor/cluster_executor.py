@@ -34,6 +34,8 @@ log = get_logger(__name__)
 # After so many rounds a subject goes to the end of the queue, so that a long one does not keep a worker.
 _ROUNDS = 20
 _DEFECT_RETRY_MS = 30_000
+# How long calls may go on after the service was asked to stop.
+_GRACE_S = 5.0
 
 
 class ClusterExecutor:
@@ -45,8 +47,9 @@ class ClusterExecutor:
         clock: Clock,
         policy: Policy,
         *,
-        workers: int = 16,
-        calls: int = 8,
+        workers: int,
+        calls: int,
+        slots: asyncio.Semaphore,
     ) -> None:
         self._cluster = cluster
         self._api = api
@@ -55,10 +58,11 @@ class ClusterExecutor:
         self._reconciler = Reconciler(cluster, policy)
         self._queue = WorkQueue(clock)
         self._kinds: dict[GroupKind, ServedKind] = {}
-        self._caller = Caller(api, self._kinds)
+        self._caller = Caller(api, self._kinds, slots)
         self._workers = asyncio.Semaphore(workers)
         self._calls = calls
         self._watches: asyncio.Queue[Watch] = asyncio.Queue()
+        self._working: set[asyncio.Task[None]] = set()
         self._stopping = False
         self._seen_at: dict[str, int] = {}
 
@@ -84,7 +88,10 @@ class ClusterExecutor:
         metrics.SUBJECTS.labels(self._cluster).set(self._reconciler.subjects)
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Works until `stop` is set, then lets the calls that are under way end."""
+        """Works until `stop` is set, then lets the calls that are under way end, for a while.
+
+        What takes longer is cut off: every call is idempotent, and the next process begins with the whole state.
+        """
         self._carry_out(self._reconciler.start(new_id()))
         async with asyncio.TaskGroup() as turns, asyncio.TaskGroup() as endless:
             tasks = [
@@ -95,6 +102,11 @@ class ClusterExecutor:
             self._stopping = True
             for task in tasks:
                 task.cancel()
+            working = set(self._working)
+            if working:
+                _, late = await asyncio.wait(working, timeout=_GRACE_S)
+                for task in late:
+                    task.cancel()
 
     async def _watch(self) -> None:
         async with asyncio.TaskGroup() as feeds:
@@ -107,7 +119,9 @@ class ClusterExecutor:
             await self._workers.acquire()
             subject = await self._queue.get()
             metrics.QUEUED.labels(self._cluster).set(len(self._queue))
-            turns.create_task(self._work(subject), name=f"turn-{subject}")
+            turn = turns.create_task(self._work(subject), name=f"turn-{subject}")
+            self._working.add(turn)
+            turn.add_done_callback(self._working.discard)
 
     async def _work(self, subject: str) -> None:
         try:

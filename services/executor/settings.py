@@ -33,6 +33,9 @@ class ExecutorSettings(CommonSettings):
     executor_scan_s: float = Field(default=1.0, gt=0, description="time between looks at the directory, in seconds")
     executor_workers: int = Field(default=16, ge=1, description="subjects of one cluster that are worked on at once")
     executor_calls: int = Field(default=8, ge=1, description="requests of one subject that are under way at once")
+    executor_all_calls: int = Field(
+        default=128, ge=1, description="requests of all clusters of this process that are under way at once"
+    )
     executor_call_timeout_s: float = Field(
         default=30.0, gt=0, description="deadline of one request to an API server, in seconds"
     )

@@ -41,6 +41,7 @@ class ExecutorService:
         self._source = source
         self._clock = clock
         self._settings = settings
+        self._slots = asyncio.Semaphore(settings.executor_all_calls)
         self._outbox = Outbox(events, clock)
         self._feed = CommandFeed(events, clock)
         self._clusters: dict[str, _Cluster] = {}
@@ -125,6 +126,7 @@ class ExecutorService:
                 settings.policy(),
                 workers=settings.executor_workers,
                 calls=settings.executor_calls,
+                slots=self._slots,
             )
             self._feed.add(name, cluster.executor.deliver)
             await cluster.executor.run(cluster.stop)

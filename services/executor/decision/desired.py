@@ -70,6 +70,7 @@ class Resolved:
     groups: tuple[tuple[Wanted, ...], ...]
     by_id: Mapping[ObjectId, Wanted]
     namespaces: tuple[str, ...]
+    kinds: tuple[GroupKind, ...]
 
 
 def fence_of(command: CommandIssued) -> Fence:
@@ -138,7 +139,8 @@ def resolve(command: CommandIssued, namespaced: Callable[[GroupKind], bool]) -> 
         by_id[wanted.id] = wanted
     # The command's own namespace holds the memory of its kinds, even if all its objects are elsewhere.
     namespaces = {wanted.id.namespace for wanted in by_id.values() if wanted.id.namespace} | {command.namespace}
-    return Resolved(objects, groups, by_id, tuple(sorted(namespaces)))
+    kinds = dict.fromkeys(wanted.id.kind for wanted in by_id.values())
+    return Resolved(objects, groups, by_id, tuple(sorted(namespaces)), tuple(kinds))
 
 
 def _object(command: CommandIssued, item: ManagedObject, namespaced: Callable[[GroupKind], bool]) -> Wanted:

@@ -62,7 +62,7 @@ BASE_KINDS: tuple[ServedKind, ...] = (
     ServedKind("batch/v1", "Job"),
     ServedKind("v1", "Pod"),
 )
-BASE_GROUP_KINDS = frozenset(served.group_kind for served in BASE_KINDS)
+BASE_GROUP_KINDS = tuple(served.group_kind for served in BASE_KINDS)
 
 
 @dataclass(frozen=True, slots=True, order=True)

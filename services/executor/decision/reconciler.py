@@ -19,7 +19,7 @@ from services.executor.decision.answers import on_answer
 from services.executor.decision.backoff import Policy
 from services.executor.decision.commands import Commands
 from services.executor.decision.desired import MalformedCommandError, resolve
-from services.executor.decision.identity import BASE_KINDS
+from services.executor.decision.identity import BASE_GROUP_KINDS, BASE_KINDS
 from services.executor.decision.instructions import Report, Wake
 from services.executor.decision.observations import NAMESPACE_KIND, Observations
 from services.executor.decision.plan import Plan
@@ -68,7 +68,7 @@ class Reconciler:
     def waiting_for(self) -> str:
         """What has to be listed before any turn can begin; empty if nothing."""
         world = self._state.world
-        problems = (world.kind_problem(kind.group_kind) for kind in BASE_KINDS)
+        problems = (world.kind_problem(kind) for kind in BASE_GROUP_KINDS)
         return next((problem for problem in problems if problem), "")
 
     def start(self, cause: str) -> list[Instruction]:

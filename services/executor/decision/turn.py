@@ -5,9 +5,9 @@ A plan with calls is carried out and the subject gets another turn; a plan witho
 
 from __future__ import annotations
 
-from services.executor.decision.desired import fence_of, kinds_of
+from services.executor.decision.desired import fence_of
 from services.executor.decision.fence import Fence
-from services.executor.decision.identity import BASE_KINDS, NAMESPACES, NODES, GroupKind
+from services.executor.decision.identity import BASE_GROUP_KINDS, NAMESPACES, NODES
 from services.executor.decision.objects import cluster_fence, ground_is_ready, plan_object, prune, raise_fence
 from services.executor.decision.plan import Plan
 from services.executor.decision.pods import plan_group
@@ -23,7 +23,7 @@ def overtaken_by(plan: Plan) -> Fence | None:
 def everything_is_known(plan: Plan) -> bool:
     """Whether the absence of an object means that it is not there; else the plan waits, saying for what."""
     world, command = plan.world, plan.subject.command
-    needed: dict[GroupKind, None] = {kind.group_kind: None for kind in (*BASE_KINDS, *kinds_of(command))}
+    needed = dict.fromkeys((*BASE_GROUP_KINDS, *plan.subject.resolved.kinds))
     if command.action == "withdraw":
         namespace = world.namespaces.get(command.namespace)
         needed |= {kind.group_kind: None for kind in (namespace.kinds if namespace else ())}
