@@ -1,7 +1,7 @@
 """One pod set's outcome in the making: what it keeps, gives up and gains.
 
-A draft takes room on the node table as it goes. What it made is given to the share when its decision is applied
-(`ready_holds`), which always follows: a draft is not thrown away.
+A draft takes room on the node table as it goes. What it took is given to the share when its decision is folded
+(`ready_holds`), or given back (`discard`).
 
 Stability: a replica that is placed stays where it is unless it must move. Scaling up adds, and nothing else.
 Scaling down gives up replicas that were never seen first; then, where Flotilla binds, the highest ordinals, and
@@ -121,6 +121,13 @@ class PodSetDraft:
             names = sorted(cluster.name for cluster in self._fleet.clusters if cluster.index in self._avoid)
             return UNSCHEDULABLE, f"its pods found no node lately in the clusters that have room: {', '.join(names)}"
         return self._profile.explain()
+
+    def discard(self) -> None:
+        """Gives back the room that was taken: nothing came of this draft."""
+        for holds in self.ready_holds.values():
+            for hold in holds:
+                self._fleet.slots.release(hold)
+        self.ready_holds.clear()
 
     # --- keeping ---
 

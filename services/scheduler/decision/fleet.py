@@ -33,7 +33,7 @@ _EFFECTS: dict[str, TaintEffect] = {
 
 
 class Fleet:
-    """`unsettled` collects shares whose reserved nodes may have become unfit, `jobs_changed` those whose Job did."""
+    """`jobs_changed` collects shares whose Job ended, or is no longer known to have."""
 
     def __init__(self, config: SchedulerConfig) -> None:
         self.config = config
@@ -43,7 +43,6 @@ class Fleet:
         self.requests = Requests(self.table.columns)
         self.pods = PodRegistry(self.slots, self.requests)
         self.profiles = Profiles(self.table, self.clusters, self.requests, config)
-        self.unsettled: set[ShareKey] = set()
         self.jobs_changed: set[ShareKey] = set()
         self._finished: dict[str, ShareKey] = {}
         self._finished_shares: set[ShareKey] = set()
@@ -113,7 +112,7 @@ class Fleet:
                 )
             )
             slot.priced = priced
-        self.unsettled.update(hold.owner.key for hold in slot.holds if hold.owner is not None)
+        self.pods.unsettled.update(hold.owner.key for hold in slot.holds if hold.owner is not None)
 
     def _observe_job(self, key: ObjectKey, raw: bytes | None) -> None:
         name = f"{key.cluster}/{key.namespace}/{key.name}"

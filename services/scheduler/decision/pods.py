@@ -29,7 +29,9 @@ class SeenPod:
 
 
 class PodRegistry:
-    """`gone` collects shares of which a pod vanished, `unschedulable` pods that their cluster has no node for."""
+    """`unsettled` collects shares whose replicas may have lost their place: a pod vanished, or a reserved node changed.
+    `unschedulable` has the pods that their cluster has no node for.
+    """
 
     def __init__(self, slots: NodeSlots, requests: Requests) -> None:
         self._slots = slots
@@ -37,7 +39,7 @@ class PodRegistry:
         self._pods: dict[str, SeenPod] = {}
         self._shares: dict[ShareKey, ShareReservations] = {}
         self._by_share: dict[ShareReservations, dict[SeenPod, None]] = {}
-        self.gone: set[ShareKey] = set()
+        self.unsettled: set[ShareKey] = set()
         self.unschedulable: dict[str, tuple[ShareKey, int]] = {}
 
     def observe(self, name: str, cluster: str, pod: PodObject) -> None:
@@ -122,7 +124,7 @@ class PodRegistry:
         if pod.share is not None:
             del self._by_share[pod.share][pod]
             pod.share.pod_gone(pod.slot)
-            self.gone.add(pod.share.key)
+            self.unsettled.add(pod.share.key)
             self._drop_unused(pod.share)
         self._slots.leave(pod.slot)
 
@@ -140,6 +142,7 @@ class PodRegistry:
 
     def _drop_unused(self, share: ShareReservations) -> None:
         if share.empty:
+            self.unsettled.discard(share.key)
             del self._shares[share.key]
             del self._by_share[share]
 

@@ -14,7 +14,7 @@ from collections.abc import Iterable
 
 from services.scheduler.decision.admission import PlanCache, PodSetPlan, plan_workload
 from services.scheduler.decision.config import SchedulerConfig
-from services.scheduler.decision.drafts import PLACING, Budget, PodSetDraft, Replica
+from services.scheduler.decision.drafts import Budget, PodSetDraft, Replica
 from services.scheduler.decision.fingerprint import fingerprint
 from services.scheduler.decision.fleet import Fleet
 from services.scheduler.decision.manifests import Division
@@ -22,10 +22,9 @@ from services.scheduler.decision.moves import Moves
 from services.scheduler.decision.records import WorkloadRecord, uid_for
 from services.scheduler.decision.reservations import ShareKey
 from services.scheduler.decision.slots import Hold
-from services.scheduler.decision.waiting import WaitingQueue
+from services.scheduler.decision.workloads import Workloads
 from shared.events.v1.clusters import ClusterDeclared
 from shared.events.v1.decisions import (
-    ClusterShare,
     Decision,
     PodSetPlacement,
     RequestRef,
@@ -50,12 +49,7 @@ class SchedulerState:
     def __init__(self, config: SchedulerConfig) -> None:
         self.config = config
         self.fleet = Fleet(config)
-        self._workloads: dict[str, WorkloadRecord] = {}
-        self._waiting = WaitingQueue()
-        # Workloads with copies everywhere, with bound pods, and with replicas that a limit left over.
-        self._everywhere: set[str] = set()
-        self._bound: set[str] = set()
-        self._unfinished: set[str] = set()
+        self._workloads = Workloads(self.fleet)
         self._confirmed: dict[str, set[str]] = {}
         self._moves = Moves(config)
         self._plans = PlanCache(_CACHED_PLANS)
@@ -68,7 +62,7 @@ class SchedulerState:
         """A record of `fleet.objects`; None is a tombstone. Raises DecodeError, with nothing changed."""
         self.fleet.observe_object(key, raw)
         while self.fleet.jobs_changed:
-            self._sync_share(self.fleet.jobs_changed.pop())
+            self._workloads.sync_share(self.fleet.jobs_changed.pop())
 
     def observe_cluster(self, heartbeat: ClusterObserved) -> None:
         self.fleet.clusters.observe(heartbeat)
@@ -105,71 +99,22 @@ class SchedulerState:
         """Folds one decision of the journal; it states the whole outcome for its workload."""
         if isinstance(decision, WorkloadPlaced):
             plans, _ = plan_workload(decision.workload, self.config.gpu_resource, self._plans)
-            self._apply_placed(str(decision.workload.key), decision, plans, {})
+            self._fold(str(decision.workload.key), decision, plans)
         elif isinstance(decision, WorkloadForgotten):
             record = self._workloads.get(decision.key)
             if record is not None and record.placed.uid == decision.uid:
                 self._forget(record)
 
-    def _apply_placed(self, key: str, placed: WorkloadPlaced, plans: tuple[PodSetPlan, ...], ready: _Ready) -> None:
-        record = self._workloads.get(key)
-        if record is not None:
-            present = {(item.name, share.cluster) for item in placed.pod_sets for share in item.shares}
-            for item in record.placed.pod_sets:
-                for share in item.shares:
-                    if (item.name, share.cluster) not in present:
-                        self.fleet.pods.set_share(ShareKey(key, item.name, share.cluster), (), None)
-        if record is None or record.placed.uid != placed.uid:
-            record = self._workloads[key] = WorkloadRecord(key, placed, plans)
-        record.replace(placed, plans)
-        by_name = {plan.name: plan for plan in plans}
-        for item in placed.pod_sets:
-            for share in item.shares:
-                self._set_share(key, by_name[item.name], share, ready.get((item.name, share.cluster), ()))
-        self._index(record)
-
-    def _set_share(self, key: str, plan: PodSetPlan, share: ClusterShare, ready: Iterable[Hold]) -> None:
-        fleet, where = self.fleet, ShareKey(key, plan.name, share.cluster)
-        if not plan.holds_room or fleet.has_finished(where):
-            fleet.pods.set_share(where, (), None, ready)
-            return
-        nodes = [fleet.slots.ensure(share.cluster, node) for node in share.nodes]
-        fleet.pods.set_share(where, nodes, fleet.profiles.get(plan.demand).request, ready)
-
-    def _sync_share(self, where: ShareKey) -> None:
-        """Holds room for a share anew, after its Job ended or is no longer known to have."""
-        record = self._workloads.get(where.workload)
-        if record is None:
-            return
-        for plan in record.plans:
-            placement = record.placement(plan.name) if plan.name == where.pod_set else None
-            for share in placement.shares if placement is not None else ():
-                if share.cluster == where.cluster:
-                    self._set_share(where.workload, plan, share, ())
-
-    def _index(self, record: WorkloadRecord) -> None:
-        """Keeps the queues of what is to be decided again."""
-        placed, key = record.placed, record.key
-        # Whatever is short of replicas says why.
-        short = {item.name for item in placed.pod_sets if item.reason}
-        demands = {plan.demand for plan in record.plans if plan.name in short} if short else set()
-        self._waiting.put(key, placed.workload.priority, placed.request.published_at, demands)
-        divisions = set() if placed.deleting else {plan.division for plan in record.plans}
-        _mark(self._everywhere, key, Division.EVERYWHERE in divisions)
-        _mark(self._bound, key, Division.NODES in divisions)
-        _mark(self._unfinished, key, bool(short) and any(item.reason == PLACING for item in placed.pod_sets))
+    def _fold(
+        self, key: str, placed: WorkloadPlaced, plans: tuple[PodSetPlan, ...], drafts: Iterable[PodSetDraft] = ()
+    ) -> None:
+        ready = {(draft.plan.name, cluster): holds for draft in drafts for cluster, holds in draft.ready_holds.items()}
+        self._workloads.fold(key, placed, plans, ready)
 
     def _forget(self, record: WorkloadRecord) -> None:
-        key = record.key
-        for item in record.placed.pod_sets:
-            for share in item.shares:
-                self.fleet.pods.set_share(ShareKey(key, item.name, share.cluster), (), None)
-        del self._workloads[key]
-        self._waiting.put(key, 0, 0, ())
-        for index in (self._everywhere, self._bound, self._unfinished):
-            index.discard(key)
-        self._confirmed.pop(key, None)
-        self._moves.forget(key)
+        self._workloads.forget(record)
+        self._confirmed.pop(record.key, None)
+        self._moves.forget(record.key)
 
     # --- deciding ---
 
@@ -178,7 +123,7 @@ class SchedulerState:
         self.fleet.clusters.watch_silence(now_ms)
         key = str(request.key)
         record = self._workloads.get(key)
-        live = record if record is not None and not record.placed.deleting else None
+        live = self._workloads.live(key)
         body = request.root
         if isinstance(body, DeleteWorkload):
             if record is not None and record is not live:
@@ -209,8 +154,8 @@ class SchedulerState:
         decisions += self._decide_moves(budget, now_ms)
         if self._clusters_at != fleet.clusters.version:
             self._clusters_at = fleet.clusters.version
-            for key in sorted(self._everywhere):
-                decisions += self._redecide(self._workloads[key], budget, now_ms)
+            for key in sorted(self._workloads.everywhere):
+                decisions += self._redecide(key, budget, now_ms)
         decisions += self._decide_waiting(budget, now_ms)
         return decisions
 
@@ -218,9 +163,9 @@ class SchedulerState:
     def has_work(self) -> bool:
         """Whether `decide_pending` would go on where it stopped for its limit."""
         fleet = self.fleet
-        if self._waiting.in_round or self._unfinished or fleet.unsettled or fleet.pods.gone:
+        if self._workloads.waiting.in_round or self._workloads.unfinished or fleet.pods.unsettled:
             return True
-        return bool(len(self._waiting)) and self._tried_at != self._room_version()
+        return bool(len(self._workloads.waiting)) and self._tried_at != self._room_version()
 
     def _room_version(self) -> tuple[int, int, int]:
         """Changes whenever there may be room where there was none."""
@@ -228,7 +173,7 @@ class SchedulerState:
 
     def hash(self) -> str:
         """Equal for states that decide alike: workloads, placements, and what is held on every node."""
-        return fingerprint(self.fleet, (record.placed for record in self._workloads.values()))
+        return fingerprint(self.fleet, (record.placed for record in self._workloads))
 
     # --- one workload ---
 
@@ -262,7 +207,7 @@ class SchedulerState:
             pod_sets=tuple(draft.outcome() for draft in drafts),
             withdrawn=self._withdrawn(record, drafts),
         )
-        self._apply_placed(key, placed, plans, _ready(drafts))
+        self._fold(key, placed, plans, drafts)
         return placed
 
     def _decide_delete(self, record: WorkloadRecord | None, key: str, ref: RequestRef) -> list[Decision]:
@@ -272,7 +217,7 @@ class SchedulerState:
         placed = record.placed.model_copy(
             update={"request": ref, "pod_sets": (), "withdrawn": self._withdrawn(record, ()), "deleting": True}
         )
-        self._apply_placed(key, placed, (), {})
+        self._fold(key, placed, ())
         return [placed, *self._end(record)]
 
     def _end(self, record: WorkloadRecord) -> list[Decision]:
@@ -297,12 +242,15 @@ class SchedulerState:
         return PodSetDraft(self.fleet, key, plan, previous, avoid)
 
     def _redecide(
-        self, record: WorkloadRecord, budget: Budget, now_ms: int, moving: dict[ShareKey, int] | None = None
+        self, key: str, budget: Budget, now_ms: int, moving: dict[ShareKey, int] | None = None
     ) -> list[Decision]:
         """Settles a workload anew as it was accepted; decides nothing where nothing comes of it."""
+        record = self._workloads.live(key)
+        if record is None:
+            return []
         drafts = []
         for plan in record.plans:
-            draft = self._draft(record.key, plan, record.placement(plan.name), now_ms)
+            draft = self._draft(key, plan, record.placement(plan.name), now_ms)
             if plan.division is Division.NODES:
                 draft.drop(lambda replica, draft=draft: self._is_lost(draft, replica))  # type: ignore[misc]
             for share, count in (moving or {}).items():
@@ -313,9 +261,11 @@ class SchedulerState:
             drafts.append(draft)
         outcomes = tuple(draft.outcome() for draft in drafts)
         if not _differ(outcomes, record.placed.pod_sets):
+            for draft in drafts:
+                draft.discard()
             return []
         placed = record.placed.model_copy(update={"pod_sets": outcomes, "withdrawn": self._withdrawn(record, drafts)})
-        self._apply_placed(record.key, placed, record.plans, _ready(drafts))
+        self._fold(key, placed, record.plans, drafts)
         return [placed]
 
     def _is_lost(self, draft: PodSetDraft, replica: Replica) -> bool:
@@ -334,7 +284,7 @@ class SchedulerState:
             if record is None or len(left) == len(record.leaving):
                 continue
             placed = record.placed.model_copy(update={"withdrawn": tuple(sorted(left))})
-            self._apply_placed(key, placed, record.plans, {})
+            self._fold(key, placed, record.plans)
             decisions += [placed, *self._end(record)]
         return decisions
 
@@ -344,23 +294,21 @@ class SchedulerState:
         moving = self._moves.due(fleet.pods.unschedulable, now_ms)
         for share in moving:
             self._moves.avoid(share, now_ms)
-        lost = {share.workload for share in fleet.unsettled | fleet.pods.gone}
-        fleet.unsettled.clear()
-        fleet.pods.gone.clear()
+        lost = {share.workload for share in fleet.pods.unsettled}
+        fleet.pods.unsettled.clear()
         decisions: list[Decision] = []
         for key in sorted(lost | {share.workload for share in moving}):
-            record = self._workloads.get(key)
-            if record is not None and (key in self._bound or any(share.workload == key for share in moving)):
+            if key in self._workloads.bound or any(share.workload == key for share in moving):
                 own = {share: count for share, count in moving.items() if share.workload == key}
-                decisions += self._redecide(record, budget, now_ms, own)
+                decisions += self._redecide(key, budget, now_ms, own)
         return decisions
 
     def _decide_waiting(self, budget: Budget, now_ms: int) -> list[Decision]:
-        fleet, waiting = self.fleet, self._waiting
+        fleet, waiting = self.fleet, self._workloads.waiting
         decisions: list[Decision] = []
-        for key in sorted(self._unfinished):
+        for key in sorted(self._workloads.unfinished):
             if not budget.spent:
-                decisions += self._redecide(self._workloads[key], budget, now_ms)
+                decisions += self._redecide(key, budget, now_ms)
         if not waiting.in_round and not budget.spent and self._tried_at != self._room_version():
             self._tried_at = self._room_version()
             waiting.start_round(lambda demand: fleet.profiles.get(demand).has_room())
@@ -370,7 +318,7 @@ class SchedulerState:
                 waiting.skip(demand)
                 continue
             budget.left -= 1
-            decisions += self._redecide(self._workloads[key], budget, now_ms)
+            decisions += self._redecide(key, budget, now_ms)
         return decisions
 
 
@@ -383,17 +331,6 @@ def _misplaced(body: ApplyWorkload, live: WorkloadRecord | None) -> tuple[FieldE
     if body.operation == "change" and live is None:
         return (FieldError(field="workload.name", reason="NotFound", message=f"there is no workload {key}"),)
     return ()
-
-
-def _mark(index: set[str], key: str, belongs: bool) -> None:
-    if belongs:
-        index.add(key)
-    else:
-        index.discard(key)
-
-
-def _ready(drafts: Iterable[PodSetDraft]) -> _Ready:
-    return {(draft.plan.name, cluster): holds for draft in drafts for cluster, holds in draft.ready_holds.items()}
 
 
 def _differ(outcomes: tuple[PodSetPlacement, ...], former: tuple[PodSetPlacement, ...]) -> bool:

@@ -1,0 +1,113 @@
+"""The workloads as they were decided: their records, the room that is held for them, and what is to be decided again.
+
+A decision states the whole outcome for its workload, so folding it is replacing what was there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from services.scheduler.decision.admission import PodSetPlan
+from services.scheduler.decision.drafts import PLACING
+from services.scheduler.decision.fleet import Fleet
+from services.scheduler.decision.manifests import Division
+from services.scheduler.decision.records import WorkloadRecord
+from services.scheduler.decision.reservations import ShareKey
+from services.scheduler.decision.slots import Hold
+from services.scheduler.decision.waiting import WaitingQueue
+from shared.events.v1.decisions import ClusterShare, WorkloadPlaced
+
+# Holds that were made for a decision already, by pod set and cluster.
+ReadyHolds = dict[tuple[str, str], list[Hold]]
+
+
+class Workloads:
+    """`everywhere`, `bound` and `unfinished` are keys of workloads with copies everywhere, with pods that Flotilla
+    binds, and with replicas that a limit left over; `waiting` has those with replicas that found no place.
+    """
+
+    def __init__(self, fleet: Fleet) -> None:
+        self._fleet = fleet
+        self._records: dict[str, WorkloadRecord] = {}
+        self.waiting = WaitingQueue()
+        self.everywhere: set[str] = set()
+        self.bound: set[str] = set()
+        self.unfinished: set[str] = set()
+
+    def __iter__(self) -> Iterator[WorkloadRecord]:
+        return iter(self._records.values())
+
+    def get(self, key: str) -> WorkloadRecord | None:
+        return self._records.get(key)
+
+    def live(self, key: str) -> WorkloadRecord | None:
+        """The workload, unless it is being deleted."""
+        record = self._records.get(key)
+        return record if record is not None and not record.placed.deleting else None
+
+    def fold(self, key: str, placed: WorkloadPlaced, plans: tuple[PodSetPlan, ...], ready: ReadyHolds) -> None:
+        """The workload's outcome from now on."""
+        record = self._records.get(key)
+        if record is not None:
+            present = {(item.name, share.cluster) for item in placed.pod_sets for share in item.shares}
+            for item in record.placed.pod_sets:
+                for share in item.shares:
+                    if (item.name, share.cluster) not in present:
+                        self._fleet.pods.set_share(ShareKey(key, item.name, share.cluster), (), None)
+        if record is None or record.placed.uid != placed.uid:
+            record = self._records[key] = WorkloadRecord(key, placed, plans)
+        record.replace(placed, plans)
+        by_name = {plan.name: plan for plan in plans}
+        for item in placed.pod_sets:
+            for share in item.shares:
+                self._set_share(key, by_name[item.name], share, ready.get((item.name, share.cluster), ()))
+        self._index(record)
+
+    def _set_share(self, key: str, plan: PodSetPlan, share: ClusterShare, ready: Iterable[Hold]) -> None:
+        fleet, where = self._fleet, ShareKey(key, plan.name, share.cluster)
+        if not plan.holds_room or fleet.has_finished(where):
+            fleet.pods.set_share(where, (), None, ready)
+            return
+        nodes = [fleet.slots.ensure(share.cluster, node) for node in share.nodes]
+        fleet.pods.set_share(where, nodes, fleet.profiles.get(plan.demand).request, ready)
+
+    def sync_share(self, where: ShareKey) -> None:
+        """Holds room for a share anew, after its Job ended or is no longer known to have."""
+        record = self._records.get(where.workload)
+        if record is None:
+            return
+        for plan in record.plans:
+            placement = record.placement(plan.name) if plan.name == where.pod_set else None
+            for share in placement.shares if placement is not None else ():
+                if share.cluster == where.cluster:
+                    self._set_share(where.workload, plan, share, ())
+
+    def _index(self, record: WorkloadRecord) -> None:
+        """Keeps the queues of what is to be decided again."""
+        placed, key = record.placed, record.key
+        # Whatever is short of replicas says why.
+        short = {item.name for item in placed.pod_sets if item.reason}
+        demands = {plan.demand for plan in record.plans if plan.name in short} if short else set()
+        self.waiting.put(key, placed.workload.priority, placed.request.published_at, demands)
+        divisions = set() if placed.deleting else {plan.division for plan in record.plans}
+        _mark(self.everywhere, key, Division.EVERYWHERE in divisions)
+        _mark(self.bound, key, Division.NODES in divisions)
+        _mark(self.unfinished, key, bool(short) and any(item.reason == PLACING for item in placed.pod_sets))
+
+    def forget(self, record: WorkloadRecord) -> None:
+        """The workload is no more."""
+        key = record.key
+        for item in record.placed.pod_sets:
+            for share in item.shares:
+                self._fleet.pods.set_share(ShareKey(key, item.name, share.cluster), (), None)
+        del self._records[key]
+        self.waiting.put(key, 0, 0, ())
+        for index in (self.everywhere, self.bound, self.unfinished):
+            index.discard(key)
+
+
+def _mark(index: set[str], key: str, belongs: bool) -> None:
+    if belongs:
+        index.add(key)
+    else:
+        index.discard(key)
