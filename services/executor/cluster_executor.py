@@ -130,7 +130,7 @@ class ClusterExecutor:
             metrics.ERRORS.labels(self._cluster, "turn").inc()
             log.exception("a turn failed", cluster=self._cluster, subject=subject)
             now = self._clock.now_ms()
-            message = f"{type(error).__name__}: {error}"
+            message = _first_cause(error)
             self._tell(SubjectFailed(id=new_id(), at_ms=now, subject=subject, message=message), where=subject)
             self._queue.add_at(subject, now + _DEFECT_RETRY_MS)
         finally:
@@ -220,6 +220,13 @@ class ClusterExecutor:
                 metrics.COMMAND_TO_REPORT_SECONDS.observe((report.reported_at - seen_at) / 1000)
         metrics.OBJECTS.labels(self._cluster).set(self._reconciler.owned_objects)
         self._report(instruction)
+
+
+def _first_cause(error: BaseException) -> str:
+    """What a person needs to see of an exception, or of a group of them."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return f"{type(error).__name__}: {error}"
 
 
 def _chance() -> float:

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import pytest
 
 from services.simulator.faults import FaultSpec
+from shared.adapters.kubernetes import KubernetesApi
 from shared.events.v1.commands import CommandIssued
+from shared.model.identities import Resource
+from shared.ports.cluster_api import ClusterApi, Object
+from shared.runtime.clusters import Connect
 from tests.integration.executor.conftest import CLUSTER, Bed
 from tests.integration.executor.support import CONFIG_MAPS, DEPLOYMENTS, Running, find, until
 from tests.unit.executor.builders import command, config_map, deployment
@@ -118,3 +123,31 @@ async def _until_found(bed: Bed, name: str) -> bool:
     assert bed.simulator is not None
     bed.simulator.inject(CLUSTER, None)
     return await find(bed.api, DEPLOYMENTS, bed.namespace, name) is not None
+
+
+async def test_a_defect_in_one_subjects_turn_is_reported_and_stops_no_other(simulated: Bed) -> None:
+    """Any exception that is no answer of the API server is a defect: here, of the adapter."""
+
+    class Defective:
+        async def scan(self) -> dict[str, Connect]:
+            async def connect() -> ClusterApi:
+                api = await KubernetesApi.from_kubeconfig(simulated.kubeconfig)
+                apply = api.apply
+
+                async def broken(resource: Resource, namespace: str, name: str, *rest: Any) -> Object:
+                    if name == "web-0":
+                        raise ZeroDivisionError("a defect")
+                    return await apply(resource, namespace, name, *rest)
+
+                api.apply = broken  # type: ignore[method-assign, assignment]
+                return api
+
+            return {CLUSTER: connect}
+
+    async with Running(Defective(), CLUSTER) as executor:
+        commands = many(simulated, 5, generation=1)
+        executor.issue(*commands)
+        await all_applied(executor, commands[1:])
+        report = await executor.until_reported(commands[0].subject, "failed", 1)
+        assert report.reason == "InternalError"
+        assert "a defect" in report.message
