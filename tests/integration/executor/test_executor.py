@@ -307,3 +307,22 @@ async def test_the_topic_may_come_later_than_the_executor(bed: Bed) -> None:
     assert executor.service.readiness().ready
     executor._stop.set()
     await asyncio.wait_for(task, 10)
+
+
+async def test_bound_pods_stay_as_they_are_over_a_restart(bed: Bed) -> None:
+    """The next process applies them once more; what admission and the kubelet added is no reason to replace them."""
+    group = pod_group({"web-main-0": bed.nodes[0], "web-main-1": bed.nodes[1]})
+    tolerations = [{"key": "gpu", "operator": "Exists", "effect": "NoSchedule"}]
+    manifest = {**group.manifest, "spec": {**group.manifest["spec"], "tolerations": tolerations}}
+    issued = run(bed, 1, pods=[group.model_copy(update={"manifest": manifest})])
+    uids: set[tuple[str, str]] = set()
+    for _ in range(2):
+        async with Running(bed.source, CLUSTER) as executor:
+            executor.issue(issued)
+            report = await executor.until_reported(bed.subject, "applied", 1)
+            assert report.objects == 2
+            await asyncio.sleep(1)
+            assert [r.outcome for r in executor.reports(bed.subject)] == ["applied"]
+        found = {(name, pod["metadata"]["uid"]) for name, pod in (await pods(bed)).items()}
+        assert uids in (set(), found)
+        uids = found
