@@ -12,7 +12,7 @@ from typing import Protocol
 
 import numpy as np
 
-from services.scheduler.decision.arrays import FloatArray
+from services.scheduler.decision.arrays import HALF, ONE, FloatArray
 from services.scheduler.decision.config import Fit, SchedulerConfig
 from services.scheduler.decision.requests import Request
 from services.scheduler.decision.views import NodeView
@@ -20,10 +20,11 @@ from shared.model.pods import WHOLE_DEVICE
 
 # Smaller than any difference that a term makes on purpose, larger than rounding.
 TIE_WEIGHT = 1e-7
+_WHOLE = np.array(float(WHOLE_DEVICE))
 
 
 class CostTerm(Protocol):
-    """`cost` has a number in [0, 1] for each row of the view."""
+    """`cost` has a number in [0, 1] for each row of the view, in an array of its own that the caller may change."""
 
     name: str
     dynamic: bool
@@ -62,8 +63,9 @@ class ResourceFit:
 
     def cost(self, view: NodeView) -> FloatArray:
         cpu, memory = view.fractions
-        mean = (cpu + memory) / 2
-        return 1.0 - mean if self._fit is Fit.MOST_ALLOCATED else mean
+        mean = cpu + memory
+        mean *= HALF
+        return np.subtract(ONE, mean, out=mean) if self._fit is Fit.MOST_ALLOCATED else mean
 
 
 class ResourceBalance:
@@ -74,7 +76,10 @@ class ResourceBalance:
 
     def cost(self, view: NodeView) -> FloatArray:
         cpu, memory = view.fractions
-        return np.abs(cpu - memory) / 2
+        deviation = cpu - memory
+        np.abs(deviation, out=deviation)
+        deviation *= HALF
+        return deviation
 
 
 class DeviceFragmentation:
@@ -90,6 +95,9 @@ class DeviceFragmentation:
 
     def __init__(self, request: Request) -> None:
         self._request = request
+        # Where no device fits, the cost does not matter; it is 1.
+        self._milli = np.array(request.milli, np.int16)
+        self._refused = np.array(WHOLE_DEVICE + request.milli, np.int16)
 
     def cost(self, view: NodeView) -> FloatArray:
         table, request = view.table, self._request
@@ -97,8 +105,9 @@ class DeviceFragmentation:
         if column is None:
             return np.zeros(len(view.rows))
         if request.devices and request.milli < WHOLE_DEVICE:
-            tightest = np.where(view.devices_fit, view.devices, WHOLE_DEVICE + request.milli).min(axis=1)
-            return np.asarray((tightest - request.milli) / WHOLE_DEVICE)
+            left = np.where(view.devices_fit, view.devices, self._refused).min(axis=1)
+            left -= self._milli
+            return np.asarray(left / _WHOLE)
         allocatable = table.allocatable[view.rows, column]
         left = np.maximum(view.free[:, column] - request.vector[column], 0)
         return np.asarray(left / np.maximum(allocatable, 1))

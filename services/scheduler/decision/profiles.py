@@ -57,7 +57,7 @@ class Profile:
         self._fact_filters = [item for item in filters if not item.dynamic]
         self._usage_filters = [item for item in filters if item.dynamic]
         self._fact_terms = [(term, weight) for term, weight in terms if not term.dynamic]
-        self._usage_terms = [(term, weight) for term, weight in terms if term.dynamic]
+        self._usage_terms = [(term, np.array(weight)) for term, weight in terms if term.dynamic]
         self._cost: FloatArray = np.zeros(0, np.float64)
         # Of facts alone: their part of the cost, infinite where one of their filters refuses.
         self._base: FloatArray = np.zeros(0, np.float64)
@@ -209,7 +209,7 @@ class Profile:
             return
         # Blocks may repeat as well; in a small table all of them are no more work than finding out which.
         blocks = rows // BLOCK if self._table.blocks > _MANY or len(rows) < _FEW else self._all_blocks
-        segments = by_block[blocks]
+        segments = by_block.take(blocks, axis=0)
         cheapest = segments.argmin(axis=1)
         self._block_cost[blocks] = segments[np.arange(len(blocks)), cheapest]
         self._block_row[blocks] = blocks * BLOCK + cheapest
@@ -228,7 +228,9 @@ class Profile:
         view = NodeView(self._table, rows, self.request)
         cost = self._base[rows]
         for term, weight in self._usage_terms:
-            cost += term.cost(view) if weight == 1.0 else weight * term.cost(view)
+            part = term.cost(view)
+            part *= weight
+            cost += part
         passes = self._usage_filters[0].mask(view)
         for item in self._usage_filters[1:]:
             passes = passes & item.mask(view)

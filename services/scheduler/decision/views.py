@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from services.scheduler.decision.arrays import BoolArray, FloatArray, IntArray, Rows
+from services.scheduler.decision.arrays import ONE, BoolArray, FloatArray, IntArray, Rows
 from services.scheduler.decision.nodes import NodeTable
 from services.scheduler.decision.requests import Request
 
@@ -28,16 +28,17 @@ class NodeView:
     def free(self) -> IntArray:
         """What is free, by row and resource column."""
         if self._free is None:
-            self._free = self.table.free[self.rows]
+            self._free = self.table.free.take(self.rows, axis=0)
         return self._free
 
     @property
     def fractions(self) -> tuple[FloatArray, FloatArray]:
         """The parts of cpu and of memory that would be taken with one more such pod, at most 1, by row."""
         if self._fractions is None:
-            facts = self.table.native[self.rows]
-            taken = facts[:, :2] + (self.request.native - self.free[:, :2])
-            parts = np.minimum(taken / facts[:, 2:], 1.0)
+            facts = self.table.native.take(self.rows, axis=0)
+            parts = self.request.native - self.free[:, :2] + facts[:, :2]
+            parts /= facts[:, 2:]
+            np.minimum(parts, ONE, out=parts)
             self._fractions = parts[:, 0], parts[:, 1]
         return self._fractions
 
@@ -45,7 +46,7 @@ class NodeView:
     def devices(self) -> npt.NDArray[np.int16]:
         """What is free on each GPU, by row and device; see `devices.DeviceTable`."""
         if self._devices is None:
-            self._devices = self.table.devices.free[self.rows]
+            self._devices = self.table.devices.free.take(self.rows, axis=0)
         return self._devices
 
     @property
