@@ -17,6 +17,8 @@ from collections.abc import Iterator
 from typing import Any
 
 POOL = 400
+# Events that the server hands to its socket at once: it must not be what the reader waits for.
+PORTION = 128
 
 
 def events(count: int, seed: int) -> Iterator[bytes]:
@@ -207,8 +209,8 @@ class StreamServer:
             return
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n")
         count = int(target.split("/", 2)[1])
-        for start in range(0, count, 16):
-            writer.write(b"".join(self._chunks[start : min(start + 16, count)]))
+        for start in range(0, count, PORTION):
+            writer.write(b"".join(self._chunks[start : min(start + PORTION, count)]))
             await writer.drain()
         # A watch stays open: who has counted all events hangs up.
         await asyncio.sleep(3600)

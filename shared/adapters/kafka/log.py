@@ -111,11 +111,15 @@ class KafkaLog:
             for partition, item in positions.items()
         }
         try:
-            committer = await self._committer(group)
-            if committer.assignment() != set(offsets):
-                committer.assign(list(offsets))
-                committer.pause(*offsets)
-            await committer.commit(offsets)
+            # The client looks for the group's coordinator for as long as there is none.
+            async with asyncio.timeout(self._options.timeout_s):
+                committer = await self._committer(group)
+                if committer.assignment() != set(offsets):
+                    committer.assign(list(offsets))
+                    committer.pause(*offsets)
+                await committer.commit(offsets)
+        except TimeoutError as error:
+            raise LogError(f"commit of {group}: no answer within {self._options.timeout_s:g} s") from error
         except KafkaError as error:
             raise LogError(f"commit of {group}: {error!r}") from error
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from asyncio import Future
 from collections.abc import Awaitable, Generator, Sequence
 from typing import Any
@@ -14,7 +15,7 @@ from shared.adapters.kafka.partitioner import partition_for
 from shared.ports.event_log import LogError, NewRecord, Position, RecordTooLargeError
 
 MAX_RECORD_BYTES = 16 * 1024 * 1024
-_BATCH_BYTES = 256 * 1024
+_BATCH_BYTES = 512 * 1024
 # Fewer records than this are sent one by one.
 _WORTH_A_BATCH = 4
 
@@ -36,8 +37,9 @@ class Acknowledgement(Awaitable[Position]):
 
 
 class KafkaPublisher:
-    def __init__(self, producer: AIOKafkaProducer) -> None:
+    def __init__(self, producer: AIOKafkaProducer, timeout_s: float) -> None:
         self._producer = producer
+        self._timeout_s = timeout_s
         self._failure: BaseException | None = None
         self._partitions: dict[tuple[str, bytes], int] = {}
 
@@ -52,7 +54,7 @@ class KafkaPublisher:
             max_request_size=MAX_RECORD_BYTES,
         )
         await producer.start()
-        return cls(producer)
+        return cls(producer, options.timeout_s)
 
     async def send(self, record: NewRecord) -> Awaitable[Position]:
         if self._failure is not None:
@@ -110,15 +112,33 @@ class KafkaPublisher:
         future.add_done_callback(self._note)
 
     async def flush(self) -> None:
+        # An idempotent producer of aiokafka has no deadline of its own: it tries until it is stopped.
         try:
-            await self._producer.flush()
+            async with asyncio.timeout(self._timeout_s):
+                await self._producer.flush()
+        except TimeoutError as error:
+            self._failure = self._failure or error
+            raise LogError(f"flush: not acknowledged within {self._timeout_s:g} s") from error
         except KafkaError as error:
             raise LogError(f"flush: {error!r}") from error
         if self._failure is not None:
             raise LogError(f"a record was not delivered: {self._failure!r}")
 
     async def close(self) -> None:
+        """Delivers what was sent, within the deadline; what is not delivered by then never will be."""
+        try:
+            await self.flush()
+        except LogError as error:
+            await self._abandon(error)
         await self._producer.stop()
+
+    async def _abandon(self, reason: LogError) -> None:
+        """Without this the client's sender would go on behind our back, and deliver when nobody expects it any more."""
+        sender = self._producer._sender.sender_task
+        sender.cancel()
+        # It waits for the requests that are on their way; cancelled twice it would take us with it.
+        await asyncio.wait({sender}, timeout=self._timeout_s)
+        self._producer._message_accumulator.fail_all(KafkaError(str(reason)))
 
     async def _partition_for(self, record: NewRecord) -> int | None:
         """None leaves it to the client: a record without any key."""
