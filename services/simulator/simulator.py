@@ -108,13 +108,13 @@ class Simulator:
         Raises:
             ValueError: a different cluster of that name exists, or its load file cannot be read.
         """
+        file = spec.load.file
+        recording = await asyncio.to_thread(read_series, file) if file is not None else None
         known = self._clusters.get(spec.name)
         if known is not None:
             if known.spec != spec:
                 raise ValueError(f"a different cluster {spec.name} exists")
             return self.server_url(spec.name)
-        file = spec.load.file
-        recording = await asyncio.to_thread(read_series, file) if file is not None else None
         load = make_profile(spec.load, recording)
         now = self._clock()
         cluster = Cluster(

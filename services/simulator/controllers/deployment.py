@@ -125,6 +125,9 @@ class DeploymentController:
         total = new["spec"]["replicas"] + sum(entry["spec"]["replicas"] for entry in old)
         new_missing = new["spec"]["replicas"] - new.get("status", {}).get("availableReplicas", 0)
         budget = total - (limits.replicas - limits.unavailable) - new_missing
+        if budget <= 0:
+            # Counts of available pods lag behind what was scaled down already; what is asked for does not.
+            return
         for entry in sorted(old, key=lambda item: item["metadata"]["creationTimestamp"]):
             unhealthy = entry["spec"]["replicas"] - entry.get("status", {}).get("availableReplicas", 0)
             remove = min(max(budget, 0), max(unhealthy, 0))

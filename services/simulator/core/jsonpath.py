@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import Any
 
 _STEP = re.compile(
-    r"""\.(?P<field>(?:[\w-]|\\.)+|\*)
+    r"""\.(?P<field>(?:[\w/-]|\\.)+|\*)
       | \[(?P<index>-?\d+|\*)\]
       | \['(?P<quoted>[^']+)'\]
       | \[\?\(@\.(?P<path>[\w.\\-]+)\s*(?P<op>==|!=)\s*(?P<value>"[^"]*"|'[^']*'|[\w.-]+)\)\]""",

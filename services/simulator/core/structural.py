@@ -66,9 +66,21 @@ def _object(decoder: Decoder, value: Any, schema: Schema, path: str) -> Any:
             continue
         if inner is None and (decoder.strict_types or (child.default is not ABSENT and not child.nullable)):
             continue
-        decoded[name] = decoder.decode(inner, child, _join(path, name))
+        value_inside = decoder.decode(inner, child, _join(path, name))
+        if not (decoder.strict_types and _is_omitted(name, value_inside, child)):
+            decoded[name] = value_inside
     decoder.struct = outer
     return decoded
+
+
+_WRITTEN_WHEN_EMPTY = frozenset({"containers", "rules", "verbs"})
+
+
+def _is_omitted(name: str, value: Any, schema: Schema) -> bool:
+    """Go leaves empty maps and lists of built-in types out; empty structs it keeps, as they may mean something."""
+    if value or name in _WRITTEN_WHEN_EMPTY or not isinstance(value, dict | list):
+        return False
+    return schema.type == "array" or schema.values is not None
 
 
 def _array(decoder: Decoder, value: Any, schema: Schema, path: str) -> Any:

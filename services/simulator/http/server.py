@@ -20,6 +20,7 @@ from services.simulator.http.responses import error_response
 
 _log = structlog.get_logger(__name__)
 _CLUSTERS = "/clusters/"
+_SHUTDOWN_SECONDS = 2.0
 
 AdminHandler = Callable[[web.BaseRequest, str], Awaitable[web.StreamResponse]]
 
@@ -59,8 +60,8 @@ class ApiServer:
     async def start(self, host: str, port: int, tls: ssl.SSLContext | None = None) -> int:
         """Listens; the port, which is chosen by the system if it was 0."""
         # A handler is cancelled when its client goes, or a watch without events would stay subscribed.
-        server = web.Server(self._handle, request_factory=_make_request, handler_cancellation=True)
-        self._runner = web.ServerRunner(server, handle_signals=False)
+        server = web.Server(self._handle, request_factory=_make_request, handler_cancellation=True, access_log=None)
+        self._runner = web.ServerRunner(server, handle_signals=False, shutdown_timeout=_SHUTDOWN_SECONDS)
         await self._runner.setup()
         site = web.TCPSite(self._runner, host, port, ssl_context=tls, reuse_address=True)
         await site.start()
