@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from typing import Any
 
 from services.executor.decision.backoff import CallFailed
 from services.executor.decision.identity import GroupKind, ServedKind
-from services.executor.decision.instructions import Apply, Bind, Call, CreateNamespace, Delete, RememberKinds, Stamp
+from services.executor.decision.instructions import Annotate, Apply, Bind, Call, CreateNamespace, Delete, Stamp
 from shared.model.identities import FIELD_MANAGER, Resource
 from shared.ports.cluster_api import ApiError, ApplyOptions, ClusterApi, Object
 
@@ -44,7 +45,7 @@ class Caller:
             case CreateNamespace():
                 body: dict[str, Any] = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": target.name}}
                 return await api.apply(_NAMESPACES, "", target.name, body, _OPTIONS)
-            case RememberKinds():
+            case Annotate():
                 return await api.merge_patch(_NAMESPACES, "", target.name, _annotated(call.annotations))
             case Stamp():
                 resource = await self._resource(target.kind)
@@ -64,7 +65,7 @@ class Caller:
         return (await self._api.resource_info(served.api_version, served.kind)).resource
 
 
-def _annotated(annotations: dict[str, str]) -> Object:
+def _annotated(annotations: Mapping[str, str | None]) -> Object:
     return {"metadata": {"annotations": annotations}}
 
 

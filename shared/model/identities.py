@@ -24,6 +24,8 @@ IDENTITY_ANNOTATION = "flotilla.dev/applied-as"
 TEMPLATE_HASH_ANNOTATION = "flotilla.dev/template-hash"
 # On a namespace, one annotation for each further kind that was ever applied in it: what has to be listed to prune.
 KINDS_ANNOTATION_PREFIX = "kinds.flotilla.dev/"
+# On a namespace, one annotation for each object that ran to its end and may be gone, so that it is not run again.
+ENDED_ANNOTATION_PREFIX = "ended.flotilla.dev/"
 # Labels of nodes and clusters that say what they cost and where they are.
 PRICE_LABEL = "flotilla.dev/price-per-hour"
 PROVIDER_LABEL = "flotilla.dev/provider"

@@ -7,7 +7,7 @@ from typing import Any
 
 from services.executor.decision.backoff import CallFailed, Policy, next_retry
 from services.executor.decision.drift import fingerprint
-from services.executor.decision.instructions import Apply, Bind, Call, CreateNamespace, Delete, RememberKinds, Stamp
+from services.executor.decision.instructions import Annotate, Apply, Bind, Call, CreateNamespace, Delete, Stamp
 from services.executor.decision.live import read_meta, read_object
 from services.executor.decision.state import State
 from services.executor.decision.stimuli import CallReturned
@@ -58,7 +58,7 @@ def _learn(state: State, subject: Subject | None, call: Call, answer: dict[str, 
             state.world.live.amend(replace(live, deleting=True))
         case CreateNamespace():
             state.world.namespaces.setdefault(call.target.name, Namespace())
-        case RememberKinds():
+        case Annotate():
             state.world.namespaces[call.target.name] = read_namespace(read_meta(answer))
 
 

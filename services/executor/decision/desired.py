@@ -14,7 +14,7 @@ from typing import Any
 
 from services.executor.decision.drift import content_hash
 from services.executor.decision.fence import Fence
-from services.executor.decision.identity import POD, GroupKind, ObjectId, ServedKind
+from services.executor.decision.identity import JOB, POD, GroupKind, ObjectId, ServedKind
 from shared.events.v1.commands import CommandIssued, ManagedObject, PodGroup
 from shared.model.identities import (
     APPLIED_BY,
@@ -46,12 +46,17 @@ class MalformedCommandError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """One object as it should be. `shape` changes with its content, not with the generation of its command."""
+    """One object as it should be.
+
+    `content` changes with the object alone, `shape` also with the digest of its command, neither with the generation.
+    `keeps_ended` says that it runs to an end and is not run again.
+    """
 
     id: ObjectId
     api_version: str
     body: Mapping[str, Any]
     shape: str
+    content: str
     node: str = ""
     template_hash: str = ""
     keeps_ended: bool = False
@@ -156,6 +161,8 @@ def _object(command: CommandIssued, item: ManagedObject, namespaced: Callable[[G
         api_version=served.api_version,
         body=body,
         shape=content_hash([command.digest, item.pod_set, manifest]),
+        content=content_hash([item.pod_set, manifest]),
+        keeps_ended=served.group_kind == JOB,
     )
 
 
@@ -174,6 +181,7 @@ def _pods(command: CommandIssued, group: PodGroup) -> Iterator[Wanted]:
             api_version="v1",
             body={"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec},
             shape=template_hash,
+            content=template_hash,
             node=binding.node,
             template_hash=template_hash,
             keeps_ended=spec.get("restartPolicy", "Always") != "Always",

@@ -59,10 +59,10 @@ class CreateNamespace(Call):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RememberKinds(Call):
-    """Merge patch of a namespace's annotations: the kinds that have to be listed to find all that was applied."""
+class Annotate(Call):
+    """Merge patch of a namespace's annotations, which remember what no other object can; None removes one."""
 
-    annotations: dict[str, str]
+    annotations: dict[str, str | None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

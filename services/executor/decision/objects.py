@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from services.executor.decision.desired import Resolved, Wanted, fence_of, kinds_of, marks
+from services.executor.decision.endings import has_ended
 from services.executor.decision.fence import OPEN, Fence
 from services.executor.decision.identity import BASE_GROUP_KINDS, NAMESPACE, NAMESPACES, ObjectId, ServedKind
-from services.executor.decision.instructions import CreateNamespace, RememberKinds, Stamp
+from services.executor.decision.instructions import Annotate, CreateNamespace, Stamp
 from services.executor.decision.plan import Plan
 from services.executor.decision.world import kind_annotation
 
@@ -32,9 +33,9 @@ def _prepare_namespace(plan: Plan, name: str) -> None:
     elif name == plan.subject.command.namespace:
         missing = kinds_to_remember(plan) - namespace.kinds
         if missing:
-            annotations = dict(kind_annotation(kind) for kind in sorted(missing))
+            annotations: dict[str, str | None] = dict(kind_annotation(kind) for kind in sorted(missing))
             plan.calls.append(
-                RememberKinds(cause=plan.cause, subject=plan.subject.name, target=target, annotations=annotations)
+                Annotate(cause=plan.cause, subject=plan.subject.name, target=target, annotations=annotations)
             )
 
 
@@ -58,9 +59,11 @@ def plan_object(plan: Plan, wanted: Wanted) -> None:
     settled = plan.subject.settled.get(wanted.id)
     if live is not None and live.deleting:
         plan.await_deletion(live)
+    elif live is None and has_ended(plan, wanted):
+        plan.as_desired += 1
     elif settled is None or settled.shape != wanted.shape:
         plan.apply(wanted)
-    elif (live is None and not settled.ended) or (live is not None and settled.drifted(live)):
+    elif live is None or settled.drifted(live):
         plan.repair(wanted)
     else:
         plan.as_desired += 1

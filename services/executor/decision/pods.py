@@ -9,6 +9,7 @@ cordoned, and nothing is deleted that could not be put where it belongs: the sch
 from __future__ import annotations
 
 from services.executor.decision.desired import Wanted
+from services.executor.decision.endings import has_ended
 from services.executor.decision.instructions import Bind
 from services.executor.decision.live import LiveObject
 from services.executor.decision.plan import Plan
@@ -56,7 +57,7 @@ def _plan_pod(plan: Plan, wanted: Wanted, *, may_disrupt: bool) -> bool:
 
 def _plan_absent(plan: Plan, wanted: Wanted) -> None:
     settled = plan.subject.settled.get(wanted.id)
-    if settled is not None and settled.ended and settled.shape == wanted.shape:
+    if has_ended(plan, wanted):
         plan.as_desired += 1
     elif not _node_takes_pods(plan, wanted):
         return

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from typing import Any
 
 from services.executor.decision.backoff import Repairs, Retry
 from services.executor.decision.desired import Resolved, fence_of
@@ -14,15 +15,11 @@ from shared.events.v1.commands import CommandIssued
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """An object that was brought to its desired state: what it looked like then.
-
-    `ended` is set when it has run to its end and was removed (a Job by its time to live): it is not run again.
-    """
+    """An object that was brought to its desired state: what it looked like then."""
 
     uid: str
     shape: str
     fingerprint: bytes
-    ended: bool = False
 
     def drifted(self, live: LiveObject) -> bool:
         comparable = live.shape == self.shape and live.fingerprint and self.fingerprint
@@ -51,6 +48,8 @@ class Subject:
     repairs: dict[ObjectId, Repairs] = field(default_factory=dict)
     # Pods whose deletion without grace was asked for, since their node is gone.
     forced: set[str] = field(default_factory=set)
+    # The content with which objects ran to their end that are gone now.
+    ended: dict[ObjectId, str] = field(default_factory=dict)
     stamped: Fence | None = None
     missing_nodes: frozenset[str] = frozenset()
     waiting_since_ms: int | None = None
@@ -69,7 +68,8 @@ class Subject:
     def forget_unnamed(self) -> None:
         """Drops memory of objects that the command no longer names, so that a subject's memory is bounded by it."""
         named = self.resolved.by_id
-        for memory in (self.settled, self.repairs):
+        memories: tuple[dict[ObjectId, Any], ...] = (self.settled, self.repairs, self.ended)
+        for memory in memories:
             for object_id in [key for key in memory if key not in named]:
                 del memory[object_id]
 
@@ -77,13 +77,11 @@ class Subject:
         """The object is gone: what failed about it does not matter any more, and what ended stays ended."""
         self.forced.discard(live.uid)
         self.retries.pop(live.id, None)
-        settled = self.settled.get(live.id)
-        if settled is not None and live.finished and settled.uid == live.uid:
-            self.settled[live.id] = replace(settled, ended=True)
+        settled, wanted = self.settled.get(live.id), self.resolved.by_id.get(live.id)
+        if live.finished and settled is not None and wanted is not None and settled.uid == live.uid:
+            self.ended[live.id] = wanted.content
 
     def resync(self) -> None:
         """Makes the next turn apply every object again, whatever is known of it."""
         for wanted in self.resolved.by_id.values():
-            settled = self.settled.get(wanted.id)
-            if settled is not None and not settled.ended:
-                del self.settled[wanted.id]
+            self.settled.pop(wanted.id, None)

@@ -6,6 +6,7 @@ A plan with calls is carried out and the subject gets another turn; a plan witho
 from __future__ import annotations
 
 from services.executor.decision.desired import fence_of
+from services.executor.decision.endings import note_endings
 from services.executor.decision.fence import Fence
 from services.executor.decision.identity import BASE_GROUP_KINDS, NAMESPACES, NODES
 from services.executor.decision.objects import cluster_fence, ground_is_ready, plan_object, prune, raise_fence
@@ -44,6 +45,7 @@ def plan_run(plan: Plan) -> None:
         plan_group(plan, group)
     prune(plan, resolved)
     if not plan.calls:
+        note_endings(plan, resolved)
         raise_fence(plan, resolved)
 
 
@@ -53,3 +55,5 @@ def plan_withdrawal(plan: Plan) -> None:
             plan.await_deletion(live)
         elif not plan.held(live.id):
             plan.delete(live)
+    if not (plan.calls or plan.failures or plan.waits):
+        note_endings(plan, None)

@@ -6,11 +6,12 @@ until then the absence of an object means nothing.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from services.executor.decision.identity import Feed, GroupKind, ServedKind
 from services.executor.decision.live import LiveObjects, ObjectMeta
-from shared.model.identities import KINDS_ANNOTATION_PREFIX
+from shared.model.identities import ENDED_ANNOTATION_PREFIX, KINDS_ANNOTATION_PREFIX
 
 _KIND_SEPARATOR = ", Kind="
 _MAX_ANNOTATION_NAME = 63
@@ -30,6 +31,8 @@ class KindState:
 class Namespace:
     terminating: bool = False
     kinds: frozenset[ServedKind] = frozenset()
+    # What was noted of objects that have ended, by annotation; see `endings`.
+    ended: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -79,7 +82,8 @@ def read_namespace(meta: ObjectMeta) -> Namespace:
         for key, value in (meta.annotations or {}).items()
         if key.startswith(KINDS_ANNOTATION_PREFIX) and (kind := _parse_kind(value))
     }
-    return Namespace(meta.deletion_timestamp is not None, frozenset(kinds))
+    ended = {k: v for k, v in (meta.annotations or {}).items() if k.startswith(ENDED_ANNOTATION_PREFIX)}
+    return Namespace(meta.deletion_timestamp is not None, frozenset(kinds), ended)
 
 
 def kind_annotation(kind: ServedKind) -> tuple[str, str]:

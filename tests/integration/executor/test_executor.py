@@ -226,6 +226,24 @@ async def test_jobs_run_once(bed: Bed) -> None:
         await until(no_pods, "background deletion takes the pods along")
 
 
+async def test_a_job_that_removes_itself_is_not_run_again(bed: Bed) -> None:
+    jobs = Resource("batch", "v1", "jobs")
+    issued = run(bed, 1, job(ttl_s=1))
+    async with Running(bed.source, CLUSTER) as executor:
+        executor.issue(issued)
+        await executor.until_reported(bed.subject, "applied", 1)
+
+        async def gone() -> bool:
+            return await find(bed.api, jobs, bed.namespace, "once") is None
+
+        await until(gone, "the job ended and its time to live is over", within=60)
+        await asyncio.sleep(0.5)
+    async with Running(bed.source, CLUSTER) as executor:
+        executor.issue(issued)
+        await executor.until_reported(bed.subject, "applied", 1)
+        assert await find(bed.api, jobs, bed.namespace, "once") is None
+
+
 async def test_pods_are_bound_replaced_and_moved(bed: Bed) -> None:
     nodes = {"web-main-0": bed.nodes[0], "web-main-1": bed.nodes[1], "web-main-2": bed.nodes[1]}
     async with Running(bed.source, CLUSTER) as executor:

@@ -10,7 +10,7 @@ import copy
 import itertools
 import random
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import orjson
@@ -18,12 +18,12 @@ import orjson
 from services.executor.decision.backoff import CallFailed, Policy
 from services.executor.decision.identity import Feed, GroupKind, ObjectId
 from services.executor.decision.instructions import (
+    Annotate,
     Apply,
     Bind,
     Call,
     CreateNamespace,
     Delete,
-    RememberKinds,
     Report,
     Stamp,
     Wake,
@@ -120,7 +120,7 @@ class ModelCluster:
             case CreateNamespace():
                 known = self.objects.get(call.target)
                 return known or self._store(call.target, {"metadata": {"name": call.target.name}})
-            case RememberKinds() | Stamp():
+            case Annotate() | Stamp():
                 return self._annotate(call.target, call.annotations)
             case Bind():
                 return self._bind(call)
@@ -139,11 +139,14 @@ class ModelCluster:
         merged = _merge(known, body)
         return known if merged == known else self._store(target, merged)
 
-    def _annotate(self, target: ObjectId, annotations: dict[str, str]) -> Document | CallFailed:
+    def _annotate(self, target: ObjectId, annotations: Mapping[str, str | None]) -> Document | CallFailed:
         known = self.objects.get(target)
         if known is None:
             return CallFailed(404, "NotFound", f"{target} not found")
-        return self._store(target, _merge(known, {"metadata": {"annotations": annotations}}))
+        merged = _merge(known, {"metadata": {"annotations": dict(annotations)}})
+        kept = {key: value for key, value in merged["metadata"]["annotations"].items() if value is not None}
+        merged["metadata"]["annotations"] = kept
+        return self._store(target, merged)
 
     def _bind(self, call: Bind) -> Document | CallFailed:
         known = self.objects.get(call.target)

@@ -208,11 +208,14 @@ def test_a_pod_that_succeeded_is_left_alone(rig: Rig, restart: str) -> None:
     rig.cluster.change(pod("web-main-0"), lambda d: d.update(status={"phase": "Succeeded"}))
     before = len(rig.cluster.calls)
     rig.settle()
+    assert len(rig.cluster.calls) == before
     rig.cluster.remove(pod("web-main-0"))
     rig.settle()
     rig.pass_time(700, step=20)
-    assert len(rig.cluster.calls) == before
+    rig.restart()
+    run(rig, 1, {"web-main-0": "n0"}, restart=restart)
     assert pod("web-main-0") not in rig.cluster.objects
+    assert (rig.last.outcome, rig.last.objects) == ("applied", 1)
 
 
 def test_a_pod_that_is_being_deleted_is_waited_for_and_forced_once_its_node_is_gone(rig: Rig) -> None:

@@ -8,10 +8,11 @@ import pytest
 
 from services.executor.decision.backoff import CallFailed
 from services.executor.decision.identity import GroupKind, ObjectId
-from services.executor.decision.instructions import Apply, Call, CreateNamespace, Delete, RememberKinds
+from services.executor.decision.instructions import Annotate, Apply, Call, CreateNamespace, Delete
 from shared.model.identities import (
     APPLIED_BY_LABEL,
     DIGEST_ANNOTATION,
+    ENDED_ANNOTATION_PREFIX,
     EPOCH_ANNOTATION,
     GENERATION_ANNOTATION,
     MANAGED_BY_LABEL,
@@ -312,20 +313,71 @@ def test_a_resync_applies_everything_again(rig: Rig) -> None:
     assert len(rig.reports) == 1
 
 
-def test_a_job_that_ended_and_was_cleaned_up_does_not_run_again(rig: Rig) -> None:
-    once = ObjectId(JOB, "shop", "once")
-    run(rig, 1, job(ttl_s=1))
-    rig.cluster.change(once, lambda d: d.update(status={"conditions": [{"type": "Complete", "status": "True"}]}))
+def finish(rig: Rig, name: str) -> None:
+    complete = {"conditions": [{"type": "Complete", "status": "True"}]}
+    rig.cluster.change(ObjectId(JOB, "shop", name), lambda d: d.update(status=complete))
     rig.settle()
+
+
+@pytest.mark.parametrize("ttl_s", [None, 1])
+def test_a_job_that_ended_and_was_removed_does_not_run_again(rig: Rig, ttl_s: int | None) -> None:
+    once = ObjectId(JOB, "shop", "once")
+    run(rig, 1, job(ttl_s=ttl_s))
+    finish(rig, "once")
     rig.cluster.remove(once)
     rig.settle()
     rig.pass_time(700, step=10)
+    # Neither for another process, nor because the rest of the command changes.
+    rig.restart()
+    run(rig, 1, job(ttl_s=ttl_s))
+    assert rig.last.objects == 1
+    run(rig, 2, job(ttl_s=ttl_s), deployment())
     assert once not in rig.cluster.objects
-    # An unfinished one that somebody deletes does.
-    run(rig, 2, job("twice"))
-    rig.cluster.remove(ObjectId(JOB, "shop", "twice"))
+    # But with another content, or after a withdrawal.
+    run(rig, 3, {**job(ttl_s=ttl_s), "metadata": {"name": "once", "labels": {"run": "2"}}})
+    assert once in rig.cluster.objects
+    finish(rig, "once")
+    rig.cluster.remove(once)
+    rig.issue(withdrawal(4))
     rig.settle()
-    assert ObjectId(JOB, "shop", "twice") in rig.cluster.objects
+    assert rig.last.outcome == "withdrawn"
+    run(rig, 5, {**job(ttl_s=ttl_s), "metadata": {"name": "once", "labels": {"run": "2"}}})
+    assert once in rig.cluster.objects
+
+
+def test_a_job_that_removes_itself_while_nobody_watches_does_not_run_again(rig: Rig) -> None:
+    run(rig, 1, job(ttl_s=1))
+    finish(rig, "once")
+    rig.cluster.listeners = []
+    rig.cluster.remove(ObjectId(JOB, "shop", "once"))
+    rig.restart()
+    run(rig, 1, job(ttl_s=1))
+    assert ObjectId(JOB, "shop", "once") not in rig.cluster.objects
+
+
+def test_notes_of_endings_go_with_what_they_are_about(rig: Rig) -> None:
+    shop = ObjectId(GroupKind("", "Namespace"), "", "shop")
+
+    def notes() -> int:
+        annotations = rig.cluster.objects[shop]["metadata"].get("annotations", {})
+        return sum(key.startswith(ENDED_ANNOTATION_PREFIX) for key in annotations)
+
+    run(rig, 1, job("one", ttl_s=1), job("two", ttl_s=1))
+    finish(rig, "one")
+    finish(rig, "two")
+    assert notes() == 2
+    run(rig, 2, job("two", ttl_s=1))
+    assert notes() == 1
+    rig.issue(withdrawal(3))
+    rig.settle()
+    assert notes() == 0
+
+
+def test_an_unfinished_job_that_somebody_deletes_runs_again(rig: Rig) -> None:
+    run(rig, 1, job())
+    rig.cluster.remove(ObjectId(JOB, "shop", "once"))
+    rig.settle()
+    assert ObjectId(JOB, "shop", "once") in rig.cluster.objects
 
 
 # Prune
@@ -350,7 +402,7 @@ def test_nothing_is_pruned_while_what_is_named_is_refused(rig: Rig) -> None:
 def test_kinds_are_remembered_across_restarts(rig: Rig) -> None:
     """A kind that only an earlier command used is still listed by the next process, and so pruned."""
     run(rig, 1, config_map(), deployment())
-    assert [type(c) for c in rig.cluster.calls[:2]] == [CreateNamespace, RememberKinds]
+    assert [type(c) for c in rig.cluster.calls[:2]] == [CreateNamespace, Annotate]
     rig.restart()
     run(rig, 2, deployment())
     assert set(rig.cluster.of_subject(SUBJECT)) == {WEB}
