@@ -23,7 +23,7 @@ class Display:
         self._said_at = float("-inf")
 
     def say(self, text: str) -> None:
-        self._console.print(f"[bold]flotilla[/bold] {text}", highlight=False)
+        self._console.print(f"[bold]flotilla[/bold] {text}", highlight=False, soft_wrap=True)
 
     def progress(self, step: str, done: int, total: int) -> None:
         """Long preparations: each step is said once, when it begins."""
