@@ -72,6 +72,8 @@ class Outbox:
                 acknowledgements.append(acknowledgement)
             metrics.PHASE_CHANGES.labels(change.event.phase.value).inc()
             log.debug("phase changed", workload=change.key, phase=change.event.phase.value, cause=change.cause)
+        if acknowledgements:
+            await self._publisher.flush()
         for acknowledgement in acknowledgements:
             position = await acknowledgement
             partition = Partition(position.topic, position.partition)

@@ -50,7 +50,7 @@ MAIN_LINE = (Phase.ACCEPTED, Phase.SCHEDULED, Phase.APPLIED, Phase.RUNNING)
 class StatusProcess:
     """`python -m services.status`, killed at the end if nothing ended it before."""
 
-    def __init__(self, directory: Path, bootstrap: str, redis_url: str) -> None:
+    def __init__(self, directory: Path, bootstrap: str, redis_url: str, **changes: str) -> None:
         self._log = directory / "status.log"
         self._port = free_ports(1)[0]
         self._environment = {
@@ -62,6 +62,7 @@ class StatusProcess:
             "FLOTILLA_STATUS_TICK_S": "0.2",
             "FLOTILLA_STATUS_READ_MODEL_CHECK_S": "0.3",
             "FLOTILLA_STATUS_REDIS_TIMEOUT_S": "1",
+            **changes,
         }
         self._process: asyncio.subprocess.Process | None = None
 

@@ -14,6 +14,7 @@ from aiokafka.structs import OffsetAndMetadata
 from shared.adapters.kafka.options import KafkaOptions
 from shared.adapters.kafka.publisher import KafkaPublisher
 from shared.adapters.kafka.reader import KafkaReader
+from shared.adapters.kafka.stopping import stop_consumer
 from shared.events.topics import Topic
 from shared.ports.event_log import Committed, LogError, Partition
 
@@ -125,7 +126,7 @@ class KafkaLog:
 
     async def close(self) -> None:
         for committer in self._committers.values():
-            await committer.stop()
+            await stop_consumer(committer, self._options.timeout_s)
         await self._admin.close()
 
     async def _committer(self, group: str) -> AIOKafkaConsumer:

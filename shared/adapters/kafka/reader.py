@@ -9,12 +9,14 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 
 from shared.adapters.kafka.options import KafkaOptions
+from shared.adapters.kafka.stopping import stop_consumer
 from shared.ports.event_log import END, START, LogError, Partition, Record
 
 
 class KafkaReader:
-    def __init__(self, consumer: AIOKafkaConsumer) -> None:
+    def __init__(self, consumer: AIOKafkaConsumer, timeout_s: float) -> None:
         self._consumer = consumer
+        self._timeout_s = timeout_s
         self._positions: dict[Partition, int] = {}
 
     @classmethod
@@ -30,7 +32,7 @@ class KafkaReader:
         await consumer.start()
         # Lets the client's own task begin: aiokafka's `stop` raises CancelledError at us if it never did.
         await asyncio.sleep(0)
-        return cls(consumer)
+        return cls(consumer, options.timeout_s)
 
     async def assign(self, positions: Mapping[Partition, int]) -> None:
         partitions = [TopicPartition(*partition) for partition in positions]
@@ -73,4 +75,4 @@ class KafkaReader:
         return {Partition(*tp): offset for tp, offset in ends.items()}
 
     async def close(self) -> None:
-        await self._consumer.stop()
+        await stop_consumer(self._consumer, self._timeout_s)
