@@ -1,0 +1,164 @@
+"""Settings, the directory of kubeconfigs, metrics, record headers, reading ahead."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from services.watcher.clusters import KubeconfigDirectory
+from services.watcher.decision.instructions import Publish
+from services.watcher.readahead import one_ahead
+from services.watcher.records import RecordFactory
+from services.watcher.settings import WatcherSettings, parse_labels, parse_resources
+from services.watcher.usage import node_usages, pod_usages
+from shared.events.envelope import Envelope
+from shared.model.identities import Resource
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {},
+        {"watcher_cluster": "a", "watcher_kubeconfig_dir": "/x"},
+        {"watcher_cluster": "Not a name"},
+        {"watcher_cluster": "a", "watcher_resources": "pods"},
+        {"watcher_cluster": "a", "watcher_labels": "region"},
+        {"watcher_cluster": "a", "watcher_labels": "-bad=x"},
+        {"watcher_cluster": "a", "watcher_heartbeat_s": 0},
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(values: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        WatcherSettings(**values)
+
+
+def test_resources_and_labels_from_text() -> None:
+    settings = WatcherSettings(watcher_cluster="a", watcher_extra_resources="example.com/v1/widgets, v1/configmaps")
+    assert {Resource("example.com", "v1", "widgets"), Resource("", "v1", "configmaps")} <= settings.resources()
+    assert Resource("", "v1", "pods") in settings.resources()
+    assert parse_resources("") == frozenset()
+    assert parse_labels("topology.kubernetes.io/region=eu, tier=") == {
+        "topology.kubernetes.io/region": "eu",
+        "tier": "",
+    }
+
+
+async def test_files_of_a_directory_are_clusters(tmp_path: Path) -> None:
+    for name in ("west.yaml", "east.kubeconfig", "north", ".hidden.yaml", "half.yaml.tmp", "Not_a_name.yaml"):
+        (tmp_path / name).write_text("x")
+    (tmp_path / "hubs").mkdir()
+    source = KubeconfigDirectory(tmp_path)
+    assert set(await source.scan()) == {"west", "east", "north"}
+
+    (tmp_path / "west.yaml").unlink()
+    assert "west" in await source.scan()  # it may be about to be rewritten
+    await source.scan()
+    assert set(await source.scan()) == {"east", "north"}
+    (tmp_path / "west.yaml").write_text("x")
+    assert "west" in await source.scan()
+
+
+async def test_a_directory_that_cannot_be_read_loses_no_cluster(tmp_path: Path) -> None:
+    directory = tmp_path / "clusters"
+    source = KubeconfigDirectory(directory)
+    assert await source.scan() == {}
+    directory.mkdir()
+    (directory / "west.yaml").write_text("x")
+    assert set(await source.scan()) == {"west"}
+    directory.rename(tmp_path / "elsewhere")
+    for _ in range(5):
+        assert set(await source.scan()) == {"west"}
+
+
+def test_usages_from_the_metrics_api() -> None:
+    nodes: list[dict[str, Any]] = [
+        {"metadata": {"name": "a"}, "usage": {"cpu": "1500000001n", "memory": "1Gi"}},
+        {"metadata": {"name": "broken"}, "usage": {"cpu": "lots", "memory": "1Gi"}},
+        {"metadata": {"name": "empty"}},
+    ]
+    pods: list[dict[str, Any]] = [
+        {
+            "metadata": {"name": "p", "namespace": "n"},
+            "containers": [{"usage": {"cpu": "100m", "memory": "10Ki"}}, {"usage": {"cpu": "1", "memory": "1"}}],
+        },
+        {"metadata": {"name": "broken"}, "containers": None},
+    ]
+
+    assert [(usage.name, usage.cpu, usage.memory) for usage in node_usages(nodes)] == [("a", 1501, 1024**3)]
+    assert [(usage.namespace, usage.name, usage.cpu, usage.memory) for usage in pod_usages(pods)] == [
+        ("n", "p", 1100, 10241)
+    ]
+
+
+def test_headers_are_those_of_an_envelope() -> None:
+    factory = RecordFactory("west", 5)
+    publish = Publish(cause="1", ce_type="fleet.object.observed.v1", key=b"west/core/v1/pods/a/b", value=b"{}", seq=7)
+
+    record = factory.object(publish, factory.time(1_700_000_000_123))
+
+    envelope = Envelope.from_headers(record.headers, position="-", timestamp_ms=0)
+    assert set(envelope.to_headers()) == set(record.headers)
+    assert (envelope.source, envelope.type, envelope.subject) == (
+        "flotilla/watcher/west",
+        "fleet.object.observed.v1",
+        "west/core/v1/pods/a/b",
+    )
+    assert (envelope.time_ms, envelope.epoch, envelope.seq) == (1_700_000_000_123, 5, 7)
+    assert record.partition_key == b"west"
+    other = factory.object(publish, factory.time(0))
+    assert Envelope.from_headers(other.headers, position="-", timestamp_ms=0).id != envelope.id
+
+
+class Source:
+    def __init__(self) -> None:
+        self.made = 0
+        self.closed = False
+
+    async def items(self) -> AsyncGenerator[int, None]:
+        try:
+            for number in range(1, 6):
+                await asyncio.sleep(0)
+                self.made = number
+                yield number
+        finally:
+            self.closed = True
+
+
+async def test_reading_ahead_is_one_item_and_no_more() -> None:
+    source = Source()
+    seen = []
+    async with aclosing(one_ahead(source.items())) as items:
+        async for item in items:
+            seen.append(item)
+            for _ in range(10):
+                await asyncio.sleep(0)
+            assert source.made == min(item + 1, 5)
+    assert seen == [1, 2, 3, 4, 5]
+    assert source.closed
+
+
+async def test_who_stops_reading_closes_the_source() -> None:
+    source = Source()
+    async with aclosing(one_ahead(source.items())) as items:
+        assert await anext(items) == 1
+    assert source.closed
+
+
+async def test_an_error_of_the_source_is_the_readers() -> None:
+    async def failing() -> AsyncGenerator[int, None]:
+        yield 1
+        raise ValueError("broken")
+
+    async def collect() -> None:
+        async with aclosing(one_ahead(failing())) as items:
+            seen.extend([item async for item in items])
+
+    seen: list[int] = []
+    with pytest.raises(ValueError, match="broken"):
+        await collect()
