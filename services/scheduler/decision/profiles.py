@@ -35,6 +35,8 @@ _FEW = 24
 _CACHED_ROWS = 32_000_000
 _FEWEST_PROFILES = 16
 
+_NO_LIMIT = 2**63 - 1
+
 NO_CLUSTER = "NoCluster"
 UNSCHEDULABLE = "Unschedulable"
 
@@ -114,7 +116,7 @@ class Profile:
         view = NodeView(self._table, rows, self.request)
         vector = self.request.vector
         asked = vector > 0
-        count = np.full(len(rows), np.iinfo(np.int64).max, np.int64)
+        count = np.full(len(rows), _NO_LIMIT, np.int64)
         if asked.any():
             count = (view.free[:, asked] // vector[asked]).min(axis=1)
         if self.request.devices:

@@ -14,6 +14,7 @@ Amounts = tuple[tuple[str, int], ...]
 
 # Amounts beyond this are held as this much: no node has more, and sums stay within 64 bits.
 MAX_AMOUNT = 2**53
+_ANY_AMOUNT = -(2**63)
 
 
 class Columns:
@@ -83,7 +84,7 @@ class Request:
     def _build(self) -> None:
         columns = self._columns
         vector = np.zeros(columns.width, np.int64)
-        floor = np.full(columns.width, np.iinfo(np.int64).min, np.int64)
+        floor = np.full(columns.width, _ANY_AMOUNT, np.int64)
         for name, amount in self.amounts:
             index = columns.index.get(name)
             if index is not None:
