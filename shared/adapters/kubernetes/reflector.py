@@ -56,11 +56,7 @@ async def _watch(
         async with transport.stream(path, step.query, silence_s=step.silence_s) as content:
             yield driver.watch_opened()
             while chunk := await content.readany():
-                changes = driver.data_received(chunk)
-                # What the connection already holds comes along: its parser goes on as its buffer is emptied.
-                while len(changes) < 256 and not driver.finished and (chunk := content.read_nowait()):
-                    changes += driver.data_received(chunk)
-                yield changes
+                yield driver.data_received(chunk)
                 if driver.finished:
                     return
                 if driver.listing and time.monotonic() - started > step.list_deadline_s:
