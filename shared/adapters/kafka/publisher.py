@@ -15,7 +15,7 @@ from shared.adapters.kafka.partitioner import partition_for
 from shared.ports.event_log import LogError, NewRecord, Position, RecordTooLargeError
 
 MAX_RECORD_BYTES = 16 * 1024 * 1024
-_BATCH_BYTES = 512 * 1024
+_BATCH_BYTES = 256 * 1024
 # Fewer records than this are sent one by one.
 _WORTH_A_BATCH = 4
 
