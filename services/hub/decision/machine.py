@@ -121,8 +121,9 @@ class Bridge:
 
     def _status_seen(self, seen: StatusSeen) -> Iterable[Item]:
         _put(self.state.statuses, seen.key, seen.status)
-        if seen.status is not None and seen.status.phase is Phase.DELETED:
-            self._note_answer(seen.key, seen.status.request_id)
+        sent = self.state.sent.get(seen.key)
+        if sent is not None and seen.status is not None and seen.status.request_id == sent.request_id:
+            sent.answered |= seen.status.phase is Phase.DELETED or not self._deletes(seen.key, sent)
         yield Item.of(seen.key)
         for cluster in self.state.counts.update(seen.key, seen.status):
             yield Item("", cluster)
@@ -130,14 +131,14 @@ class Bridge:
     def _placement_seen(self, seen: PlacementSeen) -> Iterable[Item]:
         _put(self.state.placements, seen.key, seen.placement)
         sent = self.state.sent.get(seen.key)
-        if sent is not None and (seen.placement is None or answers(sent.request_id, seen.placement, None)):
-            self._note_answer(seen.key, sent.request_id)
+        if sent is not None:
+            ended = seen.placement is None and self._deletes(seen.key, sent)
+            sent.answered |= ended or answers(sent.request_id, seen.placement, None)
         return [Item.of(seen.key)]
 
-    def _note_answer(self, key: WorkloadKey, request_id: str) -> None:
-        sent, view = self.state.sent.get(key), self.state.workloads.get(key)
-        if sent is not None and view is not None and sent.request_id == request_id == deletion_id(view.meta.uid):
-            sent.answered = True
+    def _deletes(self, key: WorkloadKey, sent: Sent) -> bool:
+        view = self.state.workloads.get(key)
+        return view is not None and sent.request_id == deletion_id(view.meta.uid)
 
     def _heartbeat_seen(self, seen: HeartbeatSeen) -> Iterable[Item]:
         if seen.heartbeat is None:

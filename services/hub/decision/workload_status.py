@@ -43,21 +43,27 @@ def status_of(
     now_ms: int,
     *,
     patient: bool,
+    answered: bool,
 ) -> Json:
-    """The wanted status. While `patient`, an answer may be on its way and is not missed yet."""
-    if status is not None and not _concerns(view, placement, status):
+    """The wanted status. While `patient`, an answer may be on its way and is not missed yet.
+
+    `answered` says that the fleet did answer the present wish, whatever became of it since.
+    """
+    if status is not None and not _concerns(view, placement, status, answered=answered):
         status = None
-    return _Status(view, placement, status, now_ms, patient=patient).document()
+    return _Status(view, placement, status, now_ms, patient=patient, answered=answered).document()
 
 
-def _concerns(view: WorkloadView, placement: PlacementPublished | None, status: WorkloadStatus) -> bool:
+def _concerns(
+    view: WorkloadView, placement: PlacementPublished | None, status: WorkloadStatus, *, answered: bool
+) -> bool:
     """Whether a status is about this object, and not about an earlier one of its name, long deleted or refused."""
     if status.phase not in {Phase.DELETED, Phase.REJECTED} or view.mirrors:
         return True
     if placement is not None and placement.placement is not None:
         return True
     mine = {view.wish.id, deletion_id(view.meta.uid)}
-    return status.request_id in mine or view.status.get("requestId") == view.wish.id
+    return status.request_id in mine or answered
 
 
 class _Status:
@@ -69,28 +75,30 @@ class _Status:
         now_ms: int,
         *,
         patient: bool,
+        answered: bool,
     ) -> None:
         self._view = view
         self._placed = placement.placement if placement is not None else None
         self._rejection = placement.rejection if placement is not None else None
-        self._answered = answers(view.wish.id, placement, status)
+        self._answering = answers(view.wish.id, placement, status)
+        self._answered = answered
         self._status = status
         self._patient = patient
         # Whether the fleet, and not only this hub, has something to say of the present wish.
         self._before = view.status
-        self._acknowledged = isinstance(view.wish, Refusal) or view.mirrors or self._answered
+        self._acknowledged = isinstance(view.wish, Refusal) or view.mirrors or self._answering or answered
         generation = view.meta.generation if self._acknowledged else int(self._before.get("observedGeneration", 0))
         self._generation = generation
         self._writer = ConditionWriter(self._before.get("conditions") or (), view.meta.generation, now_ms)
 
     def document(self) -> Json:
-        if self._status is None and self._placed is None and self._before.get("requestId") == self._view.wish.id:
+        if self._status is None and self._placed is None and self._answered and not self._answering:
             # Nothing is known any more of what was answered once: what was said last stays.
             return self._before
         synced = self._synced()
         if self._status is None and synced is None:
             return self._before
-        waits = self._patient and self._answered and self._status is None and not self._refused()
+        waits = self._patient and self._answering and self._status is None and not self._refused()
         if waits:
             # The status follows at once; one write for both.
             return self._before
@@ -143,13 +151,13 @@ class _Status:
         mine = placed is not None and (placed.request.id == wish.id or placed.workload == wish.workload)
         if mine or self._view.mirrors:
             return self._writer.make(SYNCED, "True", "Accepted")
-        return self._unanswered(wish.id)
+        return self._unanswered()
 
-    def _unanswered(self, request_id: str) -> ConditionView | None:
+    def _unanswered(self) -> ConditionView | None:
         present = self._present()
         if self._view.meta.deleting:
             return present
-        if self._before.get("requestId") == request_id:
+        if self._answered:
             return self._elsewhere(present)
         if self._patient:
             return present

@@ -96,11 +96,17 @@ class _Decision:
         sent = self._state.sent.get(self._key)
         if (sent is not None and sent.request_id == wish.id) or answers(wish.id, self._placement, self._status):
             return False
-        if view.status.get("requestId") != wish.id:
+        if not self._was_answered(view):
             return True
         # It was answered once. What is there now came from elsewhere; what is not there was deleted there, unless
         # the fleet knows nothing at all of it: then its log is a new one, and has to be told again.
         return self._placed is None and view.status.get("phase") not in _GONE
+
+    def _was_answered(self, view: WorkloadView) -> bool:
+        """Whether the fleet answered the present wish, as the object says or as was seen since."""
+        sent = self._state.sent.get(self._key)
+        known = sent is not None and sent.answered and sent.request_id == view.wish.id
+        return known or view.status.get("requestId") == view.wish.id
 
     def _is_orphan(self, view: WorkloadView) -> bool:
         """Whether the Cluster that it was made for is gone. A hub cluster need not have a garbage collector."""
@@ -188,7 +194,9 @@ class _Decision:
         sent = self._state.sent.get(self._key)
         waited_ms = self._policy.answer_ms if sent is None else self._now_ms - sent.at_ms
         patient = waited_ms < self._policy.answer_ms
-        wanted = status_of(view, self._placement, self._status, self._now_ms, patient=patient)
+        wanted = status_of(
+            view, self._placement, self._status, self._now_ms, patient=patient, answered=self._was_answered(view)
+        )
         if patient:
             yield Look(cause=self._cause, item=self._item, after_ms=self._policy.answer_ms - waited_ms)
         if wanted == view.status:
