@@ -22,8 +22,9 @@ from typing import Any
 import aiohttp
 
 from services.simulator.cluster import Cluster
+from services.simulator.core.identity import Target
 from services.simulator.core.options import WriteOptions
-from services.simulator.core.writing import Target, create
+from services.simulator.core.writing import create
 from services.simulator.simulator import Simulator
 from services.simulator.spec import ClusterSpec, NodeGroup
 

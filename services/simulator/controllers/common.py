@@ -7,6 +7,7 @@ from typing import Any
 
 from services.simulator.core.deleting import delete
 from services.simulator.core.errors import ApiError
+from services.simulator.core.identity import Target, free_name
 from services.simulator.core.meta import (
     Json,
     Key,
@@ -21,7 +22,6 @@ from services.simulator.core.options import DeleteOptions
 from services.simulator.core.pod_defaults import admit_pod
 from services.simulator.core.state import PODS, ClusterState
 from services.simulator.core.store import Event, Item
-from services.simulator.core.writing import Target, free_name
 
 DEPLOYMENTS = "deployments.apps"
 REPLICA_SETS = "replicasets.apps"

@@ -10,12 +10,13 @@ from collections.abc import Hashable, Iterable
 from services.simulator.controllers.engine import Work
 from services.simulator.core.deleting import FOREGROUND, ORPHAN, delete
 from services.simulator.core.errors import ApiError
+from services.simulator.core.identity import Target
 from services.simulator.core.meta import Json, Key, is_deleting, with_meta
 from services.simulator.core.options import DeleteOptions
 from services.simulator.core.resources import Resource
 from services.simulator.core.state import NODES, PODS, ClusterState
 from services.simulator.core.store import Event
-from services.simulator.core.writing import Target, store_update
+from services.simulator.core.writing import store_update
 
 
 def resource_of(state: ClusterState, obj: Json) -> Resource:

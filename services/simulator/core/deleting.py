@@ -6,13 +6,13 @@ Source: k8s.io/apiserver/pkg/registry/rest/delete.go and registry/generic/regist
 from __future__ import annotations
 
 from services.simulator.core.errors import ApiError
+from services.simulator.core.identity import Target, has_generation
 from services.simulator.core.meta import Json, is_deleting, timestamp, with_meta, with_status
 from services.simulator.core.options import Deleted, DeleteOptions
 from services.simulator.core.reading import Filter, get_item
 from services.simulator.core.resources import Resource
 from services.simulator.core.state import NAMESPACES, PODS, ClusterState
 from services.simulator.core.store import Item
-from services.simulator.core.writing import Target, has_generation
 
 FOREGROUND = "foregroundDeletion"
 ORPHAN = "orphan"

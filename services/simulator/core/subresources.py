@@ -18,14 +18,16 @@ from services.simulator.core.errors import (
     required,
     too_many_requests,
 )
+from services.simulator.core.identity import Target
 from services.simulator.core.meta import Json, condition_true, is_deleting, labels_of, set_conditions, timestamp
 from services.simulator.core.options import DeleteOptions, WriteOptions, Written
+from services.simulator.core.patching import patched_copy
 from services.simulator.core.reading import get_item
 from services.simulator.core.resources import Resource
 from services.simulator.core.selectors import format_selector, label_selector
 from services.simulator.core.state import NODES, ClusterState
 from services.simulator.core.store import Item
-from services.simulator.core.writing import Target, commit_update, patched_copy
+from services.simulator.core.writing import commit_update
 from services.simulator.schemas.builtin import builtin_types
 
 PDBS = "poddisruptionbudgets.policy"

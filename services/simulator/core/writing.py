@@ -1,4 +1,4 @@
-"""Create, update and patch: one pipeline from decoded object to stored version.
+"""Create and update: one pipeline from decoded object to stored version, which patches go through as well.
 
 Invariants:
 - Name, namespace, uid and creation time never change; `generation` grows when what is desired changes.
@@ -9,34 +9,29 @@ Invariants:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
-
-import orjson
 
 from services.simulator.core import apply as ssa
 from services.simulator.core.constraints import validate
 from services.simulator.core.crds import CRD, established
-from services.simulator.core.decoding import check_body, decode_object
+from services.simulator.core.decoding import decode_object
 from services.simulator.core.defaults import apply_kind_defaults
 from services.simulator.core.errors import (
     ApiError,
     FieldError,
     already_exists,
-    apply_conflict,
-    bad_request,
     conflict,
     forbidden,
-    internal,
     invalid,
     invalid_value,
     not_found,
 )
+from services.simulator.core.identity import SYSTEM_FIELDS, Target, check_name, has_generation, ordered, settle_identity
 from services.simulator.core.meta import Json, is_deleting, timestamp
 from services.simulator.core.names import validate_metadata, validate_metadata_update
 from services.simulator.core.options import WriteOptions, Written
-from services.simulator.core.patches import json_patch, merge_patch, strategic_merge
 from services.simulator.core.preparing import prepare_kind
 from services.simulator.core.reading import get_item
 from services.simulator.core.resources import Resource
@@ -49,67 +44,14 @@ STATUS = "status"
 _STATUS_PATH = (("f:status",),)
 # A kubelet registers its node together with the status, so there creation keeps it.
 _NODES = "nodes"
-_NAME_TRIES = 8
-_MAX_GENERATED_BASE = 58
-_WITHOUT_GENERATION = frozenset(
-    {
-        "namespaces",
-        "nodes",
-        "services",
-        "configmaps",
-        "secrets",
-        "serviceaccounts",
-        "events",
-        "persistentvolumeclaims",
-        "persistentvolumes",
-        "endpoints",
-        "limitranges",
-        "resourcequotas",
-        "leases.coordination.k8s.io",
-        "controllerrevisions.apps",
-    }
-)
-_SYSTEM_FIELDS = (
-    "name",
-    "namespace",
-    "uid",
-    "creationTimestamp",
-    "resourceVersion",
-    "generation",
-    "deletionTimestamp",
-    "deletionGracePeriodSeconds",
-    "generateName",
-    "managedFields",
-)
-_SYSTEM_ONLY = ("selfLink", "resourceVersion", "deletionTimestamp", "deletionGracePeriodSeconds", "managedFields")
-_META_ORDER = ("name", "generateName", "namespace", "uid", "resourceVersion", "generation", "creationTimestamp")
-
-
-def has_generation(resource: Resource) -> bool:
-    return resource.storage not in _WITHOUT_GENERATION and resource.group != "rbac.authorization.k8s.io"
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """Where a write goes."""
-
-    resource: Resource
-    namespace: str = ""
-    name: str = ""
-    subresource: str = ""
-
-
-def _ordered(meta: Json) -> Json:
-    first = {name: meta[name] for name in _META_ORDER if name in meta}
-    return first | {name: value for name, value in meta.items() if name not in first and value not in ({}, [], None)}
 
 
 def create(state: ClusterState, target: Target, body: Any, options: WriteOptions) -> Written:
     obj, warnings = decode_object(target.resource, body, options.validation)
-    return _create(state, target, obj, options, warnings)
+    return create_decoded(state, target, obj, options, warnings)
 
 
-def _create(
+def create_decoded(
     state: ClusterState,
     target: Target,
     obj: Json,
@@ -119,20 +61,20 @@ def _create(
 ) -> Written:
     """`applied` is what an apply owns; a plain create owns everything, defaults included."""
     resource = target.resource
-    _settle_identity(state, target, obj)
-    _check_namespace(state, target, obj["metadata"]["name"])
+    settle_identity(state, target, obj)
+    check_namespace(state, target, obj["metadata"]["name"])
     if resource.status and resource.storage != _NODES:
         obj.pop("status", None)
     apply_kind_defaults(resource.storage, obj)
-    name, reset = obj["metadata"]["name"], _reset(resource, "")
-    manager = _manager(state, resource, options, "Apply" if applied else "Update", "")
+    name, reset = obj["metadata"]["name"], reset_fields(resource, "")
+    manager = manager_entry(state, resource, options, "Apply" if applied else "Update", "")
     if applied is None:
         managers = ssa.track_update(None, obj, resource.schema, manager, reset)
     else:
         managers = ssa.track_creation(applied, resource.schema, manager, reset)
     prepare_kind(resource.storage, obj, state.next_service_address)
     _refuse(resource, name, _problems(resource, obj))
-    meta = _ordered({**obj["metadata"], "managedFields": ssa.write_managers(managers)})
+    meta = ordered({**obj["metadata"], "managedFields": ssa.write_managers(managers)})
     stored = _before_storing(state, resource, {**obj, "metadata": meta})
     if state.store.collection(resource.storage).get(target.namespace, name) is not None:
         raise already_exists(resource, name)
@@ -141,42 +83,7 @@ def _create(
     return Written(state.store.insert(resource.storage, stored), created=True, warnings=warnings)
 
 
-def _settle_identity(state: ClusterState, target: Target, obj: Json) -> None:
-    resource, meta = target.resource, obj["metadata"]
-    if meta.get("resourceVersion"):
-        raise internal("resourceVersion should not be set on objects to be created")
-    for name in _SYSTEM_ONLY:
-        meta.pop(name, None)
-    given = meta.get("namespace", "")
-    if resource.namespaced:
-        if given and given != target.namespace:
-            raise bad_request("the namespace of the provided object does not match the namespace sent on the request")
-        meta["namespace"] = target.namespace
-    else:
-        meta.pop("namespace", None)
-    if target.name:
-        _check_name(target, meta)
-    if not meta.get("name") and meta.get("generateName"):
-        meta["name"] = free_name(state, resource, target.namespace, meta["generateName"])
-    meta.setdefault("name", target.name)
-    meta["uid"] = state.ids.uid()
-    meta["creationTimestamp"] = timestamp(state.now)
-    if has_generation(resource):
-        meta["generation"] = 1
-    else:
-        meta.pop("generation", None)
-
-
-def free_name(state: ClusterState, resource: Resource, namespace: str, prefix: str) -> str:
-    collection = state.store.collection(resource.storage)
-    for _ in range(_NAME_TRIES):
-        name = prefix[:_MAX_GENERATED_BASE] + state.ids.suffix()
-        if collection.get(namespace, name) is None:
-            return name
-    raise already_exists(resource, prefix)
-
-
-def _check_namespace(state: ClusterState, target: Target, name: str) -> None:
+def check_namespace(state: ClusterState, target: Target, name: str) -> None:
     if not target.resource.namespaced:
         return
     namespace = state.find(NAMESPACES, "", target.namespace)
@@ -218,13 +125,13 @@ def _before_storing(state: ClusterState, resource: Resource, obj: Json) -> Json:
     return obj
 
 
-def _manager(
+def manager_entry(
     state: ClusterState, resource: Resource, options: WriteOptions, operation: str, subresource: str
 ) -> ssa.Manager:
     return ssa.Manager(options.manager, operation, resource.api_version, subresource, timestamp(state.now), frozenset())
 
 
-def _reset(resource: Resource, subresource: str) -> tuple[tuple[str, ...], ...]:
+def reset_fields(resource: Resource, subresource: str) -> tuple[tuple[str, ...], ...]:
     """The fields that an endpoint does not write and a client therefore does not own there."""
     if subresource == STATUS:
         return ("f:spec",), ("f:metadata",)
@@ -237,7 +144,7 @@ def update(state: ClusterState, target: Target, body: Any, options: WriteOptions
     obj, warnings = decode_object(resource, body, options.validation)
     live = get_item(state, resource, target.namespace, target.name)
     meta = obj["metadata"]
-    _check_name(target, meta)
+    check_name(target, meta)
     if resource.custom and not meta.get("resourceVersion"):
         problem = invalid_value("metadata.resourceVersion", 0, "must be specified for an update")
         raise invalid(resource, target.name, [problem])
@@ -277,10 +184,10 @@ def commit_update(
         problems += validate_kind_update(resource.storage, old, obj)
     _refuse(resource, target.name, problems)
     if managers is None:
-        manager = _manager(state, resource, options, "Update", target.subresource)
-        managers = ssa.track_update(old, obj, resource.schema, manager, _reset(resource, target.subresource))
+        manager = manager_entry(state, resource, options, "Update", target.subresource)
+        managers = ssa.track_update(old, obj, resource.schema, manager, reset_fields(resource, target.subresource))
     managed = _settled_managers(old, managers)
-    obj = {**obj, "metadata": _ordered({**obj["metadata"], "managedFields": managed})}
+    obj = {**obj, "metadata": ordered({**obj["metadata"], "managedFields": managed})}
     if obj == old:
         return Written(live)
     if has_generation(resource) and _desires_differ(resource, old, obj):
@@ -305,8 +212,8 @@ def store_update(state: ClusterState, resource: Resource, obj: Json) -> Item:
 def _merge_with_live(resource: Resource, subresource: str, old: Json, obj: Json) -> Json:
     if subresource == STATUS:
         return {**old, "status": obj.get("status", {})} if "status" in obj else _without_status(old)
-    meta = {name: value for name, value in obj["metadata"].items() if name not in _SYSTEM_FIELDS}
-    meta |= {name: old["metadata"][name] for name in _SYSTEM_FIELDS if name in old["metadata"]}
+    meta = {name: value for name, value in obj["metadata"].items() if name not in SYSTEM_FIELDS}
+    meta |= {name: old["metadata"][name] for name in SYSTEM_FIELDS if name in old["metadata"]}
     obj = {**obj, "metadata": meta}
     if resource.status:
         obj = _without_status(obj)
@@ -337,102 +244,3 @@ def _desires_differ(resource: Resource, old: Json, new: Json) -> bool:
     if resource.storage != "deployments.apps":
         return False
     return bool(old["metadata"].get("annotations") != new["metadata"].get("annotations"))
-
-
-_Patcher = Callable[[Json, Any, Resource], Json]
-_PATCHERS: dict[str, _Patcher] = {
-    "application/json-patch+json": lambda obj, body, _: json_patch(obj, body),
-    "application/merge-patch+json": lambda obj, body, _: merge_patch(obj, body),
-    "application/strategic-merge-patch+json": lambda obj, body, resource: strategic_merge(obj, body, resource.schema),
-}
-
-
-def patch(state: ClusterState, target: Target, content_type: str, body: Any, options: WriteOptions) -> Written:
-    """A JSON, merge or strategic merge patch of the live version."""
-    resource = target.resource
-    live = get_item(state, resource, target.namespace, target.name)
-    patched = patched_copy(resource, live.raw, content_type, body)
-    obj, warnings = _decode_patched(resource, patched, options)
-    _check_name(target, obj["metadata"])
-    return replace(commit_update(state, target, live, obj, options), warnings=warnings)
-
-
-def patched_copy(resource: Resource, raw: bytes, content_type: str, body: Any) -> Json:
-    if "json-patch" not in content_type and not isinstance(body, dict):
-        sent = "array" if isinstance(body, list) else "string"
-        raise bad_request(
-            f"error decoding patch: json: cannot unmarshal {sent} into Go value of type map[string]interface {{}}"
-        )
-    return _PATCHERS[content_type](orjson.loads(raw), body, resource)
-
-
-def _decode_patched(resource: Resource, patched: Json, options: WriteOptions) -> tuple[Json, list[str]]:
-    """A patch that makes an object undecodable is invalid, not malformed."""
-    try:
-        return decode_object(resource, patched, options.validation)
-    except ApiError as error:
-        if error.code != 400 or "strict decoding" in error.message:  # noqa: PLR2004
-            raise
-        problem = invalid_value("patch", orjson.dumps(patched).decode(), error.message)
-        cause = {"reason": problem.reason, "message": problem.message(), "field": "patch"}
-        message = f' "" is invalid: patch: {problem.message()}'
-        raise ApiError(422, "Invalid", message, {"causes": [cause]}) from error
-
-
-def _check_name(target: Target, meta: Json) -> None:
-    if meta.get("name", target.name) != target.name:
-        given = meta["name"]
-        raise bad_request(f"the name of the object ({given}) does not match the name on the URL ({target.name})")
-
-
-def apply(state: ClusterState, target: Target, body: Any, options: WriteOptions) -> Written:
-    """Server-side apply: creates the object if it is not there (except through a subresource)."""
-    resource = target.resource
-    body = check_body(body, resource.kind)
-    if not body.get("apiVersion") or not body.get("kind"):
-        raise bad_request(f"invalid object type: /, Kind={body.get('kind', '')}")
-    obj, warnings = decode_object(resource, body, options.validation)
-    _check_name(target, obj["metadata"])
-    if obj["metadata"].get("managedFields"):
-        raise bad_request("metadata.managedFields must be nil")
-    if warnings and not resource.custom:
-        path = warnings[0].partition('"')[2].rstrip('"')
-        where = f"{obj['metadata'].get('namespace', '')}/{target.name}; {resource.group}/{resource.version}"
-        why = f".{path}: field not declared in schema"
-        raise internal(f"failed to create typed patch object ({where}, Kind={resource.kind}): {why}")
-    config = _applied_config(resource, orjson.loads(orjson.dumps(obj)), body)
-    item = state.store.collection(resource.storage).get(target.namespace, target.name)
-    if item is None:
-        if target.subresource:
-            raise not_found(resource, target.name)
-        return _create(state, target, obj, options, warnings, applied=config)
-    manager = _manager(state, resource, options, "Apply", target.subresource)
-    try:
-        applied = ssa.apply(
-            orjson.loads(item.raw),
-            config,
-            resource.schema,
-            manager,
-            force=options.force,
-            reset=_reset(resource, target.subresource),
-        )
-    except ssa.Conflict as found:
-        raise apply_conflict(found.causes()) from found
-    written = commit_update(state, target, item, applied.object, options, applied.managers)
-    return replace(written, warnings=warnings)
-
-
-def _applied_config(resource: Resource, obj: Json, body: Json) -> Json:
-    """What the client sent, decoded, but without the defaults that decoding a custom resource adds."""
-    if not resource.custom:
-        return obj
-
-    def restrict(value: Any, sent: Any) -> Any:
-        if isinstance(value, dict) and isinstance(sent, dict):
-            return {name: restrict(inner, sent[name]) for name, inner in value.items() if name in sent}
-        if isinstance(value, list) and isinstance(sent, list) and len(value) == len(sent):
-            return [restrict(inner, other) for inner, other in zip(value, sent, strict=True)]
-        return value
-
-    restricted: Json = restrict(obj, body)
-    return restricted

@@ -16,15 +16,17 @@ from services.simulator.core.errors import (
     method_not_allowed,
     no_such_path,
 )
+from services.simulator.core.identity import Target
 from services.simulator.core.meta import Json
 from services.simulator.core.options import WriteOptions, Written
+from services.simulator.core.patching import apply, patch
 from services.simulator.core.reading import Page, get_item, list_items
 from services.simulator.core.resources import Resource
 from services.simulator.core.state import PODS, ClusterState
 from services.simulator.core.store import Item
 from services.simulator.core.subresources import create_binding, evict, scale_of, update_scale
 from services.simulator.core.tables import partial, table
-from services.simulator.core.writing import Target, apply, create, patch, update
+from services.simulator.core.writing import create, update
 from services.simulator.http import bodies, documents
 from services.simulator.http.negotiation import Representation, negotiate
 from services.simulator.http.responses import (

@@ -6,8 +6,9 @@ from typing import Any
 
 from services.simulator.cluster import Cluster
 from services.simulator.core.deleting import delete
+from services.simulator.core.identity import Target
 from services.simulator.core.options import DeleteOptions, WriteOptions, Written
-from services.simulator.core.writing import Target, create
+from services.simulator.core.writing import create
 from services.simulator.spec import ClusterSpec, NodeGroup, Timing
 
 Json = dict[str, Any]

@@ -7,7 +7,7 @@ from typing import Any
 from services.simulator.cluster import Cluster
 from services.simulator.core.meta import is_deleting
 from services.simulator.core.options import WriteOptions
-from services.simulator.core.writing import patch
+from services.simulator.core.patching import patch
 from services.simulator.spec import NodeGroup
 from tests.unit.simulator.builders import START, add, cluster, condition, deployment, drop, get, pods, target
 
