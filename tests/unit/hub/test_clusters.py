@@ -177,6 +177,10 @@ def test_workloads_are_counted() -> None:
     world.report(WorkloadKey("team", "w0"), None)
     world.wait(2)
     assert show(world)["status"]["workloads"] == {"total": 2, "running": 1}
+    last = WorkloadKey("team", "w1")
+    world.report(last, status_of(last, Phase.DEGRADED, clusters=["mycluster", "other"]))
+    world.wait(2)
+    assert show(world)["status"]["workloads"] == {"total": 2, "running": 0}
 
 
 # Clusters that join by themselves
@@ -287,6 +291,19 @@ def test_a_users_change_of_it_is_undone() -> None:
     world.hub.update("workloads", "mycluster", "default", spec={"podSets": [{"name": "myworkload", "image": "other"}]})
     world.settle()
     assert world.hub.get("workloads", "mycluster", "default")["spec"]["podSets"] == SPEC["workloads"]
+
+
+def test_it_comes_back_if_a_user_deletes_it() -> None:
+    world = declared()
+    world.accept(world.requests[0])
+    world.hub.delete("workloads", "mycluster", "default")
+    world.wait(20)
+    created = world.hub.writes.count("CreateObject")
+    assert condition(world, "WorkloadsApplied") == ("False", "Creating")
+    world.delete_in_fleet(KEY, world.requests[-1].request_id)
+    world.wait(2)
+    assert world.hub.writes.count("CreateObject") == created + 1
+    assert condition(world, "WorkloadsApplied") == ("True", "Applied")
 
 
 def test_it_goes_with_the_last_entry() -> None:

@@ -179,10 +179,22 @@ class Session(RuleBasedStateMachine):
         declared = {
             name
             for (plural, _, name), document in world.hub.objects.items()
-            if plural == "clusters"
-            and (document.get("spec") or ORIGIN_LABEL not in document["metadata"].get("labels", {}))
+            if plural == "clusters" and (document.get("spec") or not document["metadata"].get("labels"))
         }
         assert world.declared.keys() == declared
+        self._owners_agree()
+
+    def _owners_agree(self) -> None:
+        """A Cluster has the Workload that it describes, or somebody else's has its name; nothing has a dead owner."""
+        for (plural, _, name), document in self.world.hub.objects.items():
+            found = self.world.hub.objects.get(("clusters", "", name))
+            owners = document["metadata"].get("ownerReferences", [])
+            if plural == "workloads" and owners:
+                assert found is not None
+                assert owners[0]["uid"] == found["metadata"]["uid"]
+                assert document["spec"]["podSets"] == found["spec"]["workloads"]
+            if plural == "clusters" and document.get("spec", {}).get("workloads"):
+                assert ("workloads", SPACE, name) in self.world.hub.objects
 
     def _agrees(self, key: WorkloadKey, document: dict[str, Any]) -> None:
         published = self.world.placements.get(key)

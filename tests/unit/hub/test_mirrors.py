@@ -71,6 +71,13 @@ def test_a_users_change_of_it_is_undone() -> None:
     assert world.requests == []
 
 
+def test_it_keeps_its_finalizer_and_those_of_others() -> None:
+    world = mirrored()
+    world.hub.update("workloads", "batch", "team", finalizers=["example.org/keep"])
+    world.settle()
+    assert show(world)["metadata"]["finalizers"] == ["example.org/keep", FINALIZER]
+
+
 def test_without_the_label_it_is_the_users_own() -> None:
     world = mirrored()
     world.hub.update("workloads", "batch", "team", labels={})

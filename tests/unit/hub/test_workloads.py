@@ -307,6 +307,15 @@ def test_a_deletion_that_is_refused_because_nothing_is_there_ends_at_once() -> N
     assert world.hub.objects == {}
 
 
+def test_a_deletion_ends_when_the_placement_goes_whatever_the_status_says() -> None:
+    world = running(World())
+    world.hub.delete("workloads", "web", "team")
+    world.settle()
+    world.place(KEY, None)
+    world.wait(1)
+    assert world.hub.objects == {}
+
+
 def test_a_workload_that_is_recreated_at_once_is_requested_anew() -> None:
     world = running(World())
     world.hub.delete("workloads", "web", "team")
