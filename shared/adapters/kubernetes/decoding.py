@@ -17,10 +17,14 @@ import msgspec
 from shared.adapters.kubernetes.managed_fields import drop_managed_fields
 from shared.ports.cluster_api import Change, ChangeType
 
-_PREFIXES: Final = tuple(
-    (b'{"type":"%s","object":' % change.value.encode(), change)
-    for change in (ChangeType.MODIFIED, ChangeType.ADDED, ChangeType.DELETED)
+_MODIFIED, _ADDED, _DELETED = (b'{"type":"%s","object":' % kind for kind in (b"MODIFIED", b"ADDED", b"DELETED"))
+# How the lines of events begin, most frequent first, and what they mean in a watch and in a streamed list.
+_IN_WATCH: Final = (
+    (_MODIFIED, ChangeType.MODIFIED),
+    (_ADDED, ChangeType.ADDED),
+    (_DELETED, ChangeType.DELETED),
 )
+_IN_LIST: Final = ((_ADDED, ChangeType.LISTED), (_MODIFIED, ChangeType.LISTED), (_DELETED, ChangeType.DELETED))
 INITIAL_EVENTS_END: Final = "k8s.io/initial-events-end"
 
 
@@ -84,11 +88,18 @@ _BOOKMARK: Final = msgspec.json.Decoder(_Bookmark)
 _PAGE: Final = msgspec.json.Decoder(_Page)
 
 
-def split_event(line: bytes) -> tuple[ChangeType, bytes] | None:
-    """The type of a change and its object's bytes, without a look inside; None for all that does not begin like one."""
-    for prefix, change in _PREFIXES:
+def decode_change(line: bytes, *, listing: bool, without_managed_fields: bool) -> Change | None:
+    """A change from a line that looks like one at both ends; None if it does not, or turns out to be something else."""
+    for prefix, kind in _IN_LIST if listing else _IN_WATCH:
         if line.startswith(prefix) and line.endswith(b"}"):
-            return change, line[len(prefix) : -1]
+            raw = line[len(prefix) : -1]
+            try:
+                meta = _HEAD.decode(raw).metadata
+            except (msgspec.DecodeError, UnicodeDecodeError):
+                return None
+            if without_managed_fields:
+                raw = drop_managed_fields(raw, bytes(meta.managed_fields))
+            return Change(kind, meta.resource_version, meta.namespace, meta.name, raw, meta.uid)
     return None
 
 

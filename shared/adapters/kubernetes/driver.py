@@ -24,10 +24,10 @@ from typing import Final
 from shared.adapters.kubernetes.decoding import (
     MalformedError,
     decode_bookmark,
+    decode_change,
     decode_event,
     decode_object,
     decode_page,
-    split_event,
 )
 from shared.adapters.kubernetes.errors import VERSION_TOO_LARGE, status_error
 from shared.adapters.kubernetes.lines import LineSplitter, LineTooLongError
@@ -239,20 +239,16 @@ class ListWatchDriver:
     # Inside
 
     def _event(self, line: bytes, changes: list[Change]) -> None:
-        fast = split_event(line)
-        if fast is not None:
-            try:
-                self._changed(fast[0], fast[1], changes)
-            except MalformedError:
-                # It began like an event and went on in another way: the general way tells.
-                pass
-            else:
-                return
+        change = decode_change(line, listing=self.listing, without_managed_fields=self._policy.without_managed_fields)
+        if change is not None:
+            self._changed(change, changes)
+            return
+        # Another kind of event, written in another way, or malformed: the general way tells.
         event = decode_event(line)
         kind = _CHANGES.get(event.type)
         raw = bytes(event.object)
         if kind is not None:
-            self._changed(kind, raw, changes)
+            self._changed(self._object(self._listed(kind), raw), changes)
         elif event.type == "BOOKMARK":
             self._bookmark(raw, changes)
         elif event.type == "ERROR":
@@ -261,8 +257,7 @@ class ListWatchDriver:
         else:
             raise MalformedError(f"no known event: {event.type[:40]!r}")
 
-    def _changed(self, kind: ChangeType, raw: bytes, changes: list[Change]) -> None:
-        change = self._object(self._listed(kind), raw)
+    def _changed(self, change: Change, changes: list[Change]) -> None:
         self._version = change.resource_version or self._version
         self._progress()
         changes.append(change)
