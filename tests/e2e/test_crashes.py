@@ -77,8 +77,8 @@ async def test_kill_9_of_each_service_in_turn(fleet: Fleet) -> None:
     assert pods == wanted
     for key in wanted:
         phases = [change.phase for change in fleet.history[key]]
-        assert phases[:2] == [Phase.ACCEPTED, Phase.SCHEDULED], (key, phases)
-        assert phases.count(Phase.ACCEPTED) == 1, (key, phases)
+        # Accepted once and first; with watchers gone a workload may wait for clusters to be heard again.
+        assert (phases[0], phases.count(Phase.ACCEPTED)) == (Phase.ACCEPTED, 1), (key, phases)
 
 
 async def assert_not_overcommitted(fleet: Fleet, cluster: str, pods: list[Json]) -> None:
