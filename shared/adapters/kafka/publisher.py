@@ -76,13 +76,16 @@ class KafkaPublisher:
         """Runs of records of one partition go as batches of the client, without a future for each record."""
         run: list[NewRecord] = []
         place: tuple[str, int | None] = ("", None)
+        last: NewRecord | None = None
         for record in records:
-            here = (record.topic, await self._partition_for(record))
-            if here != place and run:
-                await self._send_run(run, *place)
-                run = []
-            place = here
+            if last is None or not _goes_with(record, last):
+                here = (record.topic, await self._partition_for(record))
+                if here != place and run:
+                    await self._send_run(run, *place)
+                    run = []
+                place = here
             run.append(record)
+            last = record
         if run:
             await self._send_run(run, *place)
 
@@ -170,3 +173,10 @@ def _append(batch: Any, record: NewRecord) -> bool:
     """False if the batch is full; an empty one takes any record."""
     appended = batch.append(timestamp=None, key=record.key, value=record.value, headers=list(record.headers))
     return appended is not None
+
+
+def _goes_with(record: NewRecord, last: NewRecord) -> bool:
+    """Whether it goes to the partition of the one before, as far as that can be told without computing it."""
+    if record.partition is not None or last.partition is not None or record.partition_key is None:
+        return False
+    return record.partition_key == last.partition_key and record.topic == last.topic
