@@ -67,6 +67,11 @@ def _name_problem(resource: Resource, name: str) -> str | None:
     return subdomain_problem(name)
 
 
+def _has_loose_finalizers(resource: Resource) -> bool:
+    """Custom resources and their definitions may have finalizers without a domain; definitions get one when they go."""
+    return resource.custom or resource.group == "apiextensions.k8s.io"
+
+
 def qualified_name_problem(key: str) -> str | None:
     """What is wrong with the key of a label or annotation."""
     prefix, slash, name = key.rpartition("/")
@@ -106,7 +111,7 @@ def validate_metadata(resource: Resource, meta: Json) -> Iterator[FieldError]:
         yield invalid_value("metadata.name", meta["name"], problem)
     yield from validate_labels(meta.get("labels") or {}, "metadata.labels")
     yield from _validate_annotations(meta.get("annotations") or {})
-    yield from _validate_references(meta)
+    yield from _validate_references(resource, meta)
 
 
 def _validate_annotations(annotations: dict[str, str]) -> Iterator[FieldError]:
@@ -119,7 +124,7 @@ def _validate_annotations(annotations: dict[str, str]) -> Iterator[FieldError]:
         )
 
 
-def _validate_references(meta: Json) -> Iterator[FieldError]:
+def _validate_references(resource: Resource, meta: Json) -> Iterator[FieldError]:
     controllers = [entry for entry in meta.get("ownerReferences") or () if entry.get("controller")]
     if len(controllers) > 1:
         yield invalid_value(
@@ -131,7 +136,7 @@ def _validate_references(meta: Json) -> Iterator[FieldError]:
         path = f"metadata.finalizers[{index}]"
         if problem := qualified_name_problem(name):
             yield invalid_value(path, name, problem)
-        elif "/" not in name and name not in _STANDARD_FINALIZERS:
+        elif "/" not in name and name not in _STANDARD_FINALIZERS and not _has_loose_finalizers(resource):
             problem = "name is neither a standard finalizer name nor is it fully qualified"
             yield invalid_value(path, name, problem)
 

@@ -211,6 +211,32 @@ async def test_custom_objects_are_watched_and_discovered(widgets: Widgets) -> No
         assert (await watch.seen("ADDED", "one"))["object"]["spec"]["size"] == 1
 
 
+async def test_a_definition_that_is_served_can_be_changed(widgets: Widgets) -> None:
+    path = f"{_CRDS}/widgets.{widgets.group}"
+    assert "finalizers" not in (await widgets.kube.get(path)).ok()["metadata"]
+    applied = _definition(widgets.group)
+    column = {"name": "Colour", "type": "string", "jsonPath": ".spec.colour"}
+    applied["spec"]["versions"][0]["additionalPrinterColumns"] = [column]
+    (await widgets.kube.apply(path, applied, "installer", force=True)).ok()
+    replaced = (await widgets.kube.get(path)).ok()
+    replaced["metadata"]["labels"] = {"x": "y"}
+    (await widgets.kube.put(path, replaced)).ok()
+    await widgets.create()
+
+    async def columns() -> list[str]:
+        table = (await widgets.kube.get(widgets.path(), accept=TABLE)).ok()
+        return [entry["name"] for entry in table["columnDefinitions"]]
+
+    await until(columns, lambda names: names == ["Name", "Colour"])
+
+
+async def test_custom_objects_may_have_short_finalizers(widgets: Widgets) -> None:
+    await widgets.create()
+    held = (await widgets.kube.patch(widgets.path("one"), {"metadata": {"finalizers": ["short"]}})).ok()
+    assert held["metadata"]["finalizers"] == ["short"]
+    (await widgets.kube.patch(widgets.path("one"), {"metadata": {"finalizers": None}})).ok()
+
+
 async def test_objects_go_with_their_definition(kube: Kube) -> None:
     group = f"n{next(_numbers)}.flotilla.test"
     (await kube.post(_CRDS, _definition(group))).ok()
