@@ -6,14 +6,13 @@ from collections.abc import Hashable, Iterable
 
 from services.simulator.controllers.engine import Work
 from services.simulator.controllers.garbage import delete_object
-from services.simulator.core.crds import CRD
+from services.simulator.core.crds import CLEANUP, CRD
 from services.simulator.core.meta import is_deleting, timestamp, with_meta, with_spec
 from services.simulator.core.options import DeleteOptions
 from services.simulator.core.state import NAMESPACES, ClusterState
 from services.simulator.core.store import Event
 from services.simulator.core.writing import store_update
 
-CLEANUP = "customresourcecleanup.apiextensions.k8s.io"
 SERVICE_ACCOUNTS = "serviceaccounts"
 ROOT_CA = "kube-root-ca.crt"
 _POLL = 0.2
@@ -73,8 +72,6 @@ class DefinitionController:
         resource = state.resource("apiextensions.k8s.io/v1", "CustomResourceDefinition")
         finalizers = crd["metadata"].get("finalizers") or []
         if not is_deleting(crd):
-            if CLEANUP not in finalizers:
-                store_update(state, resource, with_meta(crd, finalizers=[*finalizers, CLEANUP]))
             return
         collection = state.store.collection(str(key))
         for item in list(collection.items.values()):

@@ -13,6 +13,8 @@ from services.simulator.core.schema import Schema, SchemaType
 from services.simulator.schemas.builtin import builtin_types
 
 CRD = "customresourcedefinitions.apiextensions.k8s.io"
+CLEANUP = "customresourcecleanup.apiextensions.k8s.io"
+"""The finalizer that a definition gets when it is deleted, until its objects are gone."""
 
 _CONSTRAINTS = (
     "minimum",

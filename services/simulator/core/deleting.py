@@ -5,6 +5,7 @@ Source: k8s.io/apiserver/pkg/registry/rest/delete.go and registry/generic/regist
 
 from __future__ import annotations
 
+from services.simulator.core.crds import CLEANUP, CRD
 from services.simulator.core.errors import ApiError
 from services.simulator.core.identity import Target, has_generation
 from services.simulator.core.meta import Json, is_deleting, timestamp, with_meta, with_status
@@ -77,9 +78,11 @@ def _precondition(resource: Resource, meta: Json, what: str, wanted: str, actual
     return ApiError(409, "Conflict", message, details)
 
 
-def _finalizers(obj: Json, options: DeleteOptions) -> list[str]:
-    """The object's finalizers with the one that the propagation policy asks for."""
+def _finalizers(resource: Resource, obj: Json, options: DeleteOptions) -> list[str]:
+    """The object's finalizers with those that its kind and the propagation policy ask for."""
     finalizers = list(obj["metadata"].get("finalizers") or ())
+    if resource.storage == CRD and CLEANUP not in finalizers:
+        finalizers.append(CLEANUP)
     policy = "Orphan" if options.orphan else options.propagation
     if policy is None:
         return finalizers
@@ -104,7 +107,7 @@ def _grace(resource: Resource, obj: Json, options: DeleteOptions) -> int:
 def _mark(resource: Resource, obj: Json, options: DeleteOptions, now: float) -> Json:
     """The object with its deletion time, unless it can go at once."""
     meta = obj["metadata"]
-    finalizers, grace = _finalizers(obj, options), _grace(resource, obj, options)
+    finalizers, grace = _finalizers(resource, obj, options), _grace(resource, obj, options)
     if is_deleting(obj):
         earlier = options.grace_seconds is not None and grace < meta.get("deletionGracePeriodSeconds", 0)
         if earlier:
