@@ -15,7 +15,9 @@ from shared.adapters.kafka.partitioner import partition_for
 from shared.ports.event_log import LogError, NewRecord, Position, RecordTooLargeError
 
 MAX_RECORD_BYTES = 16 * 1024 * 1024
-_BATCH_BYTES = 256 * 1024
+# Below what a topic takes as one batch unless it says otherwise (1 MB). Four times less costs the watcher a fifth of
+# its rate; a batch is only as large as what there is to send.
+_BATCH_BYTES = 900 * 1024
 # Fewer records than this are sent one by one.
 _WORTH_A_BATCH = 4
 
