@@ -33,7 +33,6 @@ from services.watcher.decision.stimuli import (
 from services.watcher.declarations import Declarations
 from services.watcher.outlet import Outlet
 from services.watcher.published import PublishedIndex
-from services.watcher.readahead import one_ahead
 from services.watcher.usage import UsagePoller
 from shared.model.identities import Resource
 from shared.observability.logs import get_logger
@@ -234,7 +233,7 @@ class ClusterSession:
                 await self._declarations.newer(version)
 
     async def _watch(self, api: ClusterApi, resource: Resource, outlet: Outlet) -> None:
-        async with aclosing(one_ahead(api.list_watch_batches(resource))) as batches:
+        async with aclosing(api.list_watch_batches(resource)) as batches:
             async for changes in batches:
                 await outlet.feed(partial(ChangesArrived, resource=resource, changes=changes))
                 self._note(resource, changes)

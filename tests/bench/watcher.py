@@ -41,7 +41,6 @@ from services.watcher.clusters import POLICY
 from services.watcher.decision.mirror import ClusterMirror
 from services.watcher.decision.stimuli import ChangesArrived, ResourcesChosen
 from services.watcher.outlet import Outlet
-from services.watcher.readahead import one_ahead
 from shared.adapters.clock import SystemClock
 from shared.adapters.kafka import KafkaLog, KafkaOptions
 from shared.adapters.kubernetes import KubernetesApi
@@ -129,7 +128,7 @@ async def ours(stream: Stream, events: int, publisher: Publisher, directory: Pat
     api = await KubernetesApi.from_kubeconfig(config, policy=replace(POLICY, streamed_lists=False))
     seen, cpu, wall = 0, 0.0, 0.0
     try:
-        async with asyncio.timeout(DEADLINE_S), aclosing(one_ahead(api.list_watch_batches(PODS))) as batches:
+        async with asyncio.timeout(DEADLINE_S), aclosing(api.list_watch_batches(PODS)) as batches:
             async for changes in batches:
                 got = sum(change.type in EVENT_TYPES for change in changes)
                 if not seen and got:

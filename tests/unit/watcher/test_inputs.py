@@ -1,10 +1,7 @@
-"""Settings, the directory of kubeconfigs, metrics, record headers, reading ahead."""
+"""Settings, the directory of kubeconfigs, metrics, record headers."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +10,6 @@ from pydantic import ValidationError
 
 from services.watcher.clusters import KubeconfigDirectory
 from services.watcher.decision.instructions import Publish
-from services.watcher.readahead import one_ahead
 from services.watcher.records import RecordFactory
 from services.watcher.settings import WatcherSettings, parse_labels, parse_resources
 from services.watcher.usage import node_usages, pod_usages
@@ -113,52 +109,3 @@ def test_headers_are_those_of_an_envelope() -> None:
     assert record.partition_key == b"west"
     other = factory.object(publish, factory.time(0))
     assert Envelope.from_headers(other.headers, position="-", timestamp_ms=0).id != envelope.id
-
-
-class Source:
-    def __init__(self) -> None:
-        self.made = 0
-        self.closed = False
-
-    async def items(self) -> AsyncGenerator[int, None]:
-        try:
-            for number in range(1, 6):
-                await asyncio.sleep(0)
-                self.made = number
-                yield number
-        finally:
-            self.closed = True
-
-
-async def test_reading_ahead_is_one_item_and_no_more() -> None:
-    source = Source()
-    seen = []
-    async with aclosing(one_ahead(source.items())) as items:
-        async for item in items:
-            seen.append(item)
-            for _ in range(10):
-                await asyncio.sleep(0)
-            assert source.made == min(item + 1, 5)
-    assert seen == [1, 2, 3, 4, 5]
-    assert source.closed
-
-
-async def test_who_stops_reading_closes_the_source() -> None:
-    source = Source()
-    async with aclosing(one_ahead(source.items())) as items:
-        assert await anext(items) == 1
-    assert source.closed
-
-
-async def test_an_error_of_the_source_is_the_readers() -> None:
-    async def failing() -> AsyncGenerator[int, None]:
-        yield 1
-        raise ValueError("broken")
-
-    async def collect() -> None:
-        async with aclosing(one_ahead(failing())) as items:
-            seen.extend([item async for item in items])
-
-    seen: list[int] = []
-    with pytest.raises(ValueError, match="broken"):
-        await collect()
