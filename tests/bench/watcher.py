@@ -313,7 +313,7 @@ def main() -> None:
     parser.add_argument("--baseline-events", type=int, default=4_000, help="the first events, for kubernetes-asyncio")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument(
-        "--repeat", type=int, default=5, help="rounds; the best of each way is shown, all are in `spread`"
+        "--repeat", type=int, default=7, help="rounds; the best of each way is shown, all are in `spread`"
     )
     parser.add_argument("--broker", default="embedded", help="embedded, none, or bootstrap servers")
     arguments = parser.parse_args()

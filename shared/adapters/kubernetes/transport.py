@@ -25,7 +25,7 @@ USER_AGENT: Final = "flotilla"
 MAX_CONNECTIONS: Final = 256
 CONNECT_S: Final = 10.0
 # aiohttp stops reading from the socket when twice as much is waiting: this bounds what a slow reader leaves behind.
-READ_BUFFER_BYTES: Final = 256 * 1024
+READ_BUFFER_BYTES: Final = 512 * 1024
 _UNAUTHORIZED: Final = 401
 _ERROR: Final = 400
 _ERROR_BODY_BYTES: Final = 64 * 1024
