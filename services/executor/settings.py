@@ -27,8 +27,8 @@ class ExecutorSettings(CommonSettings):
     )
     executor_kubeconfig_dir: Path | None = Field(
         default=None,
-        description="directory of kubeconfigs, one for each cluster, whose name is the file's name without its suffix; "
-        "files may appear, change and vanish",
+        description="directory of kubeconfigs, one for each cluster, whose name is the file's name without its suffix, "
+        "a DNS label; files may appear, change and vanish",
     )
     executor_scan_s: float = Field(default=1.0, gt=0, description="time between looks at the directory, in seconds")
     executor_workers: int = Field(default=16, ge=1, description="subjects of one cluster that are worked on at once")

@@ -5,7 +5,6 @@ from __future__ import annotations
 from contextlib import AsyncExitStack
 from typing import Final
 
-from services.watcher.clusters import Connect, cluster_source
 from services.watcher.declarations import Declarations
 from services.watcher.published import PublishedIndex
 from services.watcher.session import ClusterSession, SessionConfig, Surroundings
@@ -13,11 +12,15 @@ from services.watcher.settings import WatcherSettings, parse_labels
 from services.watcher.shell import WatcherService
 from shared.adapters.clock import SystemClock
 from shared.adapters.kafka.partitioner import partition_for
+from shared.adapters.kubernetes import ListWatchPolicy
 from shared.events.topics import CLUSTERS, METRICS, OBJECTS, dead_letter_topic
 from shared.ports.event_log import EventLog
+from shared.runtime.clusters import Connect, cluster_source
 from shared.runtime.connections import open_log
 
 TOPICS: Final = (OBJECTS, METRICS, CLUSTERS, dead_letter_topic(CLUSTERS))
+# The contract of `fleet.objects`: an object is without `metadata.managedFields`.
+POLICY: Final = ListWatchPolicy(without_managed_fields=True)
 
 
 async def build(settings: WatcherSettings, stack: AsyncExitStack) -> WatcherService:
@@ -43,4 +46,7 @@ def assemble(settings: WatcherSettings, log: EventLog) -> WatcherService:
     def open_session(cluster: str, connect: Connect) -> ClusterSession:
         return ClusterSession(cluster, connect, config, surroundings)
 
-    return WatcherService(cluster_source(settings), open_session, declarations, index, settings.watcher_scan_s)
+    source = cluster_source(
+        settings.watcher_cluster, settings.watcher_kubeconfig, settings.watcher_kubeconfig_dir, policy=POLICY
+    )
+    return WatcherService(source, open_session, declarations, index, settings.watcher_scan_s)

@@ -20,7 +20,6 @@ from functools import partial
 from typing import Final
 
 from services.watcher import metrics
-from services.watcher.clusters import Connect
 from services.watcher.decision.mirror import ClusterMirror
 from services.watcher.decision.stimuli import (
     ChangesArrived,
@@ -39,6 +38,7 @@ from shared.observability.logs import get_logger
 from shared.ports.clock import Clock
 from shared.ports.cluster_api import ApiError, Change, ChangeType, ClusterApi
 from shared.ports.event_log import EventLog, LogError
+from shared.runtime.clusters import Connect
 
 log = get_logger(__name__)
 

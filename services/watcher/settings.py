@@ -63,8 +63,8 @@ class WatcherSettings(CommonSettings):
     )
     watcher_kubeconfig_dir: Path | None = Field(
         default=None,
-        description="directory of kubeconfigs, one for each cluster, whose name is the file's name without its suffix; "
-        "files may appear, change and vanish",
+        description="directory of kubeconfigs, one for each cluster, whose name is the file's name without its suffix, "
+        "a DNS label; files may appear, change and vanish",
     )
     watcher_resources: ResourceList = Field(
         default=DEFAULT_RESOURCES, description="what is watched, as version/plural or group/version/plural, by commas"

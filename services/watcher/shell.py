@@ -8,11 +8,11 @@ from contextlib import suppress
 from typing import Final
 
 from services.watcher import metrics
-from services.watcher.clusters import ClusterSource, Connect
 from services.watcher.declarations import Declarations
 from services.watcher.published import PublishedIndex
 from services.watcher.session import ClusterSession
 from shared.observability.logs import get_logger
+from shared.runtime.clusters import ClusterSource, Connect
 from shared.runtime.service import Readiness
 
 log = get_logger(__name__)

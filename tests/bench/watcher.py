@@ -37,7 +37,7 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
-from services.watcher.clusters import POLICY
+from services.watcher.bootstrap import POLICY
 from services.watcher.decision.mirror import ClusterMirror
 from services.watcher.decision.stimuli import ChangesArrived, ResourcesChosen
 from services.watcher.outlet import Outlet

@@ -1,14 +1,12 @@
-"""Settings, the directory of kubeconfigs, metrics, record headers."""
+"""Settings, metrics, record headers."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
-from services.watcher.clusters import KubeconfigDirectory
 from services.watcher.decision.instructions import Publish
 from services.watcher.records import RecordFactory
 from services.watcher.settings import WatcherSettings, parse_labels, parse_resources
@@ -43,33 +41,6 @@ def test_resources_and_labels_from_text() -> None:
         "topology.kubernetes.io/region": "eu",
         "tier": "",
     }
-
-
-async def test_files_of_a_directory_are_clusters(tmp_path: Path) -> None:
-    for name in ("west.yaml", "east.kubeconfig", "north", ".hidden.yaml", "half.yaml.tmp", "Not_a_name.yaml"):
-        (tmp_path / name).write_text("x")
-    (tmp_path / "hubs").mkdir()
-    source = KubeconfigDirectory(tmp_path)
-    assert set(await source.scan()) == {"west", "east", "north"}
-
-    (tmp_path / "west.yaml").unlink()
-    assert "west" in await source.scan()  # it may be about to be rewritten
-    await source.scan()
-    assert set(await source.scan()) == {"east", "north"}
-    (tmp_path / "west.yaml").write_text("x")
-    assert "west" in await source.scan()
-
-
-async def test_a_directory_that_cannot_be_read_loses_no_cluster(tmp_path: Path) -> None:
-    directory = tmp_path / "clusters"
-    source = KubeconfigDirectory(directory)
-    assert await source.scan() == {}
-    directory.mkdir()
-    (directory / "west.yaml").write_text("x")
-    assert set(await source.scan()) == {"west"}
-    directory.rename(tmp_path / "elsewhere")
-    for _ in range(5):
-        assert set(await source.scan()) == {"west"}
 
 
 def test_usages_from_the_metrics_api() -> None:
