@@ -61,8 +61,17 @@ class KafkaReader:
             records += [
                 Record(topic, number, item.offset, item.timestamp, item.key, item.value, item.headers) for item in batch
             ]
-            self._positions[Partition(topic, number)] = batch[-1].offset + 1
+        await self._follow()
         return records
+
+    async def _follow(self) -> None:
+        """The client's own positions: they also pass what is no record, such as control batches and what compaction took.
+
+        Counting from the last record instead, a partition that ends with one of these would never be read to its end.
+        """
+        for partition in self._positions:
+            # At once: every partition was sought, so each has a position.
+            self._positions[partition] = await self._consumer.position(partition)
 
     def positions(self) -> Mapping[Partition, int]:
         return dict(self._positions)
