@@ -65,7 +65,7 @@ class KafkaReader:
         return records
 
     async def _follow(self) -> None:
-        """The client's own positions: they also pass what is no record, such as control batches and what compaction took.
+        """The client's own positions: they also pass what is no record, as control batches and what compaction took.
 
         Counting from the last record instead, a partition that ends with one of these would never be read to its end.
         """
