@@ -35,7 +35,7 @@ from shared.events.v1.placements import PlacementPublished
 from shared.events.v1.status import WorkloadStatus
 from shared.events.v1.workloads import FieldError
 from shared.kernel.machine import Stimulus
-from shared.model.identities import Resource, WorkloadKey
+from shared.model.identities import Resource, WorkloadKey, heartbeat_cluster
 from shared.observability.logs import get_logger
 from shared.ports.clock import Clock
 from shared.ports.cluster_api import Change, ChangeType, ClusterApi
@@ -46,7 +46,6 @@ log = get_logger(__name__)
 Emit = Callable[[Stimulus], None]
 Refuse = Callable[[Record, Sequence[FieldError]], Awaitable[None]]
 
-HEARTBEAT_SUFFIX: Final = b"/-/heartbeat"
 # After so many objects or records others get their turn.
 _SLICE: Final = 100
 # Compaction may leave nothing behind the last record, so an end may never be read; silence for so long is one too.
@@ -161,10 +160,9 @@ def _stimulus(record: Record, now_ms: int) -> Stimulus | None:
     """What a record means to the bridge; None for what it has no use for. Raises DecodeError."""
     cause = str(record.position)
     if record.topic == OBJECTS.name:
-        key = record.key or b""
-        if not key.endswith(HEARTBEAT_SUFFIX):
+        cluster = heartbeat_cluster(record.key or b"")
+        if cluster is None:
             return None
-        cluster = key.removesuffix(HEARTBEAT_SUFFIX).decode(errors="replace")
         heartbeat = decode(ClusterObserved, record.value) if record.value is not None else None
         return HeartbeatSeen(id=cause, at_ms=now_ms, cluster=cluster, heartbeat=heartbeat)
     if record.topic == DECLARATIONS.name:

@@ -11,7 +11,7 @@ from shared.events.v1.clusters import ClusterDeclared
 from shared.events.v1.metrics import NodeMetricsSampled
 from shared.events.v1.objects import ClusterObserved, SyncMarked
 from shared.events.v1.workloads import FieldError
-from shared.model.identities import ObjectKey
+from shared.model.identities import ObjectKey, heartbeat_cluster
 from shared.ports.event_log import EventLog, Partition, Reader, Record
 
 # Folded from the start on every start: compacted, so they hold what exists.
@@ -46,7 +46,7 @@ def _fold_object(state: SchedulerState, key: str, value: bytes | None) -> None:
         state.observe_object(parsed, value)
     elif value is None:
         return
-    elif rest == "-/heartbeat":
+    elif heartbeat_cluster(key.encode()) is not None:
         state.observe_cluster(decode(ClusterObserved, value))
     elif rest.startswith("-/sync/"):
         state.observe_sync(decode(SyncMarked, value))
@@ -71,9 +71,7 @@ def cluster_of(record: Record) -> str | None:
         return None
     if record.topic == CLUSTERS.name:
         return record.key.decode(errors="replace")
-    if record.topic == OBJECTS.name and record.key.endswith(b"/-/heartbeat"):
-        return record.key.removesuffix(b"/-/heartbeat").decode(errors="replace")
-    return None
+    return heartbeat_cluster(record.key) if record.topic == OBJECTS.name else None
 
 
 async def partitions_of(log: EventLog, topics: Sequence[str]) -> list[Partition]:

@@ -13,14 +13,13 @@ from services.simulator.spec import ClusterSpec, NodeGroup, NodeTaint
 from shared.events.registry import DecodeError, decode
 from shared.events.topics import CLUSTERS, OBJECTS
 from shared.events.v1.clusters import ClusterDeclared
-from shared.model.identities import PROVIDER_LABEL, REGION_LABEL
+from shared.model.identities import PROVIDER_LABEL, REGION_LABEL, heartbeat_cluster
 from shared.observability.logs import get_logger
 from shared.ports.event_log import START, EventLog, Record
 
 log = get_logger(__name__)
 
 _READ_S = 0.5
-_HEARTBEAT = b"/-/heartbeat"
 
 
 class Provisioner:
@@ -50,9 +49,8 @@ class Provisioner:
     def _observe(self, record: Record) -> None:
         key = record.key or b""
         if record.topic == OBJECTS.name:
-            if key.endswith(_HEARTBEAT):
-                name = key.removesuffix(_HEARTBEAT).decode(errors="replace")
-                (self._joined.discard if record.value is None else self._joined.add)(name)
+            if (cluster := heartbeat_cluster(key)) is not None:
+                (self._joined.discard if record.value is None else self._joined.add)(cluster)
             return
         name = key.decode(errors="replace")
         if record.value is None:

@@ -26,7 +26,7 @@ from shared.events.v1.placements import PlacementPublished
 from shared.events.v1.results import CommandReported
 from shared.events.v1.status import WorkloadPhaseChanged, WorkloadStatus
 from shared.events.v1.workloads import FieldError
-from shared.model.identities import WorkloadKey
+from shared.model.identities import WorkloadKey, heartbeat_cluster
 from shared.ports.event_log import Record
 
 _OWNED_KINDS: Final = {
@@ -36,7 +36,6 @@ _OWNED_KINDS: Final = {
     b"batch/v1/jobs": "Job",
 }
 _PODS: Final = b"core/v1/pods"
-_HEARTBEAT: Final = b"-/heartbeat"
 _WORKLOAD_PREFIX: Final = "workload/"
 
 
@@ -69,7 +68,7 @@ class Intake:
             return OwnedObjectSeen(
                 id=str(record.position), at_ms=at_ms, key=_key(record), cluster=_text(cluster), owned=owned
             )
-        if rest == _HEARTBEAT:
+        if heartbeat_cluster(record.key or b"") is not None:
             observed = decode(ClusterObserved, record.value) if record.value is not None else None
             heard = now_ms if self.live else at_ms
             return HeartbeatSeen(id=str(record.position), at_ms=heard, cluster=_text(cluster), observed=observed)

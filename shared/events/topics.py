@@ -23,6 +23,7 @@ from shared.events.v1 import (
     results,
     status,
 )
+from shared.model.identities import heartbeat_key
 
 HOUR_MS = 3_600_000
 DAY_MS = 24 * HOUR_MS
@@ -83,7 +84,7 @@ OBJECT_DELETED_TYPE = "fleet.object.deleted.v1"
 SYNC_MARKED = MessageType(
     "fleet.sync.marked.v1", objects.SyncMarked, key="<cluster>/-/sync/<group>/<version>/<resource>"
 )
-CLUSTER_OBSERVED = MessageType("fleet.cluster.observed.v1", objects.ClusterObserved, key="<cluster>/-/heartbeat")
+CLUSTER_OBSERVED = MessageType("fleet.cluster.observed.v1", objects.ClusterObserved, key=heartbeat_key("<cluster>"))
 NODE_METRICS_SAMPLED = MessageType("fleet.nodemetrics.sampled.v1", metrics.NodeMetricsSampled, key="<cluster>/nodes")
 POD_METRICS_SAMPLED = MessageType("fleet.podmetrics.sampled.v1", metrics.PodMetricsSampled, key="<cluster>/pods")
 EPOCH_STARTED = MessageType("fleet.epoch.started.v1", decisions.EpochStarted)

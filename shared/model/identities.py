@@ -36,6 +36,10 @@ ZONE_LABEL = "topology.kubernetes.io/zone"
 FIELD_MANAGER = "flotilla-executor"
 SCHEDULER_NAME = "flotilla"
 
+# What follows the cluster in the key of its heartbeat.
+_HEARTBEAT = "-/heartbeat"
+_HEARTBEAT_BYTES = _HEARTBEAT.encode()
+
 
 @dataclass(frozen=True, slots=True, order=True)
 class WorkloadKey:
@@ -135,7 +139,17 @@ def sync_marker_key(cluster: str, resource: Resource) -> str:
 
 def heartbeat_key(cluster: str) -> str:
     """The key of a watcher's heartbeat in `fleet.objects`."""
-    return f"{cluster}/-/heartbeat"
+    return f"{cluster}/{_HEARTBEAT}"
+
+
+def heartbeat_cluster(key: bytes) -> str | None:
+    """The cluster whose heartbeat has this key in `fleet.objects`; None for the key of anything else.
+
+    It takes the key as it is in the record, since readers of the topic ask it of every one; what is not UTF-8 in a
+    cluster's name is replaced. A node called `heartbeat` has no heartbeat's key: only the whole rest of a key counts.
+    """
+    cluster, _, rest = key.partition(b"/")
+    return cluster.decode(errors="replace") if rest == _HEARTBEAT_BYTES and cluster else None
 
 
 def is_object_key(key: str) -> bool:

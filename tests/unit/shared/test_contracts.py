@@ -15,7 +15,15 @@ from shared.events.envelope import Envelope, EnvelopeError, format_time, parse_t
 from shared.events.registry import MESSAGE_TYPES, DecodeError, decode
 from shared.events.topics import ALL_TOPICS, Cleanup, commands_topic
 from shared.events.v1.requests import WorkloadRequested
-from shared.model.identities import ObjectKey, Resource, WorkloadKey, heartbeat_key, is_object_key, sync_marker_key
+from shared.model.identities import (
+    ObjectKey,
+    Resource,
+    WorkloadKey,
+    heartbeat_cluster,
+    heartbeat_key,
+    is_object_key,
+    sync_marker_key,
+)
 
 Json = dict[str, Any]
 
@@ -93,6 +101,22 @@ def test_object_keys_come_back_and_markers_are_none() -> None:
     assert not is_object_key(sync_marker_key("c", Resource("", "v1", "pods")))
     with pytest.raises(ValueError, match="namespace/name"):
         WorkloadKey.parse("a/b/c")
+
+
+def test_a_heartbeat_is_known_by_its_key_and_nothing_else_is() -> None:
+    assert heartbeat_key("west") == "west/-/heartbeat"  # on the wire: not to be changed
+    assert heartbeat_cluster(heartbeat_key("west").encode()) == "west"
+    nodes = Resource("", "v1", "nodes")
+    for key in (
+        str(ObjectKey("west", nodes, "", "heartbeat")),  # ends as a heartbeat's key does
+        sync_marker_key("west", nodes),
+        "west/-/heartbeat/more",
+        "/-/heartbeat",
+        "west",
+        "",
+    ):
+        assert heartbeat_cluster(key.encode()) is None, key
+    assert heartbeat_cluster(b"w\xff/-/heartbeat") == "w\ufffd"
 
 
 def test_every_topic_says_what_a_stranger_needs() -> None:

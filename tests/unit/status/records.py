@@ -18,6 +18,7 @@ from shared.model.identities import (
     POD_SET_LABEL,
     WORKLOAD_LABEL,
     WORKLOAD_NAMESPACE_LABEL,
+    heartbeat_key,
 )
 from shared.ports.event_log import NewRecord
 from tests.unit.status.world import KEY
@@ -99,6 +100,4 @@ def pod_record(cluster: str, name: str, **arguments: Any) -> NewRecord:
 
 def heartbeat_record(cluster: str, *, at_ms: int, interval_ms: int = 60_000) -> NewRecord:
     observed = ClusterObserved(cluster=cluster, epoch=1, observed_at=at_ms, interval_ms=interval_ms, ready=True)
-    return NewRecord(
-        OBJECTS.name, f"{cluster}/-/heartbeat".encode(), observed.to_json(), partition_key=cluster.encode()
-    )
+    return NewRecord(OBJECTS.name, heartbeat_key(cluster).encode(), observed.to_json(), partition_key=cluster.encode())
