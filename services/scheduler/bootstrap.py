@@ -9,14 +9,21 @@ from services.scheduler.settings import SchedulerSettings
 from services.scheduler.shell import SchedulerService
 from shared.adapters.clock import SystemClock
 from shared.events.topics import ALL_TOPICS
+from shared.ports.clock import Clock
+from shared.ports.event_log import EventLog
 from shared.runtime.connections import open_log
 
 
 async def build(settings: SchedulerSettings, stack: AsyncExitStack) -> SchedulerService:
     events = await open_log(settings, "scheduler", stack)
     await events.ensure_topics(ALL_TOPICS)
+    return assemble(settings, events, SystemClock())
+
+
+def assemble(settings: SchedulerSettings, events: EventLog, clock: Clock) -> SchedulerService:
+    """The service on any log, its topics being there."""
     config = SchedulerConfig(
         weights=Weights.from_mapping(settings.scheduler_weights),
         move_after_ms=round(settings.scheduler_move_after_s * 1000),
     )
-    return SchedulerService(events, SystemClock(), settings, config)
+    return SchedulerService(events, clock, settings, config)

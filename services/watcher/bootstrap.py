@@ -14,8 +14,9 @@ from shared.adapters.clock import SystemClock
 from shared.adapters.kafka.partitioner import partition_for
 from shared.adapters.kubernetes import ListWatchPolicy
 from shared.events.topics import CLUSTERS, METRICS, OBJECTS, dead_letter_topic
+from shared.ports.clock import Clock
 from shared.ports.event_log import EventLog
-from shared.runtime.clusters import Connect, cluster_source
+from shared.runtime.clusters import ClusterSource, Connect, cluster_source
 from shared.runtime.connections import open_log
 
 TOPICS: Final = (OBJECTS, METRICS, CLUSTERS, dead_letter_topic(CLUSTERS))
@@ -30,11 +31,13 @@ async def build(settings: WatcherSettings, stack: AsyncExitStack) -> WatcherServ
     return assemble(settings, log)
 
 
-def assemble(settings: WatcherSettings, log: EventLog) -> WatcherService:
-    """The service on any log, its topics being there."""
+def assemble(
+    settings: WatcherSettings, log: EventLog, *, clock: Clock | None = None, source: ClusterSource | None = None
+) -> WatcherService:
+    """The service on any log, its topics being there; on the system's clock and the settings' clusters unless told."""
     declarations = Declarations(log)
     index = PublishedIndex(log, partition_for)
-    surroundings = Surroundings(log, index, declarations, SystemClock())
+    surroundings = Surroundings(log, index, declarations, clock or SystemClock())
     config = SessionConfig(
         resources=settings.resources(),
         labels=parse_labels(settings.watcher_labels),
@@ -46,7 +49,7 @@ def assemble(settings: WatcherSettings, log: EventLog) -> WatcherService:
     def open_session(cluster: str, connect: Connect) -> ClusterSession:
         return ClusterSession(cluster, connect, config, surroundings)
 
-    source = cluster_source(
+    source = source or cluster_source(
         settings.watcher_cluster, settings.watcher_kubeconfig, settings.watcher_kubeconfig_dir, policy=POLICY
     )
     return WatcherService(source, open_session, declarations, index, settings.watcher_scan_s)

@@ -10,12 +10,12 @@ from urllib.parse import quote
 
 import orjson
 
-from shared.adapters.kubernetes.credentials import Credentials, in_cluster_credentials, kubeconfig_credentials
+from shared.adapters.kubernetes.credentials import in_cluster_credentials, kubeconfig_credentials
 from shared.adapters.kubernetes.decoding import MalformedError, decode_page
 from shared.adapters.kubernetes.discovery import Discovery
 from shared.adapters.kubernetes.driver import GONE, ListWatchPolicy
 from shared.adapters.kubernetes.reflector import list_watch
-from shared.adapters.kubernetes.transport import JSON, Transport
+from shared.adapters.kubernetes.transport import JSON, ApiTransport, Transport
 from shared.model.identities import Resource
 from shared.ports.cluster_api import EVERYTHING, ApiError, ApplyOptions, Change, Object, ResourceInfo, Selection
 
@@ -27,12 +27,12 @@ _NOT_FOUND: Final = 404
 
 
 class KubernetesApi:
-    """A connection to one API server. Every call raises ApiError and nothing else."""
+    """A connection to one API server, which `close` ends. Every call raises ApiError and nothing else."""
 
     def __init__(
-        self, credentials: Credentials, *, deadline_s: float = DEADLINE_S, policy: ListWatchPolicy | None = None
+        self, transport: ApiTransport, *, deadline_s: float = DEADLINE_S, policy: ListWatchPolicy | None = None
     ) -> None:
-        self._transport = Transport(credentials)
+        self._transport = transport
         self._deadline_s = deadline_s
         self._policy = policy or ListWatchPolicy()
         self._discovery = Discovery(self._get_bytes)
@@ -47,14 +47,14 @@ class KubernetesApi:
         policy: ListWatchPolicy | None = None,
     ) -> KubernetesApi:
         """By a kubeconfig file, in its current context or another. Raises CredentialsError (an ApiError of code 0)."""
-        return cls(await kubeconfig_credentials(Path(path), context), deadline_s=deadline_s, policy=policy)
+        return cls(Transport(await kubeconfig_credentials(Path(path), context)), deadline_s=deadline_s, policy=policy)
 
     @classmethod
     async def in_cluster(
         cls, *, deadline_s: float = DEADLINE_S, policy: ListWatchPolicy | None = None
     ) -> KubernetesApi:
         """By the service account of the pod that this process runs in. Raises CredentialsError."""
-        return cls(await in_cluster_credentials(), deadline_s=deadline_s, policy=policy)
+        return cls(Transport(await in_cluster_credentials()), deadline_s=deadline_s, policy=policy)
 
     @property
     def server(self) -> str:

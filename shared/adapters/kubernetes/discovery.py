@@ -6,7 +6,7 @@ been defined in between, but at most once in `REFRESH_S`, so that a kind that ne
 
 from __future__ import annotations
 
-import time
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -46,9 +46,10 @@ _DECODER: Final = msgspec.json.Decoder(_ApiResourceList)
 class Discovery:
     """`fetch(path)` answers with the body of a GET, or raises ApiError."""
 
-    def __init__(self, fetch: Callable[[str], Awaitable[bytes]], clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, fetch: Callable[[str], Awaitable[bytes]], clock: Callable[[], float] | None = None) -> None:
+        """By the event loop's clock unless told."""
         self._fetch = fetch
-        self._clock = clock
+        self._clock = clock or asyncio.get_running_loop().time
         self._documents: dict[tuple[str, str], _Document] = {}
 
     async def by_kind(self, api_version: str, kind: str) -> ResourceInfo:

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 import aiohttp
 from yarl import URL
@@ -29,6 +29,37 @@ READ_BUFFER_BYTES: Final = 512 * 1024
 _UNAUTHORIZED: Final = 401
 _ERROR: Final = 400
 _ERROR_BODY_BYTES: Final = 64 * 1024
+
+
+class Content(Protocol):
+    """The body of an answer, as it arrives."""
+
+    async def readany(self) -> bytes:
+        """What has arrived, at least a byte; empty at the end. Raises TimeoutError, OSError, aiohttp.ClientError."""
+
+
+class ApiTransport(Protocol):
+    """What carries requests to one API server: `Transport`, or one that needs no network."""
+
+    @property
+    def server(self) -> str: ...
+
+    async def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, str] | None = None,
+        body: bytes | None = None,
+        content_type: str = JSON,
+        deadline_s: float,
+    ) -> bytes:
+        """The body of a successful answer. Raises ApiError."""
+
+    def stream(self, path: str, query: Mapping[str, str], *, silence_s: float) -> AbstractAsyncContextManager[Content]:
+        """The body of a GET as it arrives. On entering raises ApiError; reading it raises what `Content` says."""
+
+    async def close(self) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,145 @@
+"""An asyncio event loop in virtual time: what would sleep jumps to the next timer, and nothing else ever waits.
+
+Invariants:
+- The same callbacks run in the same order on every run: time moves only when nothing is ready, timers of one moment
+  run in the order in which they were set, and sets of tasks iterate in the order in which the tasks were made.
+- Nothing reaches the real world: no sockets, no threads, no signals. A loop in which nothing can happen any more raises
+  `DeadlockError` instead of waiting for ever.
+- A callback belongs to the simulated process in whose context it was scheduled; while that process is paused, its
+  callbacks are held back, and run in their order when it goes on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+from asyncio import events
+from collections.abc import Callable, Coroutine
+from contextvars import Context, ContextVar, copy_context
+from typing import Any, NoReturn, Protocol, TypeVar
+
+T = TypeVar("T")
+
+
+class Owner(Protocol):
+    """Whoever callbacks belong to. `held` collects them while it is paused; None while it runs."""
+
+    held: list[asyncio.Handle] | None
+    tasks: dict[asyncio.Task[Any], None]
+
+
+# The simulated process of the running callback; None for the world around the processes.
+OWNER: ContextVar[Owner | None] = ContextVar("simulated process", default=None)
+# A context without a process, for what the world does on its own.
+WORLD: Context = copy_context()
+
+
+class DeadlockError(RuntimeError):
+    """Everything waits, and no timer is set."""
+
+
+class _Task(asyncio.Task[T]):
+    """A task whose hash does not depend on where it lies in memory, so that sets of tasks have an order."""
+
+    def __init__(
+        self, coro: Coroutine[Any, Any, T], *, loop: asyncio.AbstractEventLoop, context: Context | None, number: int
+    ) -> None:
+        self.number = number
+        super().__init__(coro, loop=loop, context=context)
+
+    def __hash__(self) -> int:
+        return self.number
+
+
+class VirtualLoop(asyncio.BaseEventLoop):
+    """`paused` counts the owners that are: a loop without any does not look."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._now = 0.0
+        self._timers: list[tuple[float, int, asyncio.TimerHandle]] = []
+        self._order = 0
+        self._tasks_made = 0
+        self.paused = 0
+        self.callbacks = 0
+        self.set_task_factory(self._make_task)
+
+    def time(self) -> float:
+        return self._now
+
+    def call_at(  # type: ignore[override]
+        self, when: float, callback: Callable[..., Any], *args: Any, context: Context | None = None
+    ) -> asyncio.TimerHandle:
+        timer = events.TimerHandle(when, callback, args, self, context)
+        self._order += 1
+        heapq.heappush(self._timers, (when, self._order, timer))
+        return timer
+
+    def call_later(  # type: ignore[override]
+        self, delay: float, callback: Callable[..., Any], *args: Any, context: Context | None = None
+    ) -> asyncio.TimerHandle:
+        return self.call_at(self._now + delay, callback, *args, context=context)
+
+    def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
+        """Cancelled timers are dropped when their time comes."""
+
+    def _run_once(self) -> None:
+        ready: Any = self._ready  # type: ignore[attr-defined]
+        timers = self._timers
+        while timers and timers[0][2]._cancelled:  # type: ignore[attr-defined]
+            heapq.heappop(timers)
+        if not ready:
+            if not timers:
+                raise DeadlockError(f"nothing can happen any more at {self._now:.3f} s")
+            self._now = max(self._now, timers[0][0])
+        while timers and timers[0][0] <= self._now:
+            ready.append(heapq.heappop(timers)[2])
+        for _ in range(len(ready)):
+            handle = ready.popleft()
+            if handle._cancelled:
+                continue
+            if self.paused:
+                owner = handle._context.get(OWNER)
+                if owner is not None and owner.held is not None:
+                    owner.held.append(handle)
+                    continue
+            self.callbacks += 1
+            handle._run()
+
+    def release(self, handles: list[asyncio.Handle]) -> None:
+        """Lets callbacks run that were held back."""
+        self._ready.extend(handles)  # type: ignore[attr-defined]
+
+    def _make_task(
+        self, loop: asyncio.AbstractEventLoop, coro: Coroutine[Any, Any, T], context: Context | None = None
+    ) -> asyncio.Task[T]:
+        self._tasks_made += 1
+        task: _Task[T] = _Task(coro, loop=loop, context=context, number=self._tasks_made)
+        owner = context.get(OWNER) if context is not None else OWNER.get()
+        if owner is not None:
+            owner.tasks[task] = None
+            task.add_done_callback(owner.tasks.pop)
+        return task
+
+    # What a simulation must not do
+
+    def call_soon_threadsafe(self, callback: Callable[..., Any], *args: Any, context: Context | None = None) -> NoReturn:  # type: ignore[override]
+        raise RuntimeError("a simulation has one thread")
+
+    def run_in_executor(self, executor: Any, func: Callable[..., Any], *args: Any) -> NoReturn:  # type: ignore[override]
+        raise RuntimeError("a simulation has one thread")
+
+    def _make_socket_transport(self, *args: Any, **kwargs: Any) -> NoReturn:
+        raise RuntimeError("a simulation has no sockets")
+
+    async def create_connection(self, *args: Any, **kwargs: Any) -> NoReturn:
+        raise RuntimeError("a simulation has no sockets")
+
+    async def create_server(self, *args: Any, **kwargs: Any) -> NoReturn:  # type: ignore[override]
+        raise RuntimeError("a simulation has no sockets")
+
+    def _write_to_self(self) -> None:
+        """There is no selector to wake."""
+
+    def _process_events(self, event_list: object) -> None:
+        """There is no selector that has any."""
