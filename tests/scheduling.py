@@ -11,7 +11,7 @@ from services.scheduler.decision.config import SchedulerConfig
 from services.scheduler.decision.observed import JOBS, NODES, PODS
 from services.scheduler.decision.state import SchedulerState
 from shared.events.v1.decisions import Decision, RequestRef, WorkloadForgotten, WorkloadPlaced
-from shared.events.v1.objects import ClusterObserved
+from shared.events.v1.objects import LEFT, ClusterObserved
 from shared.events.v1.requests import WorkloadRequested
 from shared.events.v1.results import CommandReported
 from shared.model.identities import POD_SET_LABEL, WORKLOAD_LABEL, WORKLOAD_NAMESPACE_LABEL, ObjectKey
@@ -76,6 +76,14 @@ class World:
                 cluster=name, epoch=1, observed_at=self.now, interval_ms=5_000, ready=ready, labels=dict(labels or {})
             )
         )
+
+    def leaves(self, cluster: str) -> None:
+        """The watcher's last words of a cluster, and its tombstone."""
+        last = ClusterObserved(
+            cluster=cluster, epoch=1, observed_at=self.now, interval_ms=5_000, ready=False, reason=LEFT
+        )
+        self.state.observe_cluster(last)
+        self.state.forget_cluster(cluster)
 
     def node(self, cluster: str, name: str, **facts: Any) -> None:
         self.observe(ObjectKey(cluster, NODES, "", name), node_json(**facts))

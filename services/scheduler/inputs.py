@@ -44,10 +44,13 @@ def _fold_object(state: SchedulerState, key: str, value: bytes | None) -> None:
         except ValueError as error:
             raise _key_error(str(error)) from error
         state.observe_object(parsed, value)
+    elif heartbeat_cluster(key.encode()) is not None:
+        if value is None:
+            state.forget_cluster(cluster)
+        else:
+            state.observe_cluster(decode(ClusterObserved, value))
     elif value is None:
         return
-    elif heartbeat_cluster(key.encode()) is not None:
-        state.observe_cluster(decode(ClusterObserved, value))
     elif rest.startswith("-/sync/"):
         state.observe_sync(decode(SyncMarked, value))
     else:

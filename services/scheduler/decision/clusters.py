@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 
 from services.scheduler.decision.config import SchedulerConfig
 from shared.events.v1.clusters import ClusterDeclared
-from shared.events.v1.objects import ClusterObserved
+from shared.events.v1.objects import LEFT, ClusterObserved
 from shared.model.identities import CLUSTER_LABEL
 from shared.model.taints import Taint
 
@@ -14,7 +14,7 @@ from shared.model.taints import Taint
 class Cluster:
     """One cluster, as its watcher reports it and as the hub's users declare it. `index` is its place in arrays."""
 
-    __slots__ = ("declared", "heartbeat", "index", "name", "silent")
+    __slots__ = ("declared", "gone", "heartbeat", "index", "name", "silent")
 
     def __init__(self, name: str, index: int) -> None:
         self.name = name
@@ -22,6 +22,7 @@ class Cluster:
         self.heartbeat: ClusterObserved | None = None
         self.declared: ClusterDeclared | None = None
         self.silent = False
+        self.gone = False
 
     @property
     def labels(self) -> Mapping[str, str]:
@@ -46,6 +47,8 @@ class Cluster:
     @property
     def refusal(self) -> str:
         """Why it takes no new replicas, in words that follow `node(s) in clusters that`; empty if it takes them."""
+        if self.gone:
+            return "have left the fleet"
         if self.heartbeat is None:
             return "have not reported yet"
         if self.silent:
@@ -56,7 +59,11 @@ class Cluster:
 
 
 class ClusterTable:
-    """`version` rises with every change that may matter to a placement."""
+    """`version` rises with every change that may matter to a placement.
+
+    `gone` are the clusters whose watchers said that they left the fleet. A cluster that is merely silent is not gone,
+    nor is one of which nothing is known: a log that lost its records must not empty the fleet.
+    """
 
     def __init__(self, config: SchedulerConfig) -> None:
         self._config = config
@@ -64,6 +71,7 @@ class ClusterTable:
         self._ordered: list[Cluster] = []
         self._due_ms = 0
         self.version = 0
+        self.gone: frozenset[str] = frozenset()
 
     def __iter__(self) -> Iterator[Cluster]:
         return iter(self._ordered)
@@ -86,10 +94,23 @@ class ClusterTable:
         cluster = self.ensure(heartbeat.cluster)
         before = (cluster.refusal, cluster.labels)
         cluster.heartbeat = heartbeat
+        self._mark_gone(cluster, gone=heartbeat.reason == LEFT)
         # Silence is judged against the time of the next decision.
         self._due_ms = 0
         if before != (cluster.refusal, cluster.labels):
             self.version += 1
+
+    def forget(self, name: str) -> None:
+        """The heartbeat's tombstone, which is the last that is heard of a cluster that left."""
+        cluster = self.ensure(name)
+        cluster.heartbeat = None
+        self._mark_gone(cluster, gone=True)
+        self.version += 1
+
+    def _mark_gone(self, cluster: Cluster, *, gone: bool) -> None:
+        if cluster.gone != gone:
+            cluster.gone = gone
+            self.gone = self.gone | {cluster.name} if gone else self.gone - {cluster.name}
 
     def declare(self, name: str, declared: ClusterDeclared | None) -> None:
         self.ensure(name).declared = declared

@@ -68,7 +68,7 @@ def derive(published: MutableMapping[str, PlacementPublished], batch: DecisionsM
             case WorkloadForgotten():
                 published.pop(key, None)
                 if previous is not None and previous.placement is not None:
-                    yield from _retired(previous.placement, set())
+                    yield from _retired(previous.placement, set(decision.unconfirmed))
                 yield PlacementRecord(key, None)
 
 
@@ -107,7 +107,7 @@ def _rejected(
 
 
 def _retired(placed: WorkloadPlaced, still: set[str]) -> Iterator[CommandRecord]:
-    """Tombstones for clusters that were being withdrawn and now have confirmed it."""
+    """Tombstones for clusters that were being withdrawn and now have confirmed it; not where a command is to stand."""
     for cluster in placed.withdrawn:
         if cluster not in still:
             yield CommandRecord(cluster, placed.workload.key.subject, None)

@@ -67,6 +67,10 @@ class SchedulerState:
     def observe_cluster(self, heartbeat: ClusterObserved) -> None:
         self.fleet.clusters.observe(heartbeat)
 
+    def forget_cluster(self, name: str) -> None:
+        """The tombstone of a heartbeat: the cluster left the fleet."""
+        self.fleet.clusters.forget(name)
+
     def observe_sync(self, marker: SyncMarked) -> None:
         """Changes nothing: the heartbeat behind the markers says whether the cluster's objects are complete."""
 
@@ -151,6 +155,7 @@ class SchedulerState:
         fleet.clusters.watch_silence(now_ms)
         decisions = self._decide_confirmed()
         budget = Budget(self.config.placements_per_call)
+        decisions += self._decide_stranded(budget, now_ms)
         decisions += self._decide_moves(budget, now_ms)
         if self._clusters_at != fleet.clusters.version:
             self._clusters_at = fleet.clusters.version
@@ -163,7 +168,8 @@ class SchedulerState:
     def has_work(self) -> bool:
         """Whether `decide_pending` would go on where it stopped for its limit."""
         fleet = self.fleet
-        if self._workloads.waiting.in_round or self._workloads.unfinished or fleet.pods.unsettled:
+        workloads = self._workloads
+        if workloads.waiting.in_round or workloads.unfinished or workloads.stranded or fleet.pods.unsettled:
             return True
         return bool(len(self._workloads.waiting)) and self._tried_at != self._room_version()
 
@@ -221,11 +227,11 @@ class SchedulerState:
         return [placed, *self._end(record)]
 
     def _end(self, record: WorkloadRecord) -> list[Decision]:
-        """A deleted workload that no cluster has any more is forgotten."""
+        """A deleted workload that no cluster of the fleet has any more is forgotten."""
         placed = record.placed
-        if not placed.deleting or placed.withdrawn:
+        if not placed.deleting or not self.fleet.clusters.gone.issuperset(placed.withdrawn):
             return []
-        forgotten = WorkloadForgotten(key=record.key, uid=placed.uid)
+        forgotten = WorkloadForgotten(key=record.key, uid=placed.uid, unconfirmed=placed.withdrawn)
         self._forget(record)
         return [forgotten]
 
@@ -239,7 +245,10 @@ class SchedulerState:
     def _draft(self, key: str, plan: PodSetPlan, previous: PodSetPlacement | None, now_ms: int) -> PodSetDraft:
         avoided = (self.fleet.clusters.get(name) for name in self._moves.avoided(key, plan.name, now_ms))
         avoid = frozenset(cluster.index for cluster in avoided if cluster is not None)
-        return PodSetDraft(self.fleet, key, plan, previous, avoid)
+        draft = PodSetDraft(self.fleet, key, plan, previous, avoid)
+        if gone := self.fleet.clusters.gone:
+            draft.drop(lambda replica: replica.cluster in gone)
+        return draft
 
     def _redecide(
         self, key: str, budget: Budget, now_ms: int, moving: dict[ShareKey, int] | None = None
@@ -286,6 +295,19 @@ class SchedulerState:
             placed = record.placed.model_copy(update={"withdrawn": tuple(sorted(left))})
             self._fold(key, placed, record.plans)
             decisions += [placed, *self._end(record)]
+        return decisions
+
+    def _decide_stranded(self, budget: Budget, now_ms: int) -> list[Decision]:
+        """Where clusters left the fleet: their replicas go elsewhere, and no deletion waits for them."""
+        self._workloads.note_departures()
+        decisions: list[Decision] = []
+        for key in sorted(self._workloads.stranded):
+            if budget.spent:
+                break
+            budget.left -= 1
+            record = self._workloads.get(key)
+            if record is not None:
+                decisions += self._end(record) if record.placed.deleting else self._redecide(key, budget, now_ms)
         return decisions
 
     def _decide_moves(self, budget: Budget, now_ms: int) -> list[Decision]:

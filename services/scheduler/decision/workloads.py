@@ -24,6 +24,7 @@ ReadyHolds = dict[tuple[str, str], list[Hold]]
 class Workloads:
     """`everywhere`, `bound` and `unfinished` are keys of workloads with copies everywhere, with pods that Flotilla
     binds, and with replicas that a limit left over; `waiting` has those with replicas that found no place.
+    `stranded` are those that clusters which left the fleet keep from where they should be; see `note_departures`.
     """
 
     def __init__(self, fleet: Fleet) -> None:
@@ -33,6 +34,8 @@ class Workloads:
         self.everywhere: set[str] = set()
         self.bound: set[str] = set()
         self.unfinished: set[str] = set()
+        self.stranded: set[str] = set()
+        self._gone: frozenset[str] = frozenset()
 
     def __iter__(self) -> Iterator[WorkloadRecord]:
         return iter(self._records.values())
@@ -82,6 +85,20 @@ class Workloads:
                 if share.cluster == where.cluster:
                     self._set_share(where.workload, plan, share, ())
 
+    def note_departures(self) -> None:
+        """Follows which clusters have left the fleet. Takes the time of all workloads, where that has changed."""
+        gone = self._fleet.clusters.gone
+        if gone != self._gone:
+            self._gone = gone
+            for record in self._records.values():
+                _mark(self.stranded, record.key, self._is_stranded(record))
+
+    def _is_stranded(self, record: WorkloadRecord) -> bool:
+        """Whether it has replicas where nothing runs them any more, or its end waits for nobody else."""
+        if record.placed.deleting:
+            return self._gone.issuperset(record.placed.withdrawn)
+        return not self._gone.isdisjoint(record.clusters)
+
     def _index(self, record: WorkloadRecord) -> None:
         """Keeps the queues of what is to be decided again."""
         placed, key = record.placed, record.key
@@ -92,6 +109,7 @@ class Workloads:
         divisions = set() if placed.deleting else {plan.division for plan in record.plans}
         _mark(self.everywhere, key, Division.EVERYWHERE in divisions)
         _mark(self.bound, key, Division.NODES in divisions)
+        _mark(self.stranded, key, bool(self._gone) and self._is_stranded(record))
         _mark(self.unfinished, key, bool(short) and any(item.reason == PLACING for item in placed.pod_sets))
 
     def forget(self, record: WorkloadRecord) -> None:
@@ -102,7 +120,7 @@ class Workloads:
                 self._fleet.pods.set_share(ShareKey(key, item.name, share.cluster), (), None)
         del self._records[key]
         self.waiting.put(key, 0, 0, ())
-        for index in (self.everywhere, self.bound, self.unfinished):
+        for index in (self.everywhere, self.bound, self.unfinished, self.stranded):
             index.discard(key)
 
 

@@ -34,7 +34,7 @@ from services.watcher.decision.stimuli import (
 )
 from services.watcher.decision.truncation import only_metadata
 from shared.events.topics import CLUSTER_OBSERVED, OBJECT_DELETED_TYPE, OBJECT_OBSERVED, SYNC_MARKED
-from shared.events.v1.objects import SyncMarked
+from shared.events.v1.objects import LEFT, SyncMarked
 from shared.kernel.machine import Stimulus
 from shared.model.identities import ObjectKey, Resource, heartbeat_key, is_object_key, sync_marker_key
 
@@ -232,7 +232,7 @@ class ClusterMirror:
 
     def _leave(self, stimulus: Stimulus, out: list[Publish]) -> None:
         """First who listens hears that the cluster is not to be used, then everything of it goes."""
-        self._heartbeat(stimulus, out, Condition(ready=False, reason="Left", message="the cluster left the fleet"))
+        self._heartbeat(stimulus, out, Condition(ready=False, reason=LEFT, message="the cluster left the fleet"))
         for resource in sorted(self._resources.keys() | self._inherited.keys()):
             self._drop(stimulus, resource, out)
         self._unmark(stimulus, set(self._markers), out)

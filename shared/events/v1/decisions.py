@@ -67,7 +67,7 @@ class WorkloadPlaced(Value):
     """The workload as accepted, and where its replicas are to run.
 
     `withdrawn` are clusters that had a share before and have not yet confirmed that it is gone. With `deleting`
-    there are no shares, and the workload ends when `withdrawn` is empty.
+    there are no shares, and the workload ends when `withdrawn` has only clusters that left the fleet.
     """
 
     kind: Literal["placed"] = "placed"
@@ -90,11 +90,16 @@ class RequestRejected(Value):
 
 
 class WorkloadForgotten(Value):
-    """A deleted workload is gone from every cluster."""
+    """A deleted workload is gone from every cluster of the fleet.
+
+    `unconfirmed` are clusters that left the fleet before they confirmed it: what they were last told, to withdraw the
+    workload, stands, so that they do so should they ever return.
+    """
 
     kind: Literal["forgotten"] = "forgotten"
     key: str
     uid: str
+    unconfirmed: tuple[str, ...] = ()
 
 
 Decision = Annotated[WorkloadPlaced | RequestRejected | WorkloadForgotten, Field(discriminator="kind")]

@@ -8,11 +8,14 @@ has is a tombstone before `SyncFinished`.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Final, Literal
 
 from pydantic import ConfigDict, Field
 
 from shared.model.base import Value
+
+# The reason of a cluster's last heartbeat, before its tombstone: it is no member of the fleet any more.
+LEFT: Final = "Left"
 
 
 class ObjectMeta(Value):

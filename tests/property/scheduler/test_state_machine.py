@@ -70,6 +70,12 @@ class Scheduling(RuleBasedStateMachine):
         self.world.cluster(cluster, ready=ready)
         self.standby.cluster(cluster, ready=ready)
 
+    @rule(cluster=st.sampled_from(CLUSTERS))
+    def leaves(self, cluster: str) -> None:
+        """The cluster leaves the fleet; the next heartbeat brings it back. What it runs runs on, for all we know."""
+        self.world.leaves(cluster)
+        self.standby.leaves(cluster)
+
     @rule(name=st.sampled_from(WORKLOADS), data=st.data())
     def request(self, name: str, data: st.DataObject) -> None:
         self.decided(self.world.apply(data.draw(workloads(name, ("node",)))))
@@ -77,7 +83,7 @@ class Scheduling(RuleBasedStateMachine):
     @rule(name=st.sampled_from(WORKLOADS), replicas=st.integers(0, 7))
     def scale(self, name: str, replicas: int) -> None:
         known = self.world.placements.get(f"default/{name}")
-        if known is None or known.deleting:
+        if known is None or known.deleting or self.gone(known):
             return
         document = known.workload.model_dump(by_alias=True, exclude_none=True, mode="json")
         document["podSets"][0]["replicas"] = replicas
@@ -168,6 +174,7 @@ class Scheduling(RuleBasedStateMachine):
             calls += 1
             assert calls < 100, "work without end"
         assert self.world.pending() == []
+        assert not any(self.gone(placed) for placed in self.world.placements.values())
 
     # --- what always holds ---
 
@@ -210,6 +217,11 @@ class Scheduling(RuleBasedStateMachine):
 
     # --- means ---
 
+    def gone(self, placed: WorkloadPlaced) -> bool:
+        """Whether a workload is where the fleet is no more."""
+        shares = {share.cluster for item in placed.pod_sets for share in item.shares}
+        return not shares.isdisjoint(self.world.state.fleet.clusters.gone)
+
     def observe(self, key: ObjectKey, document: Json | None) -> None:
         self.world.observe(key, document)
         self.behind.append((key, document))
@@ -222,7 +234,8 @@ class Scheduling(RuleBasedStateMachine):
                     self.commands[command.cluster, command.subject] = command
             elif isinstance(decision, WorkloadForgotten):
                 for key in [key for key in self.commands if key[1] == f"workload/{decision.key}"]:
-                    del self.commands[key]
+                    if key[0] not in decision.unconfirmed:
+                        del self.commands[key]
             else:
                 assert isinstance(decision, RequestRejected)
                 assert decision.errors[0].reason == "NotFound"
