@@ -31,6 +31,7 @@ from services.hub.decision.state import Policy, Pulse, Sent, State
 from services.hub.decision.views import deletion_id
 from services.hub.decision.workload_status import answers
 from services.hub.decision.workloads import decide_workload
+from shared.events.v1.objects import LEFT
 from shared.events.v1.status import Phase
 from shared.kernel.machine import Instruction, Stimulus
 from shared.model.identities import WorkloadKey
@@ -141,7 +142,8 @@ class Bridge:
         return view is not None and sent.request_id == deletion_id(view.meta.uid)
 
     def _heartbeat_seen(self, seen: HeartbeatSeen) -> Iterable[Item]:
-        if seen.heartbeat is None:
+        if seen.heartbeat is None or seen.heartbeat.reason == LEFT:
+            # Its last words and the tombstone behind them, of which compaction may leave one, mean the same.
             self.state.pulses.pop(seen.cluster, None)
         else:
             began = Source.HEARTBEATS in self.state.caught_up

@@ -19,6 +19,7 @@ from shared.events.v1.status import Counts
 VIEW_LAG_MS = 5_000
 NOT_REPORTED = "NotYetReported"
 ENDING = frozenset({Mode.COMPLETION, Mode.JOB})
+_MOST_NAMES = 8
 _NOTHING = Tally()
 
 
@@ -51,6 +52,7 @@ class ClusterVerdict:
     generation: int | None
     applied: bool
     silent: bool
+    left: bool = False
     fault: Fault | None = None
     permanent: bool = False
     applied_at: int = 0
@@ -60,6 +62,7 @@ class ClusterVerdict:
 class Verdict:
     """Everything about a workload's present state that its phase, conditions and counts follow from.
 
+    `left` and `silent`: clusters in use that are no part of the fleet any more, and others that are not heard.
     `refused`: an API server will never accept what was applied; `failure`: what was applied ran and failed.
     """
 
@@ -68,6 +71,7 @@ class Verdict:
     held: bool
     complete: bool
     succeeded: bool
+    left: tuple[str, ...]
     silent: tuple[str, ...]
     failure: Fault | None
     refused: Fault | None
@@ -102,7 +106,8 @@ def assess(tracked: Tracked, plan: Plan, roster: Roster, now_ms: int) -> Verdict
         held=not waiting and all(place.held for place in places),
         complete=applied and all(place.complete for place in places),
         succeeded=applied and ends and all(place.succeeded for place in places),
-        silent=tuple(part.cluster for part in used if part.silent),
+        left=tuple(part.cluster for part in used if part.left),
+        silent=tuple(part.cluster for part in used if part.silent and not part.left),
         failure=_failure(used),
         refused=next((_located(part, part.fault) for part in used if part.fault and part.permanent), None),
         unapplied=_located(unapplied, unapplied.fault or Fault(NOT_REPORTED, "no report yet")) if unapplied else None,
@@ -110,6 +115,19 @@ def assess(tracked: Tracked, plan: Plan, roster: Roster, now_ms: int) -> Verdict
         applied_at=applied_at,
         desired=sum(_desired(item, places) for item in plan.sets),
     )
+
+
+def unheard(verdict: Verdict) -> Fault | None:
+    """Why nobody knows what runs in some of the clusters; None if all are heard."""
+    if verdict.left:
+        return Fault("ClusterLeft", f"no longer in the fleet: {_names(verdict.left)}; the state there is unknown")
+    if verdict.silent:
+        return Fault("ClusterSilent", f"no heartbeat of {_names(verdict.silent)}: the state there is unknown")
+    return None
+
+
+def _names(clusters: tuple[str, ...]) -> str:
+    return ", ".join(clusters[:_MOST_NAMES])
 
 
 def _desired(item: SetPlan, places: list[PlaceVerdict]) -> int:
@@ -152,7 +170,15 @@ def _assess_cluster(tracked: Tracked, plan: Plan, cluster: str, roster: Roster, 
     generation = report.generation if report else None
     permanent = fault is not None and report is not None and report.permanent
     return ClusterVerdict(
-        cluster, tuple(places), generation, applied, silent, fault, permanent, applied_at if applied else 0
+        cluster,
+        tuple(places),
+        generation,
+        applied,
+        silent,
+        left=roster.left(cluster),
+        fault=fault,
+        permanent=permanent,
+        applied_at=applied_at if applied else 0,
     )
 
 

@@ -1,7 +1,10 @@
-"""Which clusters are heard, and which are silent.
+"""Which clusters are heard, which are silent, and which left the fleet.
 
 A cluster is silent when its last heartbeat is older than three of its intervals, or when none was ever heard. What
 was observed in a silent cluster may no longer be true, so none of it counts.
+
+A cluster has left when its watcher said so, or when its heartbeat has a tombstone: compaction may leave no more of what
+it said. One that was never heard is not said to have left, since that cannot be known.
 """
 
 from __future__ import annotations
@@ -35,12 +38,14 @@ class Roster:
 
     def __init__(self) -> None:
         self._clusters: dict[str, ClusterState] = {}
+        self._left: set[str] = set()
 
     def get(self, cluster: str) -> ClusterState | None:
         return self._clusters.get(cluster)
 
     def hear(self, observed: ClusterObserved, at_ms: int) -> bool:
         """Notes a heartbeat. Returns whether the cluster's readiness changed by it."""
+        self._left.discard(observed.cluster)
         state = self._clusters.get(observed.cluster)
         if state is None:
             self._clusters[observed.cluster] = ClusterState(observed, at_ms)
@@ -49,8 +54,15 @@ class Roster:
         state.observed, state.heard_at, state.silent = observed, max(at_ms, state.heard_at), False
         return before != (False, observed.ready, observed.reason, observed.message)
 
-    def forget(self, cluster: str) -> bool:
-        return self._clusters.pop(cluster, None) is not None
+    def leave(self, cluster: str) -> bool:
+        """The cluster is no member any more. Returns whether that is news."""
+        news = cluster not in self._left
+        self._left.add(cluster)
+        self._clusters.pop(cluster, None)
+        return news
+
+    def left(self, cluster: str) -> bool:
+        return cluster in self._left
 
     def fall_silent(self, now_ms: int) -> Iterator[str]:
         """Clusters that are silent from now on."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Literal
 
-from services.status.decision.assess import Fault, Verdict
+from services.status.decision.assess import Fault, Verdict, unheard
 from services.status.decision.clusters import Roster
 from services.status.decision.phases import not_ready_fault, waiting_fault
 from services.status.decision.plan import Plan
@@ -71,16 +71,17 @@ def _ready(verdict: Verdict, phase: Phase) -> Finding:
         return "Ready", "False", verdict.failure or verdict.refused or Fault("Failed")
     if phase is Phase.RUNNING:
         return "Ready", "True", Fault("AllReplicasReady", f"{verdict.ready} of {verdict.desired} replicas ready")
-    if verdict.silent:
-        return "Ready", "Unknown", Fault("ClusterSilent", f"the state in {', '.join(verdict.silent[:8])} is unknown")
+    if (fault := unheard(verdict)) is not None:
+        return "Ready", "Unknown", fault
     if verdict.held:
         return "Ready", "False", Fault("RolloutInProgress", f"{verdict.ready} of {verdict.desired} replicas ready")
     return "Ready", "False", not_ready_fault(verdict)
 
 
 def _clusters_ready(plan: Plan, verdict: Verdict, roster: Roster) -> Finding:
-    if verdict.silent:
-        return "ClustersReady", "Unknown", Fault("ClusterSilent", f"no heartbeat of {', '.join(verdict.silent[:8])}")
+    if (fault := unheard(verdict)) is not None:
+        # That a cluster left is known, whatever runs there; of a silent one it is not even known whether it is ready.
+        return "ClustersReady", "False" if verdict.left else "Unknown", fault
     for cluster in plan.clusters:
         state = roster.get(cluster)
         if state is not None and not state.observed.ready:

@@ -33,6 +33,7 @@ from services.status.decision.messages import (
 from services.status.decision.plan import Refusal, plan_of, refusal_of
 from services.status.decision.telling import Teller
 from services.status.decision.tracked import ENDED, Tracked
+from shared.events.v1.objects import LEFT
 from shared.events.v1.placements import PlacementPublished
 from shared.events.v1.read_model import ClusterView
 from shared.events.v1.status import Phase, WorkloadStatus
@@ -209,7 +210,10 @@ class StatusMachine:
     def _heartbeat_seen(self, stimulus: HeartbeatSeen) -> None:
         cluster, roster = stimulus.cluster, self._fleet.roster
         observed = stimulus.observed
-        changed = roster.forget(cluster) if observed is None else roster.hear(observed, stimulus.at_ms)
+        if observed is None or observed.reason == LEFT:
+            changed = roster.leave(cluster)
+        else:
+            changed = roster.hear(observed, stimulus.at_ms)
         if changed:
             self._teller.touch_cluster(cluster, stimulus)
         if self._teller.live:

@@ -76,7 +76,7 @@ class OwnedObjectSeen(Stimulus):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeartbeatSeen(Stimulus):
-    """A watcher's heartbeat, heard at `at_ms`; None: the cluster left."""
+    """A watcher's heartbeat, heard at `at_ms`; None, its tombstone: the cluster left."""
 
     cluster: str
     observed: ClusterObserved | None

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from services.status.decision.assess import NOT_REPORTED, Fault, Verdict
+from services.status.decision.assess import NOT_REPORTED, Fault, Verdict, unheard
 from services.status.decision.plan import Plan
 from shared.events.v1.status import Milestones, Phase
 
@@ -122,8 +122,8 @@ def waiting_fault(plan: Plan) -> Fault:
 
 
 def degraded_fault(plan: Plan, verdict: Verdict) -> Fault:
-    if verdict.silent:
-        return Fault("ClusterSilent", f"no heartbeat of {', '.join(verdict.silent[:8])}: the state there is unknown")
+    if (fault := unheard(verdict)) is not None:
+        return fault
     if plan.waiting:
         return waiting_fault(plan)
     return not_ready_fault(verdict)

@@ -78,6 +78,9 @@ def _set_status(item: SetPlan, verdict: Verdict) -> PodSetStatus:
 
 def _cluster_status(part: ClusterVerdict, tracked: Tracked) -> ClusterStatus:
     fault = part.fault or (Fault("ClusterSilent", "no heartbeat") if part.silent else Fault(""))
+    if part.left:
+        # Goes before what its executor once reported, to which nobody will attend any more.
+        fault = Fault("ClusterLeft", "no longer in the fleet")
     if part.cluster not in tracked.wanted and not fault.reason:
         fault = Fault("Withdrawing")
     return ClusterStatus(

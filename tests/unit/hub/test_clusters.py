@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from services.hub.decision.resources import ORIGIN_JOINED, ORIGIN_LABEL
 from services.hub.decision.state import Policy
 from shared.events.v1.clusters import ClusterDeclared
+from shared.events.v1.objects import LEFT, ClusterObserved
 from shared.events.v1.requests import WorkloadRequested
 from shared.events.v1.status import Phase
 from shared.events.v1.workloads import ApplyWorkload
@@ -206,20 +209,66 @@ def test_a_user_may_declare_a_cluster_that_joined_by_itself() -> None:
     assert world.declarations[-1] == ("west", None)
 
 
-def test_a_cluster_that_left_goes_if_it_had_joined_by_itself() -> None:
+def last_words(name: str) -> ClusterObserved:
+    """What a watcher says before the heartbeat's tombstone."""
+    return heartbeat(name, ready=False, reason=LEFT, message="the cluster left the fleet")
+
+
+def leave(world: World, name: str, how: str) -> None:
+    """Of the two records compaction may leave the second alone."""
+    if how != "tombstone":
+        world.beat(name, last_words(name))
+    if how != "last words":
+        world.beat(name, None)
+
+
+LEAVING = pytest.mark.parametrize("how", ["last words", "tombstone", "both"])
+
+
+@LEAVING
+def test_a_cluster_that_left_goes_if_it_had_joined_by_itself(how: str) -> None:
     world = World()
     world.beat("west", heartbeat("west"))
-    world.beat("west", None)
+    leave(world, "west", how)
     assert world.hub.objects == {}
 
 
-def test_a_cluster_that_left_stays_if_a_user_made_it() -> None:
+@LEAVING
+def test_a_cluster_that_left_stays_if_a_user_made_it_and_keeps_nothing_that_was_measured(how: str) -> None:
     world = declared()
     world.beat("mycluster", heartbeat("mycluster"))
     world.wait(2)
-    world.beat("mycluster", None)
+    leave(world, "mycluster", how)
     world.wait(2)
     assert condition(world, "Joined") == ("False", "WaitingForAgents")
+    assert condition(world, "Ready") == ("False", "NotJoined")
+    assert show(world)["status"].keys() == {"observedGeneration", "workloads", "conditions"}
+    world.wait(60)
+    assert condition(world, "Ready") == ("False", "NotJoined"), "it is not late, it is no member"
+    world.beat("mycluster", heartbeat("mycluster", at_ms=world.now_ms))
+    world.wait(2)
+    assert condition(world, "Ready") == ("True", "AgentReady")
+
+
+def test_the_last_words_of_an_unknown_cluster_make_no_object_of_it() -> None:
+    world = World()
+    world.beat("west", last_words("west"))
+    world.wait(1)
+    assert world.hub.writes.count("CreateObject") == 0
+
+
+@pytest.mark.parametrize("cleaned", [True, False])
+def test_a_hub_that_starts_later_removes_a_cluster_that_left_meanwhile(cleaned: bool) -> None:
+    world = World()
+    world.beat("west", heartbeat("west"))
+    assert show(world, "west")
+    if cleaned:
+        del world.heartbeats["west"]  # the topic has its tombstone at most
+    else:
+        world.heartbeats["west"] = last_words("west")
+    world.start()
+    world.settle()
+    assert world.hub.objects == {}
 
 
 def test_a_deleted_cluster_is_shown_again_only_if_its_agents_stay() -> None:

@@ -60,3 +60,9 @@ async def test_of_a_clusters_records_only_its_heartbeats_are_heard() -> None:
     )
     seen = [stimulus for stimulus in stimuli if isinstance(stimulus, HeartbeatSeen)]
     assert [(item.cluster, item.heartbeat) for item in seen] == [("west", beat)]
+
+
+async def test_a_tombstone_says_that_the_cluster_left() -> None:
+    stimuli = await heard((heartbeat_key("west"), None), (heartbeat_key("east"), heartbeat("east").to_json()))
+    seen = [stimulus for stimulus in stimuli if isinstance(stimulus, HeartbeatSeen)]
+    assert [(item.cluster, item.heartbeat is None) for item in seen] == [("west", True), ("east", False)]

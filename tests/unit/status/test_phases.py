@@ -6,6 +6,7 @@ import pytest
 
 from services.status.decision.facts import PodPhase
 from services.status.decision.messages import HeartbeatSeen, WriteCluster
+from shared.events.v1.objects import LEFT
 from shared.events.v1.results import ObjectResult
 from shared.events.v1.status import Phase
 from tests.unit.status.test_main_line import MAIN_LINE
@@ -87,13 +88,104 @@ def test_pods_of_a_cluster_that_was_never_heard_do_not_run() -> None:
     assert world.condition("Ready").status == "Unknown"
 
 
-def test_a_cluster_that_left_is_silent_and_leaves_the_read_model() -> None:
+def _leave(world: World, *, last_words: bool) -> None:
+    """As the watcher says it; compaction may leave the tombstone alone."""
+    if last_words:
+        world.beat("a", ready=False, reason=LEFT)
+    else:
+        world.feed(HeartbeatSeen(id="left", at_ms=world.now_ms, cluster="a", observed=None))
+
+
+def _says_that_a_left(world: World) -> None:
+    clusters, ready = world.condition("ClustersReady"), world.condition("Ready")
+    assert (clusters.status, clusters.reason) == ("False", "ClusterLeft")
+    assert (ready.status, ready.reason) == ("Unknown", "ClusterLeft")
+    assert "no longer in the fleet: a;" in ready.message
+    assert {part.cluster: (part.reason, part.counts.ready) for part in world.status().clusters} == {
+        "a": ("ClusterLeft", 0),
+        "b": ("", 1),
+    }
+
+
+@pytest.mark.parametrize("last_words", [True, False])
+def test_of_a_cluster_that_left_nothing_is_known_and_its_workloads_say_so(last_words: bool) -> None:
     world = World()
-    world.run({"a": 1})
-    world.feed(HeartbeatSeen(id="left", at_ms=world.now_ms, cluster="a", observed=None))
+    world.run({"a": 1, "b": 1})
+    _leave(world, last_words=last_words)
     world.end()
-    assert world.phases[-1] == "Degraded"
+    assert (world.events[-1].phase, world.events[-1].reason) == ("Degraded", "ClusterLeft")
+    _says_that_a_left(world)
+    # It is gone from the read model, and no silence of it is noted later.
     assert [item.view for item in world.instructions if isinstance(item, WriteCluster)][-1] is None
+    assert [name for name, _ in world.machine.clusters()] == ["b"]
+    told = len(world.events)
+    for _ in range(6):
+        world.wait(4_000)
+        world.beat("b")
+    assert len(world.events) == told
+    _says_that_a_left(world)
+
+
+def test_the_tombstone_behind_the_last_words_changes_nothing() -> None:
+    world = World()
+    world.run({"a": 1, "b": 1})
+    _leave(world, last_words=True)
+    world.end()
+    told = len(world.published)
+    _leave(world, last_words=False)
+    world.end()
+    assert len(world.published) == told
+
+
+def test_a_status_that_starts_later_learns_it_from_the_tombstone_alone() -> None:
+    before = World()
+    before.run({"a": 1, "b": 1})
+    world = World(live=False, now_ms=before.now_ms)
+    world.restore(before)
+    world.place(placement({"a": 1, "b": 1}), restored=True)
+    world.beat("b")
+    world.pod("b", "web-0")
+    _leave(world, last_words=False)
+    world.caught_up()
+    assert (world.events[-1].phase, world.events[-1].reason) == ("Degraded", "ClusterLeft")
+    _says_that_a_left(world)
+
+
+def test_a_cluster_that_was_never_heard_is_not_said_to_have_left() -> None:
+    world = World()
+    world.place(placement({"a": 1}))
+    world.end()
+    assert (world.condition("ClustersReady").status, world.condition("ClustersReady").reason) == (
+        "Unknown",
+        "ClusterSilent",
+    )
+
+
+def test_a_workload_that_moved_on_is_well_and_names_the_cluster_that_was_left_behind() -> None:
+    world = World()
+    world.run({"a": 1, "b": 1})
+    _leave(world, last_words=False)
+    world.place(placement({"b": 2}, generation=2, withdrawn=["a"]))
+    world.report("b", 2)
+    world.pod("b", "web-1")
+    world.end()
+    assert world.phases[-1] == "Running"
+    assert world.condition("ClustersReady").status == "True"
+    assert [(part.cluster, part.reason) for part in world.status().clusters] == [("a", "ClusterLeft"), ("b", "")]
+
+
+@pytest.mark.parametrize("last_words", [True, False])
+def test_a_cluster_that_comes_back_is_a_member_again(last_words: bool) -> None:
+    world = World()
+    world.run({"a": 1, "b": 1})
+    _leave(world, last_words=last_words)
+    world.end()
+    world.beat("a")
+    world.end()
+    assert world.phases[-1] == "Running"
+    assert world.condition("ClustersReady").status == "True"
+    assert [part.reason for part in world.status().clusters] == ["", ""]
+    assert [name for name, _ in world.machine.clusters()] == ["b", "a"]
 
 
 def test_an_unready_cluster_says_so_without_degrading_what_is_seen_there() -> None:
