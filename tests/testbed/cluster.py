@@ -26,7 +26,7 @@ from typing import Any, Final, Self
 from tests.testbed import commands, metrics, nodes
 from tests.testbed.api import MERGE_PATCH, Api, ApiError
 from tests.testbed.kubectl import run_kubectl
-from tests.testbed.layout import Layout, make_layout
+from tests.testbed.layout import LOOPBACK, Layout, make_layout
 from tests.testbed.load import LoadProfile
 from tests.testbed.nodes import NodeShape
 from tests.testbed.process import POLL_S, Component, ComponentError, together
@@ -51,7 +51,7 @@ class RealCluster:
     """One cluster; see the module.
 
     `components` chooses what runs, `node_grace_s` is how soon a silent node is NotReady, `with_metrics` adds
-    `metrics.k8s.io`.
+    `metrics.k8s.io` (on loopback only), `host` is the local address on which it listens.
     """
 
     def __init__(
@@ -64,6 +64,7 @@ class RealCluster:
         node_grace_s: float = 50.0,
         with_metrics: bool = False,
         data: Path | None = None,
+        host: str = LOOPBACK,
     ) -> None:
         self.name = name
         self.components: dict[str, Component] = {}
@@ -72,6 +73,7 @@ class RealCluster:
         self._shape = shape or NodeShape()
         self._node_grace_s = node_grace_s
         self._given_data = data
+        self._host = host
         self._layout: Layout | None = None
         self._api: Api | None = None
 
@@ -235,7 +237,7 @@ class RealCluster:
         """Make the directory with all that is in it, and the components, which do not run yet."""
         data = self._given_data or Path(tempfile.mkdtemp(prefix=f"flotilla-{self.name}-"))
         data.mkdir(parents=True, exist_ok=True)
-        self._layout = layout = make_layout(self.name, data.resolve(), self._wanted, self._node_grace_s)
+        self._layout = layout = make_layout(self.name, data.resolve(), self._wanted, self._node_grace_s, self._host)
         self._api = Api(layout.url("kube-apiserver"), layout.authority.certificate, layout.admin)
         for name in self._wanted:
             command = commands.command(name, layout)
@@ -265,6 +267,6 @@ class RealCluster:
             await asyncio.sleep(POLL_S)
 
 
-def hub_cluster(name: str = "hub", *, data: Path | None = None) -> RealCluster:
+def hub_cluster(name: str = "hub", *, data: Path | None = None, host: str = LOOPBACK) -> RealCluster:
     """A cluster for the hub's own resources: custom resources, webhooks and leases, but no controllers and no pods."""
-    return RealCluster(name, components=STORE, data=data)
+    return RealCluster(name, components=STORE, data=data, host=host)

@@ -59,8 +59,8 @@ def _etcd(layout: Layout) -> list[str]:
 def _kube_apiserver(layout: Layout) -> list[str]:
     return [
         f"--etcd-servers={layout.url('etcd', 'http')}",
-        "--bind-address=127.0.0.1",
-        "--advertise-address=127.0.0.1",
+        f"--bind-address={layout.host}",
+        f"--advertise-address={layout.host}",
         f"--secure-port={layout.ports['kube-apiserver']}",
         "--permit-port-sharing",
         "--endpoint-reconciler-type=none",
@@ -92,7 +92,7 @@ def _delegating(component: str, layout: Layout) -> list[str]:
         f"--kubeconfig={kubeconfig}",
         f"--authentication-kubeconfig={kubeconfig}",
         f"--authorization-kubeconfig={kubeconfig}",
-        "--bind-address=127.0.0.1",
+        f"--bind-address={layout.host}",
         f"--secure-port={layout.ports[component]}",
         "--permit-port-sharing",
         f"--tls-cert-file={layout.server.certificate}",
@@ -130,7 +130,7 @@ def _kwok(layout: Layout) -> list[str]:
         f"--manage-nodes-with-label-selector={nodes.KWOK_LABEL}=fake",
         f"--node-lease-duration-seconds={max(4, round(layout.node_grace_s * 0.8))}",
         f"--cidr={POD_CIDR}",
-        f"--server-address=127.0.0.1:{layout.ports['kwok']}",
+        f"--server-address={layout.host}:{layout.ports['kwok']}",
         *(f"--config={stage}" for stage in layout.stages),
     ]
 

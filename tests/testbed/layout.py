@@ -19,8 +19,9 @@ IDENTITIES: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
     "admin": ("admin", ("system:masters",)),
 }
 # The names under which the API server is verified; the last is the metrics server's, which shares its certificate.
+LOOPBACK: Final = "127.0.0.1"
 SERVER_NAMES: Final = (
-    "127.0.0.1",
+    LOOPBACK,
     "localhost",
     "kubernetes",
     "kubernetes.default.svc",
@@ -45,18 +46,21 @@ class Layout:
     token_key: Path
     kubeconfigs: Mapping[str, Path]  # component → kubeconfig
     node_grace_s: float
+    host: str = LOOPBACK
 
     def url(self, component: str, scheme: str = "https") -> str:
-        return f"{scheme}://127.0.0.1:{self.ports[component]}"
+        return f"{scheme}://{self.host}:{self.ports[component]}"
 
 
-def make_layout(cluster: str, data: Path, components: Sequence[str], node_grace_s: float) -> Layout:
-    """Make the certificates and kubeconfigs in the (empty) directory, and hold a port for each component."""
+def make_layout(
+    cluster: str, data: Path, components: Sequence[str], node_grace_s: float, host: str = LOOPBACK
+) -> Layout:
+    """Make the certificates and kubeconfigs in the (empty) directory, and hold a port of `host` for each component."""
     authority = Authority(data / "pki", "kubernetes")
     front_proxy = Authority(data / "pki" / "front-proxy", "front-proxy")
     token_key = data / "pki" / "tokens.key"
     write_key(token_key)
-    ports = {name: Port() for name in (*components, "etcd-peer")}
+    ports = {name: Port(host) for name in (*components, "etcd-peer")}
     kubeconfigs: dict[str, Path] = {}
     clients: dict[str, KeyPair] = {}
     for component, (user, groups) in IDENTITIES.items():
@@ -65,7 +69,7 @@ def make_layout(cluster: str, data: Path, components: Sequence[str], node_grace_
         write_kubeconfig(
             kubeconfigs[component],
             cluster=cluster,
-            server=f"https://127.0.0.1:{ports['kube-apiserver']}",
+            server=f"https://{host}:{ports['kube-apiserver']}",
             authority=authority.files.certificate,
             user=user,
             client=clients[component],
@@ -76,11 +80,12 @@ def make_layout(cluster: str, data: Path, components: Sequence[str], node_grace_
         stages=stages(),
         ports=ports,
         authority=authority.files,
-        server=authority.server("kube-apiserver", SERVER_NAMES),
+        server=authority.server("kube-apiserver", tuple(dict.fromkeys((*SERVER_NAMES, host)))),
         admin=clients["admin"],
         front_proxy_authority=front_proxy.files,
         proxy_client=front_proxy.client("front-proxy-client"),
         token_key=token_key,
         kubeconfigs=kubeconfigs,
         node_grace_s=node_grace_s,
+        host=host,
     )

@@ -33,16 +33,16 @@ class ComponentError(RuntimeError):
 
 
 class Port:
-    """A free loopback port, held until `release`, so that nobody else gets it while a component is down.
+    """A free port of a local address, held until `release`, so that nobody else gets it while a component is down.
 
     The socket is bound but never listens: a component that binds with SO_REUSEPORT shares the port, and connections
     are refused while there is none, exactly as for a server that is gone.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, host: str = "127.0.0.1") -> None:
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        self._socket.bind(("127.0.0.1", 0))
+        self._socket.bind((host, 0))
         self.number: int = self._socket.getsockname()[1]
 
     def __str__(self) -> str:

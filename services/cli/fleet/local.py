@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Self
 
 from services.cli.fleet.clusters import ClusterSource
-from services.cli.fleet.process import FleetError, ServiceProcess
+from services.cli.fleet.process import HERE, FleetError, Place, ServiceProcess
 from shared.adapters.kafka import KafkaLog, KafkaOptions
 from shared.events.topics import ALL_TOPICS
 from shared.runtime.embedded import EmbeddedKafka, EmbeddedValkey
@@ -33,7 +33,8 @@ def _quiet(_: str) -> None:
 class FleetOptions:
     """`environment` goes to every service; `services` names those that run; `schedulers` counts leader and standbys.
 
-    With `kafka` and `redis` given, those are used instead of the embedded ones.
+    With `kafka` and `redis` given, those are used instead of the embedded ones. `places` says where a service runs, if
+    not in the network of this process.
     """
 
     directory: Path
@@ -43,6 +44,7 @@ class FleetOptions:
     environment: Mapping[str, str] = field(default_factory=dict)
     kafka: str = ""
     redis: str = ""
+    places: Mapping[str, Place] = field(default_factory=dict)
     progress: Progress = silent
     say: Say = _quiet
 
@@ -112,7 +114,9 @@ class LocalFleet:
             self.redis = server.url
 
     async def _create_topics(self) -> None:
-        log = await KafkaLog.connect(KafkaOptions(bootstrap=self.kafka), "fleet")
+        replication = int(self._options.environment.get("FLOTILLA_KAFKA_REPLICATION", "1"))
+        options = KafkaOptions(bootstrap=self.kafka, replication=replication)
+        log = await KafkaLog.connect(options, "fleet")
         try:
             await log.ensure_topics(ALL_TOPICS)
         finally:
@@ -128,7 +132,8 @@ class LocalFleet:
     def _start_service(self, name: str) -> None:
         environment = {**self.common_environment(), **self._service_environment(name)}
         module = f"services.{name.partition('-')[0]}"
-        service = ServiceProcess(name, module, environment, self.directory / "services")
+        place = self._options.places.get(name, HERE)
+        service = ServiceProcess(name, module, environment, self.directory / "services", place)
         service.start()
         self.services[name] = service
         self._stack.push_async_callback(service.stop)
@@ -140,7 +145,8 @@ class LocalFleet:
             case "executor":
                 return {"FLOTILLA_EXECUTOR_KUBECONFIG_DIR": str(self.kubeconfigs)}
             case "hub":
-                return {"FLOTILLA_HUB_KUBECONFIG": str(self.hub_kubeconfig)}
+                host = self._options.places.get(name, HERE).host
+                return {"FLOTILLA_HUB_KUBECONFIG": str(self.hub_kubeconfig), "FLOTILLA_HUB_ADMIT_HOST": host}
             case "scheduler":
                 return {"FLOTILLA_SCHEDULER_ID": f"{name}-{os.getpid()}"}
         return {}

@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import aiohttp
@@ -23,18 +24,35 @@ class FleetError(Exception):
     """A part of the local fleet did not start or stay up; the message has the end of its log."""
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a service runs: the address that it listens on, and what goes before its command line to get there.
+
+    `enter` must become the command by exec, as `nsenter --net=…` does.
+    """
+
+    host: str = LOOPBACK
+    enter: tuple[str, ...] = ()
+
+
+HERE = Place()
+
+
 class ServiceProcess:
     """A service that can be started, asked, killed and started again, on one health port."""
 
-    def __init__(self, name: str, module: str, environment: Mapping[str, str], directory: Path) -> None:
+    def __init__(
+        self, name: str, module: str, environment: Mapping[str, str], directory: Path, place: Place = HERE
+    ) -> None:
         self.name = name
+        self.place = place
         self._module = module
         (self._port,) = free_ports(1)
         self._environment = {
             **os.environ,
             **environment,
             "PYTHONPATH": str(ROOT),
-            "FLOTILLA_HTTP_HOST": LOOPBACK,
+            "FLOTILLA_HTTP_HOST": place.host,
             "FLOTILLA_HTTP_PORT": str(self._port),
             "FLOTILLA_LOG_FORMAT": "json",
         }
@@ -46,7 +64,7 @@ class ServiceProcess:
     @property
     def url(self) -> str:
         """Where it serves /healthz, /readyz and /metrics."""
-        return f"http://{LOOPBACK}:{self._port}"
+        return f"http://{self.place.host}:{self._port}"
 
     @property
     def running(self) -> bool:
@@ -63,7 +81,7 @@ class ServiceProcess:
         if self._starts > 1:
             self.log.rename(self.log.with_suffix(f".{self._starts - 1}.log"))
         self._process = ServerProcess.spawn(
-            [sys.executable, "-m", self._module],
+            [*self.place.enter, sys.executable, "-m", self._module],
             data_dir=self._directory,
             console=self.log,
             detached=False,

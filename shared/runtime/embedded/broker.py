@@ -61,12 +61,13 @@ class Broker:
     async def launch(self) -> ServerProcess:
         """Format the storage if there is none and start the process, without waiting until it is ready."""
         for port in (self.config.port, self.config.controller_port):
-            if not port_is_free(port):
+            # Elsewhere than on loopback the address may be another namespace's: the broker itself will say so.
+            if self.config.host == LOOPBACK and not port_is_free(port):
                 raise EmbeddedError(f"port {port} on {LOOPBACK} is taken")
         if not self._storage.exists():
             await self._format()
         properties = self._write_properties("server.properties", self._storage)
-        command = self._command("kafka.Kafka", str(properties), record_to=self._record_to)
+        command = (*self.config.enter, *self._command("kafka.Kafka", str(properties), record_to=self._record_to))
         return self._spawn(command, "console.log", detached=self._detached)
 
     async def wait_ready(self, process: ServerProcess) -> None:
@@ -78,7 +79,7 @@ class Broker:
         cluster_id = read_cluster_id(self._storage)
 
         async def probe() -> bool:
-            return self.config.node_id in await live_brokers(self.config.port, cluster_id)
+            return self.config.node_id in await live_brokers(self.config.port, cluster_id, host=self.config.host)
 
         await process.wait_ready(probe, name=f"Kafka on {self.config.bootstrap}", deadline_s=START_DEADLINE_S)
 
@@ -134,12 +135,12 @@ def read_cluster_id(storage: Path) -> str:
     return ids[0]
 
 
-async def live_brokers(port: int, cluster_id: str) -> frozenset[int]:
+async def live_brokers(port: int, cluster_id: str, *, host: str = LOOPBACK) -> frozenset[int]:
     """Node ids that the broker at `port` counts as live; none if it does not answer or is of another cluster."""
     try:
         async with asyncio.timeout(_PROBE_DEADLINE_S):
             connection = await create_conn(
-                LOOPBACK, port, client_id=_PROBE_CLIENT, request_timeout_ms=int(_PROBE_DEADLINE_S * 1000)
+                host, port, client_id=_PROBE_CLIENT, request_timeout_ms=int(_PROBE_DEADLINE_S * 1000)
             )
             try:
                 metadata = await connection.send(MetadataRequest([]))

@@ -28,7 +28,8 @@ class KafkaConfig:
 
     `voters` maps the node id of each controller of the quorum to its controller port; empty means this node alone.
     Replication follows from it: three copies and two in sync from three nodes on. `cluster_id` counts only when the
-    storage is formatted. `overrides` are further broker properties and win.
+    storage is formatted. `overrides` are further broker properties and win. `host` is the address of its listeners;
+    `enter` goes before its command line, for a broker that lives in another network namespace, where that address is.
     """
 
     node_id: int = 1
@@ -38,10 +39,12 @@ class KafkaConfig:
     cluster_id: str = field(default_factory=new_cluster_id)
     heap_mb: int = 256
     overrides: Mapping[str, str] = field(default_factory=dict)
+    host: str = LOOPBACK
+    enter: tuple[str, ...] = ()
 
     @property
     def bootstrap(self) -> str:
-        return f"{LOOPBACK}:{self.port}"
+        return f"{self.host}:{self.port}"
 
     def properties(self, storage: Path) -> dict[str, str]:
         """The broker's configuration with its data in `storage`; the ports must have been chosen."""
@@ -65,9 +68,9 @@ class KafkaConfig:
         return {
             "process.roles": "broker,controller",
             "node.id": str(self.node_id),
-            "controller.quorum.voters": ",".join(f"{node}@{LOOPBACK}:{port}" for node, port in voters.items()),
-            "listeners": f"BROKER://{LOOPBACK}:{self.port},CONTROLLER://{LOOPBACK}:{self.controller_port}",
-            "advertised.listeners": f"BROKER://{LOOPBACK}:{self.port}",
+            "controller.quorum.voters": ",".join(f"{node}@{self.host}:{port}" for node, port in voters.items()),
+            "listeners": f"BROKER://{self.host}:{self.port},CONTROLLER://{self.host}:{self.controller_port}",
+            "advertised.listeners": f"BROKER://{self.host}:{self.port}",
             "listener.security.protocol.map": "BROKER:PLAINTEXT,CONTROLLER:PLAINTEXT",
             "inter.broker.listener.name": "BROKER",
             "controller.listener.names": "CONTROLLER",

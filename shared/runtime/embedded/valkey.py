@@ -37,19 +37,24 @@ _PERSISTENCE: dict[Persistence, tuple[str, ...]] = {
 
 @dataclass(frozen=True, slots=True)
 class ValkeyConfig:
-    """A port of 0 is chosen at the first start and then kept. At `memory_mb` writes fail; nothing is evicted."""
+    """A port of 0 is chosen at the first start and then kept. At `memory_mb` writes fail; nothing is evicted.
+
+    `host` and `enter` are as in `KafkaConfig`.
+    """
 
     port: int = 0
     persistence: Persistence = "appendonly"
     memory_mb: int = 512
+    host: str = LOOPBACK
+    enter: tuple[str, ...] = ()
 
     @property
     def url(self) -> str:
-        return f"redis://{LOOPBACK}:{self.port}/0"
+        return f"redis://{self.host}:{self.port}/0"
 
     def arguments(self, data_dir: Path) -> tuple[str, ...]:
         return (
-            *("--bind", LOOPBACK, "--port", str(self.port), "--dir", str(data_dir)),
+            *("--bind", self.host, "--port", str(self.port), "--dir", str(data_dir)),
             *("--maxmemory", f"{self.memory_mb}mb", "--maxmemory-policy", "noeviction"),
             *("--daemonize", "no", "--loglevel", "notice"),
             *_PERSISTENCE[self.persistence],
@@ -102,10 +107,10 @@ class EmbeddedValkey:
         if self.running:
             raise EmbeddedError(f"Valkey on {self.url} is already running")
         self.config = replace(self.config, port=self.config.port or free_ports(1)[0])
-        if not port_is_free(self.config.port):
+        if self.config.host == LOOPBACK and not port_is_free(self.config.port):
             raise EmbeddedError(f"port {self.config.port} on {LOOPBACK} is taken")
         self._process = ServerProcess.spawn(
-            (str(_executable()), *self.config.arguments(self.data_dir)),
+            (*self.config.enter, str(_executable()), *self.config.arguments(self.data_dir)),
             data_dir=self.data_dir,
             console=self.data_dir / "logs" / "console.log",
             detached=self._detached,
@@ -118,7 +123,7 @@ class EmbeddedValkey:
         pid = self._process.identity.pid
 
         async def probe() -> bool:
-            return await serving_pid(self.config.port) == pid
+            return await serving_pid(self.config.port, host=self.config.host) == pid
 
         try:
             await self._process.wait_ready(probe, name=f"Valkey on {self.url}", deadline_s=START_DEADLINE_S)
@@ -148,10 +153,10 @@ class EmbeddedValkey:
         await self.stop()
 
 
-async def serving_pid(port: int) -> int | None:
+async def serving_pid(port: int, *, host: str = LOOPBACK) -> int | None:
     """The process id that the server at `port` gives; None while it does not answer or still loads its data."""
     client = Redis(
-        host=LOOPBACK,
+        host=host,
         port=port,
         socket_timeout=_PROBE_DEADLINE_S,
         socket_connect_timeout=_PROBE_DEADLINE_S,
