@@ -123,7 +123,9 @@ class VirtualLoop(asyncio.BaseEventLoop):
 
     # What a simulation must not do
 
-    def call_soon_threadsafe(self, callback: Callable[..., Any], *args: Any, context: Context | None = None) -> NoReturn:  # type: ignore[override]
+    def call_soon_threadsafe(
+        self, callback: Callable[..., Any], *args: Any, context: Context | None = None
+    ) -> NoReturn:  # type: ignore[override]
         raise RuntimeError("a simulation has one thread")
 
     def run_in_executor(self, executor: Any, func: Callable[..., Any], *args: Any) -> NoReturn:  # type: ignore[override]

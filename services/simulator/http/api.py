@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 from aiohttp import web
 
@@ -56,6 +57,14 @@ _DEFAULT_WATCH_SECONDS = 1800.0
 _METRICS = "metrics.k8s.io"
 _OPTIONS = {"POST": "CreateOptions", "PUT": "UpdateOptions", "PATCH": "PatchOptions"}
 _REVIEWS = frozenset({"selfsubjectaccessreviews", "selfsubjectreviews"})
+
+
+Session = TypeVar("Session", bound=WatchSession)
+
+
+def watch_seconds(query: Mapping[str, str]) -> float:
+    """How long a watch lasts."""
+    return whole_number(query.get("timeoutSeconds") or "0") or _DEFAULT_WATCH_SECONDS
 
 
 @dataclass(slots=True)
@@ -204,6 +213,13 @@ class KubernetesApi:
         return raw_response(list_body(resource, page))
 
     async def _watch(self, request: web.BaseRequest, route: Route, resource: Resource) -> web.StreamResponse:
+        session = self.open_watch(request, route, resource, WatchSession)
+        return await self._stream(request, session, watch_seconds(request.query))
+
+    def open_watch(
+        self, request: web.BaseRequest, route: Route, resource: Resource, kind: Callable[..., Session]
+    ) -> Session:
+        """A watch that has begun: what it missed is queued, what comes will be. Raises ApiError."""
         query = request.query
         options = list_options(resource, route.namespace, route.name, query)
         initial = is_true(query, "sendInitialEvents")
@@ -211,18 +227,16 @@ class KubernetesApi:
             detail = "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan"
             raise invalid_options("ListOptions", forbidden_field("resourceVersionMatch", detail))
         include = query.get("includeObject", "Metadata")
-        encoders = Encoders(self.state, resource, negotiate(request.headers.get("Accept", "")), include)
-        session = WatchSession(
+        session = kind(
             self.state,
             resource,
             options.filter,
-            encoders,
+            Encoders(self.state, resource, negotiate(request.headers.get("Accept", "")), include),
             queue_limit=self.settings.queue_limit,
             bookmarks=is_true(query, "allowWatchBookmarks"),
         )
         session.start(options.version, initial_events=initial)
-        timeout = whole_number(query.get("timeoutSeconds") or "0") or _DEFAULT_WATCH_SECONDS
-        return await self._stream(request, session, timeout)
+        return session
 
     async def _stream(self, request: web.BaseRequest, session: WatchSession, seconds: float) -> web.StreamResponse:
         self.sessions.add(session)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from functools import lru_cache
 
 from aiokafka.partitioner import murmur2
 
@@ -26,7 +27,13 @@ from shared.ports.event_log import (
 _DEFAULT_MAX_BYTES = 1024 * 1024
 
 
-class _Segment:
+@lru_cache(maxsize=16_384)
+def _hash(key: bytes) -> int:
+    """As every Kafka client computes it."""
+    return int(murmur2(key) & 0x7FFFFFFF)
+
+
+class Segment:
     """One partition: its records, and where it begins and ends."""
 
     def __init__(self) -> None:
@@ -49,7 +56,7 @@ class MemoryLog:
     def __init__(self, clock: Clock | None = None) -> None:
         self._clock: Clock = clock or SystemClock()
         self._topics: dict[str, Topic] = {}
-        self._segments: dict[Partition, _Segment] = {}
+        self._segments: dict[Partition, Segment] = {}
         self._committed: dict[str, dict[Partition, Committed]] = defaultdict(dict)
         self._waiting: set[asyncio.Event] = set()
 
@@ -58,7 +65,7 @@ class MemoryLog:
             if topic.name not in self._topics:
                 self._topics[topic.name] = topic
                 for number in range(topic.partitions):
-                    self._segments[Partition(topic.name, number)] = _Segment()
+                    self._segments[Partition(topic.name, number)] = Segment()
 
     async def partitions(self, topic: str) -> Sequence[Partition]:
         known = self._topics.get(topic)
@@ -83,7 +90,20 @@ class MemoryLog:
         return
 
     def append(self, record: NewRecord) -> Position:
-        """Appends at once. Raises LogError for a topic or partition that does not exist."""
+        """Appends at once. Raises what `place` does."""
+        partition = self.place(record)
+        segment = self._segments[partition]
+        offset = segment.end
+        segment.records.append(
+            Record(*partition, offset, self._clock.now_ms(), record.key, record.value, tuple(record.headers))
+        )
+        segment.end += 1
+        for event in self._waiting:
+            event.set()
+        return Position(*partition, offset)
+
+    def place(self, record: NewRecord) -> Partition:
+        """Where a record would go. Raises LogError for a topic or partition that does not exist, RecordTooLargeError."""
         topic = self._topics.get(record.topic)
         if topic is None:
             raise LogError(f"{record.topic}: no such topic")
@@ -92,17 +112,10 @@ class MemoryLog:
             raise RecordTooLargeError(f"{record.topic}: larger than {limit} bytes")
         if topic.cleanup is Cleanup.COMPACT and record.key is None:
             raise LogError(f"{record.topic}: a compacted topic needs a key")
-        segment = self._segments.get(Partition(record.topic, self._partition(topic, record)))
-        if segment is None:
+        partition = Partition(record.topic, self._partition(topic, record))
+        if partition not in self._segments:
             raise LogError(f"{record.topic}: no partition {record.partition}")
-        number, offset = self._partition(topic, record), segment.end
-        segment.records.append(
-            Record(record.topic, number, offset, self._clock.now_ms(), record.key, record.value, tuple(record.headers))
-        )
-        segment.end += 1
-        for event in self._waiting:
-            event.set()
-        return Position(record.topic, number, offset)
+        return partition
 
     def compact(self, name: str, *, drop_tombstones: bool = False) -> None:
         """Keeps the last record of each key, as the log cleaner does."""
@@ -125,7 +138,7 @@ class MemoryLog:
         """All records of a topic, by partition and offset: for assertions."""
         return [r for partition, s in sorted(self._segments.items()) if partition.topic == topic for r in s.records]
 
-    def segment(self, partition: Partition) -> _Segment:
+    def segment(self, partition: Partition) -> Segment:
         segment = self._segments.get(partition)
         if segment is None:
             raise LogError(f"{partition.topic}: no partition {partition.partition}")
@@ -142,7 +155,7 @@ class MemoryLog:
         if record.partition is not None:
             return record.partition
         key = record.partition_key if record.partition_key is not None else record.key
-        return 0 if key is None else (murmur2(key) & 0x7FFFFFFF) % topic.partitions
+        return 0 if key is None or topic.partitions == 1 else _hash(key) % topic.partitions
 
 
 class MemoryPublisher:

@@ -1,0 +1,116 @@
+"""The world's log: `MemoryLog` as the store, with cleaning, subscribers who hear of appends, and a history of them."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from typing import Protocol
+
+from shared.adapters.memory.event_log import MemoryLog, Segment
+from shared.events.topics import Cleanup, Topic
+from shared.ports.event_log import END, START, Committed, NewRecord, Partition, Position
+from tests.simulation.history import Appended, History
+from tests.simulation.loop import VirtualLoop
+from tests.simulation.process import ProcessClock
+
+
+class Subscriber(Protocol):
+    def appended(self, partition: Partition) -> None:
+        """The partition has more records than before."""
+
+
+class Broker(MemoryLog):
+    """`author` of an append is the process that sent it."""
+
+    def __init__(self, loop: VirtualLoop, history: History) -> None:
+        self._time = ProcessClock(loop)
+        super().__init__(self._time)
+        self._history = history
+        self.subscribers: dict[Partition, list[Subscriber]] = defaultdict(list)
+        self.reserved: Callable[[Partition], int | None] = self._lowest_commit
+
+    def accept(self, record: NewRecord, author: str) -> Position:
+        """Appends at once. Raises LogError."""
+        position = self.append(record)
+        self._history.appends.append(
+            Appended(
+                at_ms=self._time.now_ms(),
+                author=author,
+                topic=position.topic,
+                partition=position.partition,
+                offset=position.offset,
+                key=record.key,
+                value=record.value,
+                headers=tuple(record.headers),
+            )
+        )
+        for subscriber in self.subscribers[Partition(position.topic, position.partition)]:
+            subscriber.appended(Partition(position.topic, position.partition))
+        return position
+
+    # Questions of connections, answered at once
+
+    def create(self, topics: Iterable[Topic]) -> None:
+        for topic in topics:
+            if topic.name not in self._topics:
+                self._topics[topic.name] = topic
+                for number in range(topic.partitions):
+                    self._segments[Partition(topic.name, number)] = Segment()
+
+    def partitions_of(self, topic: str) -> list[Partition]:
+        known = self._topics.get(topic)
+        return [Partition(topic, number) for number in range(known.partitions)] if known else []
+
+    def resolve(self, positions: Mapping[Partition, int]) -> dict[Partition, int]:
+        """Raises LogError for a partition that does not exist."""
+        return {
+            partition: {START: self.segment(partition).start, END: self.segment(partition).end}.get(offset, offset)
+            for partition, offset in positions.items()
+        }
+
+    def stored(self, group: str, partitions: Iterable[Partition]) -> dict[Partition, Committed]:
+        known = self._committed[group]
+        return {partition: known[partition] for partition in partitions if partition in known}
+
+    def store(self, group: str, positions: Mapping[Partition, Committed]) -> None:
+        self._committed[group].update(positions)
+
+    # Cleaning
+
+    def clean(self, *, lag_ms: int, tombstone_ms: int) -> None:
+        """What the log cleaner does: of what is older than `lag_ms`, the last record of each key stays.
+
+        A tombstone goes once it is older than `tombstone_ms`. The newest record of a partition always stays.
+        """
+        now = self._time.now_ms()
+        for partition, segment in self._segments.items():
+            if self._topics[partition.topic].cleanup is not Cleanup.COMPACT or not segment.records:
+                continue
+            newest = segment.records[-1].offset
+            last = {record.key: record.offset for record in segment.records}
+            segment.records = [
+                record
+                for record in segment.records
+                if record.offset == newest
+                or now - record.timestamp_ms < lag_ms
+                or (
+                    last[record.key] == record.offset
+                    and not (record.value is None and now - record.timestamp_ms > tombstone_ms)
+                )
+            ]
+
+    def retire(self, retention_ms: int) -> None:
+        """What retention does: old records go. Those that a group has yet to read stay: its owners were not that late."""
+        now = self._time.now_ms()
+        for partition, segment in self._segments.items():
+            if self._topics[partition.topic].cleanup is not Cleanup.DELETE or not segment.records:
+                continue
+            start = next((r.offset for r in segment.records if now - r.timestamp_ms <= retention_ms), segment.end)
+            reserved = self.reserved(partition)
+            if reserved is not None:
+                self.truncate(partition, min(start, reserved))
+
+    def _lowest_commit(self, partition: Partition) -> int | None:
+        """None where nobody has stored a position: nothing is known to have been read."""
+        offsets = [stored[partition].offset for stored in self._committed.values() if partition in stored]
+        return min(offsets) if offsets else None

@@ -1,0 +1,103 @@
+"""The services of the fleet as simulated processes: their real shells, on simulated ports."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from functools import lru_cache
+from typing import Final, Protocol
+
+from services.executor.settings import ExecutorSettings
+from services.executor.shell import ExecutorService
+from services.scheduler.bootstrap import assemble as assemble_scheduler
+from services.scheduler.settings import SchedulerSettings
+from services.status.settings import StatusSettings
+from services.status.shell import StatusService
+from services.watcher.bootstrap import POLICY
+from services.watcher.bootstrap import assemble as assemble_watcher
+from services.watcher.settings import WatcherSettings
+from shared.adapters.kubernetes import KubernetesApi, ListWatchPolicy
+from shared.ports.cluster_api import ClusterApi
+from shared.runtime.service import Service
+from tests.simulation.api_client import SimTransport
+from tests.simulation.api_server import ApiServer
+from tests.simulation.broker import Broker
+from tests.simulation.links import Link
+from tests.simulation.log_client import SimLog
+from tests.simulation.process import Process
+from tests.simulation.store import SimKeyValue, Store
+
+# How often an agent looks whether its clusters are still the same: here they are.
+_SCAN_S: Final = 60.0
+_CALL_S: Final = 10.0
+
+
+class Surroundings(Protocol):
+    """What processes are connected to."""
+
+    broker: Broker
+    servers: dict[str, ApiServer]
+    store: Store
+
+    def link(self, process: Process, server: str) -> Link:
+        """The way from a process to `log`, `store` or a cluster."""
+
+
+class Clusters:
+    """The clusters of an agent, as the port `ClusterSource`."""
+
+    def __init__(self, connectors: Mapping[str, Callable[[], Awaitable[ClusterApi]]]) -> None:
+        self._connectors = connectors
+
+    async def scan(self) -> Mapping[str, Callable[[], Awaitable[ClusterApi]]]:
+        return self._connectors
+
+
+def clusters(
+    process: Process, around: Surroundings, names: tuple[str, ...], policy: ListWatchPolicy | None
+) -> Clusters:
+    def connector(name: str) -> Callable[[], Awaitable[ClusterApi]]:
+        async def connect() -> ClusterApi:
+            process.effect(f"connect to {name}")
+            transport = SimTransport(process, around.servers[name], around.link(process, name))
+            return KubernetesApi(transport, deadline_s=_CALL_S, policy=policy)
+
+        return connect
+
+    return Clusters({name: connector(name) for name in names})
+
+
+def build(kind: str, process: Process, around: Surroundings, names: tuple[str, ...]) -> Service:
+    """A service as its bootstrap would wire it; `names` are the clusters of an agent."""
+    log = SimLog(process, around.broker, around.link(process, "log"))
+    match kind:
+        case "watcher":
+            source = clusters(process, around, names, POLICY)
+            return assemble_watcher(_watcher(names[0]), log, clock=process.clock, source=source)
+        case "executor":
+            return ExecutorService(log, clusters(process, around, names, None), process.clock, _executor(names[0]))
+        case "scheduler":
+            return assemble_scheduler(_scheduler(str(process)), log, process.clock)
+        case "status":
+            store = SimKeyValue(process, around.store, around.link(process, "store"))
+            return StatusService(log, store, process.clock, _status())
+    raise ValueError(f"no service {kind!r}")
+
+
+@lru_cache
+def _watcher(cluster: str) -> WatcherSettings:
+    return WatcherSettings(watcher_cluster=cluster, watcher_scan_s=_SCAN_S)
+
+
+@lru_cache
+def _executor(cluster: str) -> ExecutorSettings:
+    return ExecutorSettings(executor_cluster=cluster, executor_scan_s=_SCAN_S, executor_call_timeout_s=_CALL_S)
+
+
+@lru_cache
+def _scheduler(name: str) -> SchedulerSettings:
+    return SchedulerSettings(scheduler_id=name)
+
+
+@lru_cache
+def _status() -> StatusSettings:
+    return StatusSettings()

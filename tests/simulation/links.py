@@ -1,0 +1,54 @@
+"""The way between one process and one server: how long a message takes, and what becomes of it."""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from tests.simulation.loop import VirtualLoop
+
+# A client gives up on a server that it cannot reach for so long, in seconds.
+PATIENCE_S = 6.0
+
+
+class Mishap(StrEnum):
+    """What becomes of one request."""
+
+    REFUSED = "refused"  # the server never saw it, and its sender learns so
+    LOST = "lost"  # the server never saw it, and its sender waits in vain
+    UNANSWERED = "unanswered"  # the server did it, and its sender waits in vain
+
+
+@dataclass(slots=True)
+class Link:
+    """`mishaps` befall the next requests, one each. While it is `down_until` a moment, nothing passes."""
+
+    loop: VirtualLoop
+    rng: random.Random
+    delay_s: float = 0.002
+    down_until: float = 0.0
+    down_since: float = 0.0
+    mishaps: deque[Mishap] = field(default_factory=deque)
+
+    def delay(self) -> float:
+        """One way, for one message that is sent now."""
+        return self.delay_s * (0.5 + self.rng.random())
+
+    def arrival(self) -> float:
+        """When a message that is sent now arrives, in seconds from now: not before the link is up."""
+        return max(self.down_until - self.loop.time(), 0.0) + self.delay_s * (0.5 + self.rng.random())
+
+    def cut(self, seconds: float) -> None:
+        now = self.loop.time()
+        if now >= self.down_until:
+            self.down_since = now
+        self.down_until = max(self.down_until, now + seconds)
+
+    @property
+    def down(self) -> bool:
+        return self.loop.time() < self.down_until
+
+    def mishap(self) -> Mishap | None:
+        return self.mishaps.popleft() if self.mishaps else None

@@ -1,0 +1,64 @@
+"""What one simulation consists of: the fleet, what people do, and what breaks. Plain data, to be written and replayed."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+Json = dict[str, Any]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ClusterPlan(_Part):
+    """One cluster: its nodes, and how long its pods take to start."""
+
+    name: str
+    nodes: int
+    cpu: int
+    pod_start_s: float = 1.0
+
+
+class Request(_Part):
+    """A record that a user appends to `fleet.requests`; `repeated` ones are sent twice, as a client may do."""
+
+    at_s: float
+    key: str
+    value: Json | str
+    repeated: bool = False
+
+
+class Action(_Part):
+    """What people and machines do in the clusters themselves: `what` names a method of `people.People`."""
+
+    at_s: float
+    what: str
+    cluster: str
+    number: int = 0
+
+
+class Fault(_Part):
+    """One thing that breaks. `kind` names a method of `faults.Faults`; what the numbers mean stands there."""
+
+    at_s: float
+    kind: str
+    target: str
+    seconds: float = 0.0
+    number: int = 0
+
+
+class Plan(_Part):
+    """`busy_s` is when the last request was sent and the last fault began; after it everything is healed."""
+
+    seed: int
+    clusters: tuple[ClusterPlan, ...]
+    agents: Literal["each", "shared"] = "each"
+    schedulers: int = 2
+    requests: tuple[Request, ...] = ()
+    actions: tuple[Action, ...] = ()
+    faults: tuple[Fault, ...] = ()
+    busy_s: float = 60.0
+    quiet_s: float = 0.0

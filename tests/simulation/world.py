@@ -1,0 +1,158 @@
+"""One simulation: the log, the clusters and the processes of a plan, from the first second to the settled end."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+
+import orjson
+
+from services.simulator.spec import ClusterSpec, NodeGroup, Timing
+from shared.events.envelope import Envelope
+from shared.events.topics import ALL_TOPICS, REQUESTED, REQUESTS
+from shared.ports.event_log import NewRecord
+from tests.simulation.api_server import ApiServer
+from tests.simulation.broker import Broker
+from tests.simulation.fleet import build
+from tests.simulation.history import History, Lived
+from tests.simulation.links import Link
+from tests.simulation.loop import OWNER, WORLD, VirtualLoop
+from tests.simulation.plan import ClusterPlan, Plan, Request
+from tests.simulation.process import EPOCH_MS, KilledError, Process
+from tests.simulation.store import Store
+
+_RESTART_S = 2.0
+
+
+class Slot:
+    """One service of the fleet, through all its lives; `restarts` says whether it is started again when it ends."""
+
+    def __init__(self, kind: str, name: str, clusters: tuple[str, ...] = ()) -> None:
+        self.kind = kind
+        self.name = name
+        self.clusters = clusters
+        self.incarnation = 0
+        self.process: Process | None = None
+        self.skew_ms = 0
+
+
+class World:
+    def __init__(self, plan: Plan, loop: VirtualLoop) -> None:
+        self.plan = plan
+        self.loop = loop
+        self.history = History()
+        self.broker = Broker(loop, self.history)
+        self.broker.create(ALL_TOPICS)
+        self.store = Store()
+        self.rng = random.Random(f"{plan.seed}/world")
+        self.servers = {item.name: ApiServer(loop, _spec(item), plan.seed, self.history) for item in plan.clusters}
+        self.slots = {slot.name: slot for slot in _slots(plan)}
+        self._links: dict[tuple[str, str], Link] = {}
+        self._ids = 0
+        self.healed = False
+
+    # What processes are connected to
+
+    def link(self, process: Process, server: str) -> Link:
+        """The way of a service to a server; it stays the same through the service's lives."""
+        return self.way(process.name, server)
+
+    def way(self, service: str, server: str) -> Link:
+        key = (service, server)
+        if key not in self._links:
+            self._links[key] = Link(self.loop, random.Random(f"{self.plan.seed}/{service}/{server}"))
+        return self._links[key]
+
+    @property
+    def links(self) -> dict[tuple[str, str], Link]:
+        return self._links
+
+    def now_ms(self) -> int:
+        return EPOCH_MS + int(self.loop.time() * 1000)
+
+    def new_id(self) -> str:
+        """For ids of records; repeats with the seed."""
+        self._ids += 1
+        return f"00000000-0000-7000-8000-{self._ids:012x}"
+
+    def at(self, seconds: float, do: Callable[[], None]) -> None:
+        """Does something of the world's at a moment of virtual time."""
+        self.loop.call_at(seconds, do, context=WORLD)
+
+    # Processes
+
+    def start(self, slot: Slot) -> None:
+        if slot.process is not None and slot.process.alive:
+            return
+        slot.incarnation += 1
+        process = slot.process = Process(self.loop, slot.name, slot.incarnation, slot.skew_ms)
+        process.on_crash = lambda: self.kill(slot, "at an effect")
+        self.tell(process, "started")
+        process.spawn(self._live(slot, process))
+
+    async def _live(self, slot: Slot, process: Process) -> None:
+        """In the process's own context: builds the service, runs it, and dies with it."""
+        ended, why = "failed", ""
+        try:
+            await build(slot.kind, process, self, slot.clusters).run(process.stop)
+            ended = "stopped"
+        except KilledError:
+            return
+        except Exception as error:  # noqa: BLE001 - a process that fails is started again, and the history says so
+            why = repr(error)[:300]
+        if process.alive:
+            self.tell(process, ended, why)
+            self.loop.call_soon(self._gone, slot, process, context=WORLD)
+
+    def _gone(self, slot: Slot, process: Process) -> None:
+        process.crash()
+        self.loop.call_later(_RESTART_S, self.start, slot, context=WORLD)
+
+    def kill(self, slot: Slot, why: str = "", down_s: float = _RESTART_S) -> None:
+        process = slot.process
+        if process is not None and process.alive:
+            self.tell(process, "killed", why)
+            process.crash()
+            self.loop.call_later(down_s, self.start, slot, context=WORLD)
+
+    def tell(self, process: Process, event: str, detail: str = "") -> None:
+        self.history.lives.append(Lived(self.now_ms(), str(process), event, detail))
+
+    def complain(self, what: str) -> None:
+        """A service logged an error: a defect of its own."""
+        owner = OWNER.get()
+        self.history.complaints.append(Lived(self.now_ms(), str(owner), "logged an error", what))
+
+    # Users
+
+    def send(self, request: Request) -> None:
+        value = request.value.encode() if isinstance(request.value, str) else orjson.dumps(request.value)
+        headers = Envelope(
+            id=self.new_id(), source="users", type=REQUESTED.ce_type, time_ms=self.now_ms(), subject=request.key
+        ).to_headers()
+        for _ in range(2 if request.repeated else 1):
+            self.broker.accept(NewRecord(REQUESTS.name, request.key.encode(), value, headers), "users")
+
+    async def until(self, seconds: float) -> None:
+        await asyncio.sleep(seconds - self.loop.time())
+
+    def close(self) -> None:
+        """Ends every process."""
+        for slot in self.slots.values():
+            if slot.process is not None:
+                slot.process.crash()
+
+
+def _spec(plan: ClusterPlan) -> ClusterSpec:
+    timing = Timing(pod_start=plan.pod_start_s, pod_start_jitter=plan.pod_start_s / 2)
+    group = NodeGroup(name="small", count=plan.nodes, cpu=str(plan.cpu), memory=f"{plan.cpu * 4}Gi")
+    return ClusterSpec(name=plan.name, node_groups=(group,), timing=timing, event_limit=0)
+
+
+def _slots(plan: Plan) -> list[Slot]:
+    names = tuple(item.name for item in plan.clusters)
+    groups = [(name, (name,)) for name in names] if plan.agents == "each" else [("all", names)]
+    agents = [Slot(kind, f"{kind}-{name}", own) for kind in ("watcher", "executor") for name, own in groups]
+    schedulers = [Slot("scheduler", f"scheduler-{number}") for number in range(plan.schedulers)]
+    return [*schedulers, Slot("status", "status"), *agents]
