@@ -7,7 +7,6 @@ was read to the end that it had at the start.
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final
 
@@ -48,8 +47,6 @@ Refuse = Callable[[Record, Sequence[FieldError]], Awaitable[None]]
 
 # After so many objects or records others get their turn.
 _SLICE: Final = 100
-# Compaction may leave nothing behind the last record, so an end may never be read; silence for so long is one too.
-_SILENCE_S: Final = 3.0
 
 
 class ObjectFeed:
@@ -129,12 +126,11 @@ class RecordFeed:
             await reader.close()
 
     async def _follow(self, reader: Reader, ends: Mapping[Partition, int]) -> None:
-        caught_up, heard = False, time.monotonic()
+        caught_up = False
         while True:
             if not caught_up:
                 positions = reader.positions()
-                behind = any(positions[partition] < end for partition, end in ends.items())
-                if not behind or time.monotonic() - heard > _SILENCE_S:
+                if all(positions[partition] >= end for partition, end in ends.items()):
                     caught_up = True
                     log.info("caught up", source=self._source.value)
                     self._emit(CaughtUp(id="ends", at_ms=self._clock.now_ms(), source=self._source))
@@ -143,8 +139,6 @@ class RecordFeed:
                 await self._take(record)
                 if number % _SLICE == 0:
                     await asyncio.sleep(0)
-            if records:
-                heard = time.monotonic()
 
     async def _take(self, record: Record) -> None:
         try:
