@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 
 from shared.events.compatibility import breaking_changes
-from shared.events.topics import ALL_TOPICS, COMMANDS_PREFIX, MessageType, Topic, commands_topic
+from shared.events.topics import ALL_TOPICS, COMMANDS_PREFIX, SOLE_WRITERS, MessageType, Topic, commands_topic
 
 ROOT = Path(__file__).resolve().parents[2]
 _NOTE = "Made by `make gen` from shared/events/topics.py; do not edit."
@@ -157,6 +157,14 @@ def _acls(topics: list[Topic]) -> Iterator[dict[str, Any]]:
         for principal in topic.read_by:
             name = principal.replace("executor of <cluster>", "executor-<cluster>")
             yield {"principal": f"User:{name}", "operations": ["Describe", "Read"], **pattern}
+    for principal, prefix in SOLE_WRITERS.items():
+        yield {
+            "principal": f"User:{principal}",
+            "operations": ["Describe", "Write"],
+            "resource": "transactional-id",
+            "name": prefix,
+            "pattern": "prefixed",
+        }
     yield {
         "principal": "User:scheduler",
         "operations": ["Create", "Describe"],

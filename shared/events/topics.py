@@ -74,6 +74,13 @@ class Topic:
 
 
 MAX_REQUEST_BYTES = 512 * 1024
+# By principal, what the names of its sole publishers begin with: of each name the broker lets only the newest write.
+SOLE_WRITERS = {
+    "scheduler": "flotilla-scheduler-",
+    "status": "flotilla-status",
+    "watcher": "flotilla-watcher-",
+}
+
 # Requests may be larger than what is accepted, so that they are refused with a reason rather than by the broker.
 _LARGE = {"max.message.bytes": str(4 * 1024 * 1024)}
 

@@ -77,6 +77,10 @@ class RecordTooLargeError(LogError):
     """The record is larger than the topic allows; it was not sent."""
 
 
+class WriterReplacedError(LogError):
+    """A newer publisher of the same writer was opened: what this one sent is not in the log, and never will be."""
+
+
 class Publisher(Protocol):
     async def send(self, record: NewRecord) -> Awaitable[Position]:
         """Queues a record; waits only while the buffer is full. Await what it returns for the acknowledgement.
@@ -140,6 +144,13 @@ class EventLog(Protocol):
         """The partitions of a topic; empty if it does not exist."""
 
     async def publisher(self, client_id: str) -> Publisher: ...
+
+    async def sole_publisher(self, client_id: str, writer: str, announce: Iterable[Partition] = ()) -> Publisher:
+        """A publisher that replaces every earlier one of `writer`, in whichever process.
+
+        What these still send to a partition is refused (WriterReplacedError) once this one has written there, and in
+        the partitions of `announce` from now on. Raises LogError.
+        """
 
     async def reader(self, client_id: str) -> Reader: ...
 

@@ -42,6 +42,11 @@ class SimLog:
         await self.ask("connect", lambda: None)
         return SimPublisher(self._process, self._broker, self._link)
 
+    async def sole_publisher(self, client_id: str, writer: str, announce: Iterable[Partition] = ()) -> SimPublisher:
+        """This world's broker refuses nobody: what the services promise must hold by the order of the log alone."""
+        del writer, announce
+        return await self.publisher(client_id)
+
     async def reader(self, client_id: str) -> SimReader:
         del client_id
         await self.ask("connect", lambda: None)

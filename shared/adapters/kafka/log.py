@@ -82,6 +82,9 @@ class KafkaLog:
         except KafkaError as error:
             raise LogError(f"publisher: {error!r}") from error
 
+    async def sole_publisher(self, client_id: str, writer: str, announce: Iterable[Partition] = ()) -> KafkaPublisher:
+        return await KafkaPublisher.open_sole(self._options, client_id, writer, announce)
+
     async def reader(self, client_id: str) -> KafkaReader:
         try:
             return await KafkaReader.open(self._options, client_id)

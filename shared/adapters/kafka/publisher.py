@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import asyncio
 from asyncio import Future
-from collections.abc import Awaitable, Generator, Sequence
+from collections.abc import Awaitable, Generator, Iterable, Sequence
 from typing import Any
 
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError, MessageSizeTooLargeError
+from aiokafka.errors import KafkaError, MessageSizeTooLargeError, ProducerFenced
 
+from shared.adapters.kafka.fencing import newest_producer
 from shared.adapters.kafka.options import KafkaOptions
 from shared.adapters.kafka.partitioner import partition_for
-from shared.ports.event_log import LogError, NewRecord, Position, RecordTooLargeError
+from shared.ports.event_log import (
+    LogError,
+    NewRecord,
+    Partition,
+    Position,
+    RecordTooLargeError,
+    WriterReplacedError,
+)
 
 MAX_RECORD_BYTES = 16 * 1024 * 1024
 # Below what a topic takes as one batch unless it says otherwise (1 MB). Four times less costs the watcher a fifth of
@@ -34,7 +42,7 @@ class Acknowledgement(Awaitable[Position]):
         try:
             metadata = yield from self._future.__await__()
         except KafkaError as error:
-            raise LogError(f"the record was not acknowledged: {error!r}") from error
+            raise _failed("the record was not acknowledged", error) from error
         return Position(metadata.topic, metadata.partition, metadata.offset)
 
 
@@ -47,20 +55,21 @@ class KafkaPublisher:
 
     @classmethod
     async def open(cls, options: KafkaOptions, client_id: str) -> KafkaPublisher:
-        producer = AIOKafkaProducer(
-            **options.client_arguments(client_id),
-            acks="all",
-            enable_idempotence=True,
-            linger_ms=0,
-            max_batch_size=_BATCH_BYTES,
-            max_request_size=MAX_RECORD_BYTES,
-        )
+        producer = AIOKafkaProducer(**_arguments(options, client_id))
         await producer.start()
+        return cls(producer, options.timeout_s)
+
+    @classmethod
+    async def open_sole(
+        cls, options: KafkaOptions, client_id: str, writer: str, announce: Iterable[Partition]
+    ) -> KafkaPublisher:
+        """Raises LogError."""
+        producer = await newest_producer(_arguments(options, client_id), writer, announce, options.timeout_s)
         return cls(producer, options.timeout_s)
 
     async def send(self, record: NewRecord) -> Awaitable[Position]:
         if self._failure is not None:
-            raise LogError(f"an earlier record was not delivered: {self._failure!r}")
+            raise _failed("an earlier record was not delivered", self._failure)
         partition = await self._partition_for(record)
         try:
             future = await self._producer.send(
@@ -109,7 +118,7 @@ class KafkaPublisher:
 
     async def _send_batch(self, batch: Any, topic: str, partition: int) -> None:
         if self._failure is not None:
-            raise LogError(f"an earlier record was not delivered: {self._failure!r}")
+            raise _failed("an earlier record was not delivered", self._failure)
         try:
             future = await self._producer.send_batch(batch, topic, partition=partition)
         except (KafkaError, AssertionError) as error:
@@ -125,9 +134,9 @@ class KafkaPublisher:
             self._failure = self._failure or error
             raise LogError(f"flush: not acknowledged within {self._timeout_s:g} s") from error
         except KafkaError as error:
-            raise LogError(f"flush: {error!r}") from error
+            raise _failed("flush", error) from error
         if self._failure is not None:
-            raise LogError(f"a record was not delivered: {self._failure!r}")
+            raise _failed("a record was not delivered", self._failure)
 
     async def close(self) -> None:
         """Delivers what was sent, within the deadline; what is not delivered by then never will be."""
@@ -169,6 +178,23 @@ class KafkaPublisher:
         failure = future.exception()
         if failure is not None and self._failure is None:
             self._failure = failure
+
+
+def _arguments(options: KafkaOptions, client_id: str) -> dict[str, Any]:
+    return {
+        **options.client_arguments(client_id),
+        "acks": "all",
+        "enable_idempotence": True,
+        "linger_ms": 0,
+        "max_batch_size": _BATCH_BYTES,
+        "max_request_size": MAX_RECORD_BYTES,
+    }
+
+
+def _failed(what: str, error: BaseException) -> LogError:
+    if isinstance(error, ProducerFenced):
+        return WriterReplacedError(f"{what}: a newer publisher of this writer was opened")
+    return LogError(f"{what}: {error!r}")
 
 
 def _append(batch: Any, record: NewRecord) -> bool:

@@ -10,6 +10,7 @@ from functools import lru_cache
 from aiokafka.partitioner import murmur2
 
 from shared.adapters.clock import SystemClock
+from shared.adapters.memory.sole import Fences, SolePublisher
 from shared.events.topics import Cleanup, Topic
 from shared.ports.clock import Clock
 from shared.ports.event_log import (
@@ -59,6 +60,7 @@ class MemoryLog:
         self._segments: dict[Partition, Segment] = {}
         self._committed: dict[str, dict[Partition, Committed]] = defaultdict(dict)
         self._waiting: set[asyncio.Event] = set()
+        self._fences = Fences()
 
     async def ensure_topics(self, topics: Iterable[Topic]) -> None:
         for topic in topics:
@@ -74,6 +76,10 @@ class MemoryLog:
     async def publisher(self, client_id: str) -> MemoryPublisher:
         del client_id
         return MemoryPublisher(self.append)
+
+    async def sole_publisher(self, client_id: str, writer: str, announce: Iterable[Partition] = ()) -> SolePublisher:
+        inner = await self.publisher(client_id)
+        return SolePublisher(inner, self._fences, writer, self._fences.open(writer, announce), self.place)
 
     async def reader(self, client_id: str) -> MemoryReader:
         del client_id
@@ -103,7 +109,7 @@ class MemoryLog:
         return Position(*partition, offset)
 
     def place(self, record: NewRecord) -> Partition:
-        """Where a record would go. Raises LogError for a topic or partition that does not exist, RecordTooLargeError."""
+        """Where a record goes. Raises LogError for a topic or partition that does not exist, RecordTooLargeError."""
         topic = self._topics.get(record.topic)
         if topic is None:
             raise LogError(f"{record.topic}: no such topic")

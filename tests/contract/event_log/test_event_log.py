@@ -22,6 +22,7 @@ from shared.ports.event_log import (
     Reader,
     Record,
     RecordTooLargeError,
+    WriterReplacedError,
 )
 
 
@@ -227,3 +228,55 @@ async def test_a_record_for_a_partition_that_does_not_exist_is_refused(log: Even
     with pytest.raises(LogError):
         await publisher.send(NewRecord(topic.name, b"k", b"v", partition=9))
     await publisher.close()
+
+
+async def test_of_two_publishers_of_one_writer_only_the_newer_may_write(log: EventLog) -> None:
+    topic = a_topic(partitions=2)
+    await log.ensure_topics([topic])
+    writer = f"writer-{uuid.uuid4().hex}"
+    older = await log.sole_publisher("older", writer)
+    assert (await (await older.send(NewRecord(topic.name, b"k", b"1", partition=0)))).offset == 0
+    newer = await log.sole_publisher("newer", writer)
+    other = await log.sole_publisher("other", f"{writer}-other")
+    assert (await (await newer.send(NewRecord(topic.name, b"k", b"2", partition=0)))).offset == 1
+
+    async def late() -> None:
+        await older.send(NewRecord(topic.name, b"k", b"late", partition=0))
+        await older.flush()
+
+    with pytest.raises(WriterReplacedError):
+        await late()
+    with pytest.raises(WriterReplacedError):
+        await late()
+    assert (await (await newer.send(NewRecord(topic.name, b"k", b"3", partition=0)))).offset == 2
+    assert (await (await other.send(NewRecord(topic.name, b"k", b"4", partition=0)))).offset == 3
+    for publisher in (older, newer, other):
+        await publisher.close()
+
+
+async def test_partitions_that_were_told_refuse_the_older_publisher_before_the_newer_writes(log: EventLog) -> None:
+    topic = a_topic(partitions=3)
+    await log.ensure_topics([topic])
+    writer = f"writer-{uuid.uuid4().hex}"
+    older = await log.sole_publisher("older", writer)
+    await (await older.send(NewRecord(topic.name, b"k", b"1", partition=0)))
+    partitions = await log.partitions(topic.name)
+    newer = await log.sole_publisher("newer", writer, partitions)
+    for number in range(3):
+        with pytest.raises(WriterReplacedError):
+            await (await older.send(NewRecord(topic.name, b"k", b"late", partition=number)))
+    sent = [await newer.send(NewRecord(topic.name, b"k", b"2", partition=number)) for number in range(3)]
+    await newer.flush()
+    assert [(await ack).partition for ack in sent] == [0, 1, 2]
+    # The markers are no records: a reader passes them, to the very end.
+    reader = await log.reader("r")
+    await reader.assign(dict.fromkeys(partitions, START))
+    records = await read_until(reader, 4)
+    assert [record.value for record in records].count(b"late") == 0
+    async with asyncio.timeout(10):
+        ends = await reader.end_offsets(partitions)
+        while any(reader.positions()[partition] < end for partition, end in ends.items()):
+            assert not await reader.read(timeout_s=0.2)
+    for publisher in (older, newer):
+        await publisher.close()
+    await reader.close()
