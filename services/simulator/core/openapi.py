@@ -164,6 +164,21 @@ def openapi_v3(registry: ResourceRegistry, path: str, version: str) -> Json:
     }
 
 
+def openapi_v2_protobuf(version: str) -> bytes:
+    """The head of the document in the gnostic project's protobuf encoding, without any type.
+
+    kubectl asks for this one where version 3 does not know a kind, only to find that it is unknown.
+    """
+    # Field numbers of openapi.v2.Document and openapi.v2.Info, all of them length-delimited.
+    info = _protobuf_field(1, b"Kubernetes (simulated by Flotilla)") + _protobuf_field(2, version.encode())
+    return _protobuf_field(1, b"2.0") + _protobuf_field(2, info) + _protobuf_field(8, b"")
+
+
+def _protobuf_field(number: int, content: bytes) -> bytes:
+    """Content shorter than 128 bytes, so its length takes one."""
+    return bytes((number << 3 | 2, len(content))) + content
+
+
 def openapi_v2(registry: ResourceRegistry, version: str) -> Json:
     definitions = _Definitions("#/definitions/", v3=False)
     resources = [item for versions in registry.groups().values() for listed in versions.values() for item in listed]

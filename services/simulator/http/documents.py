@@ -9,7 +9,7 @@ from aiohttp import web
 from services.simulator.core import discovery
 from services.simulator.core.errors import no_such_path
 from services.simulator.core.meta import Json
-from services.simulator.core.openapi import openapi_v2, openapi_v3, openapi_v3_index
+from services.simulator.core.openapi import openapi_v2, openapi_v2_protobuf, openapi_v3, openapi_v3_index
 from services.simulator.core.resources import Resource
 from services.simulator.core.state import ClusterState
 from services.simulator.http.negotiation import Representation, negotiate
@@ -17,6 +17,8 @@ from services.simulator.http.responses import json_response
 
 _HEALTH = frozenset({"healthz", "livez", "readyz"})
 _USER = "flotilla-simulator"
+# As clients ask for it. The answer's type has a dot for the @, which Go's parser of media types refuses.
+_OPENAPI_PROTOBUF = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf"
 
 
 def serve(  # noqa: PLR0911  # a routing table
@@ -30,6 +32,8 @@ def serve(  # noqa: PLR0911  # a routing table
             )
         case ["version"]:
             return json_response(version_info(state.version))
+        case ["openapi", "v2"] if _OPENAPI_PROTOBUF in request.headers.get("Accept", ""):
+            return web.Response(body=openapi_v2_protobuf(state.version), content_type=_OPENAPI_PROTOBUF.replace("@", "."))
         case ["openapi", "v2"]:
             return json_response(openapi_v2(state.registry, state.version))
         case ["openapi", "v3"]:

@@ -61,6 +61,12 @@ async def test_a_bad_manifest_is_refused_before_anything_is_stored(kubectl: Kube
     assert await kubectl("get", "deployments", "-o", "name") == ""
 
 
+async def test_a_kind_that_is_not_served_is_called_so(kubectl: Kubectl) -> None:
+    unknown = json.dumps({"apiVersion": "nothing.example/v1", "kind": "Thing", "metadata": {"name": "x"}})
+    with pytest.raises(KubectlError, match=r'no matches for kind "Thing" in version "nothing\.example/v1"'):
+        await kubectl("create", "-f", "-", stdin=unknown)
+
+
 async def test_describe_shows_events(kubectl: Kubectl) -> None:
     await kubectl("create", "-f", "-", stdin=_MANIFEST)
     await kubectl("rollout", "status", "deployment/web", "--timeout=30s")
