@@ -184,7 +184,7 @@ class EmbeddedKafkaCluster:
         cluster_id = read_cluster_id(self.nodes[0].data_dir / "storage")
 
         async def complete() -> bool:
-            seen = [await live_brokers(node.config.port, cluster_id) for node in running]
+            seen = [await live_brokers(node.config.port, cluster_id, host=node.config.host) for node in running]
             return all(wanted <= live for live in seen)
 
         if not await until(complete, within_s=deadline_s):

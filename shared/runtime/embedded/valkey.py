@@ -57,6 +57,8 @@ class ValkeyConfig:
             *("--bind", self.host, "--port", str(self.port), "--dir", str(data_dir)),
             *("--maxmemory", f"{self.memory_mb}mb", "--maxmemory-policy", "noeviction"),
             *("--daemonize", "no", "--loglevel", "notice"),
+            # Without a password it would refuse whoever does not come over loopback.
+            *(() if self.host == LOOPBACK else ("--protected-mode", "no")),
             *_PERSISTENCE[self.persistence],
         )
 
