@@ -33,7 +33,8 @@ def serve(  # noqa: PLR0911  # a routing table
         case ["version"]:
             return json_response(version_info(state.version))
         case ["openapi", "v2"] if _OPENAPI_PROTOBUF in request.headers.get("Accept", ""):
-            return web.Response(body=openapi_v2_protobuf(state.version), content_type=_OPENAPI_PROTOBUF.replace("@", "."))
+            content_type = _OPENAPI_PROTOBUF.replace("@", ".")
+            return web.Response(body=openapi_v2_protobuf(state.version), content_type=content_type)
         case ["openapi", "v2"]:
             return json_response(openapi_v2(state.registry, state.version))
         case ["openapi", "v3"]:
