@@ -1,8 +1,8 @@
 """Structured logs: a constant message, the facts as keys.
 
 `json` for machines (the default where standard error is no terminal), `console` for people. Everything goes to standard
-error; records of libraries pass through the same renderer. What a library says again and again, as the Kafka client does
-while a broker is away, is said once in a while, with the number of repeats.
+error; records of libraries pass through the same renderer. What a library says again and again, as the Kafka client
+does while a broker is away, is said once in a while, with the number of repeats.
 """
 
 from __future__ import annotations
