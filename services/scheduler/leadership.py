@@ -20,13 +20,22 @@ from services.scheduler.replica import Replica
 from services.scheduler.requests import Refused, read_request
 from services.scheduler.settings import SchedulerSettings
 from shared.events.registry import DecodeError, decode
-from shared.events.topics import REQUESTS
+from shared.events.topics import REQUESTS, SOLE_WRITERS
 from shared.events.v1.decisions import Decision, DecisionsMade, Positions
 from shared.events.v1.results import CommandReported
 from shared.events.v1.workloads import FieldError
 from shared.observability.logs import get_logger
 from shared.ports.clock import Clock
-from shared.ports.event_log import START, EventLog, LogError, Partition, Publisher, Reader, Record
+from shared.ports.event_log import (
+    START,
+    EventLog,
+    LogError,
+    Partition,
+    Publisher,
+    Reader,
+    Record,
+    WriterReplacedError,
+)
 
 log = get_logger(__name__)
 
@@ -37,10 +46,16 @@ _SUBJECT = "workload/"
 
 
 class Leadership:
-    """One term of one leader."""
+    """One term of one leader. `journal` is the publisher that started its epoch; it is closed with the term."""
 
     def __init__(
-        self, events: EventLog, clock: Clock, settings: SchedulerSettings, replica: Replica, refusals: Refusals
+        self,
+        events: EventLog,
+        clock: Clock,
+        settings: SchedulerSettings,
+        replica: Replica,
+        refusals: Refusals,
+        journal: Publisher,
     ) -> None:
         self._events = events
         self._clock = clock
@@ -54,7 +69,7 @@ class Leadership:
         self._changed = asyncio.Event()
         self._appended_at = clock.monotonic()
         self._repeat: set[str] = set()
-        self._journal: Publisher
+        self._journal = journal
         self._follower: JournalPublisher
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -63,16 +78,16 @@ class Leadership:
         try:
             async with AsyncExitStack() as stack:
                 await self._lead(stop, stack)
-        except* FencedError as group:
-            raise FencedError(str(group.exceptions[0])) from None
-        except* LogError as group:
-            raise LogError(str(group.exceptions[0])) from group
+        except (FencedError, LogError, BaseExceptionGroup) as error:
+            raise _why_over(error) from error
         finally:
             metrics.LEADER.set(0)
 
     async def _lead(self, stop: asyncio.Event, stack: AsyncExitStack) -> None:
-        self._journal = await self._publisher(stack, "journal")
-        derived = await self._publisher(stack, "derived")
+        stack.push_async_callback(self._journal.close)
+        name = f"{SOLE_WRITERS['scheduler']}derived-{self._settings.scheduler_cell}"
+        derived = await self._events.sole_publisher("scheduler-derived", name)
+        stack.push_async_callback(derived.close)
         requests = await self._reader(stack, "requests")
         entries = await self._reader(stack, "publisher")
         await requests.assign(await self._resume_positions())
@@ -96,11 +111,6 @@ class Leadership:
             for task in running:
                 task.cancel()
         await self._follower.commit(derived)
-
-    async def _publisher(self, stack: AsyncExitStack, what: str) -> Publisher:
-        publisher = await self._events.publisher(f"scheduler-{what}")
-        stack.push_async_callback(publisher.close)
-        return publisher
 
     async def _reader(self, stack: AsyncExitStack, what: str) -> Reader:
         reader = await self._events.reader(f"scheduler-{what}")
@@ -208,7 +218,7 @@ class Leadership:
     def _positions(self) -> Positions:
         return self._replica.input_positions() | {topic: dict(offsets) for topic, offsets in self._seen.items()}
 
-    async def _append(self, decisions: list[Decision], inputs: Positions) -> None:
+    async def _append(self, decisions: list[Decision], inputs: Positions, *, resigned: bool = False) -> None:
         entry = DecisionsMade(
             cell=str(self._settings.scheduler_cell),
             epoch=self._epoch,
@@ -216,6 +226,7 @@ class Leadership:
             decided_at=self._clock.now_ms(),
             inputs=inputs,
             decisions=tuple(decisions),
+            resigned=resigned,
         )
         record = encode_entry(
             entry, cell=self._settings.scheduler_cell, leader=self._settings.scheduler_id, at_ms=entry.decided_at
@@ -228,13 +239,34 @@ class Leadership:
             return
         await self._journal.send(record)
         self._appended_at = self._clock.monotonic()
+        if self._appended_at - self._follower.heard_at > self._settings.kafka_timeout_s:
+            raise LogError("the journal has not shown our own entries for too long")
         for decision in decisions:
             metrics.DECISIONS.labels(kind=decision.kind).inc()
 
     async def _drain(self) -> None:
-        """Lets the publisher reach the end of the journal, for a while: a successor would publish the rest."""
+        """Resigns, and publishes what the journal has, for a while: a successor would publish the rest."""
+        await self._append([], {}, resigned=True)
         await self._journal.flush()
         end = await self._replica.journal_end()
         deadline = self._clock.monotonic() + _DRAIN_S
         while self._follower.position < end and self._clock.monotonic() < deadline:
             await self._clock.sleep(0.02)
+
+
+def _why_over(error: BaseException) -> BaseException:
+    """The one error of a term whose tasks may have failed together: a defect first, then that we were replaced."""
+    leaves = _leaves(error)
+    for leaf in leaves:
+        if not isinstance(leaf, FencedError | LogError):
+            return error
+    for leaf in leaves:
+        if isinstance(leaf, FencedError | WriterReplacedError):
+            return FencedError(str(leaf))
+    return LogError("; ".join(sorted({str(leaf) for leaf in leaves})))
+
+
+def _leaves(error: BaseException) -> list[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        return [leaf for inner in error.exceptions for leaf in _leaves(inner)]
+    return [error]

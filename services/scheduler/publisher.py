@@ -58,6 +58,8 @@ class JournalPublisher:
         self._committed_at = clock.monotonic()
         self._committed_offset = checkpoint.offset
         self.position = checkpoint.offset
+        # When the journal last showed anything: a leader that appends sees its own entries come back.
+        self.heard_at = clock.monotonic()
 
     async def run(self, reader: Reader, publisher: Publisher, epoch: int) -> None:
         """Publishes until cancelled. Raises FencedError when the journal has a higher epoch than `epoch`."""
@@ -66,6 +68,7 @@ class JournalPublisher:
         while True:
             records = await reader.read(max_records=_BATCH, timeout_s=COMMIT_EVERY_S)
             for record in records:
+                self.heard_at = self._clock.monotonic()
                 entry = decode_entry(record)
                 if not self._fence.admits(entry):
                     continue

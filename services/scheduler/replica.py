@@ -43,6 +43,8 @@ class Replica:
         self.published: dict[str, PlacementPublished] = {}
         self.resume: Positions = {}
         self.clusters: set[str] = set()
+        # The leader said that it goes: nobody need wait until it has been silent for long.
+        self.resigned = False
         self._inputs: Reader
         self._journal: Reader
 
@@ -119,6 +121,7 @@ class Replica:
                 metrics.VOID.inc()
                 continue
             counted += 1
+            self.resigned = isinstance(entry, DecisionsMade) and entry.resigned
             if isinstance(entry, DecisionsMade):
                 self._fold_decisions(entry, record.offset)
         metrics.EPOCH.set(self.fence.epoch)

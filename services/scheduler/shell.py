@@ -2,13 +2,15 @@
 
 Liveness is a matter of time: a leader that appended nothing for the length of the lease is replaced. Safety is a
 matter of order: whoever appends `EpochStarted` of a higher epoch first leads, and everything that its predecessor
-appends behind that is void. No clock is compared with another machine's.
+appends behind that is void, and the broker refuses it (the journal has a sole publisher). No clock is compared with
+another machine's.
 """
 
 from __future__ import annotations
 
 import asyncio
 import zlib
+from collections.abc import Awaitable
 from contextlib import AsyncExitStack
 
 from services.scheduler.decision.config import SchedulerConfig
@@ -18,15 +20,18 @@ from services.scheduler.publisher import FencedError
 from services.scheduler.refusals import Refusals
 from services.scheduler.replica import Replica
 from services.scheduler.settings import SchedulerSettings
+from shared.events.topics import SOLE_WRITERS
 from shared.events.v1.decisions import EpochStarted
 from shared.observability.logs import get_logger
 from shared.ports.clock import Clock
-from shared.ports.event_log import EventLog, LogError
+from shared.ports.event_log import EventLog, LogError, Publisher
 from shared.runtime.service import Readiness
 
 log = get_logger(__name__)
 
 _READ_S = 0.2
+# Longest time between two looks at the journal that counts as silence: what is longer was our own.
+_AWAKE_S = 1.0
 _RETRY_S = 1.0
 _MAX_RETRIES = 10
 
@@ -72,36 +77,65 @@ class SchedulerService:
                 await self._stand_by(replica, refusals, stop)
                 if stop.is_set():
                     return
-                if await self._start_epoch(replica):
+                journal = await self._start_epoch(replica)
+                if journal is not None:
                     log.info("leading", epoch=replica.fence.epoch, cell=settings.scheduler_cell)
-                    await Leadership(self._events, self._clock, settings, replica, refusals).run(stop)
+                    await Leadership(self._events, self._clock, settings, replica, refusals, journal).run(stop)
 
     async def _stand_by(self, replica: Replica, refusals: Refusals, stop: asyncio.Event) -> None:
-        """Follows the leader until it has been silent for the length of the lease."""
+        """Follows the leader until it has been silent for the length of the lease, or has resigned.
+
+        Only time in which this replica itself was awake counts: after a pause of its own it must read before it judges.
+        """
         spread = zlib.crc32(self._settings.scheduler_id.encode()) % 200 / 1000
         lease = self._settings.scheduler_lease_s + spread
-        heard = self._clock.monotonic() if replica.fence.epoch else self._clock.monotonic() - lease
-        while not stop.is_set() and self._clock.monotonic() - heard < lease:
-            entries, _ = await asyncio.gather(replica.follow_journal(_READ_S), replica.follow_inputs(_READ_S))
+        silent = 0.0 if replica.fence.epoch else lease
+        looked_at = self._clock.monotonic()
+        while not stop.is_set() and silent < (spread if replica.resigned else lease):
+            entries = await _both(replica.follow_journal(_READ_S), replica.follow_inputs(_READ_S))
             refusals.drop()
-            if entries:
-                heard = self._clock.monotonic()
+            now = self._clock.monotonic()
+            silent = 0.0 if entries else silent + min(now - looked_at, _AWAKE_S)
+            looked_at = now
 
-    async def _start_epoch(self, replica: Replica) -> bool:
-        """Appends the marker of the next epoch; whether it was the first to do so."""
+    async def _start_epoch(self, replica: Replica) -> Publisher | None:
+        """Appends the marker of the next epoch. Returns the journal's publisher if it was the first to do so.
+
+        A try that fails costs nothing that is warm: whether the marker stands in the journal all the same, the journal
+        will tell.
+        """
         settings = self._settings
-        entry = EpochStarted(
+        marker = EpochStarted(
             cell=str(settings.scheduler_cell), epoch=replica.fence.epoch + 1, leader=settings.scheduler_id
         )
-        publisher = await self._events.publisher(f"scheduler-{settings.scheduler_id}-epoch")
+        name = f"{SOLE_WRITERS['scheduler']}journal-{settings.scheduler_cell}"
+        journal: Publisher | None = None
         try:
-            ack = await publisher.send(
-                encode_entry(
-                    entry, cell=settings.scheduler_cell, leader=settings.scheduler_id, at_ms=self._clock.now_ms()
+            async with asyncio.timeout(settings.kafka_timeout_s):
+                journal = await self._events.sole_publisher(f"scheduler-{settings.scheduler_id}-journal", name)
+                record = encode_entry(
+                    marker, cell=settings.scheduler_cell, leader=settings.scheduler_id, at_ms=self._clock.now_ms()
                 )
-            )
-            position = await ack
+                position = await (await journal.send(record))
+                await replica.catch_up(position.offset)
+            if (replica.fence.epoch, replica.fence.leader) == (marker.epoch, marker.leader):
+                lead, journal = journal, None
+                return lead
+            log.info("another replica leads", leader=replica.fence.leader, epoch=replica.fence.epoch)
+        except (LogError, TimeoutError) as error:
+            log.warning("no epoch started", epoch=marker.epoch, reason=str(error) or "no answer in time")
         finally:
-            await publisher.close()
-        await replica.catch_up(position.offset)
-        return (replica.fence.epoch, replica.fence.leader) == (entry.epoch, entry.leader)
+            if journal is not None:
+                await journal.close()
+        return None
+
+
+async def _both(journal: Awaitable[int], inputs: Awaitable[int]) -> int:
+    """Waits for both, whatever becomes of either; the entries of the journal that counted. Raises LogError."""
+    results = await asyncio.gather(journal, inputs, return_exceptions=True)
+    numbers = []
+    for result in results:
+        if isinstance(result, BaseException):
+            raise result
+        numbers.append(result)
+    return numbers[0]

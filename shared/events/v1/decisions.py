@@ -114,3 +114,6 @@ class DecisionsMade(Value):
         default_factory=dict, description="what had been consumed when this was decided; empty means as before"
     )
     decisions: tuple[Decision, ...] = ()
+    resigned: bool = Field(
+        default=False, description="the leader stops behind this: a standby need not wait for its lease to end"
+    )
