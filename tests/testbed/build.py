@@ -1,5 +1,7 @@
 """Build the test bed's binaries once, into a cache outside the checkout: `python -m tests.testbed.build`.
 
+The same command keeps the few sources that a test reads (`wire_sources`), since a finished build needs no module cache.
+
 Invariants:
 
 - What is built is what `go.mod` and `go.sum` pin; `installation` names the directory after them.
@@ -25,7 +27,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from tests.testbed.installation import BINARIES, MODULE, STAGES, installation, link_flags
+from tests.testbed.installation import (
+    BINARIES,
+    MODULE,
+    STAGES,
+    WIRE_MODULES,
+    installation,
+    link_flags,
+    pinned,
+    wire_directory,
+)
 
 BUILD_DEADLINE_S: Final = 3600.0
 PROGRESS_EVERY_S: Final = 20.0
@@ -54,6 +65,40 @@ def build() -> Path:
             _copy_stages(go, complete / "stages")
             complete.rename(target)
     return target
+
+
+def keep_wire_sources() -> Path:
+    """Copy what says how Kubernetes' protobuf looks out of its modules, where that was not done yet.
+
+    Apart from `build`, so that a machine with the binaries alone can go on running them without Go.
+    """
+    target = wire_directory()
+    if target.is_dir():
+        return target
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with _locked(target.parent / "lock"):
+        if target.is_dir():
+            return target
+        go = _find_go()
+        _go(go, "mod", "download", *WIRE_MODULES)
+        with tempfile.TemporaryDirectory(prefix=".fetching-", dir=target.parent) as temporary:
+            complete = Path(temporary) / "complete"
+            for module in WIRE_MODULES:
+                source = Path(_go(go, "list", "-m", "-f", "{{.Dir}}", module).strip())
+                _copy_wire(source, complete / f"{Path(module).name}@{pinned(module)}")
+            complete.rename(target)
+    return target
+
+
+def _copy_wire(source: Path, output: Path) -> None:
+    packages = [proto.parent for proto in source.rglob("generated.proto")]
+    if not packages:
+        raise BuildError(f"{source} has no generated.proto")
+    for package in packages:
+        folder = output / package.relative_to(source)
+        folder.mkdir(parents=True)
+        for path in (package / "generated.proto", *package.glob("*types*.go")):
+            shutil.copyfile(path, folder / path.name)
 
 
 @contextlib.contextmanager
@@ -166,6 +211,7 @@ def _say(message: str) -> None:
 def main() -> int:
     try:
         directory = build()
+        keep_wire_sources()
     except BuildError as error:
         _say(str(error))
         return 1

@@ -10,25 +10,37 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 import pytest_asyncio
 
 from tests.testbed.cluster import RealCluster
-from tests.testbed.installation import MissingBinariesError, binaries
+from tests.testbed.installation import MissingBinariesError, binaries, wire_sources
 
+T = TypeVar("T")
 MakeCluster = Callable[[RealCluster], Awaitable[RealCluster]]
+
+
+def _needed(find: Callable[[], T]) -> T:
+    try:
+        return find()
+    except MissingBinariesError as error:
+        if os.environ.get("CI") == "true":
+            pytest.fail(str(error))
+        pytest.skip(str(error))
 
 
 @pytest.fixture(scope="session")
 def testbed_binaries() -> Mapping[str, Path]:
     """Name → path of every binary."""
-    try:
-        return binaries()
-    except MissingBinariesError as error:
-        if os.environ.get("CI") == "true":
-            pytest.fail(str(error))
-        pytest.skip(str(error))
+    return _needed(binaries)
+
+
+@pytest.fixture(scope="session")
+def kubernetes_wire_sources() -> Path:
+    """Where the sources of Kubernetes' protobuf are, in folders as a Go module cache has them."""
+    return _needed(wire_sources)
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")

@@ -26,11 +26,13 @@ STAGES: Final = (
     "kustomize/stage/pod/fast/pod-complete.yaml",
     "kustomize/stage/pod/fast/pod-delete.yaml",
 )
+# The modules whose `generated.proto` and `types.go` files say what Kubernetes' protobuf looks like.
+WIRE_MODULES: Final = ("k8s.io/api", "k8s.io/apimachinery")
 GO_ARCHITECTURE: Final = {"x86_64": "amd64", "aarch64": "arm64"}
 
 
 class MissingBinariesError(RuntimeError):
-    """The binaries are not built on this machine; the message says how to build them."""
+    """What the build leaves is not on this machine; the message says how to build it."""
 
 
 def cache_root() -> Path:
@@ -75,6 +77,21 @@ def binaries() -> Mapping[str, Path]:
             f"the test bed's binaries are not in {directory}; build them with `python -m tests.testbed.build`"
         )
     return MappingProxyType({name: directory / "bin" / name for name in BINARIES})
+
+
+def wire_directory() -> Path:
+    """Where the wire sources are, or will be: `<module>@<version>` folders, as in a Go module cache."""
+    return cache_root() / f"wire-{pinned(WIRE_MODULES[0])}"
+
+
+def wire_sources() -> Path:
+    """The folder of the wire sources; raises MissingBinariesError where they were not fetched."""
+    directory = wire_directory()
+    if not directory.is_dir():
+        raise MissingBinariesError(
+            f"Kubernetes' protobuf sources are not in {directory}; fetch them with `python -m tests.testbed.build`"
+        )
+    return directory
 
 
 def stages() -> list[Path]:

@@ -19,7 +19,8 @@ from tests.testbed.process import REPOSITORY
 GO = """#!/bin/sh
 case "$1" in
   version) echo "go version go1.26.0 test/test" ;;
-  list) if [ "$2" = -m ]; then echo "$MODULES/kwok"; else echo one two three; fi ;;
+  mod) [ -z "$OFFLINE" ] || { echo "no route to the modules" >&2; exit 1; } ;;
+  list) if [ "$2" = -m ]; then echo "$MODULES/$(basename "$5")"; else echo one two three; fi ;;
   build)
     echo built >> "$MODULES/builds"
     sleep 1
@@ -42,6 +43,10 @@ def environment(tmp_path: Path) -> dict[str, str]:
     for stage in installation.STAGES:
         (modules / "kwok" / stage).parent.mkdir(parents=True, exist_ok=True)
         (modules / "kwok" / stage).write_text("kind: Stage\n")
+    for package in ("api/core/v1", "apimachinery/pkg/runtime"):
+        (modules / package).mkdir(parents=True)
+        for name in ("generated.proto", "types.go", "register.go"):
+            (modules / package / name).write_text(f"// {package}\n")
     return {**os.environ, "FLOTILLA_CACHE": str(tmp_path / "cache"), "FLOTILLA_GO": str(go), "MODULES": str(modules)}
 
 
@@ -61,6 +66,38 @@ def test_concurrent_builds_make_one(environment: dict[str, str], tmp_path: Path)
     assert [path.name for path in listed] == list(installation.BINARIES)
     assert all(path.is_file() for path in listed)
     assert {p.name for p in (listed[0].parents[1] / "stages").iterdir()} == {Path(s).name for s in installation.STAGES}
+    assert (tmp_path / "modules" / "builds").read_text() == "built\n"
+
+
+def test_the_wire_sources_are_kept_beside_the_binaries(
+    environment: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FLOTILLA_CACHE", environment["FLOTILLA_CACHE"])
+    with pytest.raises(installation.MissingBinariesError, match=r"python -m tests\.testbed\.build"):
+        installation.wire_sources()
+    assert _build(environment).wait(60) == 0
+
+    kept = installation.wire_sources()
+    version = installation.pinned("k8s.io/api")
+    assert {str(path.relative_to(kept)) for path in kept.rglob("*") if path.is_file()} == {
+        f"{package}/{name}"
+        for package in (f"api@{version}/core/v1", f"apimachinery@{version}/pkg/runtime")
+        for name in ("generated.proto", "types.go")
+    }
+    # What is there needs neither Go nor a network.
+    (tmp_path / "go").unlink()
+    assert _build(environment).wait(60) == 0
+
+
+def test_binaries_without_the_wire_sources_get_them_alone(environment: dict[str, str], tmp_path: Path) -> None:
+    process = _build({**environment, "OFFLINE": "1"})
+    _, complaint = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "no route to the modules" in complaint
+    found = sorted(path.name for path in (tmp_path / "cache" / "testbed").iterdir())
+    assert found == sorted([installation.installation().name, "lock"])
+
+    assert _build(environment).wait(60) == 0
     assert (tmp_path / "modules" / "builds").read_text() == "built\n"
 
 

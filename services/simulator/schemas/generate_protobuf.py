@@ -1,10 +1,10 @@
 """Writes `protobuf.json`: the wire numbers of the types that typed clients send as protobuf.
 
 `kubectl create deployment` and its like send protobuf and no JSON, so the simulator has to read it. The source is
-the `generated.proto` and `types.go` files of k8s.io/api and k8s.io/apimachinery in a Go module cache, where the test
-bed's build leaves them:
+the `generated.proto` and `types.go` files of k8s.io/api and k8s.io/apimachinery, in folders as a Go module cache has
+them; `make testbed` keeps a copy:
 
-    python -m services.simulator.schemas.generate_protobuf ~/go/pkg/mod/k8s.io v0.36.3
+    python -m services.simulator.schemas.generate_protobuf ~/.cache/flotilla/testbed/wire-v0.36.3 v0.36.3
 """
 
 from __future__ import annotations
