@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test gen verify lint format types arch lock testbed clean
+.PHONY: help demo test simulate gen verify lint format types arch lock testbed clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -30,6 +30,9 @@ demo: $(VENV)/.run ## a fleet on this machine: three clusters, all services, a s
 
 test: $(VENV)/.dev ## every test that this machine can run; ARGS="-k name"
 	$(BIN)/python -m pytest $(ARGS)
+
+simulate: $(VENV)/.dev ## the whole fleet in virtual time while everything breaks; ARGS="--seeds 1000"
+	@$(BIN)/python -m tests.simulation $(ARGS)
 
 gen: $(VENV)/.dev ## regenerate documents, schemas, topics, ACLs and CRDs from the code
 	$(BIN)/python -m shared.events.generate

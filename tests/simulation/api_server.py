@@ -7,7 +7,7 @@ into the history with the process whose request it was.
 from __future__ import annotations
 
 import random
-from collections.abc import Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -28,6 +28,7 @@ from tests.simulation.loop import WORLD, VirtualLoop
 from tests.simulation.process import EPOCH_MS
 from tests.simulation.watches import Watch
 
+Json = dict[str, Any]
 _SLICE = 500
 
 
@@ -120,7 +121,7 @@ class ApiServer:
     def handle(self, request: Request, author: str) -> Answer:
         """Does a request at once."""
         try:
-            self._maybe_refuse(request)
+            self._maybe_refuse()
             response = self._run(self.api.handle(cast("web.BaseRequest", request), request.path), author)
         except ServerError as error:
             response = error_response(error)
@@ -138,14 +139,14 @@ class ApiServer:
             self._author = ""
         raise RuntimeError("a request waited, and there is nothing to wait for")
 
-    def _maybe_refuse(self, request: Request) -> None:
+    def _maybe_refuse(self) -> None:
         """Raises ServerError."""
         troubles, chance = self.troubles, self.rng.random()
         if chance < troubles.throttled:
             raise too_many_requests("too many requests (injected)", 1)
         if chance < troubles.throttled + troubles.failing:
             code = self.rng.choice((500, 503))
-            raise ServerError(code, "InternalError" if code == 500 else "ServiceUnavailable", "injected")  # noqa: PLR2004
+            raise ServerError(code, "InternalError" if code == 500 else "ServiceUnavailable", "injected")
 
     def _on_write(self, storage: str, event: Event) -> None:
         if storage in {"events", "leases.coordination.k8s.io"}:
@@ -157,7 +158,7 @@ class ApiServer:
 
     def open_watch(self, request: Request) -> Watch:
         """Raises ServerError."""
-        self._maybe_refuse(request)
+        self._maybe_refuse()
         state = self.cluster.state
         state.advance(self.now())
         route = parse_route(request.path)
@@ -176,7 +177,31 @@ class ApiServer:
     def closed(self, watch: Watch) -> None:
         self._watches.pop(watch, None)
 
+    # What is there
+
+    def objects(self) -> dict[tuple[str, str, str], Json]:
+        """Every object by storage, namespace and name."""
+        return {
+            (collection.name, key[0], key[1]): item.object
+            for collection in self.cluster.state.store.collections()
+            for key, item in collection.items.items()
+        }
+
+    def node(self, number: int) -> str:
+        """One of the nodes that there are."""
+        names = [name for _, name in self.cluster.state.store.collection("nodes").order]
+        return names[number % len(names)] if names else ""
+
+    def change(self, do: Callable[[Cluster], object]) -> None:
+        """Something that happens to the cluster past its API."""
+        self.cluster.state.advance(self.now())
+        do(self.cluster)
+
     # Breaking
+
+    def heal(self) -> None:
+        self.troubles = Troubles()
+        self.down_until = 0.0
 
     def go_away(self, seconds: float) -> None:
         """The server answers nobody for a while, and every watch breaks."""

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from shared.adapters.memory.event_log import MemoryLog, Segment
 from shared.events.topics import Cleanup, Topic
-from shared.ports.event_log import END, START, Committed, NewRecord, Partition, Position
+from shared.ports.event_log import END, START, Committed, NewRecord, Partition, Position, Record
 from tests.simulation.history import Appended, History
 from tests.simulation.loop import VirtualLoop
 from tests.simulation.process import ProcessClock
@@ -75,6 +75,13 @@ class Broker(MemoryLog):
     def store(self, group: str, positions: Mapping[Partition, Committed]) -> None:
         self._committed[group].update(positions)
 
+    def everything(self) -> dict[str, list[Record]]:
+        """What a new reader of any topic is given."""
+        found: dict[str, list[Record]] = defaultdict(list)
+        for partition, segment in self._segments.items():
+            found[partition.topic] += segment.records
+        return found
+
     # Cleaning
 
     def clean(self, *, lag_ms: int, tombstone_ms: int) -> None:
@@ -100,7 +107,7 @@ class Broker(MemoryLog):
             ]
 
     def retire(self, retention_ms: int) -> None:
-        """What retention does: old records go. Those that a group has yet to read stay: its owners were not that late."""
+        """What retention does: old records go. Those that a group has yet to read stay."""
         now = self._time.now_ms()
         for partition, segment in self._segments.items():
             if self._topics[partition.topic].cleanup is not Cleanup.DELETE or not segment.records:

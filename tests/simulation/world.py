@@ -50,7 +50,7 @@ class World:
         self.slots = {slot.name: slot for slot in _slots(plan)}
         self._links: dict[tuple[str, str], Link] = {}
         self._ids = 0
-        self.healed = False
+        self.verbose = False
 
     # What processes are connected to
 

@@ -1,0 +1,63 @@
+"""Nothing is deleted that was not asked: an executor deletes only what a command no longer has."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from shared.events.v1.commands import CommandIssued
+from shared.model.identities import APPLIED_BY, APPLIED_BY_LABEL, DIGEST_ANNOTATION, GENERATION_ANNOTATION
+from tests.simulation.checker.clusters import PODS, workload_of
+from tests.simulation.checker.evidence import Evidence, Violation
+from tests.simulation.history import Written
+
+Json = dict[str, Any]
+
+
+def check(evidence: Evidence) -> list[Violation]:
+    evidence.take()
+    marked: set[str] = set()
+    violations: list[Violation] = []
+    for write in evidence.history.writes:
+        meta = write.object["metadata"]
+        deleting = write.verb == "DELETED" or "deletionTimestamp" in meta
+        uid = f"{write.cluster}/{meta['uid']}"
+        if not deleting or uid in marked:
+            continue
+        marked.add(uid)
+        if write.author.startswith("executor"):
+            violations += _judge(evidence, write)
+    return violations
+
+
+def _judge(evidence: Evidence, write: Written) -> Iterator[Violation]:
+    obj, meta = write.object, write.object["metadata"]
+    where = f"{write.cluster}/{write.resource}/{meta.get('namespace', '')}/{meta['name']}"
+    key = workload_of(obj)
+    if (meta.get("labels") or {}).get(APPLIED_BY_LABEL) != APPLIED_BY or not key:
+        yield Violation("deleted", where, f"is not ours, and {write.author} deleted it")
+        return
+    annotations = meta.get("annotations") or {}
+    since = int(annotations.get(GENERATION_ANNOTATION, 0))
+    digest = annotations.get(DIGEST_ANNOTATION, "")
+    published = [
+        command
+        for append, command in evidence.commands(write.cluster, f"workload/{key}")
+        if append.at_ms <= write.at_ms and (command is None or command.generation >= since)
+    ]
+    if not any(_without(command, write, digest) for command in published):
+        yield Violation("deleted", where, f"{write.author} deleted it, and no command since {since} was without it")
+
+
+def _without(command: CommandIssued | None, write: Written, digest: str) -> bool:
+    if command is None or command.action == "withdraw":
+        return True
+    obj, name = write.object, write.object["metadata"]["name"]
+    if write.resource == PODS:
+        finished = obj.get("status", {}).get("phase") in {"Succeeded", "Failed"}
+        nodes = {binding.name: binding.node for group in command.pods for binding in group.bindings}
+        elsewhere = nodes.get(name) != obj["spec"].get("nodeName", nodes.get(name))
+        if name in nodes:
+            return finished or elsewhere or command.digest != digest
+    named = {(item.manifest.get("kind"), (item.manifest.get("metadata") or {}).get("name")) for item in command.objects}
+    return (obj.get("kind"), name) not in named

@@ -1,0 +1,77 @@
+"""What the command line does: many seeds in worker processes, or one seed or plan in this one."""
+
+from __future__ import annotations
+
+import argparse
+import cProfile
+import pstats
+import sys
+import time
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+from tests.simulation import logs
+from tests.simulation.generator import generate
+from tests.simulation.plan import Plan
+from tests.simulation.simulate import Result, simulate
+
+_SHOWN = 10
+
+
+def run(arguments: argparse.Namespace) -> int:
+    if arguments.seed is not None or arguments.plan:
+        return _one(arguments)
+    return _many(arguments)
+
+
+def _one(arguments: argparse.Namespace) -> int:
+    logs.configure(verbose=arguments.verbose)
+    plan = Plan.model_validate_json(Path(arguments.plan).read_bytes()) if arguments.plan else generate(arguments.seed)
+    profile = cProfile.Profile() if arguments.profile else None
+    if profile is not None:
+        profile.enable()
+    result = simulate(plan, verbose=arguments.verbose)
+    if profile is not None:
+        profile.disable()
+        pstats.Stats(profile, stream=sys.stdout).sort_stats("tottime").print_stats(45)
+    _show(result)
+    print(f"digest {result.digest}, {result.virtual_s:.0f} s in {result.real_s:.2f} s, {result.appends} appends")
+    return 1 if result.violations else 0
+
+
+def _simulate(seed: int) -> Result:
+    return simulate(generate(seed))
+
+
+def _many(arguments: argparse.Namespace) -> int:
+    began = time.perf_counter()
+    seeds = range(arguments.first, arguments.first + arguments.seeds)
+    failed, virtual, busy = 0, 0.0, 0.0
+    with ProcessPoolExecutor(arguments.workers, initializer=_begin) as pool:
+        for result in pool.map(_simulate, seeds, chunksize=1):
+            virtual += result.virtual_s
+            busy += result.real_s
+            if result.violations:
+                failed += 1
+                _show(result)
+    took = time.perf_counter() - began
+    rate = virtual / 3600 / (took / 3600)
+    print(
+        f"{len(seeds)} seeds, {failed} failed; {virtual / 3600:.1f} simulated hours in {took:.0f} s: {rate:.0f} x real time"
+    )
+    return 1 if failed else 0
+
+
+def _begin() -> None:
+    logs.configure(verbose=False)
+
+
+def _show(result: Result) -> None:
+    if not result.violations:
+        return
+    print(
+        f"seed {result.plan.seed}: {len(result.violations)} violations; replay: make simulate ARGS='--seed {result.plan.seed}'"
+    )
+    for violation in result.violations[:_SHOWN]:
+        print(f"  {violation}"[:600])
+    sys.stdout.flush()

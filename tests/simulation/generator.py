@@ -1,0 +1,121 @@
+"""From a seed to a plan: the fleet's shape, what people ask for and do, and what breaks."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+from tests.simulation.plan import Action, ClusterPlan, Fault, Plan, Request
+
+Json = dict[str, Any]
+_NAMES = ("alpha", "beta", "gamma")
+
+
+def generate(seed: int) -> Plan:
+    rng = random.Random(f"{seed}/plan")
+    clusters = tuple(
+        ClusterPlan(name=name, nodes=rng.randint(2, 4), cpu=rng.choice((2, 4, 8)), pod_start_s=rng.choice((0.5, 1, 3)))
+        for name in _NAMES[: rng.choice((1, 2, 2, 3))]
+    )
+    names = [cluster.name for cluster in clusters]
+    busy = rng.uniform(40, 90)
+    requests, actions, faults = _Users(rng, names).stream(busy), _actions(rng, names, busy), _faults(rng, names, busy)
+    return Plan(
+        seed=seed,
+        clusters=clusters,
+        agents=rng.choice(("each", "each", "shared")),
+        schedulers=rng.choice((1, 2, 2)),
+        requests=tuple(requests),
+        actions=tuple(actions),
+        faults=tuple(faults),
+        busy_s=busy,
+        quiet_s=rng.choice((0, 0, 60, 300)),
+    )
+
+
+class _Users:
+    """Requests that mostly make sense: creations, changes, scalings and deletions of a few workloads."""
+
+    def __init__(self, rng: random.Random, clusters: list[str]) -> None:
+        self._rng = rng
+        self._clusters = clusters
+        self._known: dict[str, Json] = {}
+
+    def stream(self, until: float) -> list[Request]:
+        times = sorted(self._rng.uniform(3, until - 2) for _ in range(self._rng.randint(4, 16)))
+        return [self._request(at) for at in times]
+
+    def _request(self, at: float) -> Request:
+        rng = self._rng
+        name = f"w{rng.randint(0, 5)}"
+        key = f"default/{name}"
+        choice = rng.random()
+        if choice < 0.06:
+            return Request(at_s=at, key=key, value=rng.choice(("{", '{"operation":"apply"}', "[]", "null")))
+        known = self._known.get(name)
+        if known is not None and choice < 0.25:
+            del self._known[name]
+            return self._asked(at, key, {"operation": "delete", "workload": {"namespace": "default", "name": name}})
+        if known is not None and choice < 0.8:
+            workload = self._changed(known)
+            operation = rng.choice(("apply", "change"))
+        else:
+            workload, operation = self._new(name), rng.choice(("apply", "create"))
+        self._known[name] = workload
+        return self._asked(at, key, {"operation": operation, "workload": workload})
+
+    def _asked(self, at: float, key: str, value: Json) -> Request:
+        return Request(at_s=at, key=key, value=value, repeated=self._rng.random() < 0.15)
+
+    def _new(self, name: str) -> Json:
+        rng = self._rng
+        binding = rng.choice(("cluster", "cluster", "node"))
+        sets = [self._pod_set(f"s{number}", binding) for number in range(rng.choice((1, 1, 2)))]
+        placement: Json = {"binding": binding}
+        if rng.random() < 0.25:
+            placement["clusters"] = sorted(rng.sample(self._clusters, rng.randint(1, len(self._clusters))))
+        return {"namespace": "default", "name": name, "podSets": sets, "placement": placement}
+
+    def _pod_set(self, name: str, binding: str) -> Json:
+        rng = self._rng
+        if binding == "cluster" and rng.random() < 0.15:
+            return {"name": name, "manifest": rng.choice((_config_map, _job))()}
+        cpu = rng.choice(("100m", "500m", "1", "1", "2"))
+        resources = {"requests": {"cpu": cpu, "memory": rng.choice(("64Mi", "256Mi", "1Gi"))}}
+        return {
+            "name": name,
+            "replicas": rng.randint(0, 5),
+            "image": f"app:{rng.randint(1, 3)}",
+            "resources": resources,
+        }
+
+    def _changed(self, workload: Json) -> Json:
+        rng = self._rng
+        sets = []
+        for pod_set in workload["podSets"]:
+            changed = dict(pod_set)
+            if "image" in changed:
+                if rng.random() < 0.6:
+                    changed["replicas"] = rng.randint(0, 6)
+                if rng.random() < 0.4:
+                    changed["image"] = f"app:{rng.randint(1, 3)}"
+            sets.append(changed)
+        return {**workload, "podSets": sets}
+
+
+def _config_map() -> Json:
+    return {"apiVersion": "v1", "kind": "ConfigMap", "data": {"a": "b"}}
+
+
+def _job() -> Json:
+    container = {"name": "main", "image": "job:1", "resources": {"requests": {"cpu": "100m"}}}
+    template = {"spec": {"restartPolicy": "Never", "containers": [container]}}
+    return {"apiVersion": "batch/v1", "kind": "Job", "spec": {"template": template}}
+
+
+def _actions(rng: random.Random, names: list[str], busy: float) -> list[Action]:
+    return []
+
+
+def _faults(rng: random.Random, names: list[str], busy: float) -> list[Fault]:
+    return []

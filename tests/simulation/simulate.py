@@ -1,0 +1,126 @@
+"""Runs one plan and judges it."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from services.watcher.settings import DEFAULT_RESOURCES, parse_resources
+from shared.runtime.ids import ids_from
+from tests.simulation import checker, logs
+from tests.simulation.faults import Faults
+from tests.simulation.loop import OWNER, DeadlockError, VirtualLoop
+from tests.simulation.people import People
+from tests.simulation.plan import Plan
+from tests.simulation.world import World
+
+# After everything is healed: the first look, the time between looks, and the time within which all must be settled.
+_FIRST_LOOK_S = 20.0
+_LOOK_S = 10.0
+_SETTLED_S = 400.0
+
+WATCHED = frozenset(
+    f"{resource.plural}.{resource.group}" if resource.group else resource.plural
+    for resource in parse_resources(DEFAULT_RESOURCES)
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """`virtual_s` is the time that was simulated, `digest` that of everything that happened."""
+
+    plan: Plan
+    violations: tuple[checker.Violation, ...]
+    digest: str
+    virtual_s: float
+    real_s: float
+    appends: int
+    writes: int
+    lives: int
+
+
+def simulate(plan: Plan, *, prepare: Callable[[World], None] | None = None, verbose: bool = False) -> Result:
+    """`prepare` changes the world before it begins, for deliberate defects."""
+    began = time.perf_counter()
+    loop = VirtualLoop()
+    broken: list[str] = []
+    loop.set_exception_handler(lambda _, context: _note(broken, context))
+    asyncio.set_event_loop(loop)
+    gc_was_on = gc.isenabled()
+    gc.disable()
+    random.seed(plan.seed)
+    try:
+        world = World(plan, loop)
+        with ids_from(world.new_id), logs.captured(world, verbose=verbose):
+            if prepare is not None:
+                prepare(world)
+            violations = loop.run_until_complete(_run(world, broken))
+    except DeadlockError as error:
+        violations = [checker.Violation("deadlock", "the fleet", str(error))]
+    finally:
+        if gc_was_on:
+            gc.enable()
+    history = world.history
+    result = Result(
+        plan,
+        tuple(violations),
+        history.digest(),
+        loop.time(),
+        time.perf_counter() - began,
+        len(history.appends),
+        len(history.writes),
+        len(history.lives),
+    )
+    loop.close()
+    return result
+
+
+def _note(broken: list[str], context: dict[str, Any]) -> None:
+    """An exception that nobody took: of the simulation itself, or of a service's task that nobody awaited."""
+    owner = OWNER.get()
+    if owner is None or getattr(owner, "alive", True):
+        error = context.get("exception")
+        broken.append(f"{owner}: {context['message']}: {error!r}")
+
+
+async def _run(world: World, broken: list[str]) -> list[checker.Violation]:
+    plan = world.plan
+    faults, people = Faults(world), People(world)
+    for request in plan.requests:
+        world.at(request.at_s, lambda request=request: world.send(request))  # type: ignore[misc]
+    for action in plan.actions:
+        world.at(action.at_s, lambda action=action: people.do(action))  # type: ignore[misc]
+    for fault in plan.faults:
+        world.at(fault.at_s, lambda fault=fault: faults.befall(fault))  # type: ignore[misc]
+    for slot in world.slots.values():
+        world.start(slot)
+    await world.until(plan.busy_s)
+    faults.heal()
+    people.heal()
+    await world.until(plan.busy_s + plan.quiet_s)
+    evidence = checker.Evidence(world.history, {}, {}, WATCHED)
+    violations = await _settle(world, evidence)
+    violations += checker.always(evidence)
+    world.close()
+    await asyncio.sleep(1)
+    return violations + [checker.Violation("broken", "an exception that nobody took", text) for text in broken]
+
+
+async def _settle(world: World, evidence: checker.Evidence) -> list[checker.Violation]:
+    """Waits until the checker is content twice in a row."""
+    deadline = world.loop.time() + _SETTLED_S
+    await asyncio.sleep(_FIRST_LOOK_S)
+    content = 0
+    while True:
+        evidence.records = world.broker.everything()
+        evidence.objects = {name: server.objects() for name, server in world.servers.items()}
+        violations = checker.settled(evidence)
+        content = 0 if violations else content + 1
+        if content > 1 or world.loop.time() > deadline:
+            return violations
+        await asyncio.sleep(_LOOK_S if violations else _LOOK_S / 2)
