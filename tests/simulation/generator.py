@@ -113,8 +113,17 @@ def _job() -> Json:
     return {"apiVersion": "batch/v1", "kind": "Job", "spec": {"template": template}}
 
 
+_ACTIONS = ("add_nodes", "remove_node", "fail_node", "delete_deployment", "delete_pod", "create_foreign")
+
+
 def _actions(rng: random.Random, names: list[str], busy: float) -> list[Action]:
-    return []
+    count = rng.choice((0, 0, 1, 2, 4))
+    return [
+        Action(
+            at_s=rng.uniform(5, busy), what=rng.choice(_ACTIONS), cluster=rng.choice(names), number=rng.randint(1, 3)
+        )
+        for _ in range(count)
+    ]
 
 
 def _faults(rng: random.Random, names: list[str], busy: float) -> list[Fault]:

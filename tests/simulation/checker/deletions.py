@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from shared.events.v1.commands import CommandIssued
-from shared.model.identities import APPLIED_BY, APPLIED_BY_LABEL, DIGEST_ANNOTATION, GENERATION_ANNOTATION
+from shared.model.identities import APPLIED_BY, APPLIED_BY_LABEL, GENERATION_ANNOTATION
 from tests.simulation.checker.clusters import PODS, workload_of
 from tests.simulation.checker.evidence import Evidence, Violation
 from tests.simulation.history import Written
@@ -39,25 +39,30 @@ def _judge(evidence: Evidence, write: Written) -> Iterator[Violation]:
         return
     annotations = meta.get("annotations") or {}
     since = int(annotations.get(GENERATION_ANNOTATION, 0))
-    digest = annotations.get(DIGEST_ANNOTATION, "")
     published = [
         command
         for append, command in evidence.commands(write.cluster, f"workload/{key}")
         if append.at_ms <= write.at_ms and (command is None or command.generation >= since)
     ]
-    if not any(_without(command, write, digest) for command in published):
+    if not any(_without(command, write) for command in published):
         yield Violation("deleted", where, f"{write.author} deleted it, and no command since {since} was without it")
 
 
-def _without(command: CommandIssued | None, write: Written, digest: str) -> bool:
+def _without(command: CommandIssued | None, write: Written) -> bool:
     if command is None or command.action == "withdraw":
         return True
     obj, name = write.object, write.object["metadata"]["name"]
     if write.resource == PODS:
         finished = obj.get("status", {}).get("phase") in {"Succeeded", "Failed"}
-        nodes = {binding.name: binding.node for group in command.pods for binding in group.bindings}
-        elsewhere = nodes.get(name) != obj["spec"].get("nodeName", nodes.get(name))
-        if name in nodes:
-            return finished or elsewhere or command.digest != digest
+        groups = {binding.name: (binding.node, group.manifest) for group in command.pods for binding in group.bindings}
+        if name in groups:
+            node, manifest = groups[name]
+            elsewhere = node != obj["spec"].get("nodeName", node)
+            return finished or elsewhere or _contents(manifest) != _contents(obj)
     named = {(item.manifest.get("kind"), (item.manifest.get("metadata") or {}).get("name")) for item in command.objects}
     return (obj.get("kind"), name) not in named
+
+
+def _contents(pod: Json) -> list[tuple[Any, ...]]:
+    """What a pod runs: a pod that should run something else is replaced."""
+    return [(item.get("image"), (item.get("resources") or {}).get("requests")) for item in pod["spec"]["containers"]]
