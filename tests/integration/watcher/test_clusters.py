@@ -22,7 +22,7 @@ from shared.adapters.kubernetes import KubernetesApi
 from shared.adapters.memory.event_log import MemoryLog, MemoryPublisher
 from shared.events.topics import CLUSTERS, OBJECTS
 from shared.events.v1.objects import ClusterObserved
-from shared.model.identities import Resource
+from shared.model.identities import ObjectKey, Resource
 from shared.ports.event_log import LogError, NewRecord, Record
 from tests.integration.watcher.support import converged, final_objects, final_values, last_heartbeat, of_cluster
 
@@ -132,6 +132,16 @@ async def test_clusters_come_and_go_with_their_files(log: MemoryLog, simulator: 
     # A stop is no farewell: what was published stays.
     assert final_objects(records(log, "east"))
     assert ready(log, "east")
+
+
+async def test_objects_come_without_managed_fields(log: MemoryLog, simulator: Simulator, tmp_path: Path) -> None:
+    await simulator.add_cluster(spec("east"))
+    async with watching(log, tmp_path), truth(tmp_path, "east") as api:
+        await put(api, "settings", a="b")
+        assert (await api.get(CONFIG_MAPS, "default", "settings"))["metadata"]["managedFields"]
+        key = str(ObjectKey("east", CONFIG_MAPS, "default", "settings"))
+        await until(lambda: key in final_values(records(log, "east")))
+    assert not any(b'"managedFields"' in (record.value or b"") for record in records(log, "east"))
 
 
 async def test_dropped_watches_and_forgotten_history(log: MemoryLog, simulator: Simulator, tmp_path: Path) -> None:

@@ -33,6 +33,9 @@ def test_of_a_heartbeats_tombstone_nothing_that_was_heard_is_left(world: World) 
 
 def test_the_last_words_take_a_cluster_out_before_its_tombstone_comes(world: World) -> None:
     fold_input(world.state, beat("east", ready=False, reason=LEFT))
+    stuck = placed(world.apply(workload("there", placement={"clusters": ["east"]}))).pod_sets[0]
+    assert (stuck.shares, stuck.reason) == ((), "NoCluster")
+    assert "3 node(s) in clusters that have left the fleet" in stuck.message
     assert counts_of(placed(world.apply(workload("shop", image(replicas=2))))) == {"west": 2}
 
 
