@@ -99,35 +99,39 @@ class SchedulerService:
             looked_at = now
 
     async def _start_epoch(self, replica: Replica) -> Publisher | None:
-        """Appends the marker of the next epoch. Returns the journal's publisher if it was the first to do so.
+        """Appends the marker of a new epoch. Returns the journal's publisher if this replica leads now.
 
         A try that fails costs nothing that is warm: whether the marker stands in the journal all the same, the journal
         will tell.
         """
         settings = self._settings
-        marker = EpochStarted(
-            cell=str(settings.scheduler_cell), epoch=replica.fence.epoch + 1, leader=settings.scheduler_id
-        )
         name = f"{SOLE_WRITERS['scheduler']}journal-{settings.scheduler_cell}"
         journal: Publisher | None = None
         try:
             async with asyncio.timeout(settings.kafka_timeout_s):
                 journal = await self._events.sole_publisher(f"scheduler-{settings.scheduler_id}-journal", name)
-                record = encode_entry(
-                    marker, cell=settings.scheduler_cell, leader=settings.scheduler_id, at_ms=self._clock.now_ms()
-                )
-                position = await (await journal.send(record))
-                await replica.catch_up(position.offset)
-            if (replica.fence.epoch, replica.fence.leader) == (marker.epoch, marker.leader):
-                lead, journal = journal, None
-                return lead
-            log.info("another replica leads", leader=replica.fence.leader, epoch=replica.fence.epoch)
+                # A marker of the same epoch may have been first. Since ours stands behind it, the broker refuses
+                # whoever wrote it from now on, so the next epoch must be ours, or nobody would lead.
+                while not await self._append_marker(replica, journal):
+                    log.info("another replica was first", leader=replica.fence.leader, epoch=replica.fence.epoch)
+            lead, journal = journal, None
         except (LogError, TimeoutError) as error:
-            log.warning("no epoch started", epoch=marker.epoch, reason=str(error) or "no answer in time")
+            log.warning("no epoch started", after=replica.fence.epoch, reason=str(error) or "no answer in time")
+            return None
+        else:
+            return lead
         finally:
             if journal is not None:
                 await journal.close()
-        return None
+
+    async def _append_marker(self, replica: Replica, journal: Publisher) -> bool:
+        """Whether it counts: it was the first of its epoch."""
+        cell, name = self._settings.scheduler_cell, self._settings.scheduler_id
+        marker = EpochStarted(cell=str(cell), epoch=replica.fence.epoch + 1, leader=name)
+        record = encode_entry(marker, cell=cell, leader=name, at_ms=self._clock.now_ms())
+        position = await (await journal.send(record))
+        await replica.catch_up(position.offset)
+        return (replica.fence.epoch, replica.fence.leader) == (marker.epoch, marker.leader)
 
 
 async def _both(journal: Awaitable[int], inputs: Awaitable[int]) -> int:
