@@ -3,23 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import Field, model_validator
 
 from services.executor.decision.backoff import Policy
-from shared.model.names import dns_subdomain_error
-from shared.runtime.settings import CommonSettings
-
-
-def _cluster(text: str) -> str:
-    if text and (error := dns_subdomain_error(text)):
-        raise ValueError(error)
-    return text
+from shared.runtime.settings import ClusterName, CommonSettings
 
 
 class ExecutorSettings(CommonSettings):
-    executor_cluster: Annotated[str, AfterValidator(_cluster)] = Field(
+    executor_cluster: ClusterName = Field(
         default="", description="name of the cluster, for one cluster; not with a directory"
     )
     executor_kubeconfig: Path | None = Field(

@@ -8,8 +8,8 @@ from typing import Annotated
 from pydantic import AfterValidator, Field, model_validator
 
 from shared.model.identities import Resource
-from shared.model.names import dns_subdomain_error, label_key_error, label_value_error
-from shared.runtime.settings import CommonSettings
+from shared.model.names import label_key_error, label_value_error
+from shared.runtime.settings import ClusterName, CommonSettings
 
 DEFAULT_RESOURCES = (
     "v1/nodes,v1/pods,v1/services,v1/namespaces,"
@@ -44,18 +44,12 @@ def _labels(text: str) -> str:
     return text
 
 
-def _cluster(text: str) -> str:
-    if text and (error := dns_subdomain_error(text)):
-        raise ValueError(error)
-    return text
-
-
 ResourceList = Annotated[str, AfterValidator(_resources)]
 LabelList = Annotated[str, AfterValidator(_labels)]
 
 
 class WatcherSettings(CommonSettings):
-    watcher_cluster: Annotated[str, AfterValidator(_cluster)] = Field(
+    watcher_cluster: ClusterName = Field(
         default="", description="name of the cluster, for one cluster; not with a directory"
     )
     watcher_kubeconfig: Path | None = Field(

@@ -6,12 +6,23 @@ A service's own settings extend `CommonSettings` and begin with the service's na
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, SecretStr
+from pydantic import AfterValidator, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from shared.model.names import dns_label_error
 from shared.observability.logs import LogFormat
+
+
+def _cluster_name(text: str) -> str:
+    if text and (error := dns_label_error(text)):
+        raise ValueError(error)
+    return text
+
+
+# A DNS label, as the name of the hub's Cluster object is; or empty.
+ClusterName = Annotated[str, AfterValidator(_cluster_name)]
 
 
 class CommonSettings(BaseSettings):

@@ -222,10 +222,11 @@ class MemoryReader:
                 raise LogError(f"the position is no longer in the log: {partition} {offset}")
             taken = segment.since(offset, limit - len(records))
             records += taken
-            if taken:
-                self._positions[partition] = taken[-1].offset + 1
             if len(records) >= limit:
+                self._positions[partition] = taken[-1].offset + 1
                 break
+            # The end also where compaction took the last records.
+            self._positions[partition] = segment.end
         return records
 
     def positions(self) -> Mapping[Partition, int]:

@@ -21,6 +21,7 @@ from shared.model.identities import Resource
         {},
         {"watcher_cluster": "a", "watcher_kubeconfig_dir": "/x"},
         {"watcher_cluster": "Not a name"},
+        {"watcher_cluster": "not.a.label"},
         {"watcher_cluster": "a", "watcher_resources": "pods"},
         {"watcher_cluster": "a", "watcher_labels": "region"},
         {"watcher_cluster": "a", "watcher_labels": "-bad=x"},
