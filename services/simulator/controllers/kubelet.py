@@ -18,6 +18,7 @@ from services.simulator.core.meta import (
     Json,
     Key,
     annotations_of,
+    condition_true,
     controller_of,
     is_deleting,
     key_of,
@@ -112,6 +113,10 @@ class KubeletController:
         if waiting:
             if self._wait(uid, "restart", self._backoff(_restarts(pod)), key, work):
                 self._store(state, pod, node, Phase("Running", restarts=_restarts(pod) + 1))
+            return
+        if behaviour != "not-ready" and not condition_true(pod, "Ready"):
+            # The node was given up for lost, and its pods with it; its kubelet is back and knows better.
+            self._store(state, pod, node, Phase("Running", restarts=_restarts(pod)))
             return
         seconds = self._run_seconds(pod, behaviour)
         if seconds is not None:

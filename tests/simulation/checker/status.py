@@ -63,7 +63,7 @@ def _one(
             yield Violation("fleet.status", key, f"is {status.phase}, though replicas wait")
     elif ready == desired and status.phase is not Phase.RUNNING and not (stuck and status.phase is Phase.APPLIED):
         yield Violation("fleet.status", key, f"is {status.phase}, though all {desired} replicas are ready")
-    elif ready < desired:
+    elif ready < desired and not (stuck and status.phase in {Phase.DEGRADED, Phase.APPLIED}):
         yield Violation("fleet.status", key, f"{ready} of {desired} replicas are ready")
 
 

@@ -80,6 +80,18 @@ def test_a_silent_kubelet_starts_nothing_until_it_returns() -> None:
     assert get(made, "pods", "one")["status"]["phase"] == "Running"
 
 
+def test_pods_that_were_given_up_are_ready_again_when_their_kubelet_returns() -> None:
+    made = cluster(NodeGroup(count=1))
+    add(made, pod())
+    made.settle(START + 5)
+    made.fail_node("unit-default-0")
+    made.settle(START + 30)
+    assert not condition_true(get(made, "pods", "one"), "Ready")
+    made.recover_node("unit-default-0")
+    made.settle(START + 31)
+    assert condition_true(get(made, "pods", "one"), "Ready")
+
+
 def test_pods_of_a_removed_node_are_replaced() -> None:
     made = cluster()
     add(made, deployment(replicas=4))
