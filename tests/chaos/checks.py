@@ -1,0 +1,136 @@
+"""What the simulation's checker does not ask, because only users and real clusters can say it. Pure.
+
+- `ends`: each workload ends as its last valid request wants, by what users asked (not by what the journal says).
+- `contents`: what runs is what was asked, image by image, pod by pod.
+- `surplus`: no more pods of a workload live in a cluster than its deployments ask for, or asked for a moment ago, and
+  what a rollout allows on top.
+- `crowded`: no node holds more than it has, whoever bound it there.
+- `read_model`: Redis says what `fleet.status` says.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
+
+from shared.events.registry import decode
+from shared.events.topics import STATUS
+from shared.events.v1.status import Phase, WorkloadStatus
+from shared.model.identities import SCHEDULER_NAME
+from shared.model.quantities import resource_amount
+from tests.chaos.requests import Wish
+from tests.simulation.checker import Evidence, Violation
+from tests.simulation.checker.capacity import requests_of
+from tests.simulation.checker.clusters import is_alive, workload_of
+from tests.simulation.history import Written
+
+Json = dict[str, Any]
+# Deployment's default: a quarter more, rounded up.
+_SURGE: Final = 4
+# A controller acts on what it has heard of; while the API server or etcd is frozen it hears nothing.
+_LAG_MS: Final = 60_000
+
+
+def ends(wishes: Mapping[str, Wish], evidence: Evidence) -> list[Violation]:
+    said = {key: decode(WorkloadStatus, record.value) for key, record in evidence.latest(STATUS.name).items()}
+    violations = []
+    for key, wish in wishes.items():
+        status = said.get(key)
+        if status is None:
+            violations.append(Violation("no end", key, f"has no status, and should be {sorted(wish.phases)}"))
+        elif status.phase not in wish.phases:
+            message = f"is {status.phase}, and should be {sorted(wish.phases)}: {status.message[:200]}"
+            violations.append(Violation("wrong end", key, message))
+        elif status.phase is Phase.RUNNING and (status.desired, status.ready) != (wish.replicas, wish.replicas):
+            message = f"{status.ready} of {status.desired} replicas are said to be ready, {wish.replicas} are wanted"
+            violations.append(Violation("wrong end", key, message))
+    return violations
+
+
+def contents(wishes: Mapping[str, Wish], evidence: Evidence) -> list[Violation]:
+    images: dict[str, list[str]] = defaultdict(list)
+    for objects in evidence.objects.values():
+        for place, item in objects.items():
+            key = workload_of(item)
+            if place[0] == "pods" and key and is_alive(item):
+                images[key].append(item["spec"]["containers"][0]["image"])
+    violations = []
+    for key in sorted(wishes.keys() | images.keys()):
+        wish = wishes.get(key)
+        wanted = [wish.image] * wish.replicas if wish and wish.phases == {Phase.RUNNING} else []
+        if images.get(key, []) != wanted:
+            found = dict(Counter(images.get(key, [])))
+            violations.append(Violation("wrong content", key, f"{found} runs, {dict(Counter(wanted))} is wanted"))
+    return violations
+
+
+def surplus(writes: Sequence[Written]) -> list[Violation]:
+    asked: dict[tuple[str, str], list[tuple[int, int]]] = defaultdict(list)
+    for write in writes:
+        if write.resource == "deployments" and (key := workload_of(write.object)):
+            replicas = 0 if write.verb == "DELETED" else write.object["spec"].get("replicas", 1)
+            asked[write.cluster, key].append((write.at_ms, replicas))
+    alive: dict[tuple[str, str], set[str]] = defaultdict(set)
+    found: dict[tuple[str, str], Violation] = {}
+    for write in writes:
+        key = workload_of(write.object)
+        if write.resource != "pods" or not key or write.object["spec"].get("schedulerName") == SCHEDULER_NAME:
+            continue
+        where, uid = (write.cluster, key), write.object["metadata"]["uid"]
+        if write.verb == "DELETED" or not is_alive(write.object):
+            alive[where].discard(uid)
+            continue
+        alive[where].add(uid)
+        allowed = _allowed(asked[where], write.at_ms)
+        if len(alive[where]) > allowed:
+            message = f"{len(alive[where])} pods at {write.at_ms}, {allowed} are allowed"
+            found.setdefault(where, Violation("surplus", "/".join(where), message))
+    return list(found.values())
+
+
+def _allowed(asked: Sequence[tuple[int, int]], at_ms: int) -> int:
+    """The most that was asked for about then: pods and deployments are heard of by watches of their own."""
+    about = [replicas for since, replicas in asked if abs(since - at_ms) <= _LAG_MS]
+    before = [replicas for since, replicas in asked if since < at_ms - _LAG_MS][-1:]
+    most = max([*about, *before], default=0)
+    return most + -(-most // _SURGE)
+
+
+def crowded(writes: Sequence[Written]) -> list[Violation]:
+    """Pods that terminate still hold their room."""
+    room: dict[tuple[str, str], Mapping[str, int]] = {}
+    bound: dict[tuple[str, str], dict[str, Counter[str]]] = defaultdict(dict)
+    found: dict[tuple[str, str], Violation] = {}
+    for write in writes:
+        metadata = write.object["metadata"]
+        if write.resource == "nodes":
+            allocatable = write.object["status"].get("allocatable") or {}
+            room[write.cluster, metadata["name"]] = {k: resource_amount(k, str(v)) for k, v in allocatable.items()}
+            continue
+        node = write.object["spec"].get("nodeName")
+        if write.resource != "pods" or not node:
+            continue
+        where = (write.cluster, node)
+        finished = write.object["status"].get("phase") in {"Succeeded", "Failed"}
+        if write.verb == "DELETED" or finished:
+            bound[where].pop(metadata["uid"], None)
+            continue
+        bound[where][metadata["uid"]] = requests_of(write.object)
+        if message := _over(bound[where].values(), room.get(where)):
+            found.setdefault(where, Violation("crowded", "/".join(where), f"{message} at {write.at_ms}"))
+    return list(found.values())
+
+
+def _over(pods: Iterable[Counter[str]], room: Mapping[str, int] | None) -> str:
+    if room is None:
+        return ""
+    asked = sum(pods, Counter[str]())
+    over = {name: (amount, room.get(name, 0)) for name, amount in asked.items() if amount > room.get(name, 0)}
+    return f"asked and allocatable: {over}" if over else ""
+
+
+def read_model(table: Mapping[str, bytes], evidence: Evidence) -> list[Violation]:
+    said = {key: record.value for key, record in evidence.latest(STATUS.name).items()}
+    different = [key for key in sorted(said.keys() | table.keys()) if said.get(key) != table.get(key)]
+    return [Violation("read model", key, "Redis does not say what fleet.status says") for key in different]
