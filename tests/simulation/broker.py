@@ -27,6 +27,8 @@ class Broker(MemoryLog):
         super().__init__(self._time)
         self._history = history
         self.subscribers: dict[Partition, list[Subscriber]] = defaultdict(list)
+        self._epochs: dict[str, int] = {}
+        self._admitted: dict[tuple[str, Partition], int] = {}
         self.reserved: Callable[[Partition], int | None] = self._lowest_commit
 
     def accept(self, record: NewRecord, author: str) -> Position:
@@ -44,9 +46,33 @@ class Broker(MemoryLog):
                 headers=tuple(record.headers),
             )
         )
-        for subscriber in self.subscribers[Partition(position.topic, position.partition)]:
-            subscriber.appended(Partition(position.topic, position.partition))
+        self._tell(Partition(position.topic, position.partition))
         return position
+
+    def _tell(self, partition: Partition) -> None:
+        for subscriber in self.subscribers[partition]:
+            subscriber.appended(partition)
+
+    # Writers of which only the newest may write
+
+    def replace_writer(self, writer: str, announce: Iterable[Partition]) -> int:
+        """The epoch of a new publisher of this writer. In `announce` it holds from now on: a marker says so there."""
+        epoch = self._epochs[writer] = self._epochs.get(writer, 0) + 1
+        for partition in announce:
+            self._admitted[writer, partition] = epoch
+            self.segment(partition).end += 1
+            self._tell(partition)
+        return epoch
+
+    def admits(self, writer: tuple[str, int] | None, partition: Partition) -> bool:
+        """Whether a publisher may write to a partition now; once it has, no older one may."""
+        if writer is None:
+            return True
+        name, epoch = writer
+        if epoch < self._admitted.get((name, partition), 0):
+            return False
+        self._admitted[name, partition] = epoch
+        return True
 
     # Questions of connections, answered at once
 

@@ -13,7 +13,17 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import TypeVar
 
 from shared.events.topics import Topic
-from shared.ports.event_log import END, START, Committed, LogError, NewRecord, Partition, Position, Record
+from shared.ports.event_log import (
+    END,
+    START,
+    Committed,
+    LogError,
+    NewRecord,
+    Partition,
+    Position,
+    Record,
+    WriterReplacedError,
+)
 from tests.simulation.broker import Broker
 from tests.simulation.futures import fail, resolve
 from tests.simulation.links import PATIENCE_S, Link, Mishap
@@ -46,6 +56,12 @@ class SimLog:
         """This world's broker refuses nobody: what the services promise must hold by the order of the log alone."""
         del writer, announce
         return await self.publisher(client_id)
+
+    async def sole_publisher(self, client_id: str, writer: str, announce: Iterable[Partition] = ()) -> SimPublisher:
+        del client_id
+        told = list(announce)
+        epoch = await self.ask("replace a writer", lambda: self._broker.replace_writer(writer, told))
+        return SimPublisher(self._process, self._broker, self._link, (writer, epoch))
 
     async def reader(self, client_id: str) -> SimReader:
         del client_id
@@ -105,11 +121,14 @@ class _Channel:
 
 
 class SimPublisher:
-    def __init__(self, process: Process, broker: Broker, link: Link) -> None:
+    """`writer` is the name and the epoch of one who has to be the newest of that name."""
+
+    def __init__(self, process: Process, broker: Broker, link: Link, writer: tuple[str, int] | None = None) -> None:
         self._process = process
         self._loop = process.loop
         self._broker = broker
         self._link = link
+        self._writer = writer
         self._channels: dict[Partition, _Channel] = {}
         self._unanswered = 0
         self._flushers: list[asyncio.Future[None]] = []
@@ -123,7 +142,7 @@ class SimPublisher:
         if self._closed:
             raise LogError("the publisher is closed")
         if self._error is not None:
-            raise LogError(str(self._error))
+            raise type(self._error)(str(self._error))
         partition = self._broker.place(record)
         acknowledged: asyncio.Future[Position] = self._loop.create_future()
         channel = self._channels.setdefault(partition, _Channel())
@@ -140,7 +159,7 @@ class SimPublisher:
     async def flush(self) -> None:
         self._process.effect("flush")
         if self._error is not None:
-            raise LogError(str(self._error))
+            raise type(self._error)(str(self._error))
         if self._unanswered:
             done: asyncio.Future[None] = self._loop.create_future()
             self._flushers.append(done)
@@ -165,12 +184,15 @@ class SimPublisher:
         channel.timer = None
         mishap = self._link.mishap()
         if mishap in (Mishap.REFUSED, Mishap.LOST):
-            self._break(f"{partition.topic}: {mishap}")
+            self._break(LogError(f"{partition.topic}: {mishap}"))
+            return
+        if not self._broker.admits(self._writer, partition):
+            self._break(WriterReplacedError(f"{partition.topic}: a newer writer is there"))
             return
         batch, channel.waiting = channel.waiting, deque()
         answers = [(future, self._append(record)) for record, future in batch]
         if mishap is Mishap.UNANSWERED:
-            self._break(f"{partition.topic}: no acknowledgement", (future for future, _ in answers))
+            self._break(LogError(f"{partition.topic}: no acknowledgement"), (future for future, _ in answers))
         else:
             self._loop.call_later(self._link.delay(), self._acknowledge, answers, context=WORLD)
 
@@ -187,44 +209,46 @@ class SimPublisher:
     def _lose(self, partition: Partition, channel: _Channel) -> None:
         """The log was away for too long: what was on its way may have arrived, or a part of it from its beginning."""
         channel.timer = None
-        self._land_some(channel)
-        self._break(f"{partition.topic}: the log is away")
+        self._land_some(partition, channel)
+        self._break(LogError(f"{partition.topic}: the log is away"))
 
-    def _land_some(self, channel: _Channel) -> None:
+    def _land_some(self, partition: Partition, channel: _Channel) -> None:
+        if not self._broker.admits(self._writer, partition):
+            return
         for _ in range(self._link.rng.randint(0, len(channel.waiting))):
             record, _ = channel.waiting.popleft()
             self._append(record)
 
-    def _break(self, why: str, also: Iterable[asyncio.Future[Position]] = ()) -> None:
+    def _break(self, error: LogError, also: Iterable[asyncio.Future[Position]] = ()) -> None:
         """Nobody knows now what the log has; other partitions may get what was on its way to them."""
-        self._error = LogError(why)
+        self._error = error
         failed = list(also)
-        for channel in self._channels.values():
+        for partition, channel in self._channels.items():
             failed += [future for _, future in (*channel.waiting, *channel.held)]
             if channel.timer is not None:
                 channel.timer.cancel()
                 channel.timer = None
-                self._land_some(channel)
+                self._land_some(partition, channel)
             channel.waiting.clear()
             channel.held.clear()
         for future in failed:
-            fail(future, LogError(why))
-        self._release(LogError(why))
+            fail(future, type(error)(str(error)))
+        self._release(error)
 
     def _release(self, error: LogError | None) -> None:
         flushers, self._flushers = self._flushers, []
         for future in flushers:
             if error is not None:
-                fail(future, error)
+                fail(future, type(error)(str(error)))
             else:
                 resolve(future, None)
 
     def _sever(self) -> None:
         self._closed = True
-        for channel in self._channels.values():
+        for partition, channel in self._channels.items():
             if channel.timer is not None:
                 channel.timer.cancel()
-                self._land_some(channel)
+                self._land_some(partition, channel)
             channel.waiting.clear()
             channel.held.clear()
 
