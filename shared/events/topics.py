@@ -16,6 +16,7 @@ from shared.events.v1 import (
     clusters,
     commands,
     decisions,
+    inventories,
     metrics,
     objects,
     placements,
@@ -99,6 +100,7 @@ DECISIONS_MADE = MessageType("fleet.decisions.made.v1", decisions.DecisionsMade)
 PLACEMENT_PUBLISHED = MessageType("fleet.placement.published.v1", placements.PlacementPublished)
 COMMAND_ISSUED = MessageType("fleet.command.issued.v1", commands.CommandIssued)
 COMMAND_REPORTED = MessageType("fleet.command.reported.v1", results.CommandReported)
+INVENTORY_REPORTED = MessageType("fleet.inventory.reported.v1", inventories.InventoryReported)
 STATUS_CHANGED = MessageType("fleet.status.changed.v1", status.WorkloadStatus)
 PHASE_CHANGED = MessageType("fleet.phase.changed.v1", status.WorkloadPhaseChanged)
 ACTION_AUDITED = MessageType("fleet.action.audited.v1", audit.ActionAudited)
@@ -194,6 +196,19 @@ RESULTS = Topic(
     by_cluster=True,
     dead_letters=True,
 )
+INVENTORIES = Topic(
+    "fleet.inventories",
+    "All that each cluster's executor holds, again and again: what was asked can be compared with it.",
+    key="<cluster>",
+    partitions=1,
+    cleanup=Cleanup.COMPACT,
+    messages=(INVENTORY_REPORTED,),
+    written_by=("executor",),
+    read_by=("scheduler", "status"),
+    dead_letters=True,
+    tombstones="nothing is known of the cluster any more",
+    extra={"max.message.bytes": str(16 * 1024 * 1024)},
+)
 STATUS = Topic(
     "fleet.status",
     "The latest status of every workload.",
@@ -265,7 +280,7 @@ def dead_letter_topic(topic: Topic) -> Topic:
 
 
 _BASE = (
-    REQUESTS, CLUSTERS, OBJECTS, METRICS, DECISIONS, PLACEMENTS, RESULTS, STATUS, EVENTS, AUDIT,
+    REQUESTS, CLUSTERS, OBJECTS, METRICS, DECISIONS, PLACEMENTS, RESULTS, INVENTORIES, STATUS, EVENTS, AUDIT,
 )  # fmt: skip
 
 # Every topic but the command topics, which come and go with their clusters.

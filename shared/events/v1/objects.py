@@ -41,7 +41,12 @@ class ObjectObserved(Value):
 
 
 class SyncMarked(Value):
-    """A list of one resource began or ended. `objects` counts the list, once it ended."""
+    """A list of one resource began or ended. `finished` is also said again from time to time, without a list.
+
+    `objects` and `digest` tell what a reader from the start holds of this resource in this cluster when it has read up
+    to here: whoever holds something else has missed a record. Only a marker that was not yet there when the reading
+    began tells that: of what stood there before, compaction may have removed some.
+    """
 
     cluster: str
     resource: str = Field(description="group/version/resource")
@@ -49,6 +54,25 @@ class SyncMarked(Value):
     epoch: int
     resource_version: str = ""
     objects: int | None = None
+    digest: str = Field(
+        default="",
+        description="sum modulo 2^128 of the BLAKE2b-128 hashes of `<namespace or ->/<name>\\0<uid>/<resourceVersion>` "
+        "of all objects, in hexadecimal; empty where it is not known",
+    )
+
+
+class ObjectsAudited(Value):
+    """The last comparison of a cluster with what the log has of it, resource by resource.
+
+    What differed was published again.
+    """
+
+    finished_at: int = Field(description="Unix milliseconds")
+    objects: int = Field(description="that were compared")
+    unlike_cluster: int = Field(default=0, description="objects that the watches had missed")
+    unlike_log: int = Field(default=0, description="records that the log did not have, or had otherwise")
+    unlike: tuple[str, ...] = Field(default=(), description="the resources with differences")
+    unchecked: tuple[str, ...] = Field(default=(), description="resources that could not be compared")
 
 
 class ClusterObserved(Value):
@@ -68,3 +92,4 @@ class ClusterObserved(Value):
     capacity: dict[str, str] = Field(default_factory=dict)
     allocatable: dict[str, str] = Field(default_factory=dict)
     usage: dict[str, str] = Field(default_factory=dict, description="measured, where metrics.k8s.io answers")
+    audited: ObjectsAudited | None = Field(default=None, description="absent until the first comparison is complete")

@@ -9,6 +9,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from shared.events.v1.objects import ClusterObserved
+from shared.events.v1.status import Condition
 from shared.model.base import Value
 
 WORKLOADS_TABLE = "workloads"
@@ -35,3 +36,8 @@ class ClusterView(Value):
     pods: int = Field(default=0, description="pods of workloads that were observed here")
     pods_running: int = 0
     pods_ready: int = 0
+    conditions: tuple[Condition, ...] = Field(
+        default=(),
+        description="ObjectsConsistent: the log has what the cluster has, and this view what the log has; "
+        "CommandsConsistent: the cluster's executor holds what was asked. Unknown while nobody can tell",
+    )

@@ -53,13 +53,18 @@ class PodSetStatus(Value):
 
 
 class ClusterStatus(Value):
-    """One cluster's part. `generation` is what its executor reported last; `applied` that it is the wanted one."""
+    """One cluster's part. `generation` is what its executor reported last; `applied` that it is the wanted one.
+
+    `stale`: the cluster's watcher is silent, or the cluster left. How many pods there are is as it was last seen, and
+    none of them counts as running or ready.
+    """
 
     cluster: str
     counts: Counts
     pod_sets: tuple[PodSetStatus, ...] = ()
     generation: int | None = None
     applied: bool = False
+    stale: bool = False
     reason: str = ""
     message: str = ""
 
