@@ -1,8 +1,8 @@
 """What earlier incarnations left in `fleet.objects`: keys and epochs of a cluster, read at the start of a session.
 
 A partition is read once for all clusters that ask at the same time, values are dropped as they come, and only keys
-that still have one are kept. The read goes up to the end as it stood when it began: that is enough, since a cluster has
-one watcher, and whoever asks has published nothing yet, or has closed the publisher that it did so with.
+that still have one are kept. The read goes up to the end as it stood when it began: that is enough, since whoever asks
+is the sole publisher of its cluster already, and has published nothing yet.
 """
 
 from __future__ import annotations
@@ -46,12 +46,16 @@ class PublishedIndex:
         self._waiting: dict[int, dict[str, asyncio.Future[Inheritance]]] = {}
         self._serving: dict[int, asyncio.Task[None]] = {}
 
-    async def of(self, cluster: str) -> Inheritance:
-        """Raises LogError."""
+    async def partition_of(self, cluster: str) -> Partition:
+        """Where all records of a cluster stand. Raises LogError."""
         partitions = await self._log.partitions(OBJECTS.name)
         if not partitions:
             raise LogError(f"{OBJECTS.name}: no such topic")
-        number = self._partition_for(cluster.encode(), len(partitions))
+        return Partition(OBJECTS.name, self._partition_for(cluster.encode(), len(partitions)))
+
+    async def of(self, cluster: str) -> Inheritance:
+        """Raises LogError."""
+        number = (await self.partition_of(cluster)).partition
         future: asyncio.Future[Inheritance] = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(number, {})[cluster] = future
         if number not in self._serving:

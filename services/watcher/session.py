@@ -32,12 +32,14 @@ from services.watcher.decision.stimuli import (
 from services.watcher.declarations import Declarations
 from services.watcher.outlet import Outlet
 from services.watcher.published import PublishedIndex
+from services.watcher.standby import until_silent
 from services.watcher.usage import UsagePoller
+from shared.events.topics import SOLE_WRITERS
 from shared.model.identities import Resource
 from shared.observability.logs import get_logger
 from shared.ports.clock import Clock
 from shared.ports.cluster_api import ApiError, Change, ChangeType, ClusterApi
-from shared.ports.event_log import EventLog, LogError
+from shared.ports.event_log import EventLog, LogError, Publisher, WriterReplacedError
 from shared.runtime.clusters import Connect
 
 log = get_logger(__name__)
@@ -50,6 +52,8 @@ HEALTHY_S: Final = 60.0
 CLOSE_S: Final = 10.0
 # How long a stop waits for the batch that is being sent.
 DRAIN_S: Final = 5.0
+# A watcher that published nothing for so many heartbeats is taken to be gone.
+SILENT_HEARTBEATS: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,11 +120,29 @@ class ClusterSession:
             try:
                 await self._incarnation()
             except Exception as error:  # noqa: BLE001 - whatever it is, it stays this cluster's, and is logged
+                if any(isinstance(cause, WriterReplacedError) for cause in leaves(error)):
+                    failures = 0
+                    await self._stand_by()
+                    continue
                 failures = 1 if self._clock.monotonic() - began > HEALTHY_S else failures + 1
                 self._note_failure(error)
                 await self._pause(failures)
 
     async def _incarnation(self) -> None:
+        publisher = await self._sole_publisher()
+        try:
+            await self._publish_with(publisher)
+        finally:
+            async with asyncio.timeout(CLOSE_S):
+                await publisher.close()
+
+    async def _sole_publisher(self) -> Publisher:
+        """From here on nobody else publishes for this cluster: what the log has of it can be read to a true end."""
+        partition = await self._index.partition_of(self.cluster)
+        name = f"{SOLE_WRITERS['watcher']}{self.cluster}"
+        return await self._log.sole_publisher(f"watcher-{self.cluster}", name, [partition])
+
+    async def _publish_with(self, publisher: Publisher) -> None:
         inherited = await self._index.of(self.cluster)
         epoch = max(self._clock.now_ms(), inherited.epoch + 1)
         mirror = ClusterMirror(
@@ -130,7 +152,6 @@ class ClusterSession:
             labels=self._config.labels,
             inherited=inherited.keys | self._sent,
         )
-        publisher = await self._log.publisher(f"watcher-{self.cluster}")
         outlet = Outlet(mirror, publisher, self._clock)
         log.info("incarnation started", cluster=self.cluster, epoch=epoch, inherited=len(inherited.keys))
         try:
@@ -142,10 +163,24 @@ class ClusterSession:
         except BaseException:
             self._sent |= mirror.keys()
             raise
-        finally:
-            async with asyncio.timeout(CLOSE_S):
-                await publisher.close()
         log.info("incarnation ended", cluster=self.cluster, epoch=epoch, left=self._leaving)
+
+    async def _stand_by(self) -> None:
+        """Another watcher of this cluster began after this one, and publishes. Returns when that one is silent."""
+        log.warning("another watcher has taken over: standing by", cluster=self.cluster)
+        # What the other one publishes is in the log, and what vanishes meanwhile is inherited from there.
+        self._sent.clear()
+        metrics.STANDING_BY.labels(self.cluster).set(1)
+        try:
+            partition = await self._index.partition_of(self.cluster)
+            silence_s = SILENT_HEARTBEATS * self._config.heartbeat_s
+            await until_silent(self._log, partition, self.cluster, silence_s, self._clock, self._stopping)
+        except LogError as error:
+            self._note_failure(error)
+            await self._pause(1)
+        metrics.STANDING_BY.labels(self.cluster).set(0)
+        # Whether the cluster left is for the one to tell that publishes.
+        self._left = self._leaving
 
     async def _until_stopped(self, outlet: Outlet) -> None:
         working = asyncio.create_task(self._work(outlet), name=f"work-{self.cluster}")
