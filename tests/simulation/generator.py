@@ -6,6 +6,7 @@ import random
 from typing import Any
 
 from tests.simulation.plan import Action, ClusterPlan, Fault, Plan, Request
+from tests.simulation.slots import slots_of
 
 Json = dict[str, Any]
 _NAMES = ("alpha", "beta", "gamma")
@@ -19,12 +20,18 @@ def generate(seed: int) -> Plan:
     )
     names = [cluster.name for cluster in clusters]
     busy = rng.uniform(40, 90)
-    requests, actions, faults = _Users(rng, names).stream(busy), _actions(rng, names, busy), _faults(rng, names, busy)
+    agents, schedulers = rng.choice(("each", "each", "shared")), rng.choice((1, 2, 2))
+    services = [slot.name for slot in slots_of(names, agents, schedulers)]
+    requests, actions, faults = (
+        _Users(rng, names).stream(busy),
+        _actions(rng, names, busy),
+        _faults(rng, names, services, busy),
+    )
     return Plan(
         seed=seed,
         clusters=clusters,
-        agents=rng.choice(("each", "each", "shared")),
-        schedulers=rng.choice((1, 2, 2)),
+        agents=agents,
+        schedulers=schedulers,
         requests=tuple(requests),
         actions=tuple(actions),
         faults=tuple(faults),
@@ -126,5 +133,45 @@ def _actions(rng: random.Random, names: list[str], busy: float) -> list[Action]:
     ]
 
 
-def _faults(rng: random.Random, names: list[str], busy: float) -> list[Fault]:
-    return []
+# Kinds of faults, by what they befall. A plan draws a few kinds and some faults of each.
+PROCESS_FAULTS = ("kill", "kill_at_effect", "pause", "stop", "jump_clock")
+LOG_FAULTS = ("cut_log", "slow_log", "lose_log_calls")
+API_FAULTS = ("cut_api", "slow_api", "throttle_api", "fail_api", "lose_api_calls", "drop_watches", "forget_api")
+WORLD_FAULTS = ("clean_log", "cut_store", "wipe_store")
+ALL_KINDS = (*PROCESS_FAULTS, *LOG_FAULTS, *API_FAULTS, *WORLD_FAULTS)
+KINDS = ("kill", "kill_at_effect", "stop")
+
+
+def _faults(rng: random.Random, names: list[str], services: list[str], busy: float) -> list[Fault]:
+    kinds = rng.sample(KINDS, min(len(KINDS), rng.choice((0, 1, 2, 3, 5, 8))))
+    return sorted(
+        (_fault(rng, kind, names, services, busy) for kind in kinds for _ in range(rng.choice((1, 2, 3, 5)))),
+        key=lambda fault: fault.at_s,
+    )
+
+
+def _fault(rng: random.Random, kind: str, names: list[str], services: list[str], busy: float) -> Fault:
+    target = rng.choice(names) if kind in API_FAULTS else "" if kind in WORLD_FAULTS else rng.choice(services)
+    return Fault(
+        at_s=rng.uniform(1, busy), kind=kind, target=target, seconds=_span(rng, kind), number=_number(rng, kind)
+    )
+
+
+def _span(rng: random.Random, kind: str) -> float:
+    """How long it lasts: mostly seconds, sometimes long enough for every lease and patience to run out."""
+    if kind in {"kill", "pause", "cut_log", "cut_api", "cut_store"}:
+        return rng.choice((rng.uniform(0.1, 3), rng.uniform(2, 10), rng.uniform(10, 40)))
+    return rng.uniform(1, 30)
+
+
+def _number(rng: random.Random, kind: str) -> int:
+    match kind:
+        case "kill_at_effect":
+            return rng.randint(1, 200)
+        case "jump_clock":
+            return rng.choice((-1, 1)) * rng.choice((200, 5_000, 60_000, 3_600_000))
+        case "slow_log" | "slow_api":
+            return rng.choice((20, 200, 1_500, 4_000))
+        case "throttle_api" | "fail_api" | "lose_api_calls":
+            return rng.choice((10, 40, 90))
+    return rng.randint(0, 2)

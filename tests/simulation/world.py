@@ -20,21 +20,10 @@ from tests.simulation.links import Link
 from tests.simulation.loop import OWNER, WORLD, VirtualLoop
 from tests.simulation.plan import ClusterPlan, Plan, Request
 from tests.simulation.process import EPOCH_MS, KilledError, Process
+from tests.simulation.slots import Slot, slots_of
 from tests.simulation.store import Store
 
 _RESTART_S = 2.0
-
-
-class Slot:
-    """One service of the fleet, through all its lives; `restarts` says whether it is started again when it ends."""
-
-    def __init__(self, kind: str, name: str, clusters: tuple[str, ...] = ()) -> None:
-        self.kind = kind
-        self.name = name
-        self.clusters = clusters
-        self.incarnation = 0
-        self.process: Process | None = None
-        self.skew_ms = 0
 
 
 class World:
@@ -47,7 +36,7 @@ class World:
         self.store = Store()
         self.rng = random.Random(f"{plan.seed}/world")
         self.servers = {item.name: ApiServer(loop, _spec(item), plan.seed, self.history) for item in plan.clusters}
-        self.slots = {slot.name: slot for slot in _slots(plan)}
+        self.slots = {slot.name: slot for slot in slots_of([*self.servers], plan.agents, plan.schedulers)}
         self._links: dict[tuple[str, str], Link] = {}
         self._ids = 0
         self.verbose = False
@@ -148,11 +137,3 @@ def _spec(plan: ClusterPlan) -> ClusterSpec:
     timing = Timing(pod_start=plan.pod_start_s, pod_start_jitter=plan.pod_start_s / 2)
     group = NodeGroup(name="small", count=plan.nodes, cpu=str(plan.cpu), memory=f"{plan.cpu * 4}Gi")
     return ClusterSpec(name=plan.name, node_groups=(group,), timing=timing, event_limit=0)
-
-
-def _slots(plan: Plan) -> list[Slot]:
-    names = tuple(item.name for item in plan.clusters)
-    groups = [(name, (name,)) for name in names] if plan.agents == "each" else [("all", names)]
-    agents = [Slot(kind, f"{kind}-{name}", own) for kind in ("watcher", "executor") for name, own in groups]
-    schedulers = [Slot("scheduler", f"scheduler-{number}") for number in range(plan.schedulers)]
-    return [*schedulers, Slot("status", "status"), *agents]
