@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from contextlib import AsyncExitStack
 
 from services.scheduler import metrics
+from services.scheduler.entries import Round
 from services.scheduler.inputs import partitions_of
 from services.scheduler.journal import RESUMED_TOPICS, encode_entry, load_checkpoint
 from services.scheduler.publisher import FencedError, JournalPublisher
@@ -157,20 +158,22 @@ class Leadership:
     async def _round(self, derived: Publisher) -> None:
         await self._follower.ensure_topics(self._replica.clusters)
         with metrics.DECIDE_SECONDS.time():
-            decisions: list[Decision] = []
-            while not self._arrived.empty() and len(decisions) < self._settings.scheduler_batch:
+            decided = Round()
+            while not self._arrived.empty() and decided.count < self._settings.scheduler_batch:
                 for record in self._arrived.get_nowait():
-                    decisions += self._decide_record(record)
-            decisions += self._state.decide_pending(self._clock.now_ms())
+                    before = self._answered()
+                    decided.add(self._decide_record(record), before)
+            decided.add(self._state.decide_pending(self._clock.now_ms()), self._answered())
         if not self._arrived.empty() or self._state.has_work:
             self._changed.set()
         # Dead letters stand in their topic before the journal says that their requests were consumed.
         await self._refusals.deliver(self._journal)
         while self._repeat:
             await self._follower.republish(derived, self._repeat.pop())
-        if decisions:
-            await self._append(decisions, self._positions())
-        elif self._clock.monotonic() - self._appended_at >= self._settings.scheduler_renew_s:
+        entries = decided.entries()
+        for entry in entries:
+            await self._append(entry.decisions, self._positions() if entry.inputs is None else entry.inputs)
+        if not entries and self._clock.monotonic() - self._appended_at >= self._settings.scheduler_renew_s:
             await self._append([], {})
 
     def _decide_record(self, record: Record) -> list[Decision]:
@@ -214,6 +217,10 @@ class Leadership:
         if report.outcome == "refused" and report.subject.startswith(_SUBJECT):
             # An older record stands last in the cluster's topic: publish the present one again.
             self._repeat.add(report.subject.removeprefix(_SUBJECT))
+
+    def _answered(self) -> Positions:
+        """Which requests have been decided upon."""
+        return {REQUESTS.name: dict(self._seen.get(REQUESTS.name, {}))}
 
     def _positions(self) -> Positions:
         return self._replica.input_positions() | {topic: dict(offsets) for topic, offsets in self._seen.items()}
