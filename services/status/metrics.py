@@ -32,3 +32,4 @@ DROPPED_REPORTS: Final = Gauge("flotilla_status_dropped_reports", "reports that 
 READ_MODEL_PENDING: Final = Gauge("flotilla_status_read_model_pending", "items that Redis does not have yet")
 READ_MODEL_FAILURES: Final = Counter("flotilla_status_read_model_failures_total", "writes to Redis that failed")
 READ_MODEL_REBUILDS: Final = Counter("flotilla_status_read_model_rebuilds_total", "times Redis was filled anew")
+STANDING_BY: Final = Gauge("flotilla_status_standing_by", "1 while another instance tells the statuses")

@@ -59,6 +59,13 @@ class ReadModel:
         self._filled = False
         self._wake.set()
 
+    def release(self) -> None:
+        """From now on the tables are somebody else's, and nothing is written."""
+        self._contents = None
+        self._filled = False
+        for items in self._pending.values():
+            items.clear()
+
     @property
     def waiting(self) -> int:
         return sum(len(items) for items in self._pending.values())

@@ -15,6 +15,11 @@ class StatusSettings(CommonSettings):
     status_tick_s: float = Field(
         default=1.0, gt=0, description="how often positions are committed and silent clusters looked for, in seconds"
     )
+    status_silent_s: float = Field(
+        default=15.0,
+        gt=0,
+        description="a standby works when the instance that replaced it shows no sign of life for so long, in seconds",
+    )
     status_read_model_check_s: float = Field(
         default=5.0, gt=0, description="how often it is checked that Redis still has the read model, in seconds"
     )

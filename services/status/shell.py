@@ -1,7 +1,7 @@
 """The status service: read, decide, publish, commit; and build everything anew from the log when that fails.
 
 A session is one life of the state. It ends when the log fails; the next one restores from what the log holds, so
-nothing that a session had in memory is needed.
+nothing that a session had in memory is needed. Of several instances the newest works, and the others stand by.
 """
 
 from __future__ import annotations
@@ -15,10 +15,20 @@ from services.status.decision.machine import StatusMachine
 from services.status.read_model import ReadModel
 from services.status.session import Readers, Session
 from services.status.settings import StatusSettings
-from shared.events.topics import EVENTS, OBJECTS, PLACEMENTS, RESULTS, STATUS, Topic, dead_letter_topic
+from services.status.tenure import Tenure
+from shared.events.topics import (
+    EVENTS,
+    OBJECTS,
+    PLACEMENTS,
+    RESULTS,
+    SOLE_WRITERS,
+    STATUS,
+    Topic,
+    dead_letter_topic,
+)
 from shared.observability.logs import get_logger
 from shared.ports.clock import Clock
-from shared.ports.event_log import EventLog, LogError, Reader
+from shared.ports.event_log import EventLog, LogError, Reader, WriterReplacedError
 from shared.ports.key_value import KeyValue
 from shared.runtime.service import Readiness
 
@@ -37,9 +47,13 @@ class StatusService:
         self._clock = clock
         self._settings = settings
         self._read_model = ReadModel(store, clock, settings.status_read_model_check_s)
+        self._tenure = Tenure(events, clock, settings.status_silent_s)
         self._problem = "starting"
+        self._standing_by = False
 
     def readiness(self) -> Readiness:
+        if self._standing_by:
+            return Readiness(ready=True)
         if self._problem:
             return Readiness(ready=False, reason=self._problem)
         if self._read_model.problem:
@@ -64,23 +78,56 @@ class StatusService:
         failures = 0
         while not stop.is_set():
             try:
-                async with AsyncExitStack() as stack:
-                    session = await self._open(stack)
-                    self._problem = "reading the log"
-                    if await session.restore(stop):
-                        self._problem, failures = "", 0
-                        await session.follow(stop)
+                await self._session(stop)
+                failures = 0
+            except WriterReplacedError as error:
+                await self._stand_by(str(error), stop)
             except LogError as error:
-                failures += 1
+                failures = 1 if self._problem == "" else failures + 1
                 self._problem = f"log: {error}"
                 metrics.RESTARTS.inc()
                 log.warning("session ended, beginning anew", error=str(error), failures=failures)
                 await _pause(stop, failures)
 
+    async def _session(self, stop: asyncio.Event) -> None:
+        """One life of the state, which ends with `stop`. Raises LogError."""
+        async with AsyncExitStack() as stack:
+            session = await self._open(stack)
+            keeping = asyncio.create_task(self._tenure.keep(), name="tenure")
+            working = asyncio.create_task(self._work(session, stop), name="session")
+            try:
+                await asyncio.wait({keeping, working}, return_when=asyncio.FIRST_COMPLETED)
+                for task in (working, keeping):
+                    if task.done():
+                        task.result()
+            finally:
+                for task in (keeping, working):
+                    task.cancel()
+                await asyncio.gather(keeping, working, return_exceptions=True)
+
+    async def _work(self, session: Session, stop: asyncio.Event) -> None:
+        self._problem = "reading the log"
+        if await session.restore(stop):
+            self._problem = ""
+            await session.follow(stop)
+
+    async def _stand_by(self, why: str, stop: asyncio.Event) -> None:
+        """Writes nothing anywhere until the instance that replaced this one is silent."""
+        log.warning("another instance has taken over: standing by", reason=why)
+        self._read_model.release()
+        self._standing_by = True
+        metrics.STANDING_BY.set(1)
+        await self._tenure.until_silent(stop)
+        metrics.STANDING_BY.set(0)
+        self._standing_by = False
+
     async def _open(self, stack: AsyncExitStack) -> Session:
         self._problem = "opening the log"
         await self._log.ensure_topics([topic for topic in TOPICS if not await self._log.partitions(topic.name)])
-        publisher = await self._log.publisher("status")
+        await self._tenure.claim()
+        # What others tell from here on is refused, so all that was told is in the log when it is read.
+        told = [partition for topic in (STATUS, EVENTS) for partition in await self._log.partitions(topic.name)]
+        publisher = await self._log.sole_publisher("status", SOLE_WRITERS["status"], told)
         stack.push_async_callback(publisher.close)
         readers = [await self._reader(use, stack) for use in ("inputs", "statuses", "history", "ends")]
         machine = StatusMachine(retention_ms=round(self._settings.status_retention_s * 1000))

@@ -19,6 +19,6 @@ OBJECTS: Final = Gauge("flotilla_watcher_objects", "objects that the log holds",
 SESSIONS: Final = Gauge("flotilla_watcher_sessions", "clusters that are being watched")
 SAMPLES: Final = Counter("flotilla_watcher_metric_samples_total", "samples published to fleet.metrics", ("cluster",))
 REFUSED: Final = Counter("flotilla_watcher_refused_records_total", "records of fleet.clusters that made no sense")
-STANDING_BY = Gauge(
+STANDING_BY: Final = Gauge(
     "flotilla_watcher_standing_by", "1 while another watcher publishes for a cluster of this one", ["cluster"]
 )
