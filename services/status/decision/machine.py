@@ -159,6 +159,10 @@ class StatusMachine:
                 self._refuse(tracked, refusal_of(rejection), published.generation, restored=stimulus.restored)
             return
         self._fleet.adopt(tracked, plan_of(published, placed))
+        if not self._teller.live and said is not None and said.uid == placed.uid:
+            # What stood in the log before this placement (its name's earlier life, ended or refused) took them away.
+            for cluster, report in restored_reports(said.clusters).items():
+                self._take_report(tracked, cluster, report)
         for held in self._early.take(tracked.key, published.generation):
             self._take_report(tracked, held.cluster, held.report)
         if not self._teller.live and not stimulus.restored:

@@ -53,7 +53,7 @@ def _one(
     desired = sum(pod_set.desired for pod_set in placed.pod_sets)
     waiting = any(pod_set.placed < pod_set.desired for pod_set in placed.pod_sets)
     if not _runs_for_ever(placed):
-        if status.phase not in {Phase.SUCCEEDED, Phase.RUNNING, Phase.PENDING}:
+        if status.phase not in {Phase.SUCCEEDED, Phase.RUNNING, Phase.PENDING} and not (waiting or stuck):
             yield Violation("fleet.status", key, f"is {status.phase}")
         return
     if status.ready != ready:

@@ -60,6 +60,24 @@ def test_what_was_applied_stays_applied_without_its_report() -> None:
     assert after.events[0].step == 4
 
 
+def test_what_was_applied_stays_applied_though_its_name_had_an_earlier_life_in_the_log() -> None:
+    before = World()
+    before.place(refusal(generation=1))
+    before.place(None)
+    before.place(placement({"b": 1}, generation=2, uid="first"))
+    before.place(None)
+    before.run({"a": 1}, generation=3, uid="second")
+    after = successor(before)
+    for published in (refusal(generation=1), None, placement({"b": 1}, generation=2, uid="first"), None):
+        after.place(published, restored=True)
+    after.place(placement({"a": 1}, generation=3, uid="second"), restored=True)
+    after.beat("a", "b")
+    after.pod("a", "web-0")
+    after.caught_up()
+    assert after.phases == []
+    assert dict(after.machine.statuses())[KEY] == before.status()
+
+
 def test_placements_of_the_meantime_are_told_one_by_one() -> None:
     before = World()
     before.run({"a": 1})
