@@ -26,7 +26,7 @@ def fold_input(state: SchedulerState, record: Record) -> None:
     Raises:
         DecodeError: the key or the value is not what the topic's contract says.
     """
-    key = _key(record)
+    key = record_key(record)
     if record.topic == OBJECTS.name:
         _fold_object(state, key, record.value)
     elif record.topic == CLUSTERS.name:
@@ -57,7 +57,7 @@ def _fold_object(state: SchedulerState, key: str, value: bytes | None) -> None:
         raise _key_error(f"{cluster}: neither an object, a heartbeat nor a sync marker: {key[:200]!r}")
 
 
-def _key(record: Record) -> str:
+def record_key(record: Record) -> str:
     try:
         return (record.key or b"").decode()
     except UnicodeDecodeError as error:

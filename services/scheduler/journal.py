@@ -24,6 +24,7 @@ JournalEntry = EpochStarted | DecisionsMade
 RESUMED_TOPICS = (REQUESTS.name, RESULTS.name)
 
 _EPOCH_TYPE = EPOCH_STARTED.ce_type.encode()
+_ENTRY_TYPES = frozenset({_EPOCH_TYPE, DECISIONS_MADE.ce_type.encode()})
 
 
 def journal_partition(cell: int) -> Partition:
@@ -42,8 +43,13 @@ def encode_entry(entry: JournalEntry, *, cell: int, leader: str, at_ms: int) -> 
     return NewRecord(DECISIONS.name, None, entry.to_json(), envelope.to_headers(), partition=cell)
 
 
+def is_entry(record: Record) -> bool:
+    """Whether a record says that it is an entry of the journal. What does not is void: for every reader, by itself."""
+    return record.header("ce_type") in _ENTRY_TYPES
+
+
 def decode_entry(record: Record) -> JournalEntry:
-    """Raises DecodeError: the journal is written by schedulers alone, so a reader must stop, not skip."""
+    """Raises DecodeError: entries are written by schedulers alone, so a reader must stop, not skip."""
     if record.header("ce_type") == _EPOCH_TYPE:
         return decode(EpochStarted, record.value)
     return decode(DecisionsMade, record.value)

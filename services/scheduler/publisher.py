@@ -13,7 +13,7 @@ from services.scheduler import metrics
 from services.scheduler.decision.derivation import CommandRecord, Derived, PlacementRecord, derive
 from services.scheduler.decision.fence import EpochFence
 from services.scheduler.decision.rendering import render_commands
-from services.scheduler.journal import Checkpoint, decode_entry, journal_partition, publisher_group
+from services.scheduler.journal import Checkpoint, decode_entry, is_entry, journal_partition, publisher_group
 from shared.events.envelope import Envelope
 from shared.events.topics import COMMAND_ISSUED, PLACEMENT_PUBLISHED, PLACEMENTS, commands_topic
 from shared.events.v1.decisions import Decision, DecisionsMade, EpochStarted, Positions
@@ -68,6 +68,8 @@ class JournalPublisher:
         while True:
             records = await reader.read(max_records=_BATCH, timeout_s=COMMIT_EVERY_S)
             for record in records:
+                if not is_entry(record):
+                    continue
                 self.heard_at = self._clock.monotonic()
                 entry = decode_entry(record)
                 if not self._fence.admits(entry):

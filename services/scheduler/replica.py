@@ -15,8 +15,16 @@ from services.scheduler.decision.config import SchedulerConfig
 from services.scheduler.decision.derivation import fold_published
 from services.scheduler.decision.fence import EpochFence
 from services.scheduler.decision.state import SchedulerState
-from services.scheduler.inputs import SAMPLE_TOPICS, STATE_TOPICS, behind, cluster_of, fold_input, partitions_of
-from services.scheduler.journal import decode_entry, journal_partition, load_checkpoint
+from services.scheduler.inputs import (
+    SAMPLE_TOPICS,
+    STATE_TOPICS,
+    behind,
+    cluster_of,
+    fold_input,
+    partitions_of,
+    record_key,
+)
+from services.scheduler.journal import decode_entry, is_entry, journal_partition, load_checkpoint
 from shared.events.registry import DecodeError, decode
 from shared.events.topics import PLACEMENTS
 from shared.events.v1.decisions import DecisionsMade, Positions
@@ -95,14 +103,17 @@ class Replica:
             await reader.assign(dict.fromkeys(partitions, START))
             while await behind(reader):
                 for record in await reader.read(max_records=_BATCH, timeout_s=0.2):
-                    self._fold_placement(record)
+                    try:
+                        self._fold_placement(record)
+                    except DecodeError as error:  # nobody's decision: what the journal says is published under its key
+                        self._refuse(record, error)
         for item in self.published.values():
             if item.placement is not None:
                 self.state.apply(item.placement)
                 self.state.note_generation(item.placement, item.generation)
 
     def _fold_placement(self, record: Record) -> None:
-        key = (record.key or b"").decode()
+        key = record_key(record)
         if record.value is None:
             self.published.pop(key, None)
             return
@@ -116,6 +127,10 @@ class Replica:
         """Folds what the journal has next; returns how many entries counted."""
         counted = 0
         for record in await self._journal.read(max_records=_BATCH, timeout_s=timeout_s):
+            if not is_entry(record):
+                log.warning("the journal has a record that is no entry of it", position=str(record.position))
+                metrics.VOID.inc()
+                continue
             entry = decode_entry(record)
             if not self.fence.admits(entry):
                 metrics.VOID.inc()
