@@ -7,6 +7,7 @@ lists and topics. Facts are folded as they come, on the event loop; workers look
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from itertools import count
 
 from services.hub.decision.instructions import Due, Item, Look, Source
@@ -17,7 +18,7 @@ from services.hub.feeds import ObjectFeed, RecordFeed
 from services.hub.settings import HubSettings
 from services.hub.work_queue import WorkQueue
 from shared.events.topics import CLUSTERS as DECLARATIONS
-from shared.events.topics import OBJECTS, PLACEMENTS, STATUS
+from shared.events.topics import OBJECTS, PLACEMENTS, REQUESTS, SOLE_WRITERS, STATUS
 from shared.kernel.machine import Stimulus
 from shared.observability.logs import get_logger
 from shared.ports.clock import Clock
@@ -33,11 +34,14 @@ _CONFLICT = 409
 class BridgeTerm:
     """Made anew for each life."""
 
-    def __init__(self, api: ClusterApi, events: EventLog, settings: HubSettings, clock: Clock) -> None:
+    def __init__(
+        self, api: ClusterApi, events: EventLog, settings: HubSettings, clock: Clock, holds: Callable[[], bool]
+    ) -> None:
         self._api = api
         self._events = events
         self._settings = settings
         self._clock = clock
+        self._holds = holds
         self._bridge = Bridge(settings.policy())
         self._queue = WorkQueue()
         self._numbers = count(1)
@@ -47,11 +51,13 @@ class BridgeTerm:
         return Readiness(ready=not missing, reason=f"still reading {', '.join(missing)}" if missing else "")
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Returns after `stop`. Raises LogError, or whatever else ended one of its parts."""
-        publisher = await self._events.publisher("hub")
+        """Returns after `stop`. Raises LogError, LeaseLostError, or whatever else ended one of its parts."""
+        # What a former leader still sends is refused before anything is read that could make up for it.
+        spoken = [p for topic in (REQUESTS, DECLARATIONS) for p in await self._events.partitions(topic.name)]
+        publisher = await self._events.sole_publisher("hub", SOLE_WRITERS["hub"], spoken)
         try:
             limit = RateLimit(self._settings.hub_writes_per_s, self._clock)
-            effects = Effects(self._api, publisher, limit, self._clock)
+            effects = Effects(self._api, publisher, limit, self._clock, self._holds)
             await self._run_parts(effects, stop)
         finally:
             self._queue.close()

@@ -6,7 +6,7 @@ and the next decision starts from there.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, NamedTuple
 
 from services.hub import metrics
@@ -45,6 +45,10 @@ _NOT_FOUND: Final = 404
 _CONFLICT: Final = 409
 
 
+class LeaseLostError(Exception):
+    """The lease may be somebody else's by now: nothing is done with what was decided under it."""
+
+
 class RateLimit:
     """At most so many turns in a second, on average; a second's worth may come at once."""
 
@@ -74,17 +78,21 @@ ACTION: Final = Outgoing(AUDIT, ACTION_AUDITED)
 
 
 class Effects:
-    """`carry_out` raises ApiError or LogError for what is to be tried again."""
+    """`carry_out` raises ApiError or LogError for what is to be tried again, LeaseLostError unless `holds()`."""
 
-    def __init__(self, api: ClusterApi, publisher: Publisher, limit: RateLimit, clock: Clock) -> None:
+    def __init__(
+        self, api: ClusterApi, publisher: Publisher, limit: RateLimit, clock: Clock, holds: Callable[[], bool]
+    ) -> None:
         self._api = api
         self._publisher = publisher
         self._limit = limit
         self._clock = clock
+        self._holds = holds
 
     async def carry_out(self, instruction: Instruction) -> Stimulus | None:
         """Returns when it is done, with what follows from it."""
         kind = type(instruction).__name__
+        self._check()
         try:
             stimulus = await self._publish(instruction)
             if stimulus is None:
@@ -100,6 +108,15 @@ class Effects:
         log.warning("record refused", position=str(record.position), field=errors[0].field, message=errors[0].message)
         await (await self._publisher.send(dead_letter(record, errors)))
         metrics.DEAD_LETTERS.labels(topic=record.topic).inc()
+
+    def _check(self) -> None:
+        if not self._holds():
+            raise LeaseLostError("the lease was not renewed in time")
+
+    async def _turn(self) -> None:
+        """Waits for the rate limit; the lease may have ended meanwhile."""
+        await self._limit.turn()
+        self._check()
 
     # Records
 
@@ -140,7 +157,7 @@ class Effects:
             case CreateObject():
                 await self._create(instruction)
             case ReplaceObject(resource=resource, namespace=namespace, name=name, body=body):
-                await self._limit.turn()
+                await self._turn()
                 await self._gone_is_fine(self._api.replace(resource, namespace, name, body))
             case SetFinalizers():
                 await self._set_finalizers(instruction)
@@ -150,7 +167,7 @@ class Effects:
                 await self._write_status(instruction)
 
     async def _create(self, create: CreateObject) -> None:
-        await self._limit.turn()
+        await self._turn()
         try:
             await self._api.create(create.resource, create.namespace, create.body)
         except ApiError as error:
@@ -161,12 +178,12 @@ class Effects:
                 raise
 
     async def _set_finalizers(self, wanted: SetFinalizers) -> None:
-        await self._limit.turn()
+        await self._turn()
         body = {"metadata": {"resourceVersion": wanted.resource_version, "finalizers": list(wanted.finalizers)}}
         await self._gone_is_fine(self._api.merge_patch(wanted.resource, wanted.namespace, wanted.name, body))
 
     async def _delete(self, wanted: DeleteObject) -> None:
-        await self._limit.turn()
+        await self._turn()
         try:
             await self._api.delete(wanted.resource, wanted.namespace, wanted.name, uid=wanted.uid)
         except ApiError as error:
@@ -175,7 +192,7 @@ class Effects:
             log.info("another object of this name is there by now", name=wanted.name, namespace=wanted.namespace)
 
     async def _write_status(self, wanted: WriteStatus) -> None:
-        await self._limit.turn()
+        await self._turn()
         metadata = {"name": wanted.name, "uid": wanted.uid}
         if wanted.namespace:
             metadata["namespace"] = wanted.namespace

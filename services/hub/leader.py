@@ -39,6 +39,14 @@ class Elector:
         self._clock = clock
         self._election = Election(terms)
         self._told = ""
+        self._renewed_at = float("-inf")
+
+    def holds(self) -> bool:
+        """Whether nobody else can have taken the lease yet, by this process' own monotonic time.
+
+        After a pause this is false at once, before the loss is noticed.
+        """
+        return self._election.leads and self._clock.monotonic() < self._renewed_at + self._terms.renew_s
 
     @property
     def leader(self) -> str:
@@ -85,18 +93,15 @@ class Elector:
 
     async def _renew(self, stop: asyncio.Event) -> None:
         """Returns when the lease is lost, or `stop` is set."""
-        renewed = self._clock.monotonic()
         while not stop.is_set():
             await _pause(stop, self._terms.retry_s)
-            left = renewed + self._terms.renew_s - self._clock.monotonic()
+            left = self._renewed_at + self._terms.renew_s - self._clock.monotonic()
             try:
                 async with asyncio.timeout(max(left, 0.0)):
                     taken = await self._try()
             except TimeoutError:
                 taken = False
-            if taken:
-                renewed = self._clock.monotonic()
-            elif not self._election.leads or self._clock.monotonic() - renewed >= self._terms.renew_s:
+            if not taken and not self.holds():
                 log.warning("lease lost", holder=self.leader)
                 return
 
@@ -109,6 +114,8 @@ class Elector:
                 return False
             taken_at = self._clock.monotonic()
             self._election.written(await self._put(present, wanted), taken_at)
+            # Counted from before the request: a server that took long has given less.
+            self._renewed_at = taken_at
         except ApiError as error:
             log.warning("lease not taken", error=str(error))
             return False

@@ -12,6 +12,7 @@ from services.hub import metrics
 from services.hub.admit import AdmissionServer, RefusalAudit
 from services.hub.bridge import BridgeTerm
 from services.hub.decision.election import Terms
+from services.hub.effects import LeaseLostError
 from services.hub.install import install_crds, register_webhook
 from services.hub.leader import Elector
 from services.hub.rest import Rest
@@ -87,15 +88,22 @@ class HubService:
         try:
             while not lost.is_set():
                 try:
-                    await self._install()
-                    self._term = BridgeTerm(self._api, self._events, self._settings, self._clock)
-                    await self._term.run(lost)
-                except (ApiError, LogError) as error:
+                    if self._elector.holds():
+                        await self._bridge(lost)
+                        continue
+                    log.warning("the lease may be lost")
+                    await self._clock.sleep(_AGAIN_S)
+                except (ApiError, LogError, LeaseLostError) as error:
                     metrics.RESTARTS.inc()
                     log.warning("the bridge begins again", error=str(error))
                     await self._clock.sleep(_AGAIN_S)
         finally:
             self._term = None
+
+    async def _bridge(self, lost: asyncio.Event) -> None:
+        await self._install()
+        self._term = BridgeTerm(self._api, self._events, self._settings, self._clock, self._elector.holds)
+        await self._term.run(lost)
 
     async def _install(self) -> None:
         if self._settings.hub_install_crds:

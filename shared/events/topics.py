@@ -16,6 +16,7 @@ from shared.events.v1 import (
     clusters,
     commands,
     decisions,
+    discrepancies,
     inventories,
     metrics,
     objects,
@@ -80,6 +81,7 @@ SOLE_WRITERS = {
     "scheduler": "flotilla-scheduler-",
     "status": "flotilla-status",
     "watcher": "flotilla-watcher-",
+    "hub": "flotilla-hub",
 }
 
 # Requests may be larger than what is accepted, so that they are refused with a reason rather than by the broker.
@@ -93,6 +95,7 @@ SYNC_MARKED = MessageType(
     "fleet.sync.marked.v1", objects.SyncMarked, key="<cluster>/-/sync/<group>/<version>/<resource>"
 )
 CLUSTER_OBSERVED = MessageType("fleet.cluster.observed.v1", objects.ClusterObserved, key=heartbeat_key("<cluster>"))
+DISCREPANCY_FOUND = MessageType("fleet.discrepancy.found.v1", discrepancies.DiscrepancyFound)
 NODE_METRICS_SAMPLED = MessageType("fleet.nodemetrics.sampled.v1", metrics.NodeMetricsSampled, key="<cluster>/nodes")
 POD_METRICS_SAMPLED = MessageType("fleet.podmetrics.sampled.v1", metrics.PodMetricsSampled, key="<cluster>/pods")
 EPOCH_STARTED = MessageType("fleet.epoch.started.v1", decisions.EpochStarted)
@@ -143,6 +146,17 @@ OBJECTS = Topic(
     dead_letters=True,
     tombstones="the object is gone",
     extra=_LARGE,
+)
+DISCREPANCIES = Topic(
+    "fleet.discrepancies",
+    "What is in `fleet.objects` is not what its watcher published: to be published again.",
+    key="<cluster>/<group>/<version>/<resource>",
+    partitions=1,
+    cleanup=Cleanup.DELETE,
+    retention_ms=DAY_MS,
+    messages=(DISCREPANCY_FOUND,),
+    written_by=("status",),
+    read_by=("watcher",),
 )
 METRICS = Topic(
     "fleet.metrics",
@@ -280,7 +294,8 @@ def dead_letter_topic(topic: Topic) -> Topic:
 
 
 _BASE = (
-    REQUESTS, CLUSTERS, OBJECTS, METRICS, DECISIONS, PLACEMENTS, RESULTS, INVENTORIES, STATUS, EVENTS, AUDIT,
+    REQUESTS, CLUSTERS, OBJECTS, DISCREPANCIES, METRICS, DECISIONS, PLACEMENTS, RESULTS, INVENTORIES, STATUS, EVENTS,
+    AUDIT,
 )  # fmt: skip
 
 # Every topic but the command topics, which come and go with their clusters.
