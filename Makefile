@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test simulate gen verify lint format types arch lock testbed clean
+.PHONY: help demo test simulate chaos gen verify lint format types arch lock testbed clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -33,6 +33,9 @@ test: $(VENV)/.dev ## every test that this machine can run; ARGS="-k name"
 
 simulate: $(VENV)/.dev ## the whole fleet in virtual time while everything breaks; ARGS="--seeds 1000"
 	@$(BIN)/python -m tests.simulation $(ARGS)
+
+chaos: $(VENV)/.dev ## real faults on the real test bed; ARGS="--seed S --minutes N"
+	@exec $(BIN)/python -m tests.chaos $(ARGS)
 
 gen: $(VENV)/.dev ## regenerate documents, schemas, topics, ACLs and CRDs from the code
 	$(BIN)/python -m shared.events.generate

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import logging
 import os
 import secrets
 import shutil
@@ -70,6 +71,8 @@ def main() -> int:
             return NOT_POSSIBLE
         network.enter_namespaces("tests.chaos", sys.argv[1:])
     os.nice(_NICE)
+    # Our own clients tell of every broker that we took away; what fails for good comes as an exception.
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     return _run(options, console)
 
 

@@ -57,7 +57,7 @@ class Witness:
 
     async def _read_model(self) -> Mapping[str, bytes]:
         async with Redis.from_url(self._bed.redis.url, socket_timeout=_REDIS_S) as client:
-            table: Mapping[bytes, bytes] = await client.hgetall(f"flotilla:{WORKLOADS_TABLE}")
+            table: Any = await client.hgetall(f"flotilla:{WORKLOADS_TABLE}")
         return {key.decode(): value for key, value in table.items()}
 
 

@@ -109,7 +109,7 @@ class Connection:
 
 @dataclass(frozen=True, slots=True)
 class Loss:
-    """Packets that `receiver` does not get; of one connection only, where `connection` (the receiver's view) is given."""
+    """Packets that `receiver` does not get; of one connection alone, where that is given, as the receiver sees it."""
 
     sender: Host
     receiver: Host

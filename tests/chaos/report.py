@@ -96,10 +96,13 @@ def write_table(report: Path, document: Path) -> None:
     """Puts the table of a written report into the document, between its marks. Raises ValueError without marks."""
     found = json.loads(report.read_text())
     summary = found["summary"]
-    lines = [
+    sentence = (
         f"Seed {summary['seed']}, {summary['seconds'] / 60:.0f} minutes: {summary['faults']} faults under "
-        f"{summary['requests']} requests; {summary['violations']} violations, {summary['not_recovered']} faults that did "
-        f"not heal; everything as asked {summary['settle_s']} s after the last fault.",
+        f"{summary['requests']} requests; {summary['violations']} violations, {summary['not_recovered']} faults "
+        f"that did not heal; everything as asked {summary['settle_s']} s after the last fault."
+    )
+    lines = [
+        sentence,
         "",
         f"| {' | '.join(_HEADS)} |",
         f"|{'|'.join(['---', *['---:'] * (len(_HEADS) - 1)])}|",

@@ -171,7 +171,7 @@ class _OfComponent(Fault):
     async def _serves(self) -> None:
         """Until the API server says that it is ready: it is not without its etcd."""
         async with asyncio.timeout(RECOVERY_S):
-            while not await self._cluster.api.healthy(f"{self._cluster.api.server}/readyz"):
+            while not await self._cluster.api.healthy(f"{self._cluster.api.server}/readyz"):  # noqa: ASYNC110  as above
                 await asyncio.sleep(_POLL_S)
 
 

@@ -57,6 +57,7 @@ class GroupStorm(Fault):
 
     @classmethod
     def targets(cls, bed: Bed) -> list[str]:
+        del bed
         return ["groups"]
 
     async def inject(self) -> None:
@@ -122,6 +123,7 @@ class Truncated(Fault):
 
     @classmethod
     def targets(cls, bed: Bed) -> list[str]:
+        del bed
         return [REQUESTS.name, RESULTS.name, EVENTS.name, METRICS.name]
 
     async def inject(self) -> None:
