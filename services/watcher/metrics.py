@@ -22,3 +22,14 @@ REFUSED: Final = Counter("flotilla_watcher_refused_records_total", "records of f
 STANDING_BY: Final = Gauge(
     "flotilla_watcher_standing_by", "1 while another watcher publishes for a cluster of this one", ["cluster"]
 )
+AUDITS: Final = Counter(
+    "flotilla_watcher_audits_total", "resources that were compared, or could not be", ("cluster", "result")
+)
+DIFFERENCES: Final = Counter(
+    "flotilla_watcher_differences_total",
+    "objects that an audit found otherwise in the cluster, or in the log, and published again",
+    ("cluster", "resource", "against"),
+)
+AUDITED: Final = Gauge(
+    "flotilla_watcher_audited_timestamp_seconds", "when the last audit ended, in Unix time", ("cluster",)
+)

@@ -101,20 +101,21 @@ class PublishedIndex:
         try:
             end = (await reader.end_offsets([partition]))[partition]
             await reader.assign({partition: START})
-            count = await _read_until(reader, partition, end, found)
+            count = await read_until(reader, partition, end, lambda record: _note(record, found))
         finally:
             await reader.close()
         log.info("published keys read", partition=partition.partition, records=count, end=end, clusters=len(found))
         return found
 
 
-async def _read_until(reader: Reader, partition: Partition, end: int, found: Mapping[str, Inheritance]) -> int:
+async def read_until(reader: Reader, partition: Partition, end: int, note: Callable[[Record], None]) -> int:
+    """Notes every record before `end`, and returns how many there were. Raises LogError."""
     count = empty = 0
     while reader.positions()[partition] < end:
         records = await reader.read(max_records=READ_RECORDS, timeout_s=READ_S)
         for record in records:
             if record.offset < end:
-                _note(record, found)
+                note(record)
         count += len(records)
         empty = 0 if records else empty + 1
         if empty:

@@ -20,6 +20,7 @@ from functools import partial
 from typing import Final
 
 from services.watcher import metrics
+from services.watcher.auditor import DEFAULT_AUDIT, Auditor, AuditPolicy
 from services.watcher.decision.mirror import ClusterMirror
 from services.watcher.decision.stimuli import (
     ChangesArrived,
@@ -32,6 +33,7 @@ from services.watcher.decision.stimuli import (
 from services.watcher.declarations import Declarations
 from services.watcher.outlet import Outlet
 from services.watcher.published import PublishedIndex
+from services.watcher.readback import Discrepancies
 from services.watcher.standby import until_silent
 from services.watcher.usage import UsagePoller
 from shared.events.topics import SOLE_WRITERS
@@ -65,6 +67,7 @@ class SessionConfig:
     heartbeat_s: float = 5.0
     probe_timeout_s: float = 4.0
     metrics_s: float = 15.0
+    audit: AuditPolicy = DEFAULT_AUDIT
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +77,7 @@ class Surroundings:
     log: EventLog
     index: PublishedIndex
     declarations: Declarations
+    discrepancies: Discrepancies
     clock: Clock
 
 
@@ -97,6 +101,7 @@ class ClusterSession:
         self._log = surroundings.log
         self._index = surroundings.index
         self._declarations = surroundings.declarations
+        self._discrepancies = surroundings.discrepancies
         self._clock = surroundings.clock
         self._stopping = asyncio.Event()
         self._leaving = self._left = False
@@ -205,6 +210,7 @@ class ClusterSession:
                 async with asyncio.TaskGroup() as readers:
                     readers.create_task(self._probe(api, outlet))
                     readers.create_task(self._watch_all(api, outlet))
+                    readers.create_task(self._audit(api, outlet))
                     if self._config.metrics_s > 0:
                         poller = UsagePoller(self.cluster, api, outlet, self._clock, self._config.metrics_s)
                         readers.create_task(poller.run())
@@ -266,6 +272,12 @@ class ClusterSession:
                 for resource in sorted(wanted - watches.keys()):
                     watches[resource] = tasks.create_task(self._watch(api, resource, outlet))
                 await self._declarations.newer(version)
+
+    async def _audit(self, api: ClusterApi, outlet: Outlet) -> None:
+        partition = await self._index.partition_of(self.cluster)
+        auditor = Auditor(api, outlet, self._log, partition, self._clock, self._config.audit)
+        self._discrepancies.listen(self.cluster, auditor.doubt)
+        await auditor.run()
 
     async def _watch(self, api: ClusterApi, resource: Resource, outlet: Outlet) -> None:
         async with aclosing(api.list_watch_batches(resource)) as batches:

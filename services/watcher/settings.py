@@ -76,6 +76,15 @@ class WatcherSettings(CommonSettings):
     watcher_metrics_s: float = Field(
         default=15.0, ge=0, description="time between polls of metrics.k8s.io, in seconds; 0 polls never"
     )
+    watcher_audit_s: float = Field(
+        default=600.0,
+        ge=0,
+        description="time between audits, in which every resource is listed anew and compared with what was published, "
+        "in seconds; 0 audits only what a reader of the log doubts",
+    )
+    watcher_audit_rate: float = Field(
+        default=2000.0, gt=0, description="objects a second that an audit lists at most, to spare the API server"
+    )
     watcher_scan_s: float = Field(default=1.0, gt=0, description="time between looks at the directory, in seconds")
 
     @model_validator(mode="after")

@@ -10,6 +10,7 @@ from typing import Final
 from services.watcher import metrics
 from services.watcher.declarations import Declarations
 from services.watcher.published import PublishedIndex
+from services.watcher.readback import Discrepancies
 from services.watcher.session import ClusterSession
 from shared.observability.logs import get_logger
 from shared.runtime.clusters import ClusterSource, Connect
@@ -28,12 +29,14 @@ class WatcherService:
         source: ClusterSource,
         open_session: OpenSession,
         declarations: Declarations,
+        discrepancies: Discrepancies,
         index: PublishedIndex,
         scan_s: float,
     ) -> None:
         self._source = source
         self._open = open_session
         self._declarations = declarations
+        self._discrepancies = discrepancies
         self._index = index
         self._scan_s = scan_s
         self._sessions: dict[str, ClusterSession] = {}
@@ -41,7 +44,10 @@ class WatcherService:
         self._scanned = False
 
     async def run(self, stop: asyncio.Event) -> None:
-        declarations = asyncio.create_task(self._declarations.run(), name="declarations")
+        inputs = [
+            asyncio.create_task(self._declarations.run(), name="declarations"),
+            asyncio.create_task(self._discrepancies.run(), name="discrepancies"),
+        ]
         try:
             while not stop.is_set():
                 await self._scan()
@@ -52,7 +58,7 @@ class WatcherService:
                 session.stop()
             await asyncio.gather(*self._tasks.values())
         finally:
-            tasks = [declarations, *self._tasks.values()]
+            tasks = [*inputs, *self._tasks.values()]
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)

@@ -9,7 +9,7 @@ from typing import Final
 from services.watcher.decision.nodes import NodeTotals
 from services.watcher.decision.resources import ResourceMirror, Trouble
 from services.watcher.decision.stimuli import ServerProbed, UsageMeasured
-from shared.events.v1.objects import ClusterObserved
+from shared.events.v1.objects import ClusterObserved, ObjectsAudited
 from shared.model.quantities import format_amount
 
 # A connection that breaks and is back at once makes no cluster unready.
@@ -36,6 +36,7 @@ class Pulse:
         self._silence: Trouble | None = None
         self._usage: dict[str, str] = {}
         self.declared_labels: dict[str, str] = {}
+        self.audited: ObjectsAudited | None = None
         # What the last heartbeat said; None before the first.
         self.reported_ready: bool | None = None
 
@@ -83,6 +84,7 @@ class Pulse:
             capacity=nodes.capacity(),
             allocatable=nodes.allocatable(),
             usage=self._usage,
+            audited=self.audited,
         )
 
 

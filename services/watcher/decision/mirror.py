@@ -7,7 +7,8 @@ the objects that exist:
 - an object is published when it appears or its version changes, and not again for a list that only repeats it;
 - what is known and no longer there becomes a tombstone: when its deletion is seen, when a complete list does not name
   it, when its resource is no longer served or watched, and when the cluster leaves;
-- a list is bracketed by sync markers, the tombstones of what vanished standing before the second.
+- a list is bracketed by sync markers, the tombstones of what vanished standing before the second;
+- what an audit finds to be otherwise, in the cluster or in the log, is published anew.
 
 Sequence numbers are given here, so the records must be sent in the order of the instructions. A mirror is one
 incarnation: after a failure to publish it is thrown away, and a new one begins with a larger epoch.
@@ -18,11 +19,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
+from services.watcher.decision.auditing import Audits
 from services.watcher.decision.heartbeat import Condition, Pulse
 from services.watcher.decision.instructions import Publish
 from services.watcher.decision.nodes import NodeTotals
 from services.watcher.decision.resources import ResourceMirror, resource_prefix
 from services.watcher.decision.stimuli import (
+    AuditClosed,
     ChangesArrived,
     ClusterDescribed,
     ClusterLeft,
@@ -36,6 +39,7 @@ from services.watcher.decision.truncation import only_metadata
 from shared.events.topics import CLUSTER_OBSERVED, OBJECT_DELETED_TYPE, OBJECT_OBSERVED, SYNC_MARKED
 from shared.events.v1.objects import LEFT, SyncMarked
 from shared.kernel.machine import Stimulus
+from shared.model.digests import digest_of
 from shared.model.identities import ObjectKey, Resource, heartbeat_key, is_object_key, sync_marker_key
 
 NODES: Final = Resource("", "v1", "nodes")
@@ -64,6 +68,7 @@ class ClusterMirror:
         self._nodes = NodeTotals()
         self._pulse = Pulse(cluster, epoch, interval_ms, dict(labels or {}))
         self._resources: dict[Resource, ResourceMirror] = {}
+        self.audits = Audits(self._resources)
         self._inherited: dict[Resource, list[str]] = {}
         self._markers: set[str] = set()
         for key in inherited:
@@ -99,6 +104,8 @@ class ClusterMirror:
                 self._heartbeat(stimulus, out)
             case ClusterLeft():
                 self._leave(stimulus, out)
+            case _:
+                self._audit(stimulus, out)
         if not isinstance(stimulus, HeartbeatDue | ClusterLeft) and self._has_become_ready(stimulus.at_ms):
             # Whoever waits for this cluster should not wait for the next beat as well.
             self._heartbeat(stimulus, out)
@@ -156,6 +163,8 @@ class ClusterMirror:
                     self._interrupt(stimulus, mirror, change, out)
                 case "RESUMED":
                     mirror.trouble = None
+        if stimulus.changes:
+            mirror.advance(stimulus.changes[-1].resource_version)
 
     def _put(self, stimulus: Stimulus, mirror: ResourceMirror, change: Step, out: list[Publish]) -> None:
         name = f"{change.namespace or '-'}/{change.name}"
@@ -176,6 +185,8 @@ class ClusterMirror:
         name = f"{change.namespace or '-'}/{change.name}"
         if mirror.listed is not None:
             mirror.listed.discard(name)
+        if mirror.deleted is not None:
+            mirror.deleted[name] = change.resource_version
         if mirror.known.pop(name, None) is not None:
             self._bury(stimulus, mirror, [name], out)
 
@@ -201,6 +212,21 @@ class ClusterMirror:
                 self._nodes.remove(name.partition("/")[2])
             self._publish(stimulus, OBJECT_DELETED_TYPE, mirror.key(name), None, out)
 
+    def _audit(self, stimulus: Stimulus, out: list[Publish]) -> None:
+        if isinstance(stimulus, AuditClosed):
+            self._pulse.audited = self.audits.close(stimulus.at_ms)
+            return
+        finding = self.audits.take(stimulus)
+        if finding is None:
+            return
+        for step in finding.found:
+            self._put(stimulus, finding.mirror, step, out)
+        for name in finding.gone:
+            finding.mirror.known.pop(name, None)
+        self._bury(stimulus, finding.mirror, finding.gone, out)
+        if finding.complete:
+            self._mark(stimulus, finding.mirror, finding.mirror.position, "finished", out)
+
     # Markers and heartbeats
 
     def _mark(self, stimulus: Stimulus, mirror: ResourceMirror, version: str, phase: str, out: list[Publish]) -> None:
@@ -211,6 +237,7 @@ class ClusterMirror:
             epoch=self.epoch,
             resource_version=version,
             objects=len(mirror.known) if phase == "finished" else None,
+            digest=digest_of(mirror.known).text if phase == "finished" else "",
         )
         key = sync_marker_key(self.cluster, mirror.resource)
         self._markers.add(key)

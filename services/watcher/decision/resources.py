@@ -26,10 +26,12 @@ class Trouble:
 class ResourceMirror:
     """`known` maps `namespace/name` to the version that was published last, or to UNKNOWN_VERSION.
 
-    `listed` is what the list under way has named so far, None outside of a list.
+    `listed` is what the list under way has named so far, None outside of a list. `position` is the resource version up
+    to which the watch has told everything. `deleted` is what it said to be deleted since an audit began, and at which
+    version; None outside of an audit.
     """
 
-    __slots__ = ("known", "listed", "missing", "prefix", "resource", "synced", "trouble")
+    __slots__ = ("deleted", "known", "listed", "missing", "position", "prefix", "resource", "synced", "trouble")
 
     def __init__(self, cluster: str, resource: Resource, inherited: Iterable[str] = ()) -> None:
         self.resource = resource
@@ -38,6 +40,8 @@ class ResourceMirror:
         self.listed: set[str] | None = None
         self.synced = False
         self.trouble: Trouble | None = None
+        self.position = ""
+        self.deleted: dict[str, str] | None = None
         # How often in a row the server said that it does not have this resource.
         self.missing = 0
 
@@ -46,6 +50,8 @@ class ResourceMirror:
 
     def start_list(self, at_ms: int) -> None:
         self.listed = set()
+        # The list under way will show whatever an audit could.
+        self.deleted = None
         self.missing = 0
         self.be_troubled(at_ms, "Syncing", "")
 
@@ -68,6 +74,11 @@ class ResourceMirror:
         """Keeps the time at which the trouble began, with the newest reason."""
         since = self.trouble.since_ms if self.trouble else at_ms
         self.trouble = Trouble(since, reason, message)
+
+    def advance(self, version: str) -> None:
+        """The watch, or a complete list, has told everything up to this version."""
+        if self.listed is None and version:
+            self.position = version
 
     @property
     def is_absent(self) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -50,6 +51,44 @@ class ChangesArrived(Stimulus):
 
     resource: Resource
     changes: Sequence[Step]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditStarted(Stimulus):
+    """A list of a resource is about to be taken, to be compared with what was published."""
+
+    resource: Resource
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListCompared(Stimulus):
+    """The list named `listed`, of which `suspects` were not as published; it was taken at `version`."""
+
+    resource: Resource
+    version: str
+    listed: AbstractSet[str]
+    suspects: Mapping[str, Step]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogCompared(Stimulus):
+    """The log holds the objects of a resource as `read`; before it was read they had been published as `sent`."""
+
+    resource: Resource
+    sent: Mapping[str, str]
+    read: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditFailed(Stimulus):
+    """A resource could not be compared this time."""
+
+    resource: Resource
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditClosed(Stimulus):
+    """Every resource had its turn: the next heartbeats say what was found."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,6 +21,7 @@ from services.watcher.decision.stimuli import (
     ServerProbed,
     UsageMeasured,
 )
+from shared.model.digests import digest_of
 from shared.model.identities import Resource
 from shared.ports.cluster_api import ApiError, Change, ChangeType
 
@@ -122,6 +123,7 @@ def test_a_list_is_bracketed_and_ends_with_tombstones_of_what_vanished() -> None
         "epoch": EPOCH,
         "resourceVersion": "9",
         "objects": 2,
+        "digest": digest_of({"shop/a": "u/1", "shop/b": "u/2"}).text,
     }
     assert published[3].ce_type == "fleet.object.deleted.v1"
 
