@@ -139,7 +139,7 @@ LOG_FAULTS = ("cut_log", "slow_log", "lose_log_calls")
 API_FAULTS = ("cut_api", "slow_api", "throttle_api", "fail_api", "lose_api_calls", "drop_watches", "forget_api")
 WORLD_FAULTS = ("clean_log", "cut_store", "wipe_store")
 ALL_KINDS = (*PROCESS_FAULTS, *LOG_FAULTS, *API_FAULTS, *WORLD_FAULTS)
-KINDS = ("kill", "kill_at_effect", "stop", "pause", "jump_clock")
+KINDS = ("kill", "kill_at_effect", "stop", "pause", "jump_clock", "cut_log", "slow_log", "lose_log_calls")
 
 
 def _faults(rng: random.Random, names: list[str], services: list[str], busy: float) -> list[Fault]:

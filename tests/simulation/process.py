@@ -104,7 +104,7 @@ class Process:
         if self.tasks and rounds:
             for task in list(self.tasks):
                 task.cancel()
-            self.loop.call_later(0, self._cancel, rounds - 1, context=WORLD)
+            self.loop.call_later(0.01, self._cancel, rounds - 1, context=WORLD)
 
     def pause(self) -> None:
         """SIGSTOP."""
