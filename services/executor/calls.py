@@ -9,6 +9,7 @@ from typing import Any
 from services.executor.decision.backoff import CallFailed
 from services.executor.decision.identity import GroupKind, ServedKind
 from services.executor.decision.instructions import Annotate, Apply, Bind, Call, CreateNamespace, Delete, Stamp
+from services.executor.wakefulness import Wakefulness
 from shared.model.identities import FIELD_MANAGER, Resource
 from shared.ports.cluster_api import ApiError, ApplyOptions, ClusterApi, Object
 
@@ -23,15 +24,26 @@ class Caller:
     `slots` is shared by the clusters of a process: beyond it, requests only wait in queues while their deadlines pass.
     """
 
-    def __init__(self, api: ClusterApi, kinds: dict[GroupKind, ServedKind], slots: asyncio.Semaphore) -> None:
+    def __init__(
+        self,
+        api: ClusterApi,
+        kinds: dict[GroupKind, ServedKind],
+        slots: asyncio.Semaphore,
+        awake: Wakefulness,
+    ) -> None:
         self._api = api
         self._kinds = kinds
         self._slots = slots
+        self._awake = awake
 
     async def carry_out(self, call: Call) -> Object | CallFailed:
-        """The object that the server answered with (empty where it answers with none), or why it refused."""
+        """The object that the server answered with (empty where it answers with none), or why it refused.
+
+        Raises SuspendedError: the process was, and the call was decided before that; it was not made.
+        """
         try:
             async with self._slots:
+                self._awake.check()
                 return await self._request(call)
         except ApiError as error:
             return CallFailed(error.code, error.reason, error.message, error.retry_after_s)

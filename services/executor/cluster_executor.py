@@ -20,6 +20,7 @@ from services.executor.decision.instructions import Call, Report, Wake, Watch
 from services.executor.decision.reconciler import Reconciler
 from services.executor.decision.stimuli import CallReturned, CommandSeen, CommandsRead, SubjectFailed, TurnStarted
 from services.executor.intake import NoSubjectError, read_command
+from services.executor.wakefulness import Wakefulness, was_suspended
 from services.executor.watching import follow
 from services.executor.work_queue import WorkQueue
 from shared.kernel.machine import Instruction, Stimulus
@@ -58,7 +59,8 @@ class ClusterExecutor:
         self._reconciler = Reconciler(cluster, policy)
         self._queue = WorkQueue(clock)
         self._kinds: dict[GroupKind, ServedKind] = {}
-        self._caller = Caller(api, self._kinds, slots)
+        self._awake = Wakefulness(clock)
+        self._caller = Caller(api, self._kinds, slots, self._awake)
         self._workers = asyncio.Semaphore(workers)
         self._calls = calls
         self._watches: asyncio.Queue[Watch] = asyncio.Queue()
@@ -91,12 +93,14 @@ class ClusterExecutor:
         """Works until `stop` is set, then lets the calls that are under way end, for a while.
 
         What takes longer is cut off: every call is idempotent, and the next process begins with the whole state.
+        Raises SuspendedError, in a group, when the process was paused: what it knew is not to be acted upon.
         """
         self._carry_out(self._reconciler.start(new_id()))
         async with asyncio.TaskGroup() as turns, asyncio.TaskGroup() as endless:
             tasks = [
                 endless.create_task(self._watch(), name=f"{self._cluster}-watches"),
                 endless.create_task(self._dispatch(turns), name=f"{self._cluster}-dispatch"),
+                endless.create_task(self._awake.watch(), name=f"{self._cluster}-awake"),
             ]
             await stop.wait()
             self._stopping = True
@@ -127,6 +131,9 @@ class ClusterExecutor:
         try:
             await self._turns(subject)
         except Exception as error:
+            if was_suspended(error):
+                # Not this subject's affair: everything is to be read again.
+                raise
             metrics.ERRORS.labels(self._cluster, "turn").inc()
             log.exception("a turn failed", cluster=self._cluster, subject=subject)
             now = self._clock.now_ms()

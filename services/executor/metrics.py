@@ -21,3 +21,4 @@ SUBJECTS = Gauge("flotilla_executor_subjects", "Subjects that the cluster has co
 OBJECTS = Gauge("flotilla_executor_objects", "Objects in the cluster that the executor applied", ["cluster"])
 QUEUED = Gauge("flotilla_executor_queued_subjects", "Subjects that wait for a worker", ["cluster"])
 FEED_RESTARTS = Counter("flotilla_executor_feed_restarts_total", "Times the command topics were read from their start")
+SUSPENSIONS = Counter("flotilla_executor_suspensions_total", "Times a cluster was begun anew since the process slept")

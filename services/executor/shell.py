@@ -15,6 +15,7 @@ from services.executor.cluster_executor import ClusterExecutor
 from services.executor.command_feed import CommandFeed
 from services.executor.outbox import Outbox
 from services.executor.settings import ExecutorSettings
+from services.executor.wakefulness import was_suspended
 from shared.observability.logs import get_logger
 from shared.ports.clock import Clock
 from shared.ports.cluster_api import ApiError
@@ -106,8 +107,12 @@ class ExecutorService:
                 log.warning("a cluster cannot be reached", cluster=name, error=str(error))
             except Exception as error:
                 cluster.trouble = f"{type(error).__name__}: {error}"
-                metrics.ERRORS.labels(name, "cluster").inc()
-                log.exception("a cluster's executor failed", cluster=name)
+                if was_suspended(error):
+                    metrics.SUSPENSIONS.inc()
+                    log.warning("the process was paused: everything is read again", cluster=name)
+                else:
+                    metrics.ERRORS.labels(name, "cluster").inc()
+                    log.exception("a cluster's executor failed", cluster=name)
             if cluster.stop.is_set():
                 return
             failures = failures + 1 if self._clock.monotonic() - started < _LONGEST_WAIT_S else 1
