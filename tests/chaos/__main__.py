@@ -98,7 +98,11 @@ def _run(options: argparse.Namespace, console: Console) -> int:
 
     say(f"seed {run_options.seed}; data and logs in {directory}")
     run = Run(run_options, say)
-    report = asyncio.run(_until_told(run))
+    try:
+        report = asyncio.run(_until_told(run))
+    except asyncio.CancelledError:
+        say(f"cancelled; data and logs are in {directory}")
+        return 1
     report.write(options.report)
     console.print(report.table())
     for violation in report.violations:
@@ -111,16 +115,16 @@ def _run(options: argparse.Namespace, console: Console) -> int:
 
 
 async def _until_told(run: Run) -> Report:
-    """The first signal ends the faults and asks for the verdict, the second cancels."""
+    """The first signal ends the faults and asks for the verdict; before there are any, or again, it cancels."""
     task = asyncio.current_task()
-    told = 0
+    told = False
 
     def tell() -> None:
         nonlocal told
-        told += 1
-        run.stop()
-        if told > 1 and task is not None:
+        if (told or not run.started) and task is not None:
             task.cancel()
+        told = True
+        run.stop()
 
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, tell)

@@ -64,6 +64,7 @@ class Run:
         self._stopped = asyncio.Event()  # by a person
         self._over = asyncio.Event()  # no more faults
         self._quiet = asyncio.Event()  # no more requests
+        self.started = False
 
     def stop(self) -> None:
         """Ends the faults now; what was begun is healed, and the checks are made."""
@@ -76,6 +77,7 @@ class Run:
             journalist = Journalist(file)
             bed = Bed(BedOptions(options.directory, clusters=options.clusters, hub=options.hub), journalist.lived)
             async with bed.running(self._say), self._observed(bed, journalist):
+                self.started = True
                 self._say(f"the fleet is up after {time.monotonic() - began:.0f} s")
                 return await self._break(bed, journalist, began)
 

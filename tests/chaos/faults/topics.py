@@ -33,6 +33,7 @@ from shared.events.topics import (
 from shared.ports.event_log import LogError, NewRecord, Partition
 from tests.chaos.bed import Bed
 from tests.chaos.broker_admin import BrokerError, bounds, configure_topic, delete_records
+from tests.chaos.evidence import read_topic
 from tests.chaos.faults.base import RECOVERY_S, Fault
 from tests.chaos.journalist import POISON_HEADER
 
@@ -110,6 +111,14 @@ class Compacted(Fault):
 
     async def heal(self) -> None:
         await self._configure(_topics(self.bed)[self.target].config())
+        await persistently(self._count)
+
+    async def _count(self) -> None:
+        """How much is left: the offsets that the log spans, and the records that are still there."""
+        spans = await bounds(self.bed.kafka.bootstrap, await self.bed.log.partitions(self.target))
+        records = await read_topic(self.bed.log, self.target)
+        offsets = sum(after - first for first, after in spans.values())
+        self.journalist.note("compacted", topic=self.target, offsets=offsets, records=len(records))
 
     async def _configure(self, settings: Mapping[str, str]) -> None:
         await persistently(lambda: configure_topic(self.bed.kafka.bootstrap, self.target, settings))
