@@ -8,10 +8,12 @@ import pstats
 import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import nullcontext
 from pathlib import Path
 
 from tests.simulation import logs
 from tests.simulation.generator import generate
+from tests.simulation.mutants import MUTANTS, hunt
 from tests.simulation.plan import Plan
 from tests.simulation.simulate import Result, simulate
 
@@ -21,6 +23,8 @@ _SHOWN = 10
 def run(arguments: argparse.Namespace) -> int:
     if arguments.seed is not None or arguments.plan:
         return _one(arguments)
+    if arguments.mutants or arguments.mutant:
+        return hunt.run(arguments)
     return _many(arguments)
 
 
@@ -30,7 +34,8 @@ def _one(arguments: argparse.Namespace) -> int:
     profile = cProfile.Profile() if arguments.profile else None
     if profile is not None:
         profile.enable()
-    result = simulate(plan, verbose=arguments.verbose)
+    with MUTANTS[arguments.mutant].applied() if arguments.mutant else nullcontext():
+        result = simulate(plan, verbose=arguments.verbose)
     if profile is not None:
         profile.disable()
         pstats.Stats(profile, stream=sys.stdout).sort_stats("tottime").print_stats(45)
@@ -51,6 +56,8 @@ def _many(arguments: argparse.Namespace) -> int:
         for result in pool.map(_simulate, seeds, chunksize=1):
             virtual += result.virtual_s
             busy += result.real_s
+            if arguments.digests:
+                print(result.plan.seed, result.digest)
             if result.violations:
                 failed += 1
                 _show(result)

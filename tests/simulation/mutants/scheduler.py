@@ -1,0 +1,184 @@
+"""Defects of the scheduler: its fence, its journal, its positions, its lease, its promises of room."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from typing import Any
+from unittest.mock import patch
+
+from services.scheduler.decision import derivation
+from services.scheduler.decision.clusters import ClusterTable
+from services.scheduler.decision.fence import EpochFence
+from services.scheduler.decision.records import WorkloadRecord
+from services.scheduler.decision.reservations import ShareReservations
+from services.scheduler.inputs import partitions_of
+from services.scheduler.journal import RESUMED_TOPICS, Checkpoint, decode_entry, journal_partition, publisher_group
+from services.scheduler.leadership import Leadership
+from services.scheduler.publisher import JournalPublisher
+from services.scheduler.refusals import Refusals
+from services.scheduler.replica import Replica
+from services.scheduler.shell import SchedulerService
+from shared.events.v1.decisions import DecisionsMade, EpochStarted
+from shared.ports.event_log import END, START, Partition, Publisher, Reader
+from tests.simulation.mutants.mutant import mutant
+
+
+@mutant("stale epoch")
+def readers_of_the_journal_do_not_fence() -> Iterator[None]:
+    """A leader that was paused comes back and appends one more batch; readers of the journal take it for valid."""
+    original = EpochFence.admits
+
+    def admits(self: EpochFence, entry: EpochStarted | DecisionsMade) -> bool:
+        return original(self, entry) or isinstance(entry, DecisionsMade)
+
+    with patch.object(EpochFence, "admits", admits):
+        yield
+
+
+@mutant("fleet.commands", "fleet.placements")
+def checkpoint_before_acknowledgement() -> Iterator[None]:
+    """Positions are committed before the effect: what was still on its way when the process died is never sent."""
+
+    async def commit(self: JournalPublisher, publisher: Publisher) -> None:
+        del publisher
+        checkpoint = Checkpoint(self.position, self._fence.epoch, self._fence.leader, self._inputs)
+        stored = {journal_partition(self._cell): checkpoint.to_committed()}
+        await self._events.commit(publisher_group(self._cell), stored)
+        self._committed_offset, self._committed_at = checkpoint.offset, self._clock.monotonic()
+
+    with patch.object(JournalPublisher, "commit", commit):
+        yield
+
+
+async def _resumed_at(leadership: Leadership, where: int) -> dict[Partition, int]:
+    return dict.fromkeys(await partitions_of(leadership._events, RESUMED_TOPICS), where)
+
+
+@mutant("unanswered")
+def a_new_leader_begins_at_the_end() -> Iterator[None]:
+    """`auto.offset.reset=latest`: what was asked between the last decision and the takeover is never answered."""
+    with patch.object(Leadership, "_resume_positions", lambda self: _resumed_at(self, END)):
+        yield
+
+
+@mutant("not ended", "lost", "unasked", "answered twice", "wrong answer")
+def a_new_leader_begins_at_the_start() -> Iterator[None]:
+    """`auto.offset.reset=earliest`: a takeover carries out requests again that later ones had replaced."""
+    with patch.object(Leadership, "_resume_positions", lambda self: _resumed_at(self, START)):
+        yield
+
+
+@mutant("overcommitted")
+def reservations_are_not_held() -> Iterator[None]:
+    """Room is counted as taken only when a pod was seen: what is placed meanwhile is promised twice."""
+    original = ShareReservations.set_share
+
+    def set_share(self: ShareReservations, nodes: Any, request: Any, ready: Any = ()) -> None:
+        del request
+        original(self, nodes, None, ready)
+
+    with patch.object(ShareReservations, "set_share", set_share):
+        yield
+
+
+@mutant("stray", "withdrawn early", "fleet.commands")
+def any_report_confirms_a_withdrawal() -> Iterator[None]:
+    """A late report of an earlier withdrawal is taken for this one: the command goes before the executor obeyed."""
+
+    def confirms(self: WorkloadRecord, cluster: str, generation: int) -> bool:
+        del generation
+        return cluster in self.leaving
+
+    with patch.object(WorkloadRecord, "confirms", confirms):
+        yield
+
+
+@mutant("twice")
+def silence_is_taken_for_departure() -> Iterator[None]:
+    """Replicas of a cluster that is merely silent are placed elsewhere, while they still run where they were."""
+    original = ClusterTable.watch_silence
+
+    def watch_silence(self: ClusterTable, now_ms: int) -> None:
+        original(self, now_ms)
+        for cluster in self:
+            if cluster.silent and not cluster.gone:
+                self._mark_gone(cluster, gone=True)
+                self.version += 1
+
+    with patch.object(ClusterTable, "watch_silence", watch_silence):
+        yield
+
+
+@mutant("leads on")
+def a_replaced_leader_goes_on() -> Iterator[None]:
+    """A leader does not look whether it was replaced: it decides, and answers users, for as long as it lives."""
+
+    async def run(self: JournalPublisher, reader: Reader, publisher: Publisher, epoch: int) -> None:
+        partition = journal_partition(self._cell)
+        await reader.assign({partition: self._checkpoint.offset})
+        while True:
+            for record in await reader.read(timeout_s=0.5):
+                self.heard_at = self._clock.monotonic()
+                entry = decode_entry(record)
+                if self._fence.admits(entry) and isinstance(entry, DecisionsMade):
+                    await self._publish(publisher, entry, record.offset, own=entry.epoch == epoch)
+            self.position = reader.positions()[partition]
+            if self.position != self._committed_offset and self._due():
+                await self.commit(publisher)
+
+    with patch.object(JournalPublisher, "run", run):
+        yield
+
+
+@mutant("needless takeover")
+def the_lease_is_measured_by_the_wall_clock() -> Iterator[None]:
+    """NTP sets a standby's clock forward, and a leader that is well is replaced."""
+
+    async def stand_by(self: SchedulerService, replica: Replica, refusals: Refusals, stop: asyncio.Event) -> None:
+        lease_ms = self._settings.scheduler_lease_s * 1000
+        heard = self._clock.now_ms() if replica.fence.epoch else 0
+        while not stop.is_set() and self._clock.now_ms() - heard < lease_ms and not replica.resigned:
+            entries = await replica.follow_journal(0.2)
+            await replica.follow_inputs(0.01)
+            refusals.drop()
+            heard = self._clock.now_ms() if entries else heard
+
+    with patch.object(SchedulerService, "_stand_by", stand_by):
+        yield
+
+
+@mutant("untold")
+def a_rejection_is_not_published() -> Iterator[None]:
+    """A refused request ends in the journal alone: nobody who asked ever learns of it."""
+
+    def rejected(*_: object) -> Iterator[derivation.Derived]:
+        return iter(())
+
+    with patch.object(derivation, "_rejected", rejected):
+        yield
+
+
+@mutant("backlog")
+def requests_are_queued_without_a_bound() -> Iterator[None]:
+    """Requests are read as fast as the log gives them, however slowly they are decided: memory grows with the lag."""
+    original = Leadership.__init__
+
+    def begin(self: Leadership, *arguments: Any, **named: Any) -> None:
+        original(self, *arguments, **named)
+        self._arrived = asyncio.Queue()
+
+    with patch.object(Leadership, "__init__", begin):
+        yield
+
+
+@mutant("lost", "not ended", "fleet.placements", "fleet.commands", "stray")
+def a_new_leader_does_not_read_to_its_marker() -> Iterator[None]:
+    """A leader begins with what it happened to have folded: the last decisions of its predecessor are forgotten."""
+
+    async def catch_up(self: Replica, offset: int) -> None:
+        del offset
+        self.fence = EpochFence(self.fence.epoch + 1, self._name)
+
+    with patch.object(Replica, "catch_up", catch_up):
+        yield
