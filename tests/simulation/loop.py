@@ -34,8 +34,12 @@ OWNER: ContextVar[Owner | None] = ContextVar("simulated process", default=None)
 WORLD: Context = copy_context()
 
 
+# So many callbacks at one moment of virtual time are a loop without an end.
+_MOST_AT_ONCE = 200_000
+
+
 class DeadlockError(RuntimeError):
-    """Everything waits, and no timer is set."""
+    """Time goes on no more: everything waits and no timer is set, or something runs and never waits."""
 
 
 class _Task(asyncio.Task[T]):
@@ -62,6 +66,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
         self._tasks_made = 0
         self.paused = 0
         self.callbacks = 0
+        self._moved_at = 0
         self.set_task_factory(self._make_task)
 
     def time(self) -> float:
@@ -92,6 +97,9 @@ class VirtualLoop(asyncio.BaseEventLoop):
             if not timers:
                 raise DeadlockError(f"nothing can happen any more at {self._now:.3f} s")
             self._now = max(self._now, timers[0][0])
+            self._moved_at = self.callbacks
+        elif self.callbacks - self._moved_at > _MOST_AT_ONCE:
+            raise DeadlockError(f"something never waits at {self._now:.3f} s: {ready[0]!r}"[:1000])
         while timers and timers[0][0] <= self._now:
             ready.append(heapq.heappop(timers)[2])
         for _ in range(len(ready)):
