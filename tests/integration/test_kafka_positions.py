@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import uuid
+from pathlib import Path
 
 import pytest
 from aiokafka import AIOKafkaProducer
 
 from shared.adapters.kafka import KafkaLog, KafkaOptions
 from shared.events.topics import Cleanup, Topic
-from shared.ports.event_log import START, Partition
+from shared.ports.event_log import START, Committed, Partition
+from shared.runtime.embedded import EmbeddedKafka
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(60)]
 
@@ -54,3 +56,25 @@ async def test_a_user_s_transaction_is_read_to_its_end(kafka_bootstrap: str) -> 
     finally:
         await producer.stop()
         await log.close()
+
+
+async def test_stored_positions_are_there_as_soon_as_a_broker_that_was_killed_answers(
+    kafka_bootstrap: str, tmp_path: Path
+) -> None:
+    """While it loads its groups it must not seem as if nothing had ever been stored."""
+    assert kafka_bootstrap  # the parts are there; this test's broker is its own
+    topic = a_topic()
+    partition = Partition(topic.name, 0)
+    async with EmbeddedKafka(tmp_path / "kafka") as kafka:
+        log = await KafkaLog.connect(KafkaOptions(bootstrap=kafka.bootstrap), "positions")
+        await log.ensure_topics([topic])
+        for number in range(5):
+            await log.commit(f"group-{number}", {partition: Committed(7, "here")})
+        await log.close()
+        for _ in range(2):
+            kafka.kill()
+            await kafka.start()
+            log = await KafkaLog.connect(KafkaOptions(bootstrap=kafka.bootstrap), "positions")
+            for number in range(5):
+                assert await log.committed(f"group-{number}", [partition]) == {partition: Committed(7, "here")}
+            await log.close()

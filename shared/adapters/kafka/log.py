@@ -11,6 +11,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import KafkaError, TopicAlreadyExistsError, UnknownTopicOrPartitionError, for_code
 from aiokafka.structs import OffsetAndMetadata
 
+from shared.adapters.kafka.offsets import stored_offsets
 from shared.adapters.kafka.options import KafkaOptions
 from shared.adapters.kafka.publisher import KafkaPublisher
 from shared.adapters.kafka.reader import KafkaReader
@@ -96,7 +97,7 @@ class KafkaLog:
         deadline = time.monotonic() + self._options.timeout_s
         while True:
             try:
-                stored = await self._admin.list_consumer_group_offsets(group, partitions=wanted)
+                stored = await stored_offsets(self._admin, group, wanted)
                 break
             except KafkaError as error:
                 # A young broker creates the offsets topic, and a new coordinator loads it, on the first request.
