@@ -10,6 +10,7 @@ from typing import Final
 
 from services.status.decision.messages import (
     HeartbeatSeen,
+    InventorySeen,
     OwnedObjectSeen,
     PhaseRestored,
     PlacementSeen,
@@ -20,7 +21,8 @@ from services.status.decision.messages import (
 )
 from services.status.observed import owned_facts, pod_facts
 from shared.events.registry import DecodeError, decode
-from shared.events.topics import EVENTS, OBJECTS, PLACEMENTS, RESULTS, STATUS
+from shared.events.topics import EVENTS, INVENTORIES, OBJECTS, PLACEMENTS, RESULTS, STATUS
+from shared.events.v1.inventories import InventoryReported
 from shared.events.v1.objects import ClusterObserved
 from shared.events.v1.placements import PlacementPublished
 from shared.events.v1.results import CommandReported
@@ -47,6 +49,7 @@ class Intake:
             PLACEMENTS.name: _placement,
             RESULTS.name: _result,
             OBJECTS.name: self._object,
+            INVENTORIES.name: _inventory,
             STATUS.name: _status,
             EVENTS.name: _event,
         }
@@ -93,6 +96,13 @@ def _result(record: Record, now_ms: int) -> StatusStimulus | None:
         report=report,
         partition=record.partition,
         offset=record.offset,
+    )
+
+
+def _inventory(record: Record, now_ms: int) -> StatusStimulus:
+    reported = decode(InventoryReported, record.value) if record.value is not None else None
+    return InventorySeen(
+        id=str(record.position), at_ms=min(record.timestamp_ms, now_ms), cluster=_key(record), inventory=reported
     )
 
 

@@ -15,6 +15,23 @@ HOP_SECONDS: Final = Histogram(
     buckets=_LATENCY,
 )
 WORKLOADS: Final = Gauge("flotilla_status_workloads", "workloads by phase", ("phase",))
+STALE_WORKLOADS: Final = Gauge(
+    "flotilla_status_stale_workloads", "workloads whose counts come in part from clusters that are not heard"
+)
+SILENT_CLUSTERS: Final = Gauge("flotilla_status_silent_clusters", "clusters whose watcher is silent")
+HEARTBEAT_AGE_SECONDS: Final = Gauge("flotilla_status_heartbeat_age_seconds", "since the last heartbeat", ("cluster",))
+DRIFTING: Final = Gauge(
+    "flotilla_status_drifting_workloads", "workloads that a cluster does not hold as was asked", ("cluster", "drift")
+)
+COMPARISONS: Final = Counter(
+    "flotilla_status_comparisons_total", "digests of watchers that were compared with what was read", ("result",)
+)
+UNLIKE: Final = Gauge(
+    "flotilla_status_unlike_resources", "resources of which something else was read than was published", ("cluster",)
+)
+REPAIRED: Final = Counter(
+    "flotilla_status_repaired_objects_total", "objects that were held otherwise than the log has them", ("cluster",)
+)
 LAG: Final = Gauge("flotilla_status_lag_records", "records that were not read yet", ("topic",))
 RECORDS: Final = Counter("flotilla_status_records_total", "records read", ("topic",))
 DEAD_LETTERS: Final = Counter("flotilla_status_dead_letters_total", "records refused", ("topic",))

@@ -13,8 +13,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from services.status import metrics
+from services.status.decision.consistency import Drift
 from services.status.decision.machine import StatusMachine
 from services.status.decision.messages import BatchEnded, CaughtUp, PlacementSeen, TimeAdvanced
+from services.status.holdings import Holdings
 from services.status.intake import Intake
 from services.status.outbox import Outbox
 from services.status.positions import (
@@ -31,7 +33,7 @@ from services.status.positions import (
 from services.status.read_model import Contents, ReadModel
 from services.status.settings import StatusSettings
 from shared.events.registry import DecodeError
-from shared.events.topics import EVENTS, OBJECTS, PLACEMENTS, RESULTS
+from shared.events.topics import EVENTS, INVENTORIES, OBJECTS, PLACEMENTS, RESULTS
 from shared.events.v1.read_model import WORKLOADS_TABLE
 from shared.observability.logs import get_logger
 from shared.ports.clock import Clock
@@ -44,6 +46,7 @@ _IDLE_S = 0.2
 # Stored positions of a group without members expire after days: they are stored again now and then, changed or not.
 _STORE_ANYWAY_S = 600.0
 _OWN = (*STATUSES, *HISTORY)
+_FROM_THEIR_START = (OBJECTS.name, INVENTORIES.name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +86,7 @@ class Session:
         self._clock = clock
         self._settings = settings
         self._intake = Intake()
+        self._holdings = Holdings(events, clock, settings.status_doubt_s)
         self._outbox = Outbox(publisher, read_model, clock)
         self._stored = Stored({})
         self._committed: dict[Partition, Committed] = {}
@@ -106,6 +110,7 @@ class Session:
         if not reached(self._reader.positions(), horizon.ends):
             return False
         self._intake.live = True
+        self._holdings.trusted = horizon.ends
         await self._tell(CaughtUp(id=self._id("caught-up"), at_ms=horizon.at_ms))
         self._read_model.refill(self._contents())
         await self._commit()
@@ -154,8 +159,16 @@ class Session:
         now_ms = self._clock.now_ms()
         ordered = in_time_order(records)
         letters = [letter for record in ordered if (letter := self._fold(record, now_ms)) is not None]
+        letters += await self._settle()
         await self._tell(BatchEnded(id=self._id("batch"), at_ms=now_ms), letters)
         metrics.BATCH_SECONDS.observe(self._clock.monotonic() - began)
+
+    async def _settle(self) -> Sequence[NewRecord]:
+        """Puts right what is held otherwise than it should be; returns what the log is to be told of it."""
+        stimuli, letters = await self._holdings.settle(self._reader.positions())
+        for stimulus in stimuli:
+            self._machine.handle(stimulus)
+        return letters
 
     async def _tell(self, end: BatchEnded | CaughtUp | TimeAdvanced, letters: Sequence[NewRecord] = ()) -> None:
         """All that follows from what was folded is acknowledged afterwards; others get their turn in between."""
@@ -168,6 +181,8 @@ class Session:
     def _fold(self, record: Record, now_ms: int) -> NewRecord | None:
         """Feeds one record to the machine. Returns a dead letter if it cannot be read."""
         metrics.RECORDS.labels(record.topic).inc()
+        if record.topic == OBJECTS.name:
+            self._holdings.take(record)
         try:
             stimulus = self._intake.stimulus(record, now_ms)
         except DecodeError as error:
@@ -184,7 +199,7 @@ class Session:
         first = error.errors[0]
         log.warning("record refused", position=str(record.position), field=first.field, reason=first.reason)
         metrics.DEAD_LETTERS.labels(record.topic).inc()
-        read_anew = record.topic in _OWN or (record.topic == OBJECTS.name and not self._intake.live)
+        read_anew = record.topic in _OWN or (record.topic in _FROM_THEIR_START and not self._intake.live)
         again = read_anew or self._told(record)
         return None if again else dead_letter(record, error.errors)
 
@@ -210,6 +225,7 @@ class Session:
         metrics.WORKLOADS.clear()
         for phase, number in self._machine.phases().items():
             metrics.WORKLOADS.labels(phase.value).set(number)
+        _measure_clusters(self._machine, latest.at_ms)
         metrics.EARLY_REPORTS.set(len(self._machine.early))
         metrics.DROPPED_REPORTS.set(self._machine.early.dropped)
 
@@ -226,3 +242,18 @@ class Session:
     def _id(self, what: str) -> str:
         self._batches += 1
         return f"{what}/{self._batches}"
+
+
+def _measure_clusters(machine: StatusMachine, now_ms: int) -> None:
+    roster, silent = machine.roster, 0
+    for gauge in (metrics.HEARTBEAT_AGE_SECONDS, metrics.UNLIKE, metrics.DRIFTING):
+        gauge.clear()
+    for cluster, state in roster.heard():
+        silent += state.silent
+        metrics.HEARTBEAT_AGE_SECONDS.labels(cluster).set(max(0, now_ms - state.heard_at) / 1000)
+        metrics.UNLIKE.labels(cluster).set(len(roster.consistency(cluster).unlike))
+    for cluster, counts in roster.drifts():
+        for drift in Drift:
+            metrics.DRIFTING.labels(cluster, drift.value).set(counts[drift])
+    metrics.SILENT_CLUSTERS.set(silent)
+    metrics.STALE_WORKLOADS.set(machine.stale())

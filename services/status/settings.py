@@ -23,6 +23,11 @@ class StatusSettings(CommonSettings):
     status_read_model_check_s: float = Field(
         default=5.0, gt=0, description="how often it is checked that Redis still has the read model, in seconds"
     )
+    status_doubt_s: float = Field(
+        default=300.0,
+        gt=0,
+        description="least time before a cluster is read anew, or doubted, again for the same resource, in seconds",
+    )
     status_redis_ca: str = Field(
         default="", description="file with the certificate authorities of a rediss:// server (PEM)"
     )

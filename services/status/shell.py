@@ -17,7 +17,9 @@ from services.status.session import Readers, Session
 from services.status.settings import StatusSettings
 from services.status.tenure import Tenure
 from shared.events.topics import (
+    DISCREPANCIES,
     EVENTS,
+    INVENTORIES,
     OBJECTS,
     PLACEMENTS,
     RESULTS,
@@ -34,8 +36,8 @@ from shared.runtime.service import Readiness
 
 log = get_logger(__name__)
 
-_INPUTS = (PLACEMENTS, RESULTS, OBJECTS)
-TOPICS: tuple[Topic, ...] = (*_INPUTS, STATUS, EVENTS, *(dead_letter_topic(topic) for topic in _INPUTS))
+_INPUTS = (PLACEMENTS, RESULTS, OBJECTS, INVENTORIES)
+TOPICS: tuple[Topic, ...] = (*_INPUTS, STATUS, EVENTS, DISCREPANCIES, *(dead_letter_topic(topic) for topic in _INPUTS))
 _BACKOFF_FIRST_S = 0.5
 _BACKOFF_CAP_S = 15.0
 _DRAIN_READ_MODEL_S = 3.0

@@ -80,6 +80,7 @@ class Verdict:
     applied_at: int
 
     desired: int = 0
+    drift: Fault | None = None
 
     @property
     def ready(self) -> int:
@@ -114,6 +115,7 @@ def assess(tracked: Tracked, plan: Plan, roster: Roster, now_ms: int) -> Verdict
         lagging=applied and now_ms < applied_at + VIEW_LAG_MS,
         applied_at=applied_at,
         desired=sum(_desired(item, places) for item in plan.sets),
+        drift=_drift(tracked, plan, roster),
     )
 
 
@@ -124,6 +126,15 @@ def unheard(verdict: Verdict) -> Fault | None:
     if verdict.silent:
         return Fault("ClusterSilent", f"no heartbeat of {_names(verdict.silent)}: the state there is unknown")
     return None
+
+
+def _drift(tracked: Tracked, plan: Plan, roster: Roster) -> Fault | None:
+    """How some clusters hold something else than was asked, however their pods may look."""
+    drifts = sorted(roster.drift_of(tracked.key, plan))
+    if not drifts:
+        return None
+    words = [f"{cluster}: {drift.value}" for cluster, drift in drifts]
+    return Fault(drifts[0][1].value, ", ".join(words[:_MOST_NAMES]))
 
 
 def _names(clusters: tuple[str, ...]) -> str:

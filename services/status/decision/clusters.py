@@ -9,10 +9,14 @@ it said. One that was never heard is not said to have left, since that cannot be
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from services.status.decision.consistency import Consistency, Drift, drift_of
+from services.status.decision.plan import Plan
 from shared.events.v1.objects import ClusterObserved
+from shared.events.v1.status import Condition
 
 SILENCE_INTERVALS = 3
 
@@ -24,6 +28,7 @@ class ClusterState:
     observed: ClusterObserved
     heard_at: int
     silent: bool = False
+    conditions: tuple[Condition, ...] = ()
 
     @property
     def ready(self) -> bool:
@@ -39,6 +44,7 @@ class Roster:
     def __init__(self) -> None:
         self._clusters: dict[str, ClusterState] = {}
         self._left: set[str] = set()
+        self._consistency: dict[str, Consistency] = {}
 
     def get(self, cluster: str) -> ClusterState | None:
         return self._clusters.get(cluster)
@@ -59,6 +65,7 @@ class Roster:
         news = cluster not in self._left
         self._left.add(cluster)
         self._clusters.pop(cluster, None)
+        self._consistency.pop(cluster, None)
         return news
 
     def left(self, cluster: str) -> bool:
@@ -77,3 +84,22 @@ class Roster:
 
     def names(self) -> tuple[str, ...]:
         return tuple(self._clusters)
+
+    def consistency(self, cluster: str) -> Consistency:
+        return self._consistency.setdefault(cluster, Consistency())
+
+    def drift_of(self, key: str, plan: Plan) -> Iterator[tuple[str, Drift]]:
+        """The clusters that hold something else of a workload than was asked, and how."""
+        asked = {*plan.clusters, *plan.withdrawn}
+        others = (cluster for cluster, known in self._consistency.items() if key in known.drifting)
+        for cluster in asked.union(others):
+            inventory = self.consistency(cluster).inventory
+            if (drift := drift_of(key, plan, inventory, asked=cluster in asked)) is not None:
+                yield cluster, drift
+
+    def drifts(self) -> Iterator[tuple[str, Counter[Drift]]]:
+        """By cluster: how many workloads it does not hold as was asked, and how."""
+        return ((cluster, self.consistency(cluster).counts()) for cluster in self._clusters)
+
+    def heard(self) -> Iterator[tuple[str, ClusterState]]:
+        return iter(self._clusters.items())

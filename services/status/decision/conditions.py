@@ -41,6 +41,8 @@ def _findings(plan: Plan, verdict: Verdict, phase: Phase, roster: Roster) -> Ite
         yield "RequestAccepted", "False", Fault(plan.refusal.reason, plan.refusal.message)
     else:
         yield "RequestAccepted", "True", Fault("Accepted", f"request {plan.request_id}")
+    if verdict.drift is not None:
+        yield "Drifted", "True", verdict.drift
     if plan.deleting:
         yield "Terminating", "True", _terminating(plan)
         yield "Ready", "False", Fault("Terminating", "the workload is being deleted")

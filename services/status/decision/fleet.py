@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Final
 
+from services.status.decision.assess import Fault
 from services.status.decision.clusters import Roster
+from services.status.decision.conditions import transitioned
+from services.status.decision.consistency import Inventory
 from services.status.decision.facts import OwnedFacts, PodFacts, Tally
 from services.status.decision.plan import Plan
 from services.status.decision.tracked import Tracked
 from shared.events.v1.read_model import ClusterView
 from shared.model.identities import WorkloadKey
+
+_NOBODY: Final[frozenset[str]] = frozenset()
 
 
 class Fleet:
@@ -19,6 +25,8 @@ class Fleet:
         self._pods: dict[str, PodFacts] = {}
         self._owned: dict[str, OwnedFacts] = {}
         self._in_cluster: dict[str, set[str]] = {}
+        # With those that a cluster is to withdraw.
+        self._asked: dict[str, set[str]] = {}
 
     def get(self, key: str) -> Tracked | None:
         return self._workloads.get(key)
@@ -43,12 +51,11 @@ class Fleet:
         return (self._workloads[key] for key in sorted(self._in_cluster.get(cluster, ())))
 
     def adopt(self, tracked: Tracked, plan: Plan) -> None:
-        before = tracked.plan.clusters if tracked.plan else ()
+        self._index(tracked.key, tracked.plan, plan)
         tracked.adopt(plan)
-        self._index(tracked.key, before, plan.clusters)
 
     def forget_plan(self, tracked: Tracked) -> None:
-        self._index(tracked.key, tracked.plan.clusters if tracked.plan else (), ())
+        self._index(tracked.key, tracked.plan, None)
         tracked.forget_plan()
 
     def pod(self, key: str) -> PodFacts | None:
@@ -88,11 +95,28 @@ class Fleet:
             if before is None or before.workload != owned.workload:
                 yield tracked
 
-    def view(self, cluster: str) -> ClusterView | None:
+    def take_inventory(self, cluster: str, inventory: Inventory | None) -> set[str]:
+        """Compares what a cluster holds with what was asked. Returns the workloads of which something changed by it."""
+        asked = self._asked.get(cluster, _NOBODY)
+        return self.roster.consistency(cluster).take(inventory, asked, self._plan_of)
+
+    def stale(self) -> int:
+        """Workloads with a share in a cluster that is silent, or no part of the fleet any more."""
+        unheard = [keys for cluster, keys in self._in_cluster.items() if keys and self.roster.silent(cluster)]
+        return len(set().union(*unheard))
+
+    def _plan_of(self, key: str) -> Plan | None:
+        tracked = self._workloads.get(key)
+        return tracked.plan if tracked is not None else None
+
+    def view(self, cluster: str, now_ms: int) -> ClusterView | None:
         """A cluster for the read model; None if it is not known."""
         state = self.roster.get(cluster)
         if state is None:
             return None
+        found = self.roster.consistency(cluster).findings(state.observed, silent=state.silent, now_ms=now_ms)
+        findings = ((kind, truth, Fault(reason, message)) for kind, truth, reason, message in found)
+        state.conditions = transitioned(findings, state.conditions, now_ms)
         plans = [(tracked, tracked.plan) for tracked in self.in_cluster(cluster) if tracked.plan]
         tallies = [tally for tracked, _ in plans for (where, _), tally in tracked.tallies.items() if where == cluster]
         return ClusterView(
@@ -108,11 +132,17 @@ class Fleet:
             pods=sum(tally.pods for tally in tallies),
             pods_running=sum(tally.running for tally in tallies),
             pods_ready=sum(tally.ready for tally in tallies),
+            conditions=state.conditions,
         )
 
-    def _index(self, key: str, before: tuple[str, ...], after: tuple[str, ...]) -> None:
-        for cluster in before:
-            if cluster not in after:
+    def _index(self, key: str, before: Plan | None, after: Plan | None) -> None:
+        if before is not None:
+            for cluster in before.clusters:
                 self._in_cluster[cluster].discard(key)
-        for cluster in after:
-            self._in_cluster.setdefault(cluster, set()).add(key)
+            for cluster in (*before.clusters, *before.withdrawn):
+                self._asked[cluster].discard(key)
+        if after is not None:
+            for cluster in after.clusters:
+                self._in_cluster.setdefault(cluster, set()).add(key)
+            for cluster in (*after.clusters, *after.withdrawn):
+                self._asked.setdefault(cluster, set()).add(key)

@@ -12,6 +12,8 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from services.status.decision.clusters import Roster
+from services.status.decision.consistency import Unlike, inventory_of
 from services.status.decision.early import EarlyReports, Held
 from services.status.decision.facts import ReportFacts, declined, report_of, restored_reports, worsened
 from services.status.decision.fleet import Fleet
@@ -20,6 +22,7 @@ from services.status.decision.messages import (
     BatchEnded,
     CaughtUp,
     HeartbeatSeen,
+    InventorySeen,
     OwnedObjectSeen,
     PhaseRestored,
     PlacementSeen,
@@ -29,6 +32,7 @@ from services.status.decision.messages import (
     StatusRestored,
     StatusStimulus,
     TimeAdvanced,
+    ViewCompared,
 )
 from services.status.decision.plan import Refusal, plan_of, refusal_of
 from services.status.decision.telling import Teller
@@ -63,6 +67,8 @@ class StatusMachine:
             PodSeen: self._pod_seen,
             OwnedObjectSeen: self._owned_seen,
             HeartbeatSeen: self._heartbeat_seen,
+            InventorySeen: self._inventory_seen,
+            ViewCompared: self._view_compared,
         }
 
     def handle(self, stimulus: StatusStimulus) -> Sequence[StatusInstruction]:
@@ -86,11 +92,20 @@ class StatusMachine:
         return ((tracked.key, tracked.said) for tracked in self._fleet.all() if tracked.said is not None)
 
     def clusters(self) -> Iterator[tuple[str, ClusterView]]:
-        views = ((cluster, self._fleet.view(cluster)) for cluster in self._fleet.roster.names())
+        now_ms = self._teller.now_ms
+        views = ((cluster, self._fleet.view(cluster, now_ms)) for cluster in self._fleet.roster.names())
         return ((cluster, view) for cluster, view in views if view is not None)
 
     def phases(self) -> Mapping[Phase, int]:
         return Counter(status.phase for _, status in self.statuses())
+
+    @property
+    def roster(self) -> Roster:
+        return self._fleet.roster
+
+    def stale(self) -> int:
+        """Workloads whose counts come in part from clusters that are not heard."""
+        return self._fleet.stale()
 
     def held_offsets(self) -> Mapping[int, int]:
         """By partition of the results: the first offset that is not yet reflected in what is told."""
@@ -223,12 +238,35 @@ class StatusMachine:
         if self._teller.live:
             self._teller.write_cluster(cluster, stimulus.id)
 
+    def _inventory_seen(self, stimulus: InventorySeen) -> None:
+        reported, cluster = stimulus.inventory, stimulus.cluster
+        inventory = inventory_of(reported) if reported is not None else None
+        if not self._teller.live:
+            # Placements may not have been read yet: it is compared when they have.
+            self._fleet.roster.consistency(cluster).inventory = inventory
+            return
+        for key in self._fleet.take_inventory(cluster, inventory):
+            if (tracked := self._fleet.get(key)) is not None:
+                self._teller.touch(tracked, stimulus)
+        self._teller.write_cluster(cluster, stimulus.id)
+
+    def _view_compared(self, stimulus: ViewCompared) -> None:
+        unlike = self._fleet.roster.consistency(stimulus.cluster).unlike
+        if stimulus.equal:
+            unlike.pop(stimulus.resource, None)
+        else:
+            unlike[stimulus.resource] = Unlike(stimulus.found, stimulus.expected)
+        if self._teller.live:
+            self._teller.write_cluster(stimulus.cluster, stimulus.id)
+
     # What time brings.
 
     def _caught_up(self, stimulus: CaughtUp) -> None:
         self._teller.live = True
         self._teller.now_ms = stimulus.at_ms
         self._told_refusals.clear()
+        for cluster in self._fleet.roster.names():
+            self._fleet.take_inventory(cluster, self._fleet.roster.consistency(cluster).inventory)
         for cluster in self._fleet.roster.fall_silent(stimulus.at_ms):
             self._teller.touch_cluster(cluster, stimulus)
         for tracked in self._fleet.all():

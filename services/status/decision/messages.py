@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from services.status.decision.facts import OwnedFacts, PodFacts
+from shared.events.v1.inventories import InventoryReported
 from shared.events.v1.objects import ClusterObserved
 from shared.events.v1.placements import PlacementPublished
 from shared.events.v1.read_model import ClusterView
@@ -83,6 +84,25 @@ class HeartbeatSeen(Stimulus):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class InventorySeen(Stimulus):
+    """What a cluster's executor says that it holds; None: nothing is known of it any more."""
+
+    cluster: str
+    inventory: InventoryReported | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ViewCompared(Stimulus):
+    """What was read of a resource of a cluster is what its watcher published, or is not: in numbers of objects."""
+
+    cluster: str
+    resource: str
+    equal: bool
+    expected: int
+    found: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BatchEnded(Stimulus):
     """A batch was read: statuses are computed now, once for each workload that it touched."""
 
@@ -151,6 +171,8 @@ StatusStimulus = (
     | PodSeen
     | OwnedObjectSeen
     | HeartbeatSeen
+    | InventorySeen
+    | ViewCompared
     | BatchEnded
     | CaughtUp
     | TimeAdvanced

@@ -89,6 +89,7 @@ def _cluster_status(part: ClusterVerdict, tracked: Tracked) -> ClusterStatus:
         pod_sets=tuple(PodSetStatus(name=place.pod_set, counts=place.counts) for place in part.places),
         generation=part.generation,
         applied=part.applied,
+        stale=part.silent or part.left,
         reason=fault.reason,
         message=fault.message,
     )

@@ -63,7 +63,7 @@ class Teller:
         self._changed[key] = cause
 
     def write_cluster(self, cluster: str, cause: str) -> None:
-        self._out.append(WriteCluster(cause=cause, cluster=cluster, view=self._fleet.view(cluster)))
+        self._out.append(WriteCluster(cause=cause, cluster=cluster, view=self._fleet.view(cluster, self.now_ms)))
 
     def tell_first(self, tracked: Tracked) -> None:
         """Tells what was reached so far, before a stimulus that may take it back."""

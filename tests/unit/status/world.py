@@ -12,6 +12,7 @@ from services.status.decision.messages import (
     BatchEnded,
     CaughtUp,
     HeartbeatSeen,
+    InventorySeen,
     OwnedObjectSeen,
     PhaseRestored,
     PlacementSeen,
@@ -23,10 +24,13 @@ from services.status.decision.messages import (
     StatusRestored,
     StatusStimulus,
     TimeAdvanced,
+    WriteCluster,
 )
 from shared.events.v1.decisions import ClusterShare, PodSetPlacement, RequestRef, RequestRejected, WorkloadPlaced
+from shared.events.v1.inventories import HeldSubject, InventoryReported
 from shared.events.v1.objects import ClusterObserved
 from shared.events.v1.placements import PlacementPublished
+from shared.events.v1.read_model import ClusterView
 from shared.events.v1.results import CommandReported, ObjectResult
 from shared.events.v1.status import Condition, WorkloadPhaseChanged, WorkloadStatus
 from shared.events.v1.workloads import FieldError, PodSet, Workload
@@ -103,6 +107,7 @@ class World:
     statuses: dict[str, WorkloadStatus | None] = field(default_factory=dict)
     published: list[tuple[str, WorkloadStatus | None]] = field(default_factory=list)
     instructions: list[StatusInstruction] = field(default_factory=list)
+    views: dict[str, ClusterView | None] = field(default_factory=dict)
     number: int = 0
 
     def __post_init__(self) -> None:
@@ -119,6 +124,8 @@ class World:
                 case PublishStatus(key=key, status=status):
                     self.statuses[key] = status
                     self.published.append((key, status))
+                case WriteCluster(cluster=cluster, view=view):
+                    self.views[cluster] = view
         return out
 
     def _next(self) -> str:
@@ -185,12 +192,25 @@ class World:
             OwnedObjectSeen(id=self._next(), at_ms=self.now_ms, key=f"{cluster}/{kind}", cluster=cluster, owned=owned)
         )
 
-    def beat(self, *clusters: str, ready: bool = True, reason: str = "", interval_ms: int = 5_000) -> None:
+    def beat(self, *clusters: str, ready: bool = True, reason: str = "", interval_ms: int = 5_000, **more: Any) -> None:
         for cluster in clusters:
             observed = ClusterObserved(
-                cluster=cluster, epoch=1, observed_at=self.now_ms, interval_ms=interval_ms, ready=ready, reason=reason
+                cluster=cluster,
+                epoch=1,
+                observed_at=self.now_ms,
+                interval_ms=interval_ms,
+                ready=ready,
+                reason=reason,
+                **more,
             )
             self.feed(HeartbeatSeen(id=self._next(), at_ms=self.now_ms, cluster=cluster, observed=observed))
+
+    def inventory(self, cluster: str, *held: HeldSubject, interval_ms: int = 60_000) -> None:
+        """The executor of a cluster says what it holds now."""
+        reported = InventoryReported(
+            cluster=cluster, reported_at=self.now_ms, interval_ms=interval_ms, digest="", subjects=held
+        )
+        self.feed(InventorySeen(id=self._next(), at_ms=self.now_ms, cluster=cluster, inventory=reported))
 
     def end(self) -> None:
         """The batch ends."""
