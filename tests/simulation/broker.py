@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from typing import Protocol
+from zlib import crc32
 
 from shared.adapters.memory.event_log import MemoryLog, Segment
 from shared.events.topics import Cleanup, Topic
@@ -19,8 +20,16 @@ class Subscriber(Protocol):
         """The partition has more records than before."""
 
 
+_BROKERS = 3
+
+
 class Broker(MemoryLog):
-    """`author` of an append is the process that sent it."""
+    """All brokers of the log together. `author` of an append is the process that sent it.
+
+    `acks_all`: what a broker acknowledges its followers have, so it is there when one of them takes its place.
+    """
+
+    acks_all = True
 
     def __init__(self, loop: VirtualLoop, history: History) -> None:
         self._time = ProcessClock(loop)
@@ -29,6 +38,7 @@ class Broker(MemoryLog):
         self.subscribers: dict[Partition, list[Subscriber]] = defaultdict(list)
         self._epochs: dict[str, int] = {}
         self._admitted: dict[tuple[str, Partition], int] = {}
+        self._cut_off: dict[int, float] = {}
         self.reserved: Callable[[Partition], int | None] = self._lowest_commit
 
     def accept(self, record: NewRecord, author: str) -> Position:
@@ -73,6 +83,17 @@ class Broker(MemoryLog):
             return False
         self._admitted[name, partition] = epoch
         return True
+
+    # Brokers that are cut off from the others
+
+    def cut_off(self, number: int, seconds: float) -> None:
+        """One broker is alone for `seconds`; then others lead its partitions."""
+        self._cut_off[number % _BROKERS] = self._time.monotonic() + seconds
+
+    def leaderless_s(self, partition: Partition) -> float:
+        """How long it takes until a partition has a leader whose followers answer; 0 if it has one."""
+        number = crc32(f"{partition.topic}/{partition.partition}".encode()) % _BROKERS
+        return max(self._cut_off.get(number, 0.0) - self._time.monotonic(), 0.0)
 
     # Questions of connections, answered at once
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tests.simulation.history import Lived
 from tests.simulation.links import Mishap
 from tests.simulation.plan import Fault
 from tests.simulation.world import World
@@ -14,6 +15,7 @@ class Faults:
         self._world = world
 
     def befall(self, fault: Fault) -> None:
+        self._world.history.lives.append(Lived(self._world.now_ms(), fault.target, "befallen", fault.kind))
         getattr(self, fault.kind)(fault)
 
     def heal(self) -> None:
@@ -88,6 +90,10 @@ class Faults:
         """The log cleaner runs."""
         self._world.broker.clean(lag_ms=15_000, tombstone_ms=150_000)
         self._world.broker.retire(60_000)
+
+    def lose_broker(self, fault: Fault) -> None:
+        """Broker `number` is cut off from the others for `seconds`."""
+        self._world.broker.cut_off(fault.number, min(fault.seconds, 5.0))
 
     def _slow(self, fault: Fault, server: str) -> None:
         link = self._world.way(fault.target, server)

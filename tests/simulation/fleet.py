@@ -95,7 +95,8 @@ def _executor(cluster: str) -> ExecutorSettings:
 
 @lru_cache
 def _scheduler(name: str) -> SchedulerSettings:
-    return SchedulerSettings(scheduler_id=name)
+    # Small batches, so that a queue which has no bound shows with few requests.
+    return SchedulerSettings(scheduler_id=name, scheduler_batch=16)
 
 
 @lru_cache

@@ -9,6 +9,9 @@ from tests.simulation.plan import Action, ClusterPlan, Fault, Plan, Request
 from tests.simulation.slots import slots_of
 
 Json = dict[str, Any]
+# How many plans have a flood of requests, and how many requests that is: more than a leader takes at once.
+_FLOODED = 0.05
+_FLOOD = 120
 _NAMES = ("alpha", "beta", "gamma")
 
 
@@ -32,7 +35,7 @@ def generate(seed: int) -> Plan:
         clusters=clusters,
         agents=agents,
         schedulers=schedulers,
-        requests=tuple(requests),
+        requests=(*requests, *_flood(seed, busy)),
         actions=tuple(actions),
         faults=tuple(faults),
         busy_s=busy,
@@ -110,6 +113,15 @@ class _Users:
         return {**workload, "podSets": sets}
 
 
+def _flood(seed: int, busy: float) -> list[Request]:
+    """Now and then somebody asks for very much at once, and none of it makes sense."""
+    rng = random.Random(f"{seed}/flood")
+    if rng.random() > _FLOODED:
+        return []
+    at_s = rng.uniform(3, busy - 2)
+    return [Request(at_s=at_s, key=f"default/flood{number}", value="{") for number in range(_FLOOD)]
+
+
 def _config_map() -> Json:
     return {"apiVersion": "v1", "kind": "ConfigMap", "data": {"a": "b"}}
 
@@ -137,7 +149,7 @@ def _actions(rng: random.Random, names: list[str], busy: float) -> list[Action]:
 PROCESS_FAULTS = ("kill", "kill_at_effect", "pause", "stop", "jump_clock")
 LOG_FAULTS = ("cut_log", "slow_log", "lose_log_calls")
 API_FAULTS = ("cut_api", "slow_api", "throttle_api", "fail_api", "lose_api_calls", "drop_watches", "forget_api")
-WORLD_FAULTS = ("clean_log", "cut_store", "wipe_store")
+WORLD_FAULTS = ("clean_log", "lose_broker", "cut_store", "wipe_store")
 ALL_KINDS = (*PROCESS_FAULTS, *LOG_FAULTS, *API_FAULTS, *WORLD_FAULTS)
 KINDS = ("kill", "kill_at_effect", "stop", "pause", "jump_clock", "cut_log", "slow_log", "lose_log_calls")
 

@@ -59,6 +59,8 @@ class History:
     lives: list[Lived] = field(default_factory=list)
     # What services logged as their own defects.
     complaints: list[Lived] = field(default_factory=list)
+    # The most records that a queue of a process ever held, by process.
+    backlogs: dict[str, int] = field(default_factory=dict)
 
     def digest(self) -> str:
         """Equal for two runs that did the same."""

@@ -189,8 +189,17 @@ class SimPublisher:
         if not self._broker.admits(self._writer, partition):
             self._break(WriterReplacedError(f"{partition.topic}: a newer writer is there"))
             return
+        leaderless_s = self._broker.leaderless_s(partition)
+        if leaderless_s and self._broker.acks_all:
+            channel.timer = self._loop.call_later(leaderless_s, self._arrive, partition, channel, context=WORLD)
+            return
         batch, channel.waiting = channel.waiting, deque()
-        answers = [(future, self._append(record)) for record, future in batch]
+        if leaderless_s:
+            # The broker that is cut off takes it, and its successor never had it.
+            end = Position(partition.topic, partition.partition, self._broker.segment(partition).end)
+            answers = [(future, end) for _, future in batch]
+        else:
+            answers = [(future, self._append(record)) for record, future in batch]
         if mishap is Mishap.UNANSWERED:
             self._break(LogError(f"{partition.topic}: no acknowledgement"), (future for future, _ in answers))
         else:

@@ -36,10 +36,12 @@ WORLD: Context = copy_context()
 
 # So many callbacks at one moment of virtual time are a loop without an end.
 _MOST_AT_ONCE = 200_000
+# And so many in all are a fleet that never comes to rest: a thousand seconds take some 150,000.
+_MOST_EVER = 600_000
 
 
 class DeadlockError(RuntimeError):
-    """Time goes on no more: everything waits and no timer is set, or something runs and never waits."""
+    """No end is in sight: everything waits and no timer is set, or something runs and never waits, or never rests."""
 
 
 class _Task(asyncio.Task[T]):
@@ -98,6 +100,8 @@ class VirtualLoop(asyncio.BaseEventLoop):
                 raise DeadlockError(f"nothing can happen any more at {self._now:.3f} s")
             self._now = max(self._now, timers[0][0])
             self._moved_at = self.callbacks
+            if self.callbacks > _MOST_EVER:
+                raise DeadlockError(f"{self.callbacks} callbacks by {self._now:.3f} s, and no end")
         elif self.callbacks - self._moved_at > _MOST_AT_ONCE:
             raise DeadlockError(f"something never waits at {self._now:.3f} s: {ready[0]!r}"[:1000])
         while timers and timers[0][0] <= self._now:

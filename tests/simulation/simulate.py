@@ -12,7 +12,7 @@ from typing import Any
 
 from services.watcher.settings import DEFAULT_RESOURCES, parse_resources
 from shared.runtime.ids import ids_from
-from tests.simulation import checker, logs
+from tests.simulation import checker, logs, queues
 from tests.simulation.faults import Faults
 from tests.simulation.loop import OWNER, DeadlockError, VirtualLoop
 from tests.simulation.people import People
@@ -56,12 +56,13 @@ def simulate(plan: Plan, *, prepare: Callable[[World], None] | None = None, verb
     random.seed(plan.seed)
     try:
         world = World(plan, loop)
-        with ids_from(world.new_id), logs.captured(world, verbose=verbose):
+        with ids_from(world.new_id), logs.captured(world, verbose=verbose), queues.measured(world.history):
             if prepare is not None:
                 prepare(world)
             violations = loop.run_until_complete(_run(world, broken))
     except DeadlockError as error:
         violations = [checker.Violation("deadlock", "the fleet", str(error))]
+        violations += checker.always(checker.Evidence(world.history, {}, {}, WATCHED))
     finally:
         if gc_was_on:
             gc.enable()
@@ -119,6 +120,7 @@ async def _settle(world: World, evidence: checker.Evidence) -> list[checker.Viol
     while True:
         evidence.records = world.broker.everything()
         evidence.objects = {name: server.objects() for name, server in world.servers.items()}
+        evidence.tables = world.store.tables
         violations = checker.settled(evidence)
         content = 0 if violations else content + 1
         if content > 1 or world.loop.time() > deadline:

@@ -5,15 +5,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
-from tests.simulation.checker import capacity, clusters, deletions, fencing, lives, replicas, requests, status, topics
+from tests.simulation.checker import (
+    backlog,
+    capacity,
+    clusters,
+    deletions,
+    fencing,
+    leaders,
+    lives,
+    read_model,
+    replicas,
+    requests,
+    silence,
+    status,
+    told,
+    topics,
+    withdrawals,
+)
 from tests.simulation.checker.evidence import Evidence, Violation
 
-Rule = Callable[[Evidence], list[Violation]]
+Rule = Callable[[Evidence], Iterable[Violation]]
 
-_SETTLED: tuple[Rule, ...] = (requests.check, topics.check, clusters.check, status.check)
-_ALWAYS: tuple[Rule, ...] = (fencing.check, capacity.check, replicas.check, deletions.check, lives.check)
+_SETTLED: tuple[Rule, ...] = (requests.check, topics.check, clusters.check, status.check, read_model.check)
+_ALWAYS: tuple[Rule, ...] = (
+    fencing.check,
+    leaders.check,
+    capacity.check,
+    replicas.check,
+    deletions.check,
+    withdrawals.check,
+    told.check,
+    silence.check,
+    backlog.check,
+    lives.check,
+)
 
 
 def settled(evidence: Evidence) -> list[Violation]:

@@ -39,6 +39,8 @@ class Evidence:
     records: Mapping[str, Sequence[Record]]
     objects: Mapping[str, Mapping[Place, Json]]
     watched: frozenset[str]
+    # The read model by table and key.
+    tables: Mapping[str, Mapping[str, bytes]] = field(default_factory=dict)
     journal: Journal = field(default_factory=Journal)
     _taken: int = 0
     _commands: dict[tuple[str, str], list[tuple[Appended, CommandIssued | None]]] = field(
