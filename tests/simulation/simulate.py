@@ -109,6 +109,7 @@ async def _run(world: World, broken: list[str]) -> list[checker.Violation]:
     violations += checker.always(evidence)
     world.close()
     await asyncio.sleep(1)
+    broken += [f"{process}: a task did not end: {task!r}" for process in world.processes for task in process.tasks]
     return violations + [checker.Violation("broken", "an exception that nobody took", text) for text in broken]
 
 

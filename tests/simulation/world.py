@@ -38,8 +38,10 @@ class World:
         self.servers = {item.name: ApiServer(loop, _spec(item), plan.seed, self.history) for item in plan.clusters}
         self.slots = {slot.name: slot for slot in slots_of([*self.servers], plan.agents, plan.schedulers)}
         self._links: dict[tuple[str, str], Link] = {}
+        self.processes: list[Process] = []
         self._ids = 0
         self.verbose = False
+        self._over = False
 
     # What processes are connected to
 
@@ -72,10 +74,11 @@ class World:
     # Processes
 
     def start(self, slot: Slot) -> None:
-        if slot.process is not None and slot.process.alive:
+        if self._over or (slot.process is not None and slot.process.alive):
             return
         slot.incarnation += 1
         process = slot.process = Process(self.loop, slot.name, slot.incarnation, slot.skew_ms)
+        self.processes.append(process)
         process.on_crash = lambda: self.kill(slot, "at an effect")
         self.tell(process, "started")
         process.spawn(self._live(slot, process))
@@ -127,7 +130,8 @@ class World:
         await asyncio.sleep(seconds - self.loop.time())
 
     def close(self) -> None:
-        """Ends every process."""
+        """Ends every process, for good."""
+        self._over = True
         for slot in self.slots.values():
             if slot.process is not None:
                 slot.process.crash()
