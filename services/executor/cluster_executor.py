@@ -20,9 +20,11 @@ from services.executor.decision.instructions import Call, Report, Wake, Watch
 from services.executor.decision.reconciler import Reconciler
 from services.executor.decision.stimuli import CallReturned, CommandSeen, CommandsRead, SubjectFailed, TurnStarted
 from services.executor.intake import NoSubjectError, read_command
+from services.executor.inventories import InventoryTaker
 from services.executor.wakefulness import Wakefulness, was_suspended
 from services.executor.watching import follow
 from services.executor.work_queue import WorkQueue
+from shared.events.v1.inventories import InventoryReported
 from shared.kernel.machine import Instruction, Stimulus
 from shared.observability.logs import get_logger
 from shared.ports.clock import Clock
@@ -45,9 +47,11 @@ class ClusterExecutor:
         cluster: str,
         api: ClusterApi,
         report: Callable[[Report], None],
+        report_inventory: Callable[[InventoryReported], None],
         clock: Clock,
         policy: Policy,
         *,
+        inventory_s: float,
         workers: int,
         calls: int,
         slots: asyncio.Semaphore,
@@ -57,6 +61,7 @@ class ClusterExecutor:
         self._report = report
         self._clock = clock
         self._reconciler = Reconciler(cluster, policy)
+        self._inventories = InventoryTaker(self._look, report_inventory, clock, inventory_s)
         self._queue = WorkQueue(clock)
         self._kinds: dict[GroupKind, ServedKind] = {}
         self._awake = Wakefulness(clock)
@@ -100,6 +105,7 @@ class ClusterExecutor:
             tasks = [
                 endless.create_task(self._watch(), name=f"{self._cluster}-watches"),
                 endless.create_task(self._dispatch(turns), name=f"{self._cluster}-dispatch"),
+                endless.create_task(self._inventories.run(), name=f"{self._cluster}-inventories"),
                 endless.create_task(self._awake.watch(), name=f"{self._cluster}-awake"),
             ]
             await stop.wait()
@@ -111,6 +117,13 @@ class ClusterExecutor:
                 _, late = await asyncio.wait(working, timeout=_GRACE_S)
                 for task in late:
                     task.cancel()
+
+    def _look(self, interval_ms: int) -> InventoryReported | None:
+        inventory = self._reconciler.inventory(self._clock.now_ms(), interval_ms)
+        if inventory is not None:
+            left_over = sum(not item.commanded for item in inventory.subjects)
+            metrics.LEFT_OVER.labels(self._cluster).set(left_over)
+        return inventory
 
     async def _watch(self) -> None:
         async with asyncio.TaskGroup() as feeds:

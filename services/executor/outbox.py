@@ -15,7 +15,8 @@ from contextlib import AsyncExitStack
 from services.executor import metrics
 from services.executor.decision.instructions import Report
 from shared.events.envelope import Envelope
-from shared.events.topics import COMMAND_REPORTED, RESULTS
+from shared.events.topics import COMMAND_REPORTED, INVENTORIES, INVENTORY_REPORTED, RESULTS
+from shared.events.v1.inventories import InventoryReported
 from shared.observability.logs import get_logger
 from shared.ports.clock import Clock
 from shared.ports.event_log import EventLog, LogError, NewRecord, Publisher, RecordTooLargeError
@@ -41,9 +42,23 @@ class Outbox:
     def put(self, instruction: Report) -> None:
         report = instruction.report
         metrics.REPORTS.labels(report.cluster, report.outcome).inc()
-        key = (report.cluster, report.subject, report.outcome == "refused")
+        self._enqueue((report.cluster, report.subject, report.outcome == "refused"), self._record(instruction))
+
+    def put_inventory(self, inventory: InventoryReported) -> None:
+        envelope = Envelope(
+            id=new_id(),
+            source=f"flotilla/executor/{inventory.cluster}",
+            type=INVENTORY_REPORTED.ce_type,
+            time_ms=self._clock.now_ms(),
+            subject=inventory.cluster,
+        )
+        key = inventory.cluster.encode()
+        record = NewRecord(INVENTORIES.name, key, inventory.to_json(), envelope.to_headers())
+        self._enqueue((inventory.cluster, "", False), record)
+
+    def _enqueue(self, key: _Key, record: NewRecord) -> None:
         self._waiting.pop(key, None)
-        self._waiting[key] = self._record(instruction)
+        self._waiting[key] = record
         self._changed.set()
 
     def close(self) -> None:

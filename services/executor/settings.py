@@ -42,6 +42,12 @@ class ExecutorSettings(CommonSettings):
         default=1.0, gt=0, description="wait before a second repair of the same object, in seconds; it doubles"
     )
     executor_repair_max_s: float = Field(default=300.0, gt=0, description="longest wait between repairs, in seconds")
+    executor_inventory_s: float = Field(
+        default=60.0,
+        gt=0,
+        description="time between two looks at all that is held, in seconds; it is published if it changed, else at "
+        "every fifth",
+    )
     executor_progress_deadline_s: float = Field(
         default=120.0, gt=0, description="how long a command may wait for something before that is reported, in seconds"
     )

@@ -44,6 +44,8 @@ class ExecutorService:
         self._settings = settings
         self._slots = asyncio.Semaphore(settings.executor_all_calls)
         self._outbox = Outbox(events, clock)
+        # Apart, since its topic may not be there yet, and reports must not wait for that.
+        self._inventories = Outbox(events, clock)
         self._feed = CommandFeed(events, clock)
         self._clusters: dict[str, _Cluster] = {}
         self._scanned = False
@@ -65,6 +67,7 @@ class ExecutorService:
         async with asyncio.TaskGroup() as group:
             feed = group.create_task(self._feed.run(), name="commands")
             outbox = group.create_task(self._outbox.run(), name="reports")
+            inventories = group.create_task(self._inventories.run(), name="inventories")
             async with asyncio.TaskGroup() as clusters:
                 while not stop.is_set():
                     await self._match_source(clusters)
@@ -72,6 +75,7 @@ class ExecutorService:
                 for cluster in self._clusters.values():
                     cluster.stop.set()
             feed.cancel()
+            inventories.cancel()
             self._outbox.close()
             await outbox
 
@@ -127,8 +131,10 @@ class ExecutorService:
                 name,
                 api,
                 self._outbox.put,
+                self._inventories.put_inventory,
                 self._clock,
                 settings.policy(),
+                inventory_s=settings.executor_inventory_s,
                 workers=settings.executor_workers,
                 calls=settings.executor_calls,
                 slots=self._slots,

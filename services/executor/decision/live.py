@@ -208,6 +208,10 @@ class LiveObjects:
         """The objects of a subject, in the order of their identities."""
         return (self._objects[object_id] for object_id in sorted(self._by_subject.get(subject, ())))
 
+    def counts(self) -> dict[str, int]:
+        """How many objects there are of each subject that has any."""
+        return {subject: len(ids) for subject, ids in self._by_subject.items()}
+
     def on_node(self, node: str) -> Iterator[LiveObject]:
         return (live for live in self._objects.values() if live.node == node)
 

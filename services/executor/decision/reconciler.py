@@ -21,6 +21,7 @@ from services.executor.decision.commands import Commands
 from services.executor.decision.desired import MalformedCommandError, resolve
 from services.executor.decision.identity import BASE_GROUP_KINDS, BASE_KINDS
 from services.executor.decision.instructions import Report, Wake
+from services.executor.decision.inventory import take_inventory
 from services.executor.decision.observations import NAMESPACE_KIND, Observations
 from services.executor.decision.plan import Plan
 from services.executor.decision.reports import failure_of, is_news, refusal_of, report_of
@@ -43,6 +44,7 @@ from services.executor.decision.stimuli import (
 )
 from services.executor.decision.subject import Subject
 from services.executor.decision.turn import everything_is_known, overtaken_by, plan_run, plan_withdrawal
+from shared.events.v1.inventories import InventoryReported
 from shared.events.v1.results import CommandReported
 from shared.kernel.machine import Instruction, Stimulus
 
@@ -70,6 +72,10 @@ class Reconciler:
         world = self._state.world
         problems = (world.kind_problem(kind) for kind in BASE_GROUP_KINDS)
         return next((problem for problem in problems if problem), "")
+
+    def inventory(self, at_ms: int, interval_ms: int) -> InventoryReported | None:
+        """All that is held; None as long as that is not known. The next one is promised within `interval_ms`."""
+        return take_inventory(self._state, at_ms, interval_ms)
 
     def start(self, cause: str) -> list[Instruction]:
         watches = self._observations.watch(NAMESPACE_KIND, cause, owned=False)
