@@ -151,7 +151,7 @@ LOG_FAULTS = ("cut_log", "slow_log", "lose_log_calls")
 API_FAULTS = ("cut_api", "slow_api", "throttle_api", "fail_api", "lose_api_calls", "drop_watches", "forget_api")
 WORLD_FAULTS = ("clean_log", "lose_broker", "cut_store", "wipe_store")
 ALL_KINDS = (*PROCESS_FAULTS, *LOG_FAULTS, *API_FAULTS, *WORLD_FAULTS)
-KINDS = ("kill", "kill_at_effect", "stop", "pause", "jump_clock", "cut_log", "slow_log", "lose_log_calls")
+KINDS = ALL_KINDS
 
 
 def _faults(rng: random.Random, names: list[str], services: list[str], busy: float) -> list[Fault]:
