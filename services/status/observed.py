@@ -99,6 +99,7 @@ class _OwnedSpec(Struct):
 
 class _OwnedStatus(Struct, rename="camel"):
     observed_generation: int | None = None
+    replicas: int | None = None
     updated_replicas: int | None = None
     ready_replicas: int | None = None
     desired_number_scheduled: int | None = None
@@ -118,6 +119,8 @@ class _Owned(Struct):
 
 _POD_DECODER: Final = msgspec.json.Decoder(_Pod)
 _OWNED_DECODER: Final = msgspec.json.Decoder(_Owned)
+# Kinds whose pods of several specifications stand side by side during a rollout, and are counted together.
+_ROLLED: Final = frozenset({"Deployment", "StatefulSet"})
 _PHASES: Final = {phase.value: phase for phase in PodPhase}
 
 
@@ -171,6 +174,7 @@ def owned_facts(kind: str, value: bytes) -> OwnedFacts | None:
         current=kind == "Job" or (status.observed_generation or 0) >= (metadata.generation or 0),
         wanted=wanted,
         updated=updated,
+        outdated=max((status.replicas or 0) - updated, 0) if kind in _ROLLED else 0,
         ready=ready,
         active=status.active or 0,
         succeeded=status.succeeded or 0,

@@ -278,7 +278,10 @@ def _assess_place(
 
 def _held(mode: Mode, counts: Counts, owned: OwnedFacts | None, *, applied: bool) -> tuple[bool, bool, bool]:
     """Whether a place is held, complete, and at its end."""
-    rolled_out = owned is None or (owned.current and owned.updated >= min(counts.placed, owned.wanted))
+    # While replicas of a former specification are left, they may be the ones that are ready.
+    rolled_out = owned is None or (
+        owned.current and not owned.outdated and owned.updated >= min(counts.placed, owned.wanted)
+    )
     match mode:
         case Mode.NO_PODS:
             return applied, applied, False

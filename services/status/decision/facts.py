@@ -52,7 +52,8 @@ class PodFacts:
 class OwnedFacts:
     """One Deployment, StatefulSet, DaemonSet or Job of a workload.
 
-    `current` says that its controller has seen the latest specification and updated `wanted` replicas to it.
+    `current` says that its controller has seen the latest specification and updated `wanted` replicas to it;
+    `outdated` are replicas of former ones that it has yet to take away.
     """
 
     workload: str
@@ -63,6 +64,7 @@ class OwnedFacts:
     current: bool = False
     wanted: int = 0
     updated: int = 0
+    outdated: int = 0
     ready: int = 0
     active: int = 0
     succeeded: int = 0

@@ -96,6 +96,14 @@ def test_a_deployment_says_how_far_it_is() -> None:
     )
 
 
+def test_a_deployment_says_what_is_left_of_its_former_specification() -> None:
+    body = deployment(5, 2)
+    body["status"]["replicas"] = 3
+    seen = owned_facts("Deployment", json.dumps(body).encode())
+    assert seen is not None
+    assert (seen.updated, seen.outdated) == (2, 1)
+
+
 def test_a_deployment_whose_controller_lags_is_not_current() -> None:
     body = deployment(5, 2)
     body["metadata"]["generation"] = 4

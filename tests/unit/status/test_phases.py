@@ -361,6 +361,9 @@ def test_a_rolling_update_runs_only_when_it_is_through() -> None:
     world.owned("a", "Deployment", generation=2, digest="d2", current=True, wanted=2, updated=1)
     world.end()
     assert world.phases[-1] == "Applied"
+    world.owned("a", "Deployment", generation=2, digest="d2", current=True, wanted=2, updated=2, outdated=1)
+    world.end()
+    assert world.phases[-1] == "Applied", "one of those that are ready is the old one (found by simulation)"
     world.owned("a", "Deployment", generation=2, digest="d2", current=True, wanted=2, updated=2)
     world.end()
     assert world.phases == MAIN_LINE * 2
