@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from typing import Any
 
 from tests.simulation.plan import Action, ClusterPlan, Fault, Plan, Request
@@ -15,7 +16,8 @@ _FLOOD = 120
 _NAMES = ("alpha", "beta", "gamma")
 
 
-def generate(seed: int) -> Plan:
+def generate(seed: int, kinds: Sequence[str] = ()) -> Plan:
+    """The plan of a seed. With `kinds`, all that breaks is of these kinds, and more often."""
     rng = random.Random(f"{seed}/plan")
     clusters = tuple(
         ClusterPlan(name=name, nodes=rng.randint(2, 4), cpu=rng.choice((2, 4, 8)), pod_start_s=rng.choice((0.5, 1, 3)))
@@ -28,7 +30,7 @@ def generate(seed: int) -> Plan:
     requests, actions, faults = (
         _Users(rng, names).stream(busy),
         _actions(rng, names, busy),
-        _faults(rng, names, services, busy),
+        _faults(rng, names, services, busy, kinds),
     )
     return Plan(
         seed=seed,
@@ -154,10 +156,13 @@ ALL_KINDS = (*PROCESS_FAULTS, *LOG_FAULTS, *API_FAULTS, *WORLD_FAULTS)
 KINDS = ALL_KINDS
 
 
-def _faults(rng: random.Random, names: list[str], services: list[str], busy: float) -> list[Fault]:
-    kinds = rng.sample(KINDS, min(len(KINDS), rng.choice((0, 1, 2, 3, 5, 8))))
+def _faults(
+    rng: random.Random, names: list[str], services: list[str], busy: float, only: Sequence[str] = ()
+) -> list[Fault]:
+    kinds = only or rng.sample(KINDS, min(len(KINDS), rng.choice((0, 1, 2, 3, 5, 8))))
+    counts = (3, 5, 8) if only else (1, 2, 3, 5)
     return sorted(
-        (_fault(rng, kind, names, services, busy) for kind in kinds for _ in range(rng.choice((1, 2, 3, 5)))),
+        (_fault(rng, kind, names, services, busy) for kind in kinds for _ in range(rng.choice(counts))),
         key=lambda fault: fault.at_s,
     )
 

@@ -23,9 +23,10 @@ from shared.events.v1.commands import CommandIssued
 from shared.ports.cluster_api import Object
 from shared.ports.event_log import LogError, NewRecord, Publisher
 from tests.simulation.mutants.mutant import mutant
+from tests.simulation.mutants.scheduler import the_broker_refuses_nobody
 
 
-@mutant("stale write")
+@mutant("stale write", faults=("pause", "cut_log", "kill"), behind=the_broker_refuses_nobody)
 def the_executor_takes_any_generation() -> Iterator[None]:
     """An older command that comes late, or again, is carried out over a newer one."""
     with patch.object(Fence, "admits", return_value=True):
@@ -81,14 +82,14 @@ def a_withdrawal_is_reported_before_the_deletion() -> Iterator[None]:
         yield
 
 
-@mutant("withdrawn early", "stray")
+@mutant("withdrawn early", "stray", faults=("kill", "stop", "slow_api"))
 def what_is_not_listed_is_taken_as_absent() -> Iterator[None]:
     """An executor that was restarted acts before it has listed: what it has not seen yet is not there for it."""
     with patch.object(reconciler, "everything_is_known", return_value=True):
         yield
 
 
-@mutant("deleted")
+@mutant("deleted", faults=("kill", "stop"))
 def what_no_command_names_is_deleted() -> Iterator[None]:
     """Deletion by absence: objects whose command was not read (yet) are collected as orphans."""
     original = Observations.on_list_finished
@@ -127,7 +128,7 @@ def everything_of_ours_is_pruned() -> Iterator[None]:
         yield
 
 
-@mutant("twice", "stale write", "withdrawn early", "stray")
+@mutant("twice", "stale write", "withdrawn early", "stray", faults=("forget_api", "drop_watches", "slow_api"))
 def a_list_is_taken_as_newer_than_what_was_seen() -> Iterator[None]:
     """A list that was taken before an object was written says, when it arrives, that the object is gone."""
     original = LiveObjects.list_finished
@@ -144,7 +145,7 @@ def a_list_is_taken_as_newer_than_what_was_seen() -> Iterator[None]:
         yield
 
 
-@mutant("not ended", "fleet.status", "fleet.commands")
+@mutant("not ended", "fleet.status", "fleet.commands", faults=("lose_log_calls",))
 def a_report_that_was_not_sent_is_forgotten() -> Iterator[None]:
     """`except LogError: log.warning(...)`: a publish that failed is swallowed, and nobody says it again."""
 

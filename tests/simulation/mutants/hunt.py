@@ -38,9 +38,9 @@ class Catch:
         return self.seed is not None and not self.false_alarm
 
 
-def simulate_mutant(name: str, seed: int, *, verbose: bool = False) -> Result:
+def simulate_mutant(name: str, seed: int) -> Result:
     with MUTANTS[name].applied():
-        return simulate(generate(seed), verbose=verbose)
+        return simulate(generate(seed, MUTANTS[name].faults))
 
 
 def known_seeds() -> dict[str, int]:
@@ -66,7 +66,7 @@ def hunt(name: str, seeds: Iterable[int]) -> Catch:
 def _false_alarm(mutant: Mutant, seed: int) -> tuple[str, ...]:
     """Rules that are broken at this seed without the defect: all of them, or with its front guard off the mutant's."""
     with mutant.control():
-        rules = {violation.rule for violation in simulate(generate(seed)).violations}
+        rules = {violation.rule for violation in simulate(generate(seed, mutant.faults)).violations}
     return tuple(sorted(rules & mutant.caught_by if mutant.front is not None else rules))
 
 

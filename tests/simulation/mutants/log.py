@@ -9,7 +9,16 @@ from tests.simulation.broker import Broker
 from tests.simulation.mutants.mutant import mutant
 
 
-@mutant("lost", "unanswered", "not ended", "fleet.commands", "fleet.placements", "fleet.objects", "fleet.status")
+@mutant(
+    "lost",
+    "unanswered",
+    "not ended",
+    "fleet.commands",
+    "fleet.placements",
+    "fleet.objects",
+    "fleet.status",
+    faults=("lose_broker",),
+)
 def one_replica_acknowledges() -> Iterator[None]:
     """`acks=1`: a broker that is cut off acknowledges what its followers never get, and its successor lacks it."""
     with patch.object(Broker, "acks_all", False):

@@ -20,12 +20,17 @@ Switch = Callable[[], AbstractContextManager[None]]
 
 @dataclass(frozen=True, slots=True)
 class Mutant:
-    """`stands_for` is the real bug that it imitates; `caught_by` are rules as violations name them."""
+    """`stands_for` is the real bug that it imitates; `caught_by` are rules as violations name them.
+
+    `faults` are the kinds of faults under which it shows: its plans have these alone, so that few seeds are enough. Where
+    there are none, its plans are everybody's.
+    """
 
     name: str
     stands_for: str
     caught_by: frozenset[str]
     defect: Switch
+    faults: tuple[str, ...] = ()
     front: Switch | None = None
 
     @contextmanager
@@ -48,14 +53,16 @@ class Mutant:
 MUTANTS: dict[str, Mutant] = {}
 
 
-def mutant(*caught_by: str, behind: Switch | None = None) -> Callable[[Callable[[], Iterator[None]]], Switch]:
+def mutant(
+    *caught_by: str, faults: tuple[str, ...] = (), behind: Switch | None = None
+) -> Callable[[Callable[[], Iterator[None]]], Switch]:
     """Registers a generator that yields once, while its defect is in place; its docstring says what it stands for."""
 
     def register(defect: Callable[[], Iterator[None]]) -> Switch:
         switch = contextmanager(defect)
         name = defect.__name__.replace("_", "-")
         stands_for = " ".join((getdoc(defect) or "").split())
-        MUTANTS[name] = Mutant(name, stands_for, frozenset(caught_by), switch, behind)
+        MUTANTS[name] = Mutant(name, stands_for, frozenset(caught_by), switch, faults, behind)
         return switch
 
     return register

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 from unittest.mock import patch
 
@@ -21,10 +22,18 @@ from services.scheduler.replica import Replica
 from services.scheduler.shell import SchedulerService
 from shared.events.v1.decisions import DecisionsMade, EpochStarted
 from shared.ports.event_log import END, START, Partition, Publisher, Reader
+from tests.simulation.broker import Broker
 from tests.simulation.mutants.mutant import mutant
 
 
-@mutant("stale epoch")
+@contextmanager
+def the_broker_refuses_nobody() -> Iterator[None]:
+    """The first guard against a leader that was replaced: the broker lets only the newest writer of a name write."""
+    with patch.object(Broker, "admits", return_value=True):
+        yield
+
+
+@mutant("stale epoch", faults=("pause", "cut_log"), behind=the_broker_refuses_nobody)
 def readers_of_the_journal_do_not_fence() -> Iterator[None]:
     """A leader that was paused comes back and appends one more batch; readers of the journal take it for valid."""
     original = EpochFence.admits
@@ -36,7 +45,7 @@ def readers_of_the_journal_do_not_fence() -> Iterator[None]:
         yield
 
 
-@mutant("fleet.commands", "fleet.placements")
+@mutant("fleet.commands", "fleet.placements", faults=("lose_log_calls", "kill_at_effect"))
 def checkpoint_before_acknowledgement() -> Iterator[None]:
     """Positions are committed before the effect: what was still on its way when the process died is never sent."""
 
@@ -55,14 +64,14 @@ async def _resumed_at(leadership: Leadership, where: int) -> dict[Partition, int
     return dict.fromkeys(await partitions_of(leadership._events, RESUMED_TOPICS), where)
 
 
-@mutant("unanswered")
+@mutant("unanswered", faults=("kill", "stop"))
 def a_new_leader_begins_at_the_end() -> Iterator[None]:
     """`auto.offset.reset=latest`: what was asked between the last decision and the takeover is never answered."""
     with patch.object(Leadership, "_resume_positions", lambda self: _resumed_at(self, END)):
         yield
 
 
-@mutant("not ended", "lost", "unasked", "answered twice", "wrong answer")
+@mutant("not ended", "lost", "unasked", "answered twice", "wrong answer", faults=("kill", "stop"))
 def a_new_leader_begins_at_the_start() -> Iterator[None]:
     """`auto.offset.reset=earliest`: a takeover carries out requests again that later ones had replaced."""
     with patch.object(Leadership, "_resume_positions", lambda self: _resumed_at(self, START)):
@@ -82,7 +91,7 @@ def reservations_are_not_held() -> Iterator[None]:
         yield
 
 
-@mutant("stray", "withdrawn early", "fleet.commands")
+@mutant("stray", "withdrawn early", "fleet.commands", faults=("slow_log", "slow_api", "kill"))
 def any_report_confirms_a_withdrawal() -> Iterator[None]:
     """A late report of an earlier withdrawal is taken for this one: the command goes before the executor obeyed."""
 
@@ -94,7 +103,7 @@ def any_report_confirms_a_withdrawal() -> Iterator[None]:
         yield
 
 
-@mutant("twice")
+@mutant("twice", faults=("kill", "cut_log"))
 def silence_is_taken_for_departure() -> Iterator[None]:
     """Replicas of a cluster that is merely silent are placed elsewhere, while they still run where they were."""
     original = ClusterTable.watch_silence
@@ -110,7 +119,7 @@ def silence_is_taken_for_departure() -> Iterator[None]:
         yield
 
 
-@mutant("leads on")
+@mutant("leads on", faults=("pause",), behind=the_broker_refuses_nobody)
 def a_replaced_leader_goes_on() -> Iterator[None]:
     """A leader does not look whether it was replaced: it decides, and answers users, for as long as it lives."""
 
@@ -131,7 +140,7 @@ def a_replaced_leader_goes_on() -> Iterator[None]:
         yield
 
 
-@mutant("needless takeover")
+@mutant("needless takeover", faults=("jump_clock",))
 def the_lease_is_measured_by_the_wall_clock() -> Iterator[None]:
     """NTP sets a standby's clock forward, and a leader that is well is replaced."""
 
@@ -172,7 +181,7 @@ def requests_are_queued_without_a_bound() -> Iterator[None]:
         yield
 
 
-@mutant("lost", "not ended", "fleet.placements", "fleet.commands", "stray")
+@mutant("lost", "not ended", "fleet.placements", "fleet.commands", "stray", faults=("pause", "slow_log"))
 def a_new_leader_does_not_read_to_its_marker() -> Iterator[None]:
     """A leader begins with what it happened to have folded: the last decisions of its predecessor are forgotten."""
 

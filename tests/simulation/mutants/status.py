@@ -20,7 +20,7 @@ def pods_of_a_former_generation_count() -> Iterator[None]:
         yield
 
 
-@mutant("silent and well")
+@mutant("silent and well", faults=("kill", "cut_log"))
 def a_silent_cluster_is_taken_as_healthy() -> Iterator[None]:
     """The last thing that a watcher said is believed for as long as it says nothing."""
     with (
@@ -30,7 +30,7 @@ def a_silent_cluster_is_taken_as_healthy() -> Iterator[None]:
         yield
 
 
-@mutant("untold")
+@mutant("untold", faults=("lose_log_calls", "kill_at_effect"))
 def positions_are_stored_before_anything_is_told() -> Iterator[None]:
     """Commit before effect: what a batch led to dies with the process, and no successor reads that batch again."""
     original = Session._step
@@ -44,7 +44,7 @@ def positions_are_stored_before_anything_is_told() -> Iterator[None]:
         yield
 
 
-@mutant("read model")
+@mutant("read model", faults=("wipe_store",))
 def a_wiped_store_is_not_noticed() -> Iterator[None]:
     """Redis came back empty, and only what changes from then on is written to it."""
 
