@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from services.scheduler.decision.state import SchedulerState
 from shared.events.registry import DecodeError, decode
@@ -80,6 +80,13 @@ def cluster_of(record: Record) -> str | None:
 async def partitions_of(log: EventLog, topics: Sequence[str]) -> list[Partition]:
     """All partitions of some topics."""
     return [partition for topic in topics for partition in await log.partitions(topic)]
+
+
+async def read_up(reader: Reader, read: Callable[[], Awaitable[object]]) -> None:
+    """Calls `read` until all was read that the log had at the beginning: what comes meanwhile may never end."""
+    ends = await reader.end_offsets(reader.positions())
+    while any(position < ends[partition] for partition, position in reader.positions().items()):
+        await read()
 
 
 async def behind(reader: Reader) -> int:

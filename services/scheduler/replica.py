@@ -18,10 +18,10 @@ from services.scheduler.decision.state import SchedulerState
 from services.scheduler.inputs import (
     SAMPLE_TOPICS,
     STATE_TOPICS,
-    behind,
     cluster_of,
     fold_input,
     partitions_of,
+    read_up,
     record_key,
 )
 from services.scheduler.journal import decode_entry, is_entry, journal_partition, load_checkpoint
@@ -35,6 +35,7 @@ from shared.ports.event_log import END, START, EventLog, Reader, Record
 log = get_logger(__name__)
 
 _BATCH = 2000
+_READ_S = 0.2
 Refuse = Callable[[Record, DecodeError], None]
 
 
@@ -64,13 +65,11 @@ class Replica:
         self.fence, self.resume = checkpoint.fence, dict(checkpoint.inputs or {})
         await self._fold_placements()
         await self._journal.assign({journal_partition(self._cell): checkpoint.offset})
-        while await behind(self._journal):
-            await self.follow_journal(0.2)
+        await read_up(self._journal, lambda: self.follow_journal(_READ_S))
         wanted = dict.fromkeys(await partitions_of(self._events, STATE_TOPICS), START)
         wanted |= dict.fromkeys(await partitions_of(self._events, SAMPLE_TOPICS), END)
         await self._inputs.assign(wanted)
-        while await behind(self._inputs):
-            await self.follow_inputs(0.2)
+        await read_up(self._inputs, lambda: self.follow_inputs(_READ_S))
         log.info(
             "replica rebuilt", workloads=len(self.published), epoch=self.fence.epoch, journal=self.journal_position
         )
@@ -101,16 +100,18 @@ class Replica:
             reader = await self._open(stack, "placements")
             partitions = await self._events.partitions(PLACEMENTS.name)
             await reader.assign(dict.fromkeys(partitions, START))
-            while await behind(reader):
-                for record in await reader.read(max_records=_BATCH, timeout_s=0.2):
-                    try:
-                        self._fold_placement(record)
-                    except DecodeError as error:  # nobody's decision: what the journal says is published under its key
-                        self._refuse(record, error)
+            await read_up(reader, lambda: self._follow_placements(reader))
         for item in self.published.values():
             if item.placement is not None:
                 self.state.apply(item.placement)
                 self.state.note_generation(item.placement, item.generation)
+
+    async def _follow_placements(self, reader: Reader) -> None:
+        for record in await reader.read(max_records=_BATCH, timeout_s=_READ_S):
+            try:
+                self._fold_placement(record)
+            except DecodeError as error:  # nobody's decision: what the journal says is published under its key
+                self._refuse(record, error)
 
     def _fold_placement(self, record: Record) -> None:
         key = record_key(record)

@@ -146,7 +146,7 @@ def nodes(size: Size) -> Iterator[NewRecord]:
         yield _object(cluster, "core/v1/nodes", "-", name, document)
 
 
-def pod(size: Size, number: int, version: int = 1) -> NewRecord:
+def pod(size: Size, number: int, version: int = 1, *, ready: bool = True) -> NewRecord:
     """A running pod as an API server has it, about 2 kB."""
     namespace, name = name_of(number)
     labels = {"app": name, "pod-template-hash": "5d4f8c7b9"} | _labels(namespace, name)
@@ -161,7 +161,7 @@ def pod(size: Size, number: int, version: int = 1) -> NewRecord:
     }
     moment = "2026-11-22T21:00:00Z"
     conditions = [
-        {"type": kind, "status": "True", "lastProbeTime": None, "lastTransitionTime": moment}
+        {"type": kind, "status": str(ready), "lastProbeTime": None, "lastTransitionTime": moment}
         for kind in ("PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled")
     ]
     pod_name = f"{name}-main-5d4f8c7b9-abcde"
@@ -197,7 +197,7 @@ def pod(size: Size, number: int, version: int = 1) -> NewRecord:
             "podIP": "10.1.0.1",
             "startTime": moment,
             "containerStatuses": [
-                {"name": "main", "ready": True, "restartCount": 0, "state": {"running": {"startedAt": moment}}}
+                {"name": "main", "ready": ready, "restartCount": 0, "state": {"running": {"startedAt": moment}}}
             ],
             "qosClass": "Burstable",
         },
