@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from shared.model.identities import SCHEDULER_NAME
+from shared.model.identities import GENERATION_ANNOTATION, SCHEDULER_NAME
 from tests.simulation.checker.clusters import is_alive, workload_of
 from tests.simulation.checker.evidence import Evidence, Violation
 
@@ -17,8 +17,11 @@ def check(evidence: Evidence) -> list[Violation]:
 
 
 def _bound_twice(evidence: Evidence) -> Iterator[Violation]:
-    """A replica that we bind ourselves runs in one place; a node that is lost takes its pods with it."""
-    alive: dict[str, dict[str, str]] = {}
+    """A decision gives a replica one place. What a later one moves may start before the former is gone, as a surge does.
+
+    A node that is lost takes its pods with it.
+    """
+    alive: dict[str, dict[str, tuple[str, str]]] = {}
     lost: set[tuple[str, str]] = set()
     told: set[str] = set()
     for write in evidence.history.writes:
@@ -33,9 +36,10 @@ def _bound_twice(evidence: Evidence) -> Iterator[Violation]:
         places = alive.setdefault(name, {})
         places.pop(write.cluster, None)
         if write.verb != "DELETED" and is_alive(obj) and obj["spec"].get("nodeName"):
-            places[write.cluster] = obj["spec"]["nodeName"]
-        there = [(cluster, node) for cluster, node in places.items() if (cluster, node) not in lost]
-        if len(there) > 1 and name not in told:
+            generation = (meta.get("annotations") or {}).get(GENERATION_ANNOTATION, "")
+            places[write.cluster] = (obj["spec"]["nodeName"], generation)
+        there = [(cluster, *place) for cluster, place in places.items() if (cluster, place[0]) not in lost]
+        if len(there) > len({generation for _, _, generation in there}) and name not in told:
             told.add(name)
             yield Violation("twice", name, f"runs in {sorted(there)} at {write.at_ms}")
 
