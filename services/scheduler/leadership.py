@@ -17,6 +17,7 @@ from services.scheduler.inputs import partitions_of
 from services.scheduler.journal import RESUMED_TOPICS, encode_entry, load_checkpoint
 from services.scheduler.publisher import FencedError, JournalPublisher
 from services.scheduler.refusals import Refusals
+from services.scheduler.reminding import Reminder
 from services.scheduler.replica import Replica
 from services.scheduler.requests import Refused, read_request
 from services.scheduler.settings import SchedulerSettings
@@ -101,11 +102,13 @@ class Leadership:
             self._replica.published,
             self._state.note_generation,
         )
+        reminder = Reminder(self._events, self._replica.published, lambda: self._follower.position, self._publish_again)
         async with asyncio.TaskGroup() as tasks:
             running = [
                 tasks.create_task(self._feed_inputs(), name="inputs"),
                 tasks.create_task(self._feed_requests(requests), name="requests"),
                 tasks.create_task(self._follower.run(entries, derived, self._epoch), name="publisher"),
+                tasks.create_task(reminder.run(), name="reminder"),
             ]
             await self._decide(stop, derived)
             await self._drain()
@@ -216,7 +219,11 @@ class Leadership:
         self._state.observe_result(report)
         if report.outcome == "refused" and report.subject.startswith(_SUBJECT):
             # An older record stands last in the cluster's topic: publish the present one again.
-            self._repeat.add(report.subject.removeprefix(_SUBJECT))
+            self._publish_again(report.subject.removeprefix(_SUBJECT))
+
+    def _publish_again(self, key: str) -> None:
+        self._repeat.add(key)
+        self._changed.set()
 
     def _answered(self) -> Positions:
         """Which requests have been decided upon."""

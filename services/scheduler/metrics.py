@@ -12,6 +12,9 @@ REQUESTS = Counter("flotilla_scheduler_requests_total", "Requests consumed", ["o
 DECISIONS = Counter("flotilla_scheduler_decisions_total", "Decisions appended to the journal", ["kind"])
 PUBLISHED = Counter("flotilla_scheduler_published_total", "Records derived from the journal", ["kind"])
 DEAD_LETTERS = Counter("flotilla_scheduler_dead_letters_total", "Records refused", ["topic"])
+REMINDERS = Counter(
+    "flotilla_scheduler_reminders_total", "Workloads published again since a cluster did not hold them", ["cluster"]
+)
 VOID = Counter("flotilla_scheduler_void_entries_total", "Journal entries of a replaced leader")
 PENDING = Gauge("flotilla_scheduler_pending_workloads", "Workloads with replicas that wait for room")
 DECIDE_SECONDS = Histogram("flotilla_scheduler_decide_seconds", "One round of decisions", buckets=_LATENCY)
