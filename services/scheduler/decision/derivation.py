@@ -1,12 +1,13 @@
 """From the journal to `fleet.placements` and `fleet.commands.<cluster>`, purely.
 
 The same journal gives the same records, whoever derives them and how often. The generation of what is derived is the
-offset of its decision.
+offset of its decision. What ends is named by the decision that ends it (`WorkloadPlaced.retired`): who derives anew,
+after a crash, may know of the placement before it no more.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Iterable, Iterator, MutableMapping
 from dataclasses import dataclass
 
 from services.scheduler.decision.rendering import render_commands
@@ -58,6 +59,8 @@ def derive(published: MutableMapping[str, PlacementPublished], batch: DecisionsM
         key = str(decision.workload.key) if isinstance(decision, WorkloadPlaced) else decision.key
         previous = published.get(key)
         if previous is not None and previous.generation > offset:
+            if isinstance(decision, WorkloadPlaced):
+                yield from _retired(decision, decision.retired, _named(previous))
             continue
         match decision:
             case WorkloadPlaced():
@@ -68,7 +71,8 @@ def derive(published: MutableMapping[str, PlacementPublished], batch: DecisionsM
             case WorkloadForgotten():
                 published.pop(key, None)
                 if previous is not None and previous.placement is not None:
-                    yield from _retired(previous.placement, set(decision.unconfirmed))
+                    placed = previous.placement
+                    yield from _retired(placed, placed.withdrawn, set(decision.unconfirmed))
                 yield PlacementRecord(key, None)
 
 
@@ -81,12 +85,10 @@ def _placed(
 ) -> Iterator[Derived]:
     trace = placed.request.traceparent
     yield PlacementRecord(key, current, trace)
-    named: set[str] = set()
     for command in render_commands(placed, current.epoch, current.generation):
-        named.add(command.cluster)
         yield CommandRecord(command.cluster, command.subject, command, trace)
-    if previous is not None and previous.placement is not None:
-        yield from _retired(previous.placement, named)
+    before = previous.placement.withdrawn if previous is not None and previous.placement is not None else ()
+    yield from _retired(placed, dict.fromkeys((*before, *placed.retired)), _named(current))
 
 
 def _rejected(
@@ -106,8 +108,16 @@ def _rejected(
     yield PlacementRecord(rejected.key, current, trace)
 
 
-def _retired(placed: WorkloadPlaced, still: set[str]) -> Iterator[CommandRecord]:
-    """Tombstones for clusters that were being withdrawn and now have confirmed it; not where a command is to stand."""
-    for cluster in placed.withdrawn:
+def _retired(placed: WorkloadPlaced, clusters: Iterable[str], still: set[str]) -> Iterator[CommandRecord]:
+    """Tombstones for clusters that were withdrawn and have confirmed it; not where a command is to stand."""
+    for cluster in clusters:
         if cluster not in still:
             yield CommandRecord(cluster, placed.workload.key.subject, None)
+
+
+def _named(published: PlacementPublished) -> set[str]:
+    """The clusters that have a command of this placement."""
+    placed = published.placement
+    if placed is None:
+        return set()
+    return {share.cluster for pod_set in placed.pod_sets for share in pod_set.shares} | set(placed.withdrawn)

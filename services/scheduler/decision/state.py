@@ -221,7 +221,13 @@ class SchedulerState:
             error = FieldError(field="workload.name", reason="NotFound", message=f"there is no workload {key}")
             return self.reject(key, ref, (error,))
         placed = record.placed.model_copy(
-            update={"request": ref, "pod_sets": (), "withdrawn": self._withdrawn(record, ()), "deleting": True}
+            update={
+                "request": ref,
+                "pod_sets": (),
+                "withdrawn": self._withdrawn(record, ()),
+                "retired": (),
+                "deleting": True,
+            }
         )
         self._fold(key, placed, ())
         return [placed, *self._end(record)]
@@ -273,7 +279,9 @@ class SchedulerState:
             for draft in drafts:
                 draft.discard()
             return []
-        placed = record.placed.model_copy(update={"pod_sets": outcomes, "withdrawn": self._withdrawn(record, drafts)})
+        placed = record.placed.model_copy(
+            update={"pod_sets": outcomes, "withdrawn": self._withdrawn(record, drafts), "retired": ()}
+        )
         self._fold(key, placed, record.plans, drafts)
         return [placed]
 
@@ -292,7 +300,8 @@ class SchedulerState:
             left = [cluster for cluster in record.leaving if cluster not in clusters] if record is not None else []
             if record is None or len(left) == len(record.leaving):
                 continue
-            placed = record.placed.model_copy(update={"withdrawn": tuple(sorted(left))})
+            retired = tuple(sorted(record.leaving.keys() - set(left)))
+            placed = record.placed.model_copy(update={"withdrawn": tuple(sorted(left)), "retired": retired})
             self._fold(key, placed, record.plans)
             decisions += [placed, *self._end(record)]
         return decisions

@@ -66,8 +66,9 @@ class PodSetPlacement(Value):
 class WorkloadPlaced(Value):
     """The workload as accepted, and where its replicas are to run.
 
-    `withdrawn` are clusters that had a share before and have not yet confirmed that it is gone. With `deleting`
-    there are no shares, and the workload ends when `withdrawn` has only clusters that left the fleet.
+    `withdrawn` are clusters that had a share before and have not yet confirmed that it is gone; `retired` are those
+    that with this decision have, so that their commands end. With `deleting` there are no shares, and the workload ends
+    when `withdrawn` has only clusters that left the fleet.
     """
 
     kind: Literal["placed"] = "placed"
@@ -77,6 +78,7 @@ class WorkloadPlaced(Value):
     request: RequestRef
     pod_sets: tuple[PodSetPlacement, ...] = ()
     withdrawn: tuple[str, ...] = ()
+    retired: tuple[str, ...] = ()
     deleting: bool = False
 
 
@@ -102,6 +104,17 @@ class WorkloadForgotten(Value):
     unconfirmed: tuple[str, ...] = ()
 
 
+class ReadAhead(Value):
+    """Requests that were decided behind the positions of `inputs`, since others before them wait their turn.
+
+    A request of namespace n at offset o is decided if o is below `read` of its partition, and below what `waiting` has
+    for n there, if it has anything. A reader that does not know this decides some requests again.
+    """
+
+    read: dict[int, int]
+    waiting: dict[str, dict[int, int]] = Field(default_factory=dict)
+
+
 Decision = Annotated[WorkloadPlaced | RequestRejected | WorkloadForgotten, Field(discriminator="kind")]
 
 
@@ -113,6 +126,7 @@ class DecisionsMade(Value):
     inputs: Positions = Field(
         default_factory=dict, description="what had been consumed when this was decided; empty means as before"
     )
+    ahead: ReadAhead | None = Field(default=None, description="of the requests, where `inputs` names them")
     decisions: tuple[Decision, ...] = ()
     resigned: bool = Field(
         default=False, description="the leader stops behind this: a standby need not wait for its lease to end"
