@@ -103,6 +103,10 @@ def _run(options: argparse.Namespace, console: Console) -> int:
     except asyncio.CancelledError:
         say(f"cancelled; data and logs are in {directory}")
         return 1
+    except Exception as error:  # noqa: BLE001  the bed or this program failed: that is no verdict, and must look so
+        console.print_exception()
+        print(json.dumps({"ok": False, "seed": run_options.seed, "error": repr(error)}), flush=True)
+        return 1
     report.write(options.report)
     console.print(report.table())
     for violation in report.violations:

@@ -22,6 +22,7 @@ from shared.model.identities import APPLIED_BY, APPLIED_BY_LABEL
 from shared.ports.event_log import START, LogError, Partition, Reader, Record
 from tests.simulation.history import Appended, History, Lived, Written
 from tests.testbed import RealCluster
+from tests.testbed.api import ApiError
 
 Json = dict[str, Any]
 _RETRY_S: Final = 0.5
@@ -129,7 +130,7 @@ class Journalist:
         known: dict[str, Json] = {}
         version = ""
         while True:
-            with contextlib.suppress(aiohttp.ClientError, OSError, TimeoutError, ValueError):
+            with contextlib.suppress(ApiError, aiohttp.ClientError, OSError, TimeoutError, ValueError):
                 if not version:
                     version = await self._list(cluster, resource, known)
                 async for event in _watch(cluster, WATCHED[resource], version):

@@ -81,6 +81,7 @@ class GroupStorm(Fault):
                 bootstrap_servers=self.bed.kafka.bootstrap,
                 group_id=group,
                 auto_offset_reset="earliest",
+                enable_auto_commit=False,  # aiokafka's own commits fail in tasks that nobody awaits
             )
             with contextlib.suppress(*BrokerError):
                 try:
@@ -89,6 +90,8 @@ class GroupStorm(Fault):
                     async with asyncio.timeout(stay):
                         while True:
                             await consumer.getmany(timeout_ms=200)
+                            if group and consumer.assignment():
+                                await consumer.commit()
                 finally:
                     await consumer.stop()
             await asyncio.sleep(self.rng.uniform(0, 1))
