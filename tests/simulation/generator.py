@@ -12,12 +12,16 @@ from tests.simulation.slots import slots_of
 Json = dict[str, Any]
 # How many plans have a flood of requests, and how many requests that is: more than a leader takes at once.
 _FLOODED = 0.05
+FLOOD = "flood"
 _FLOOD = 120
 _NAMES = ("alpha", "beta", "gamma")
 
 
 def generate(seed: int, kinds: Sequence[str] = ()) -> Plan:
-    """The plan of a seed. With `kinds`, all that breaks is of these kinds, and more often."""
+    """The plan of a seed. With `kinds`, all that breaks is of these kinds, and more often.
+
+    A kind may name whom it befalls by the beginning of the name, as in `kill:scheduler`. `FLOOD` is none of the faults.
+    """
     rng = random.Random(f"{seed}/plan")
     clusters = tuple(
         ClusterPlan(name=name, nodes=rng.randint(2, 4), cpu=rng.choice((2, 4, 8)), pod_start_s=rng.choice((0.5, 1, 3)))
@@ -30,14 +34,14 @@ def generate(seed: int, kinds: Sequence[str] = ()) -> Plan:
     requests, actions, faults = (
         _Users(rng, names).stream(busy),
         _actions(rng, names, busy),
-        _faults(rng, names, services, busy, kinds),
+        _faults(rng, names, services, busy, [kind for kind in kinds if kind != FLOOD]),
     )
     return Plan(
         seed=seed,
         clusters=clusters,
         agents=agents,
         schedulers=schedulers,
-        requests=(*requests, *_flood(seed, busy)),
+        requests=(*requests, *_flood(seed, busy, always=FLOOD in kinds)),
         actions=tuple(actions),
         faults=tuple(faults),
         busy_s=busy,
@@ -115,10 +119,10 @@ class _Users:
         return {**workload, "podSets": sets}
 
 
-def _flood(seed: int, busy: float) -> list[Request]:
+def _flood(seed: int, busy: float, *, always: bool) -> list[Request]:
     """Now and then somebody asks for very much at once, and none of it makes sense."""
     rng = random.Random(f"{seed}/flood")
-    if rng.random() > _FLOODED:
+    if rng.random() > _FLOODED and not always:
         return []
     at_s = rng.uniform(3, busy - 2)
     return [Request(at_s=at_s, key=f"default/flood{number}", value="{") for number in range(_FLOOD)]
@@ -168,7 +172,9 @@ def _faults(
 
 
 def _fault(rng: random.Random, kind: str, names: list[str], services: list[str], busy: float) -> Fault:
-    target = rng.choice(names) if kind in API_FAULTS else "" if kind in WORLD_FAULTS else rng.choice(services)
+    kind, _, whom = kind.partition(":")
+    befallen = [name for name in services if name.startswith(whom)]
+    target = rng.choice(names) if kind in API_FAULTS else "" if kind in WORLD_FAULTS else rng.choice(befallen)
     return Fault(
         at_s=rng.uniform(1, busy), kind=kind, target=target, seconds=_span(rng, kind), number=_number(rng, kind)
     )

@@ -22,11 +22,11 @@ from services.executor.outbox import Outbox
 from shared.events.v1.commands import CommandIssued
 from shared.ports.cluster_api import Object
 from shared.ports.event_log import LogError, NewRecord, Publisher
+from tests.simulation.mutants.fronts import the_broker_refuses_nobody
 from tests.simulation.mutants.mutant import mutant
-from tests.simulation.mutants.scheduler import the_broker_refuses_nobody
 
 
-@mutant("stale write", faults=("pause", "cut_log", "kill"), behind=the_broker_refuses_nobody)
+@mutant("stale write", faults=("pause:scheduler", "cut_log:scheduler"), behind=the_broker_refuses_nobody)
 def the_executor_takes_any_generation() -> Iterator[None]:
     """An older command that comes late, or again, is carried out over a newer one."""
     with patch.object(Fence, "admits", return_value=True):
@@ -82,14 +82,14 @@ def a_withdrawal_is_reported_before_the_deletion() -> Iterator[None]:
         yield
 
 
-@mutant("withdrawn early", "stray", faults=("kill", "stop", "slow_api"))
+@mutant("withdrawn early", "stray", faults=("kill:executor", "slow_api"))
 def what_is_not_listed_is_taken_as_absent() -> Iterator[None]:
     """An executor that was restarted acts before it has listed: what it has not seen yet is not there for it."""
     with patch.object(reconciler, "everything_is_known", return_value=True):
         yield
 
 
-@mutant("deleted", faults=("kill", "stop"))
+@mutant("deleted", faults=("kill:executor",))
 def what_no_command_names_is_deleted() -> Iterator[None]:
     """Deletion by absence: objects whose command was not read (yet) are collected as orphans."""
     original = Observations.on_list_finished
@@ -145,7 +145,7 @@ def a_list_is_taken_as_newer_than_what_was_seen() -> Iterator[None]:
         yield
 
 
-@mutant("not ended", "fleet.status", "fleet.commands", faults=("lose_log_calls",))
+@mutant("not ended", "fleet.status", "fleet.commands", faults=("lose_log_calls:executor",))
 def a_report_that_was_not_sent_is_forgotten() -> Iterator[None]:
     """`except LogError: log.warning(...)`: a publish that failed is swallowed, and nobody says it again."""
 

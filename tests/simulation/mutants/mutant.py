@@ -22,8 +22,8 @@ Switch = Callable[[], AbstractContextManager[None]]
 class Mutant:
     """`stands_for` is the real bug that it imitates; `caught_by` are rules as violations name them.
 
-    `faults` are the kinds of faults under which it shows: its plans have these alone, so that few seeds are enough. Where
-    there are none, its plans are everybody's.
+    `faults` are the kinds of faults under which it shows: its plans have these alone, so that few seeds are enough.
+    Where there are none, its plans are everybody's.
     """
 
     name: str

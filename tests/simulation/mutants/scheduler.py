@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 from unittest.mock import patch
 
@@ -22,18 +21,12 @@ from services.scheduler.replica import Replica
 from services.scheduler.shell import SchedulerService
 from shared.events.v1.decisions import DecisionsMade, EpochStarted
 from shared.ports.event_log import END, START, Partition, Publisher, Reader
-from tests.simulation.broker import Broker
+from tests.simulation.generator import FLOOD
+from tests.simulation.mutants.fronts import nobody_reminds, the_broker_refuses_nobody
 from tests.simulation.mutants.mutant import mutant
 
 
-@contextmanager
-def the_broker_refuses_nobody() -> Iterator[None]:
-    """The first guard against a leader that was replaced: the broker lets only the newest writer of a name write."""
-    with patch.object(Broker, "admits", return_value=True):
-        yield
-
-
-@mutant("stale epoch", faults=("pause", "cut_log"), behind=the_broker_refuses_nobody)
+@mutant("stale epoch", faults=("pause:scheduler",), behind=the_broker_refuses_nobody)
 def readers_of_the_journal_do_not_fence() -> Iterator[None]:
     """A leader that was paused comes back and appends one more batch; readers of the journal take it for valid."""
     original = EpochFence.admits
@@ -45,7 +38,12 @@ def readers_of_the_journal_do_not_fence() -> Iterator[None]:
         yield
 
 
-@mutant("fleet.commands", "fleet.placements", faults=("lose_log_calls", "kill_at_effect"))
+@mutant(
+    "fleet.commands",
+    "fleet.placements",
+    faults=("lose_log_calls:scheduler", "kill_at_effect:scheduler"),
+    behind=nobody_reminds,
+)
 def checkpoint_before_acknowledgement() -> Iterator[None]:
     """Positions are committed before the effect: what was still on its way when the process died is never sent."""
 
@@ -64,14 +62,14 @@ async def _resumed_at(leadership: Leadership, where: int) -> dict[Partition, int
     return dict.fromkeys(await partitions_of(leadership._events, RESUMED_TOPICS), where)
 
 
-@mutant("unanswered", faults=("kill", "stop"))
+@mutant("unanswered", faults=("kill:scheduler",))
 def a_new_leader_begins_at_the_end() -> Iterator[None]:
     """`auto.offset.reset=latest`: what was asked between the last decision and the takeover is never answered."""
     with patch.object(Leadership, "_resume_positions", lambda self: _resumed_at(self, END)):
         yield
 
 
-@mutant("not ended", "lost", "unasked", "answered twice", "wrong answer", faults=("kill", "stop"))
+@mutant("not ended", "lost", "unasked", "answered twice", "wrong answer", faults=("kill:scheduler",))
 def a_new_leader_begins_at_the_start() -> Iterator[None]:
     """`auto.offset.reset=earliest`: a takeover carries out requests again that later ones had replaced."""
     with patch.object(Leadership, "_resume_positions", lambda self: _resumed_at(self, START)):
@@ -91,7 +89,7 @@ def reservations_are_not_held() -> Iterator[None]:
         yield
 
 
-@mutant("stray", "withdrawn early", "fleet.commands", faults=("slow_log", "slow_api", "kill"))
+@mutant("stray", "withdrawn early", "fleet.commands", faults=("slow_log:executor", "slow_api", "kill:executor"))
 def any_report_confirms_a_withdrawal() -> Iterator[None]:
     """A late report of an earlier withdrawal is taken for this one: the command goes before the executor obeyed."""
 
@@ -103,7 +101,7 @@ def any_report_confirms_a_withdrawal() -> Iterator[None]:
         yield
 
 
-@mutant("twice", faults=("kill", "cut_log"))
+@mutant("twice", faults=("kill:watcher", "cut_log:watcher"))
 def silence_is_taken_for_departure() -> Iterator[None]:
     """Replicas of a cluster that is merely silent are placed elsewhere, while they still run where they were."""
     original = ClusterTable.watch_silence
@@ -119,7 +117,7 @@ def silence_is_taken_for_departure() -> Iterator[None]:
         yield
 
 
-@mutant("leads on", faults=("pause",), behind=the_broker_refuses_nobody)
+@mutant("leads on", faults=("pause:scheduler",), behind=the_broker_refuses_nobody)
 def a_replaced_leader_goes_on() -> Iterator[None]:
     """A leader does not look whether it was replaced: it decides, and answers users, for as long as it lives."""
 
@@ -140,7 +138,7 @@ def a_replaced_leader_goes_on() -> Iterator[None]:
         yield
 
 
-@mutant("needless takeover", faults=("jump_clock",))
+@mutant("needless takeover", faults=("jump_clock:scheduler",))
 def the_lease_is_measured_by_the_wall_clock() -> Iterator[None]:
     """NTP sets a standby's clock forward, and a leader that is well is replaced."""
 
@@ -168,7 +166,7 @@ def a_rejection_is_not_published() -> Iterator[None]:
         yield
 
 
-@mutant("backlog")
+@mutant("backlog", faults=(FLOOD,))
 def requests_are_queued_without_a_bound() -> Iterator[None]:
     """Requests are read as fast as the log gives them, however slowly they are decided: memory grows with the lag."""
     original = Leadership.__init__
@@ -181,7 +179,9 @@ def requests_are_queued_without_a_bound() -> Iterator[None]:
         yield
 
 
-@mutant("lost", "not ended", "fleet.placements", "fleet.commands", "stray", faults=("pause", "slow_log"))
+@mutant(
+    "lost", "not ended", "fleet.placements", "fleet.commands", "stray", faults=("pause:scheduler", "slow_log:scheduler")
+)
 def a_new_leader_does_not_read_to_its_marker() -> Iterator[None]:
     """A leader begins with what it happened to have folded: the last decisions of its predecessor are forgotten."""
 

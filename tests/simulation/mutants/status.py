@@ -20,7 +20,7 @@ def pods_of_a_former_generation_count() -> Iterator[None]:
         yield
 
 
-@mutant("silent and well", faults=("kill", "cut_log"))
+@mutant("silent and well", faults=("kill:watcher",))
 def a_silent_cluster_is_taken_as_healthy() -> Iterator[None]:
     """The last thing that a watcher said is believed for as long as it says nothing."""
     with (
@@ -30,7 +30,7 @@ def a_silent_cluster_is_taken_as_healthy() -> Iterator[None]:
         yield
 
 
-@mutant("untold", faults=("lose_log_calls", "kill_at_effect"))
+@mutant("untold", faults=("lose_log_calls:status", "kill_at_effect:status"))
 def positions_are_stored_before_anything_is_told() -> Iterator[None]:
     """Commit before effect: what a batch led to dies with the process, and no successor reads that batch again."""
     original = Session._step

@@ -15,10 +15,11 @@ from shared.adapters.kubernetes.driver import GONE, ListWatchDriver
 from shared.kernel.machine import Stimulus
 from shared.ports.cluster_api import ApiError, Change
 from shared.ports.event_log import LogError
+from tests.simulation.mutants.fronts import nobody_audits
 from tests.simulation.mutants.mutant import mutant
 
 
-@mutant("fleet.objects")
+@mutant("fleet.objects", behind=nobody_audits)
 def deletions_leave_no_tombstone() -> Iterator[None]:
     """What was deleted is forgotten, and the log is not told: who reads it from the start finds what is not there."""
 
@@ -32,7 +33,7 @@ def deletions_leave_no_tombstone() -> Iterator[None]:
         yield
 
 
-@mutant("fleet.objects", faults=("kill", "forget_api"))
+@mutant("fleet.objects", faults=("kill:watcher", "forget_api"), behind=nobody_audits)
 def the_end_of_a_list_buries_nothing() -> Iterator[None]:
     """The sync-finished marker is ignored: what vanished while nobody watched stays in the log for ever."""
     original = ResourceMirror.finish_list
@@ -45,7 +46,7 @@ def the_end_of_a_list_buries_nothing() -> Iterator[None]:
         yield
 
 
-@mutant("fleet.objects", faults=("kill",))
+@mutant("fleet.objects", faults=("kill:watcher",), behind=nobody_audits)
 def nothing_is_inherited() -> Iterator[None]:
     """A watcher begins as if the log were empty: what vanished while it was down never ends as a tombstone."""
     original = PublishedIndex.of
@@ -57,7 +58,7 @@ def nothing_is_inherited() -> Iterator[None]:
         yield
 
 
-@mutant("fleet.objects", "replicas", "missing", "stray", "fleet.status", faults=("forget_api",))
+@mutant("fleet.objects", "replicas", "missing", "stray", "fleet.status", faults=("forget_api",), behind=nobody_audits)
 def expired_watches_go_on_from_now() -> Iterator[None]:
     """410 Gone is answered by a new watch instead of a new list: what happened in between is never seen."""
     original = ListWatchDriver.failed
@@ -73,7 +74,7 @@ def expired_watches_go_on_from_now() -> Iterator[None]:
         yield
 
 
-@mutant("fleet.objects", faults=("lose_log_calls",))
+@mutant("fleet.objects", faults=("lose_log_calls:watcher",), behind=nobody_audits)
 def a_record_that_was_not_sent_is_forgotten() -> Iterator[None]:
     """A publish that failed is swallowed: the watcher goes on as if the log had what it sent."""
     original = Outlet.feed
