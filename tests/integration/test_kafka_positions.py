@@ -45,7 +45,7 @@ async def test_a_user_s_transaction_is_read_to_its_end(kafka_bootstrap: str) -> 
         try:
             partition = Partition(topic.name, 0)
             await reader.assign({partition: START})
-            read = []
+            read: list[Record] = []
             async with asyncio.timeout(20):
                 while reader.positions()[partition] < (await reader.end_offsets([partition]))[partition]:
                     read += await reader.read(timeout_s=0.2)

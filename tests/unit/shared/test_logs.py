@@ -6,14 +6,13 @@ import logging
 
 import pytest
 
-from shared.observability import logs
 from shared.observability.logs import RepeatsOfLibraries
 
 
 @pytest.fixture
 def now(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     clock = [1000.0]
-    monkeypatch.setattr(logs.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr("shared.observability.logs.time.monotonic", lambda: clock[0])
     return clock
 
 
