@@ -278,9 +278,10 @@ def _assess_place(
 
 def _held(mode: Mode, counts: Counts, owned: OwnedFacts | None, *, applied: bool) -> tuple[bool, bool, bool]:
     """Whether a place is held, complete, and at its end."""
-    # While replicas of a former specification are left, they may be the ones that are ready.
+    # While replicas of a former specification are left, they may be the ones that are ready. Pods are seen sooner or
+    # later than their controller is: only it counts replicas, updated and ready ones at one moment.
     rolled_out = owned is None or (
-        owned.current and not owned.outdated and owned.updated >= min(counts.placed, owned.wanted)
+        owned.current and not owned.outdated and min(owned.updated, owned.ready) >= min(counts.placed, owned.wanted)
     )
     match mode:
         case Mode.NO_PODS:

@@ -363,6 +363,9 @@ def test_a_rolling_update_runs_only_when_it_is_through() -> None:
     assert world.phases[-1] == "Applied"
     world.owned("a", "Deployment", generation=2, digest="d2", current=True, wanted=2, updated=2, outdated=1)
     world.end()
+    assert world.phases[-1] != "Running"
+    world.owned("a", "Deployment", generation=2, digest="d2", current=True, wanted=2, updated=2, ready=1)
+    world.end()
     assert world.phases[-1] == "Applied", "one of those that are ready is the old one (found by simulation)"
     world.owned("a", "Deployment", generation=2, digest="d2", current=True, wanted=2, updated=2)
     world.end()

@@ -187,7 +187,7 @@ class World:
         self.feed(PodSeen(id=self._next(), at_ms=self.now_ms, key=f"{cluster}/{name}", cluster=cluster, pod=None))
 
     def owned(self, cluster: str, kind: str, *, key: str = KEY, gone: bool = False, **facts: Any) -> None:
-        owned = None if gone else OwnedFacts(key, "web", kind, **facts)
+        owned = None if gone else OwnedFacts(key, "web", kind, **{"ready": facts.get("updated", 0), **facts})
         self.feed(
             OwnedObjectSeen(id=self._next(), at_ms=self.now_ms, key=f"{cluster}/{kind}", cluster=cluster, owned=owned)
         )
