@@ -67,8 +67,10 @@ class SimTransport:
         if lost or chance < troubles.lost + troubles.unanswered:
             late = ApiError(0, "Timeout", f"{what}: no answer in time")
             loop.call_later(deadline_s, fail, answer, late, context=WORLD)
-        if troubles.latency_s:
-            wait += troubles.latency_s * (0.5 + server.rng.random())
+        # A slow server takes its time before it does what is asked, and before it says so.
+        slow = troubles.latency_s * (0.5 + server.rng.random()) if troubles.latency_s else 0.0
+        before = slow * server.rng.random() if slow else 0.0
+        wait += before
 
         def arrive() -> None:
             if server.down:
@@ -80,7 +82,7 @@ class SimTransport:
                 return
             said = server.handle(request, str(self._process))
             if chance >= troubles.lost + troubles.unanswered:
-                loop.call_later(link.delay(), resolve, answer, said, context=WORLD)
+                loop.call_later(link.delay() + slow - before, resolve, answer, said, context=WORLD)
 
         if not lost:
             loop.call_later(wait, arrive, context=WORLD)

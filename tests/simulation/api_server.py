@@ -30,6 +30,8 @@ from tests.simulation.watches import Watch
 
 Json = dict[str, Any]
 _SLICE = 500
+# `resourceVersion=0`: whatever the server has at hand will do.
+_ANY_VERSION = "0"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,7 @@ class Troubles:
     lost: float = 0.0  # never done, never answered
     unanswered: float = 0.0  # done, never answered
     latency_s: float = 0.0
+    # Its watch cache follows its store no more: watches say nothing, and lists of any version are old ones.
     stale: bool = False
 
 
@@ -76,6 +79,9 @@ class ApiServer:
         self._scheduled = False
         # Not a set: watches break in the order in which they were opened.
         self._watches: dict[Watch, None] = {}
+        # What has been listed, by path and selector, and how that was answered when the cache began to lag.
+        self._listed: dict[tuple[str, str], None] = {}
+        self._cached: dict[tuple[str, str], Answer] = {}
         self.rng = random.Random(f"{seed}/{spec.name}")
         self.troubles = Troubles()
         self.down_until = 0.0
@@ -120,6 +126,10 @@ class ApiServer:
 
     def handle(self, request: Request, author: str) -> Answer:
         """Does a request at once."""
+        if self.troubles.stale and request.query.get("resourceVersion") == _ANY_VERSION:
+            cached = self._cached.get(_selected(request))
+            if cached is not None:
+                return cached
         try:
             self._maybe_refuse()
             response = self._run(self.api.handle(cast("web.BaseRequest", request), request.path), author)
@@ -159,6 +169,7 @@ class ApiServer:
     def open_watch(self, request: Request) -> Watch:
         """Raises ServerError."""
         self._maybe_refuse()
+        self._listed[_selected(request)] = None
         state = self.cluster.state
         state.advance(self.now())
         route = parse_route(request.path)
@@ -200,8 +211,25 @@ class ApiServer:
     # Breaking
 
     def heal(self) -> None:
+        was_stale = self.troubles.stale
         self.troubles = Troubles()
         self.down_until = 0.0
+        self._cached.clear()
+        if was_stale:
+            for watch in self._watches:
+                watch.catch_up()
+
+    def go_stale(self) -> None:
+        """The watch cache stands still from now on; what asks for the newest state is answered from the store."""
+        self._cached = {
+            (path, labels): self.handle(Request("GET", path, {"labelSelector": labels} if labels else {}, _HEADERS), "")
+            for path, labels in self._listed
+        }
+        self.troubles.stale = True
+
+    @property
+    def stale(self) -> bool:
+        return self.troubles.stale
 
     def go_away(self, seconds: float) -> None:
         """The server answers nobody for a while, and every watch breaks."""
@@ -221,3 +249,10 @@ class ApiServer:
 
 def headers(content_type: str) -> CIMultiDict[str]:
     return CIMultiDict({"Accept": "application/json", "Content-Type": content_type, "User-Agent": "flotilla"})
+
+
+def _selected(request: Request) -> tuple[str, str]:
+    return request.path, request.query.get("labelSelector", "")
+
+
+_HEADERS = headers("application/json")

@@ -144,6 +144,12 @@ class Faults:
         server.troubles.lost = server.troubles.unanswered = fault.number / 200
         self._later(fault, server.heal)
 
+    def stale_api(self, fault: Fault) -> None:
+        """Its watch cache stands still for `seconds`."""
+        server = self._world.servers[fault.target]
+        server.go_stale()
+        self._later(fault, server.heal)
+
     def drop_watches(self, fault: Fault) -> None:
         self._world.servers[fault.target].drop_watches()
 

@@ -154,7 +154,16 @@ def _actions(rng: random.Random, names: list[str], busy: float) -> list[Action]:
 # Kinds of faults, by what they befall. A plan draws a few kinds and some faults of each.
 PROCESS_FAULTS = ("kill", "kill_at_effect", "pause", "stop", "jump_clock")
 LOG_FAULTS = ("cut_log", "slow_log", "lose_log_calls")
-API_FAULTS = ("cut_api", "slow_api", "throttle_api", "fail_api", "lose_api_calls", "drop_watches", "forget_api")
+API_FAULTS = (
+    "cut_api",
+    "slow_api",
+    "stale_api",
+    "throttle_api",
+    "fail_api",
+    "lose_api_calls",
+    "drop_watches",
+    "forget_api",
+)
 WORLD_FAULTS = ("clean_log", "lose_broker", "cut_store", "wipe_store")
 ALL_KINDS = (*PROCESS_FAULTS, *LOG_FAULTS, *API_FAULTS, *WORLD_FAULTS)
 KINDS = ALL_KINDS

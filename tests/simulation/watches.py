@@ -18,6 +18,9 @@ class Sessions(Protocol):
     @property
     def bookmark_s(self) -> float: ...
 
+    @property
+    def stale(self) -> bool: ...
+
     def opened(self, watch: Watch) -> None: ...
 
     def closed(self, watch: Watch) -> None: ...
@@ -46,6 +49,11 @@ class Watch(WatchSession):
         """Its time is up: the server ends it as it should."""
         self.send_bookmark()
         self.close()
+
+    def catch_up(self) -> None:
+        """The server's cache is no longer behind."""
+        if self.client is not None:
+            self.client.ready()
 
     def take(self) -> bytes:
         return self._take()
@@ -90,7 +98,7 @@ class Stream:
 
     def ready(self) -> None:
         """The server has something to send, or nothing any more."""
-        if not self._underway and not self.closed:
+        if not self._underway and not self.closed and not self._server.stale:
             self._underway = True
             self._loop.call_later(self._link.arrival(), self._deliver, context=WORLD)
 

@@ -19,6 +19,7 @@ from services.executor.decision.plan import Plan
 from services.executor.decision.stimuli import ListFinished
 from services.executor.decision.subject import Subject
 from services.executor.outbox import Outbox
+from shared.adapters.kubernetes.driver import ListWatchDriver, Step
 from shared.events.v1.commands import CommandIssued
 from shared.ports.cluster_api import Object
 from shared.ports.event_log import LogError, NewRecord, Publisher
@@ -125,6 +126,28 @@ def everything_of_ours_is_pruned() -> Iterator[None]:
         yield from (live for live in self._objects.values() if live.subject != subject)
 
     with patch.object(LiveObjects, "of", of):
+        yield
+
+
+@mutant("withdrawn early", "stray", faults=("stale_api", "kill:executor", "stale_api", "forget_api"))
+def any_list_will_do() -> Iterator[None]:
+    """`resourceVersion=0`: after a restart or a 410 the list may come from a cache that is behind what was seen."""
+    original = ListWatchDriver._list_query
+
+    def list_query(self: ListWatchDriver) -> dict[str, str]:
+        return original(self) | {"resourceVersion": "0"}
+
+    def next_step(self: ListWatchDriver) -> Step:
+        self._streams = False
+        if self.listing:
+            self._relist()
+        return step(self)
+
+    step = ListWatchDriver.next_step
+    with (
+        patch.object(ListWatchDriver, "_list_query", list_query),
+        patch.object(ListWatchDriver, "next_step", next_step),
+    ):
         yield
 
 

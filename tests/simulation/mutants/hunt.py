@@ -10,7 +10,7 @@ import argparse
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
@@ -92,6 +92,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.remember:
         seeds = known_seeds() | {item.name: item.seed for item in caught if item.seed is not None}
         _KNOWN.write_text(json.dumps({name: seeds[name] for name in sorted(seeds) if name in MUTANTS}, indent=2) + "\n")
+    print(json.dumps({item.name: asdict(item) for item in catches}))
     return 0 if len(caught) == len(catches) else 1
 
 
