@@ -38,6 +38,10 @@ class Faults:
         """SIGKILL; it is down for `seconds`."""
         self._world.kill(self._world.slots[fault.target], "by the plan", max(fault.seconds, 0.5))
 
+    def outage(self, fault: Fault) -> None:
+        """SIGKILL, and for `seconds` nobody starts it again: long enough for others to speak of it."""
+        self.kill(fault)
+
     def kill_at_effect(self, fault: Fault) -> None:
         """SIGKILL just before the `number`-th thing that it asks of the world from now on."""
         process = self._world.slots[fault.target].process
@@ -86,7 +90,7 @@ class Faults:
         """One of its next calls of the log goes wrong: `number` says in which way."""
         self._world.way(fault.target, "log").mishaps.append(_MISHAPS[fault.number % len(_MISHAPS)])
 
-    def clean_log(self, fault: Fault) -> None:
+    def clean_log(self, _: Fault) -> None:
         """The log cleaner runs."""
         self._world.broker.clean(lag_ms=15_000, tombstone_ms=150_000)
         self._world.broker.retire(60_000)
@@ -110,7 +114,7 @@ class Faults:
         """The status service cannot reach its store for `seconds`."""
         self._world.way("status", "store").cut(fault.seconds)
 
-    def wipe_store(self, fault: Fault) -> None:
+    def wipe_store(self, _: Fault) -> None:
         """The store loses everything."""
         self._world.store.wipe()
 

@@ -41,6 +41,7 @@ def generate(seed: int, kinds: Sequence[str] = ()) -> Plan:
         clusters=clusters,
         agents=agents,
         schedulers=schedulers,
+        fenced=random.Random(f"{seed}/fenced").random() < 0.5,
         requests=(*requests, *_flood(seed, busy, always=FLOOD in kinds)),
         actions=tuple(actions),
         faults=tuple(faults),
@@ -152,7 +153,7 @@ def _actions(rng: random.Random, names: list[str], busy: float) -> list[Action]:
 
 
 # Kinds of faults, by what they befall. A plan draws a few kinds and some faults of each.
-PROCESS_FAULTS = ("kill", "kill_at_effect", "pause", "stop", "jump_clock")
+PROCESS_FAULTS = ("kill", "outage", "kill_at_effect", "pause", "stop", "jump_clock")
 LOG_FAULTS = ("cut_log", "slow_log", "lose_log_calls")
 API_FAULTS = (
     "cut_api",
@@ -193,6 +194,8 @@ def _span(rng: random.Random, kind: str) -> float:
     """How long it lasts: mostly seconds, sometimes long enough for every lease and patience to run out."""
     if kind in {"kill", "pause", "cut_log", "cut_api", "cut_store"}:
         return rng.choice((rng.uniform(0.1, 3), rng.uniform(2, 10), rng.uniform(10, 40)))
+    if kind == "outage":
+        return rng.uniform(35, 70)
     return rng.uniform(1, 30)
 
 

@@ -101,7 +101,7 @@ def any_report_confirms_a_withdrawal() -> Iterator[None]:
         yield
 
 
-@mutant("twice", faults=("kill:watcher", "cut_log:watcher"))
+@mutant("twice", faults=("outage:watcher",))
 def silence_is_taken_for_departure() -> Iterator[None]:
     """Replicas of a cluster that is merely silent are placed elsewhere, while they still run where they were."""
     original = ClusterTable.watch_silence
@@ -180,7 +180,7 @@ def requests_are_queued_without_a_bound() -> Iterator[None]:
 
 
 @mutant(
-    "lost", "not ended", "fleet.placements", "fleet.commands", "stray", faults=("pause:scheduler", "slow_log:scheduler")
+    "lost", "not ended", "fleet.placements", "fleet.commands", "stray", faults=("slow_log:scheduler", "kill:scheduler")
 )
 def a_new_leader_does_not_read_to_its_marker() -> Iterator[None]:
     """A leader begins with what it happened to have folded: the last decisions of its predecessor are forgotten."""

@@ -20,7 +20,7 @@ def pods_of_a_former_generation_count() -> Iterator[None]:
         yield
 
 
-@mutant("silent and well", faults=("kill:watcher",))
+@mutant("silent and well", faults=("outage:watcher",))
 def a_silent_cluster_is_taken_as_healthy() -> Iterator[None]:
     """The last thing that a watcher said is believed for as long as it says nothing."""
     with (

@@ -9,12 +9,10 @@ from services.watcher.decision.instructions import Publish
 from services.watcher.decision.mirror import ClusterMirror
 from services.watcher.decision.resources import ResourceMirror
 from services.watcher.decision.stimuli import Step
-from services.watcher.outlet import Make, Outlet
 from services.watcher.published import Inheritance, PublishedIndex
 from shared.adapters.kubernetes.driver import GONE, ListWatchDriver
 from shared.kernel.machine import Stimulus
 from shared.ports.cluster_api import ApiError, Change
-from shared.ports.event_log import LogError
 from tests.simulation.mutants.fronts import nobody_audits
 from tests.simulation.mutants.mutant import mutant
 
@@ -71,19 +69,4 @@ def expired_watches_go_on_from_now() -> Iterator[None]:
         return original(self, error)
 
     with patch.object(ListWatchDriver, "failed", failed):
-        yield
-
-
-@mutant("fleet.objects", faults=("lose_log_calls:watcher",), behind=nobody_audits)
-def a_record_that_was_not_sent_is_forgotten() -> Iterator[None]:
-    """A publish that failed is swallowed: the watcher goes on as if the log had what it sent."""
-    original = Outlet.feed
-
-    async def feed(self: Outlet, make: Make) -> None:
-        try:
-            await original(self, make)
-        except LogError:
-            self._broken = False
-
-    with patch.object(Outlet, "feed", feed):
         yield
