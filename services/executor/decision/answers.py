@@ -68,8 +68,8 @@ def _settle(state: State, subject: Subject | None, call: Apply, answer: dict[str
     live = read_object(call.target.kind, answer)
     if subject is not None and call.target in subject.resolved.by_id:
         subject.settled[call.target] = Settled(read_meta(answer).uid, call.shape, print_)
-    if live is not None:
-        state.world.live.put(replace(live, shape=call.shape, fingerprint=print_))
+    if live is not None and state.world.live.put(replace(live, shape=call.shape, fingerprint=print_)):
+        state.recall(live)
 
 
 def _stamped(state: State, subject: Subject | None, call: Stamp, answer: dict[str, Any]) -> None:

@@ -42,6 +42,7 @@ class Commands:
         woken = [name]
         if subject is None:
             admitted = state.fences.pop(name, fence).raised_by(fence)
+            state.withdrawn.pop(name, None)
             state.subjects[name] = Subject(name, command, resolved, admitted, stimulus.traceparent)
         else:
             woken += self._competitors(subject)

@@ -160,6 +160,7 @@ class Observations:
         live = self.with_fingerprint(live, stimulus.raw)
         if not self._world.live.put(live) or (known is not None and not _matters(known, live)):
             return []
+        self._state.recall(live)
         return list(self._state.interested(live.id, live.subject, known.subject if known else live.subject))
 
     def _forget(self, live: LiveObject) -> list[str]:

@@ -172,6 +172,8 @@ class Reconciler:
         report = report_of(plan)
         if report is not None and report.outcome in {"applied", "withdrawn"}:
             subject.forget_unnamed()
+            if subject.recalled:
+                self._state.forget(subject.name)
         if subject.resync_at_ms and subject.command.action == "run":
             plan.wake(subject.resync_at_ms)
         instructions = self._said(subject, report, plan.cause) if report is not None else []

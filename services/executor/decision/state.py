@@ -6,11 +6,13 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from services.executor.decision.desired import Resolved, Wanted
+from services.executor.decision.desired import Resolved, Wanted, resolve
 from services.executor.decision.fence import OPEN, Fence
 from services.executor.decision.identity import ObjectId
-from services.executor.decision.subject import Subject
+from services.executor.decision.live import LiveObject
+from services.executor.decision.subject import Reported, Subject
 from services.executor.decision.world import World
+from shared.events.v1.commands import CommandIssued
 
 _REMEMBERED_FENCES = 10_000
 
@@ -26,6 +28,8 @@ class State:
     claims: dict[ObjectId, set[str]] = field(default_factory=dict)
     # A repeat of an old command may follow the tombstone: fences outlive their subjects, the latest of them.
     fences: OrderedDict[str, Fence] = field(default_factory=OrderedDict)
+    # What was withdrawn and then forgotten: a write that an API server took late may bring an object of it back.
+    withdrawn: dict[str, CommandIssued] = field(default_factory=dict)
     caught_up: bool = False
 
     def fence(self, subject: str) -> Fence:
@@ -64,5 +68,23 @@ class State:
         self.disclaim(subject, known.resolved)
         self.fences[subject] = known.fence
         self.fences.move_to_end(subject)
+        if known.command.action == "withdraw":
+            self.withdrawn[subject] = known.command
         while len(self.fences) > _REMEMBERED_FENCES:
-            self.fences.popitem(last=False)
+            oldest, _ = self.fences.popitem(last=False)
+            self.withdrawn.pop(oldest, None)
+
+    def recall(self, live: LiveObject) -> None:
+        """Takes up again the withdrawal of a forgotten subject if the object was written for what came before it.
+
+        A call whose answer never came may be carried out long after its subject was withdrawn and forgotten. This is no
+        deletion for the lack of a command: there was one, it is remembered, and the object is older than it.
+        """
+        command = self.withdrawn.get(live.subject)
+        if command is None or live.deleting or live.fence >= self.fences[live.subject]:
+            return
+        fence = self.fences.pop(live.subject)
+        del self.withdrawn[live.subject]
+        resolved = resolve(command, self.world.namespaced)
+        said = Reported(command.generation, "withdrawn", "", frozenset())
+        self.subjects[live.subject] = Subject(live.subject, command, resolved, fence, reported=said, recalled=True)

@@ -55,6 +55,8 @@ class Subject:
     waiting_since_ms: int | None = None
     resync_at_ms: int = 0
     reported: Reported | None = None
+    # Its command has ended; it is here to be withdrawn once more, and is forgotten again after that.
+    recalled: bool = False
 
     def take(self, command: CommandIssued, resolved: Resolved, traceparent: str) -> None:
         """Replaces the command by one that the fence admits. Another content begins with a clean slate of failures."""
@@ -62,6 +64,7 @@ class Subject:
             self.retries.clear()
             self.waiting_since_ms = None
         self.command, self.resolved, self.traceparent = command, resolved, traceparent
+        self.recalled = False
         self.fence = self.fence.raised_by(fence_of(command))
         self.stamped = None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import pytest
@@ -178,6 +179,56 @@ def test_a_stale_record_followed_by_the_newest_is_not_worth_a_word(rig: Rig) -> 
     rig.issue(command(3, deployment(image="old")), command(5, deployment()))
     rig.settle()
     assert [r.outcome for r in rig.reports] == ["applied"]
+
+
+def late(rig: Rig) -> Apply:
+    """A call whose answer never came; its subject was withdrawn and forgotten since. It may still be carried out."""
+    run(rig, 5, deployment())
+    (call,) = [call for call in rig.cluster.calls if isinstance(call, Apply)]
+    rig.issue(withdrawal(6))
+    rig.settle()
+    rig.tombstone(SUBJECT)
+    rig.settle()
+    assert rig.cluster.of_subject(SUBJECT) == {}
+    return call
+
+
+def test_a_write_that_comes_after_its_subject_was_withdrawn_and_forgotten_is_undone(rig: Rig) -> None:
+    call = late(rig)
+    said = len(rig.reports)
+    for _ in range(2):
+        rig.cluster.put(DEPLOYMENT, dict(call.body))
+        rig.settle()
+        assert rig.cluster.of_subject(SUBJECT) == {}
+    assert len(rig.reports) == said  # nothing of it is news
+    assert rig.reconciler.subjects == 0
+
+
+def test_what_is_newer_than_the_withdrawal_is_left_alone(rig: Rig) -> None:
+    call = late(rig)
+    newer = copy.deepcopy(dict(call.body))
+    newer["metadata"]["annotations"][GENERATION_ANNOTATION] = "7"
+    rig.cluster.put(DEPLOYMENT, newer)
+    rig.settle()
+    assert WEB in rig.cluster.objects
+
+
+def test_what_is_forgotten_without_a_withdrawal_is_left_alone(rig: Rig) -> None:
+    run(rig, 5, deployment())
+    (call,) = [call for call in rig.cluster.calls if isinstance(call, Apply)]
+    rig.tombstone(SUBJECT)
+    rig.cluster.put(DEPLOYMENT, dict(call.body))
+    rig.settle()
+    assert WEB in rig.cluster.objects
+
+
+def test_a_subject_that_comes_again_is_not_withdrawn_by_what_was_late(rig: Rig) -> None:
+    call = late(rig)
+    run(rig, 8, deployment())
+    rig.cluster.put(DEPLOYMENT, dict(call.body))
+    rig.settle()
+    assert rig.cluster.objects[WEB]["metadata"]["annotations"][GENERATION_ANNOTATION] == "8"
+    assert rig.last.outcome == "applied"
 
 
 def test_the_fence_outlives_a_tombstone(rig: Rig) -> None:
