@@ -31,7 +31,8 @@ class Broker(MemoryLog):
 
     acks_all = True
 
-    def __init__(self, loop: VirtualLoop, history: History) -> None:
+    def __init__(self, loop: VirtualLoop, history: History, *, fenced: bool = True) -> None:
+        self._fenced = fenced
         self._time = ProcessClock(loop)
         super().__init__(self._time)
         self._history = history
@@ -76,7 +77,7 @@ class Broker(MemoryLog):
 
     def admits(self, writer: tuple[str, int] | None, partition: Partition) -> bool:
         """Whether a publisher may write to a partition now; once it has, no older one may."""
-        if writer is None:
+        if writer is None or not self._fenced:
             return True
         name, epoch = writer
         if epoch < self._admitted.get((name, partition), 0):

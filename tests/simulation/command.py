@@ -15,9 +15,13 @@ from tests.simulation import logs
 from tests.simulation.generator import generate
 from tests.simulation.mutants import MUTANTS, hunt
 from tests.simulation.plan import Plan
+from tests.simulation.shrink import shrink
 from tests.simulation.simulate import Result, simulate
 
 _SHOWN = 10
+# So many failing seeds are shrunk; each takes a minute or so.
+_SHRUNK = 3
+_PLANS = Path.home() / ".cache" / "flotilla" / "simulation"
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -36,6 +40,8 @@ def _one(arguments: argparse.Namespace) -> int:
         profile.enable()
     with MUTANTS[arguments.mutant].applied() if arguments.mutant else nullcontext():
         result = simulate(plan, verbose=arguments.verbose)
+        if result.violations and not (arguments.no_shrink or arguments.plan or arguments.mutant or arguments.verbose):
+            _shrink(result)
     if profile is not None:
         profile.disable()
         pstats.Stats(profile, stream=sys.stdout).sort_stats("tottime").print_stats(45)
@@ -44,28 +50,26 @@ def _one(arguments: argparse.Namespace) -> int:
     return 1 if result.violations else 0
 
 
-def _simulate(seed: int) -> Result:
-    return simulate(generate(seed))
-
-
 def _many(arguments: argparse.Namespace) -> int:
     began = time.perf_counter()
     seeds = range(arguments.first, arguments.first + arguments.seeds)
-    failed, virtual, busy = 0, 0.0, 0.0
+    failed: list[Result] = []
+    virtual = 0.0
     with ProcessPoolExecutor(arguments.workers, initializer=_begin) as pool:
         for result in pool.map(_simulate, seeds, chunksize=1):
             virtual += result.virtual_s
-            busy += result.real_s
             if arguments.digests:
                 print(result.plan.seed, result.digest)
             if result.violations:
-                failed += 1
+                failed.append(result)
                 _show(result)
     took = time.perf_counter() - began
-    rate = virtual / 3600 / (took / 3600)
-    print(
-        f"{len(seeds)} seeds, {failed} failed; {virtual / 3600:.1f} simulated hours in {took:.0f} s: {rate:.0f} x real time"
-    )
+    rate = f"{virtual / 3600:.1f} simulated hours in {took:.0f} s: {virtual / took:.0f} x real time"
+    print(f"{len(seeds)} seeds, {len(failed)} failed; {rate}", flush=True)
+    if failed and not arguments.no_shrink:
+        _begin()
+        for result in failed[:_SHRUNK]:
+            _shrink(result)
     return 1 if failed else 0
 
 
@@ -73,12 +77,28 @@ def _begin() -> None:
     logs.configure(verbose=False)
 
 
+def _simulate(seed: int) -> Result:
+    return simulate(generate(seed))
+
+
+def _shrink(result: Result) -> None:
+    """Writes down the smallest plan that still fails, and how to replay it."""
+    small = shrink(result)
+    file = _PLANS / f"seed-{result.plan.seed}.json"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(small.plan.model_dump_json(indent=2) + "\n")
+    parts = ", ".join(
+        f"{len(getattr(small.plan, part))} {part}" for part in ("clusters", "requests", "actions", "faults")
+    )
+    print(f"seed {result.plan.seed} shrunk to {parts}: {small.violations[0]}"[:400])
+    print(f"  replay: make simulate ARGS='--plan {file}'", flush=True)
+
+
 def _show(result: Result) -> None:
     if not result.violations:
         return
-    print(
-        f"seed {result.plan.seed}: {len(result.violations)} violations; replay: make simulate ARGS='--seed {result.plan.seed}'"
-    )
+    seed = result.plan.seed
+    print(f"seed {seed}: {len(result.violations)} violations; replay: make simulate ARGS='--seed {seed}'")
     for violation in result.violations[:_SHOWN]:
         print(f"  {violation}"[:600])
     sys.stdout.flush()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import TypeVar
 
 from shared.events.topics import Topic
@@ -51,11 +52,6 @@ class SimLog:
         del client_id
         await self.ask("connect", lambda: None)
         return SimPublisher(self._process, self._broker, self._link)
-
-    async def sole_publisher(self, client_id: str, writer: str, announce: Iterable[Partition] = ()) -> SimPublisher:
-        """This world's broker refuses nobody: what the services promise must hold by the order of the log alone."""
-        del writer, announce
-        return await self.publisher(client_id)
 
     async def sole_publisher(self, client_id: str, writer: str, announce: Iterable[Partition] = ()) -> SimPublisher:
         del client_id
@@ -168,10 +164,8 @@ class SimPublisher:
     async def close(self) -> None:
         """As the real one does, gives what is on its way its chance."""
         if not self._closed and self._error is None and self._process.alive:
-            try:
+            with suppress(LogError):  # whoever wanted to know has asked by `flush`
                 await self.flush()
-            except LogError:
-                pass  # whoever wanted to know has asked by `flush`
         self._closed = True
 
     def _arm(self, partition: Partition, channel: _Channel) -> None:

@@ -44,6 +44,14 @@ class DeadlockError(RuntimeError):
     """No end is in sight: everything waits and no timer is set, or something runs and never waits, or never rests."""
 
 
+def _refuse_threads(*_: Any, **__: Any) -> NoReturn:
+    raise RuntimeError("a simulation has one thread and no signals")
+
+
+def _refuse_sockets(*_: Any, **__: Any) -> NoReturn:
+    raise RuntimeError("a simulation has no sockets")
+
+
 class _Task(asyncio.Task[T]):
     """A task whose hash does not depend on where it lies in memory, so that sets of tasks have an order."""
 
@@ -93,7 +101,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
     def _run_once(self) -> None:
         ready: Any = self._ready  # type: ignore[attr-defined]
         timers = self._timers
-        while timers and timers[0][2]._cancelled:  # type: ignore[attr-defined]
+        while timers and timers[0][2]._cancelled:
             heapq.heappop(timers)
         if not ready:
             if not timers:
@@ -122,11 +130,9 @@ class VirtualLoop(asyncio.BaseEventLoop):
         """Lets callbacks run that were held back."""
         self._ready.extend(handles)  # type: ignore[attr-defined]
 
-    def _make_task(
-        self, loop: asyncio.AbstractEventLoop, coro: Coroutine[Any, Any, T], context: Context | None = None
-    ) -> asyncio.Task[T]:
+    def _make_task(self, loop: Any, coro: Any, context: Context | None = None) -> asyncio.Task[Any]:
         self._tasks_made += 1
-        task: _Task[T] = _Task(coro, loop=loop, context=context, number=self._tasks_made)
+        task: _Task[Any] = _Task(coro, loop=loop, context=context, number=self._tasks_made)
         owner = context.get(OWNER) if context is not None else OWNER.get()
         if owner is not None:
             owner.tasks[task] = None
@@ -135,22 +141,11 @@ class VirtualLoop(asyncio.BaseEventLoop):
 
     # What a simulation must not do
 
-    def call_soon_threadsafe(
-        self, callback: Callable[..., Any], *args: Any, context: Context | None = None
-    ) -> NoReturn:  # type: ignore[override]
-        raise RuntimeError("a simulation has one thread")
-
-    def run_in_executor(self, executor: Any, func: Callable[..., Any], *args: Any) -> NoReturn:  # type: ignore[override]
-        raise RuntimeError("a simulation has one thread")
-
-    def _make_socket_transport(self, *args: Any, **kwargs: Any) -> NoReturn:
-        raise RuntimeError("a simulation has no sockets")
-
-    async def create_connection(self, *args: Any, **kwargs: Any) -> NoReturn:
-        raise RuntimeError("a simulation has no sockets")
-
-    async def create_server(self, *args: Any, **kwargs: Any) -> NoReturn:  # type: ignore[override]
-        raise RuntimeError("a simulation has no sockets")
+    call_soon_threadsafe: Any = _refuse_threads
+    run_in_executor: Any = _refuse_threads
+    add_signal_handler: Any = _refuse_threads
+    create_connection: Any = _refuse_sockets
+    create_server: Any = _refuse_sockets
 
     def _write_to_self(self) -> None:
         """There is no selector to wake."""

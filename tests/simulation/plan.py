@@ -1,4 +1,4 @@
-"""What one simulation consists of: the fleet, what people do, and what breaks. Plain data, to be written and replayed."""
+"""What one simulation consists of: the fleet, what people do, and what breaks. Data, to be written and replayed."""
 
 from __future__ import annotations
 
@@ -51,12 +51,16 @@ class Fault(_Part):
 
 
 class Plan(_Part):
-    """`busy_s` is when the last request was sent and the last fault began; after it everything is healed."""
+    """`busy_s` is when the last request was sent and the last fault began; after it everything is healed.
+
+    `fenced`: the broker refuses writers that were replaced. Without, promises must hold by the order of the log alone.
+    """
 
     seed: int
     clusters: tuple[ClusterPlan, ...]
     agents: Literal["each", "shared"] = "each"
     schedulers: int = 2
+    fenced: bool = True
     requests: tuple[Request, ...] = ()
     actions: tuple[Action, ...] = ()
     faults: tuple[Fault, ...] = ()

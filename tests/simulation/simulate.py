@@ -6,6 +6,7 @@ import asyncio
 import gc
 import random
 import time
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -63,6 +64,8 @@ def simulate(plan: Plan, *, prepare: Callable[[World], None] | None = None, verb
     except DeadlockError as error:
         violations = [checker.Violation("deadlock", "the fleet", str(error))]
         violations += checker.always(checker.Evidence(world.history, {}, {}, WATCHED))
+    except Exception as error:  # noqa: BLE001 - one seed that cannot be judged must not end the others
+        violations = [checker.Violation("broken", "the simulation", "".join(traceback.format_exception(error))[-2000:])]
     finally:
         if gc_was_on:
             gc.enable()

@@ -31,7 +31,7 @@ class World:
         self.plan = plan
         self.loop = loop
         self.history = History()
-        self.broker = Broker(loop, self.history)
+        self.broker = Broker(loop, self.history, fenced=plan.fenced)
         self.broker.create(ALL_TOPICS)
         self.store = Store()
         self.rng = random.Random(f"{plan.seed}/world")

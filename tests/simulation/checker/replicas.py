@@ -17,7 +17,7 @@ def check(evidence: Evidence) -> list[Violation]:
 
 
 def _bound_twice(evidence: Evidence) -> Iterator[Violation]:
-    """A decision gives a replica one place. What a later one moves may start before the former is gone, as a surge does.
+    """A decision gives a replica one place. What a later one moves may start before the former is gone.
 
     A node that is lost takes its pods with it.
     """

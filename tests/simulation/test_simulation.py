@@ -1,0 +1,78 @@
+"""The simulation itself: some dozens of seeds without a violation, the same run from the same seed, smaller plans."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.simulation.checker import Violation
+from tests.simulation.generator import generate
+from tests.simulation.plan import Fault, Plan
+from tests.simulation.shrink import shrink
+from tests.simulation.simulate import Result
+
+_SEEDS = 24
+
+
+def simulation(*arguments: str, home: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """In a process of its own: it fixes its hash seed and patches its logs."""
+    environment = {**os.environ, **({"HOME": str(home)} if home else {})}
+    command = [sys.executable, "-m", "tests.simulation", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, env=environment, check=False, timeout=110)
+
+
+def test_nothing_is_lost_and_nothing_is_done_twice_whatever_breaks() -> None:
+    done = simulation("--seeds", str(_SEEDS), "--no-shrink")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"{_SEEDS} seeds, 0 failed" in done.stdout
+
+
+def test_a_seed_replays_exactly() -> None:
+    digests = {re.findall(r"digest (\w+)", simulation("--seed", "7").stdout)[0] for _ in range(2)}
+    assert len(digests) == 1
+
+
+def test_a_plan_is_written_and_read_again(tmp_path: Path) -> None:
+    plan = generate(7)
+    (tmp_path / "plan.json").write_text(plan.model_dump_json())
+    assert Plan.model_validate_json((tmp_path / "plan.json").read_bytes()) == plan
+    by_plan, by_seed = simulation("--plan", str(tmp_path / "plan.json")), simulation("--seed", "7")
+    assert re.findall(r"digest (\w+)", by_plan.stdout) == re.findall(r"digest (\w+)", by_seed.stdout)
+
+
+def result(plan: Plan, *rules: str) -> Result:
+    violations = tuple(Violation(rule, "somebody", "something") for rule in rules)
+    return Result(plan, violations, "", 0.0, 0.0, 0, 0, 0)
+
+
+def test_a_plan_shrinks_to_what_its_failure_needs() -> None:
+    full = generate(3).model_copy(
+        update={"faults": tuple(Fault(at_s=n, kind="kill", target="status", number=n) for n in range(20))}
+    )
+
+    def attempt(plan: Plan) -> Result:
+        needed = {7, 13} <= {fault.number for fault in plan.faults} and any(r.at_s > 20 for r in plan.requests)
+        return result(plan, "lost") if needed else result(plan, "another")
+
+    small = shrink(result(full, "lost"), attempt, budget=500).plan
+    assert {fault.number for fault in small.faults} == {7, 13}
+    assert len(small.requests) == 1
+    assert (small.actions, small.quiet_s, len(small.clusters)) == ((), 0.0, 1)
+
+
+@pytest.mark.parametrize("budget", [0, 5])
+def test_shrinking_ends_with_its_budget(budget: int) -> None:
+    tried: list[Plan] = []
+
+    def attempt(plan: Plan) -> Result:
+        tried.append(plan)
+        return result(plan)
+
+    failed = result(generate(3), "lost")
+    assert shrink(failed, attempt, budget=budget) is failed
+    assert len(tried) <= budget
