@@ -10,18 +10,26 @@ confirm is decided at the end of the round.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from shared.events.v1.decisions import Decision, Positions, WorkloadForgotten, WorkloadPlaced
+from shared.events.v1.decisions import Decision, Positions, ReadAhead, WorkloadForgotten, WorkloadPlaced
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What had been consumed when something was decided; no positions mean: as before."""
+
+    inputs: Positions = field(default_factory=dict)
+    ahead: ReadAhead | None = None
 
 
 @dataclass(slots=True)
 class Entry:
-    """`inputs` is None for the last entry: everything that was seen."""
+    """`seen` is None for the last entry: everything that was."""
 
     decisions: list[Decision] = field(default_factory=list)
-    inputs: Positions | None = None
+    seen: Seen | None = None
 
 
 class Round:
@@ -31,12 +39,12 @@ class Round:
         self._keys: set[str] = set()
         self.count = 0
 
-    def add(self, decisions: Iterable[Decision], before: Positions) -> None:
-        """Takes what was decided next; `before` is how far requests had been answered before that."""
+    def add(self, decisions: Iterable[Decision], before: Callable[[], Seen]) -> None:
+        """Takes what was decided next; `before` says how far requests had been answered before that."""
         for decision in decisions:
             key = str(decision.workload.key) if isinstance(decision, WorkloadPlaced) else decision.key
             if key in self._keys and not isinstance(decision, WorkloadForgotten):
-                self._closed.append(Entry(self._open, before))
+                self._closed.append(Entry(self._open, before()))
                 self._open, self._keys = [], set()
             self._open.append(decision)
             self._keys.add(key)

@@ -14,7 +14,7 @@ from services.scheduler.decision.fence import EpochFence
 from shared.events.envelope import Envelope
 from shared.events.registry import decode
 from shared.events.topics import DECISIONS, DECISIONS_MADE, EPOCH_STARTED, REQUESTS, RESULTS
-from shared.events.v1.decisions import DecisionsMade, EpochStarted, Positions
+from shared.events.v1.decisions import DecisionsMade, EpochStarted, Positions, ReadAhead
 from shared.ports.event_log import START, Committed, EventLog, NewRecord, Partition, Record
 from shared.runtime.ids import new_id
 
@@ -63,13 +63,14 @@ class Checkpoint:
     epoch: int = 0
     leader: str = ""
     inputs: Positions | None = None
+    ahead: ReadAhead | None = None
 
     @property
     def fence(self) -> EpochFence:
         return EpochFence(self.epoch, self.leader)
 
     def to_committed(self) -> Committed:
-        document = {
+        document: dict[str, object] = {
             "epoch": self.epoch,
             "leader": self.leader,
             "inputs": {
@@ -78,6 +79,8 @@ class Checkpoint:
                 if topic in RESUMED_TOPICS
             },
         }
+        if self.ahead is not None:
+            document["ahead"] = self.ahead.model_dump(mode="json")
         return Committed(self.offset, orjson.dumps(document).decode())
 
     @classmethod
@@ -87,7 +90,8 @@ class Checkpoint:
             topic: {int(number): offset for number, offset in offsets.items()}
             for topic, offsets in document["inputs"].items()
         }
-        return cls(committed.offset, document["epoch"], document["leader"], inputs)
+        ahead = ReadAhead.model_validate(document["ahead"]) if "ahead" in document else None
+        return cls(committed.offset, document["epoch"], document["leader"], inputs, ahead)
 
 
 async def load_checkpoint(events: EventLog, cell: int) -> Checkpoint:

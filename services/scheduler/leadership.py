@@ -8,22 +8,24 @@ append fails or a higher epoch appears, everything of this term is dropped and t
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import AsyncExitStack
 
 from services.scheduler import metrics
-from services.scheduler.entries import Round
+from services.scheduler.entries import Round, Seen
 from services.scheduler.inputs import partitions_of
-from services.scheduler.journal import RESUMED_TOPICS, encode_entry, load_checkpoint
+from services.scheduler.intake import Intake
+from services.scheduler.journal import encode_entry, load_checkpoint
 from services.scheduler.publisher import FencedError, JournalPublisher
 from services.scheduler.refusals import Refusals
 from services.scheduler.reminding import Reminder
 from services.scheduler.replica import Replica
+from services.scheduler.request_feed import RequestFeed
 from services.scheduler.requests import Refused, read_request
 from services.scheduler.settings import SchedulerSettings
 from shared.events.registry import DecodeError, decode
-from shared.events.topics import REQUESTS, SOLE_WRITERS
-from shared.events.v1.decisions import Decision, DecisionsMade, Positions
+from shared.events.topics import REQUESTS, RESULTS, SOLE_WRITERS
+from shared.events.v1.decisions import Decision, DecisionsMade
 from shared.events.v1.results import CommandReported
 from shared.events.v1.workloads import FieldError
 from shared.observability.logs import get_logger
@@ -66,8 +68,10 @@ class Leadership:
         self._state = replica.state
         self._epoch = replica.fence.epoch
         self._refusals = refusals
-        self._seen: Positions = {topic: dict(offsets) for topic, offsets in replica.resume.items()}
-        self._arrived: asyncio.Queue[list[Record]] = asyncio.Queue(maxsize=2)
+        self._results_seen: dict[int, int] = dict(replica.resume.get(RESULTS.name, {}))
+        self._results: asyncio.Queue[Sequence[Record]] = asyncio.Queue(maxsize=2)
+        self._intake: Intake
+        self._feed: RequestFeed
         self._changed = asyncio.Event()
         self._appended_at = clock.monotonic()
         self._repeat: set[str] = set()
@@ -91,8 +95,14 @@ class Leadership:
         derived = await self._events.sole_publisher("scheduler-derived", name)
         stack.push_async_callback(derived.close)
         requests = await self._reader(stack, "requests")
+        again = await self._reader(stack, "requests-again")
+        results = await self._reader(stack, "results")
         entries = await self._reader(stack, "publisher")
-        await requests.assign(await self._resume_positions())
+        await requests.assign(await self._resume_positions(REQUESTS.name))
+        await results.assign(await self._resume_positions(RESULTS.name))
+        start = {partition.partition: offset for partition, offset in requests.positions().items()}
+        self._intake = Intake(start, self._replica.resume_ahead)
+        feed = self._feed = RequestFeed(self._intake, self._changed, self._settings.scheduler_batch)
         checkpoint = await load_checkpoint(self._events, self._settings.scheduler_cell)
         self._follower = JournalPublisher(
             self._events,
@@ -106,7 +116,9 @@ class Leadership:
         async with asyncio.TaskGroup() as tasks:
             running = [
                 tasks.create_task(self._feed_inputs(), name="inputs"),
-                tasks.create_task(self._feed_requests(requests), name="requests"),
+                tasks.create_task(feed.read(requests), name="requests"),
+                tasks.create_task(feed.read_again(again), name="requests-again"),
+                tasks.create_task(self._feed_results(results), name="results"),
                 tasks.create_task(self._follower.run(entries, derived, self._epoch), name="publisher"),
                 tasks.create_task(reminder.run(), name="reminder"),
             ]
@@ -121,20 +133,20 @@ class Leadership:
         stack.push_async_callback(reader.close)
         return reader
 
-    async def _resume_positions(self) -> dict[Partition, int]:
-        partitions = await partitions_of(self._events, RESUMED_TOPICS)
-        return {p: self._seen.get(p.topic, {}).get(p.partition, START) for p in partitions}
+    async def _resume_positions(self, topic: str) -> dict[Partition, int]:
+        known = self._replica.resume.get(topic, {})
+        return {p: known.get(p.partition, START) for p in await partitions_of(self._events, [topic])}
 
     async def _feed_inputs(self) -> None:
         while True:
             if await self._replica.follow_inputs(_READ_S):
                 self._changed.set()
 
-    async def _feed_requests(self, reader: Reader) -> None:
+    async def _feed_results(self, reader: Reader) -> None:
         while True:
             records = await reader.read(max_records=self._settings.scheduler_batch, timeout_s=_READ_S)
             if records:
-                await self._arrived.put(list(records))
+                await self._results.put(records)
                 self._changed.set()
 
     async def _decide(self, stop: asyncio.Event, derived: Publisher) -> None:
@@ -162,12 +174,16 @@ class Leadership:
         await self._follower.ensure_topics(self._replica.clusters)
         with metrics.DECIDE_SECONDS.time():
             decided = Round()
-            while not self._arrived.empty() and decided.count < self._settings.scheduler_batch:
-                for record in self._arrived.get_nowait():
-                    before = self._answered()
-                    decided.add(self._decide_record(record), before)
-            decided.add(self._state.decide_pending(self._clock.now_ms()), self._answered())
-        if not self._arrived.empty() or self._state.has_work:
+            if not self._results.empty():
+                self._observe_results(self._results.get_nowait())
+            while decided.count < self._settings.scheduler_batch and (record := self._intake.peek()) is not None:
+                decided.add(self._decide_request(record), self._answered)
+                self._intake.pop()
+            decided.add(self._state.decide_pending(self._clock.now_ms()), self._answered)
+        self._feed.taken()
+        metrics.REQUESTS_WAITING.set(len(self._intake))
+        metrics.NAMESPACES_PASSED_OVER.set(self._intake.passed_over)
+        if len(self._intake) or not self._results.empty() or self._state.has_work:
             self._changed.set()
         # Dead letters stand in their topic before the journal says that their requests were consumed.
         await self._refusals.deliver(self._journal)
@@ -175,19 +191,17 @@ class Leadership:
             await self._follower.republish(derived, self._repeat.pop())
         entries = decided.entries()
         for entry in entries:
-            await self._append(entry.decisions, self._positions() if entry.inputs is None else entry.inputs)
+            await self._append(entry.decisions, self._all_seen() if entry.seen is None else entry.seen)
         if not entries and self._clock.monotonic() - self._appended_at >= self._settings.scheduler_renew_s:
-            await self._append([], {})
+            await self._append([], Seen())
 
-    def _decide_record(self, record: Record) -> list[Decision]:
-        self._seen.setdefault(record.topic, {})[record.partition] = record.offset + 1
-        if record.topic == REQUESTS.name:
-            return self._decide_request(record)
-        try:
-            self._observe_result(decode(CommandReported, record.value))
-        except DecodeError as error:
-            self._refusals.add(record, error)
-        return []
+    def _observe_results(self, records: Iterable[Record]) -> None:
+        for record in records:
+            self._results_seen[record.partition] = record.offset + 1
+            try:
+                self._observe_result(decode(CommandReported, record.value))
+            except DecodeError as error:
+                self._refusals.add(record, error)
 
     def _decide_request(self, record: Record) -> list[Decision]:
         read = read_request(record, self._settings.scheduler_max_request_bytes)
@@ -225,20 +239,24 @@ class Leadership:
         self._repeat.add(key)
         self._changed.set()
 
-    def _answered(self) -> Positions:
+    def _answered(self) -> Seen:
         """Which requests have been decided upon."""
-        return {REQUESTS.name: dict(self._seen.get(REQUESTS.name, {}))}
+        lowest, ahead = self._intake.decided()
+        return Seen({REQUESTS.name: lowest}, ahead)
 
-    def _positions(self) -> Positions:
-        return self._replica.input_positions() | {topic: dict(offsets) for topic, offsets in self._seen.items()}
+    def _all_seen(self) -> Seen:
+        answered = self._answered()
+        inputs = self._replica.input_positions() | answered.inputs | {RESULTS.name: dict(self._results_seen)}
+        return Seen(inputs, answered.ahead)
 
-    async def _append(self, decisions: list[Decision], inputs: Positions, *, resigned: bool = False) -> None:
+    async def _append(self, decisions: list[Decision], seen: Seen, *, resigned: bool = False) -> None:
         entry = DecisionsMade(
             cell=str(self._settings.scheduler_cell),
             epoch=self._epoch,
             leader=self._settings.scheduler_id,
             decided_at=self._clock.now_ms(),
-            inputs=inputs,
+            inputs=seen.inputs,
+            ahead=seen.ahead,
             decisions=tuple(decisions),
             resigned=resigned,
         )
@@ -248,8 +266,8 @@ class Leadership:
         if len(record.value or b"") > _MAX_ENTRY_BYTES and len(decisions) > 1:
             # The positions stand behind the last part: what was not appended is consumed again.
             half = len(decisions) // 2
-            await self._append(decisions[:half], {})
-            await self._append(decisions[half:], inputs)
+            await self._append(decisions[:half], Seen())
+            await self._append(decisions[half:], seen)
             return
         await self._journal.send(record)
         self._appended_at = self._clock.monotonic()
@@ -260,7 +278,7 @@ class Leadership:
 
     async def _drain(self) -> None:
         """Resigns, and publishes what the journal has, for a while: a successor would publish the rest."""
-        await self._append([], {}, resigned=True)
+        await self._append([], Seen(), resigned=True)
         await self._journal.flush()
         end = await self._replica.journal_end()
         deadline = self._clock.monotonic() + _DRAIN_S

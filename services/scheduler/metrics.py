@@ -9,6 +9,10 @@ _LATENCY = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 
 LEADER = Gauge("flotilla_scheduler_leader", "1 while this replica leads its cell")
 EPOCH = Gauge("flotilla_scheduler_epoch", "The epoch of the cell that this replica knows of")
 REQUESTS = Counter("flotilla_scheduler_requests_total", "Requests consumed", ["outcome"])
+REQUESTS_WAITING = Gauge("flotilla_scheduler_requests_waiting", "Requests that were read and wait for their turn")
+NAMESPACES_PASSED_OVER = Gauge(
+    "flotilla_scheduler_namespaces_passed_over", "Namespaces with more requests than their lanes hold"
+)
 DECISIONS = Counter("flotilla_scheduler_decisions_total", "Decisions appended to the journal", ["kind"])
 PUBLISHED = Counter("flotilla_scheduler_published_total", "Records derived from the journal", ["kind"])
 DEAD_LETTERS = Counter("flotilla_scheduler_dead_letters_total", "Records refused", ["topic"])

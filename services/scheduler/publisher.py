@@ -15,7 +15,7 @@ from services.scheduler.decision.fence import EpochFence
 from services.scheduler.decision.rendering import render_commands
 from services.scheduler.journal import Checkpoint, decode_entry, is_entry, journal_partition, publisher_group
 from shared.events.envelope import Envelope
-from shared.events.topics import COMMAND_ISSUED, PLACEMENT_PUBLISHED, PLACEMENTS, commands_topic
+from shared.events.topics import COMMAND_ISSUED, PLACEMENT_PUBLISHED, PLACEMENTS, REQUESTS, commands_topic
 from shared.events.v1.decisions import Decision, DecisionsMade, EpochStarted, Positions
 from shared.events.v1.placements import PlacementPublished
 from shared.observability.logs import get_logger
@@ -27,6 +27,8 @@ log = get_logger(__name__)
 
 COMMIT_EVERY_S = 0.5
 _BATCH = 500
+# The broker takes 4,096.
+_MAX_METADATA_BYTES = 4000
 _LATENCY_WINDOW_S = 120.0
 
 
@@ -52,6 +54,7 @@ class JournalPublisher:
         self._checkpoint = checkpoint
         self._fence: EpochFence = checkpoint.fence
         self._inputs: Positions = dict(checkpoint.inputs or {})
+        self._ahead = checkpoint.ahead
         self._published = published
         self._on_generation = on_generation
         self._topics: set[str] = set()
@@ -93,6 +96,8 @@ class JournalPublisher:
 
     async def _publish(self, publisher: Publisher, batch: DecisionsMade, offset: int, *, own: bool) -> None:
         self._inputs |= batch.inputs
+        if REQUESTS.name in batch.inputs:
+            self._ahead = batch.ahead
         for derived in derive(self._published, batch, offset):
             await self._send(publisher, derived, batch.epoch)
             if own and isinstance(derived, PlacementRecord):
@@ -142,11 +147,16 @@ class JournalPublisher:
         return self._clock.monotonic() - self._committed_at >= COMMIT_EVERY_S
 
     async def commit(self, publisher: Publisher) -> None:
-        """Waits for every acknowledgement, then stores the checkpoint. Raises LogError."""
+        """Waits for every acknowledgement, then stores the checkpoint. Raises LogError.
+
+        While so many namespaces wait for their turns that it would be too large, the last one stands: a successor then
+        reads more of the journal.
+        """
         offset = self.position
-        checkpoint = Checkpoint(offset, self._fence.epoch, self._fence.leader, self._inputs)
+        checkpoint = Checkpoint(offset, self._fence.epoch, self._fence.leader, self._inputs, self._ahead)
+        stored = checkpoint.to_committed()
         await publisher.flush()
-        await self._events.commit(
-            publisher_group(self._cell), {journal_partition(self._cell): checkpoint.to_committed()}
-        )
-        self._committed_offset, self._committed_at = offset, self._clock.monotonic()
+        if len(stored.metadata.encode()) <= _MAX_METADATA_BYTES:
+            await self._events.commit(publisher_group(self._cell), {journal_partition(self._cell): stored})
+            self._committed_offset = offset
+        self._committed_at = self._clock.monotonic()

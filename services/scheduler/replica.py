@@ -26,8 +26,8 @@ from services.scheduler.inputs import (
 )
 from services.scheduler.journal import decode_entry, is_entry, journal_partition, load_checkpoint
 from shared.events.registry import DecodeError, decode
-from shared.events.topics import PLACEMENTS
-from shared.events.v1.decisions import DecisionsMade, Positions
+from shared.events.topics import PLACEMENTS, REQUESTS
+from shared.events.v1.decisions import DecisionsMade, Positions, ReadAhead
 from shared.events.v1.placements import PlacementPublished
 from shared.observability.logs import get_logger
 from shared.ports.event_log import END, START, EventLog, Reader, Record
@@ -51,6 +51,7 @@ class Replica:
         self.fence = EpochFence()
         self.published: dict[str, PlacementPublished] = {}
         self.resume: Positions = {}
+        self.resume_ahead: ReadAhead | None = None
         self.clusters: set[str] = set()
         # The leader said that it goes: nobody need wait until it has been silent for long.
         self.resigned = False
@@ -63,6 +64,7 @@ class Replica:
         self._journal = await self._open(stack, "journal")
         checkpoint = await load_checkpoint(self._events, self._cell)
         self.fence, self.resume = checkpoint.fence, dict(checkpoint.inputs or {})
+        self.resume_ahead = checkpoint.ahead
         await self._fold_placements()
         await self._journal.assign({journal_partition(self._cell): checkpoint.offset})
         await read_up(self._journal, lambda: self.follow_journal(_READ_S))
@@ -145,6 +147,8 @@ class Replica:
 
     def _fold_decisions(self, batch: DecisionsMade, offset: int) -> None:
         self.resume |= batch.inputs
+        if REQUESTS.name in batch.inputs:
+            self.resume_ahead = batch.ahead
         fold_published(self.published, batch, offset)
         for decision in batch.decisions:
             self.state.apply(decision)

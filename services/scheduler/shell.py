@@ -25,6 +25,7 @@ from shared.events.v1.decisions import EpochStarted
 from shared.observability.logs import get_logger
 from shared.ports.clock import Clock
 from shared.ports.event_log import EventLog, LogError, Publisher
+from shared.runtime.heap import building
 from shared.runtime.service import Readiness
 
 log = get_logger(__name__)
@@ -71,7 +72,8 @@ class SchedulerService:
         refusals = Refusals()
         async with AsyncExitStack() as stack:
             replica = Replica(self._events, self._config, settings.scheduler_cell, settings.scheduler_id, refusals.add)
-            await replica.rebuild(stack)
+            with building():
+                await replica.rebuild(stack)
             self._readiness = Readiness(ready=True)
             while not stop.is_set():
                 await self._stand_by(replica, refusals, stop)

@@ -32,6 +32,7 @@ from shared.observability.logs import get_logger
 from shared.ports.clock import Clock
 from shared.ports.event_log import EventLog, LogError, Reader, WriterReplacedError
 from shared.ports.key_value import KeyValue
+from shared.runtime.heap import building
 from shared.runtime.service import Readiness
 
 log = get_logger(__name__)
@@ -109,7 +110,9 @@ class StatusService:
 
     async def _work(self, session: Session, stop: asyncio.Event) -> None:
         self._problem = "reading the log"
-        if await session.restore(stop):
+        with building():
+            restored = await session.restore(stop)
+        if restored:
             self._problem = ""
             await session.follow(stop)
 

@@ -42,6 +42,7 @@ from shared.events.topics import ALL_TOPICS, STATUS
 from shared.events.v1.read_model import CLUSTERS_TABLE, WORKLOADS_TABLE
 from shared.ports.event_log import START, EventLog
 from shared.runtime.embedded import EmbeddedKafka, EmbeddedValkey
+from shared.runtime.heap import building
 from tests.bench.fleet_log import Size, heartbeats, pod, write
 
 LONGEST_S = 1800.0
@@ -58,7 +59,8 @@ async def replica(bootstrap: str) -> None:
     began, cpu = time.monotonic(), time.process_time()
     async with AsyncExitStack() as stack:
         built = Replica(log, SchedulerConfig(), 0, f"bench-{os.getpid()}", _refuse)
-        await built.rebuild(stack)
+        with building():
+            await built.rebuild(stack)
         _say(seconds=time.monotonic() - began, cpu_s=time.process_time() - cpu)
         asked = asyncio.create_task(asyncio.to_thread(sys.stdin.readline))
         while not asked.done():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from services.scheduler.entries import Round
+from services.scheduler.entries import Round, Seen
 from shared.events.topics import REQUESTS
 from shared.events.v1.decisions import Decision, RequestRef, RequestRejected, WorkloadForgotten, WorkloadPlaced
 from shared.events.v1.workloads import FieldError, Workload
@@ -21,14 +21,14 @@ def rejected(name: str) -> RequestRejected:
     return RequestRejected(key=f"default/{name}", request=REF, errors=(error,))
 
 
-def at(offset: int) -> dict[str, dict[int, int]]:
-    return {REQUESTS.name: {0: offset}}
+def at(offset: int) -> Seen:
+    return Seen({REQUESTS.name: {0: offset}})
 
 
 def filled(*decisions: Decision) -> Round:
     made = Round()
     for offset, decision in enumerate(decisions):
-        made.add([decision], at(offset))
+        made.add([decision], lambda offset=offset: at(offset))  # type: ignore[misc]
     return made
 
 
@@ -39,7 +39,7 @@ def test_a_round_without_decisions_has_no_entries() -> None:
 def test_different_workloads_share_an_entry() -> None:
     (entry,) = filled(placed("a"), rejected("b"), placed("c")).entries()
     assert len(entry.decisions) == 3
-    assert entry.inputs is None
+    assert entry.seen is None
 
 
 def test_a_second_decision_on_a_workload_begins_an_entry_that_knows_which_requests_stand_before_it() -> None:
@@ -47,7 +47,7 @@ def test_a_second_decision_on_a_workload_begins_an_entry_that_knows_which_reques
     first, second, third = filled(*decisions).entries()
     assert first.decisions == [decisions[0], decisions[1]]
     assert (second.decisions, third.decisions) == ([decisions[2]], [decisions[3]])
-    assert (first.inputs, second.inputs, third.inputs) == (at(2), at(3), None)
+    assert (first.seen, second.seen, third.seen) == (at(2), at(3), None)
 
 
 def test_the_end_of_a_workload_stands_with_the_decision_that_ends_it_and_what_follows_does_not() -> None:

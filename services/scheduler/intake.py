@@ -1,0 +1,232 @@
+"""Requests that were read and not yet decided, in a lane for each namespace, served in turn.
+
+A flood of one namespace fills its own lane and delays nobody else's requests, however many of its stand before them in
+the log. A lane is bounded: what does not fit is passed over, and read once more when there is room (a `Look`). So
+memory is bounded too, and nothing is lost: what has been decided is a position in each partition, and for each
+namespace that waits its own, lower one. Within a partition a namespace's requests keep their order, and so does each
+workload's.
+
+Source of the idea: J. Nagle, "On packet switches with infinite storage", RFC 970.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+from shared.events.v1.decisions import ReadAhead
+from shared.ports.event_log import Record
+
+LANE_RECORDS = 256
+LANE_BYTES = 4 * 1024 * 1024
+ALL_RECORDS = 8192
+ALL_BYTES = 64 * 1024 * 1024
+
+
+def lane_of(record: Record) -> str:
+    """Whose request it is: the namespace in its key, whatever the rest of it says."""
+    return (record.key or b"").partition(b"/")[0][:253].decode(errors="replace")
+
+
+@dataclass(slots=True)
+class _Lane:
+    records: deque[Record] = field(default_factory=deque)
+    size: int = 0
+
+
+@dataclass(slots=True)
+class Look:
+    """A second reading of one partition from `offset` on, for those whose lanes had no room."""
+
+    partition: int
+    offset: int
+    blocked: set[str] = field(default_factory=set)
+
+
+class Intake:
+    """`start` is where the first reading begins, by partition; `ahead` what was decided behind that before."""
+
+    def __init__(
+        self,
+        start: Mapping[int, int],
+        ahead: ReadAhead | None = None,
+        *,
+        lane_records: int = LANE_RECORDS,
+        all_records: int = ALL_RECORDS,
+    ) -> None:
+        self._read_to = dict(start)
+        self._ahead = ahead
+        self._lane_records = lane_records
+        self._all_records = all_records
+        self._lanes: dict[str, _Lane] = {}
+        self._turns: deque[str] = deque()
+        # By namespace and partition: from here on its requests were passed over.
+        self._passed: dict[str, dict[int, int]] = {}
+        self._held = self._bytes = 0
+
+    def __len__(self) -> int:
+        return self._held
+
+    @property
+    def full(self) -> bool:
+        """Nothing more is to be read until something was taken."""
+        return self._held >= self._all_records or self._bytes >= ALL_BYTES
+
+    @property
+    def passed_over(self) -> int:
+        """How many namespaces have requests that wait in the log alone."""
+        return len(self._passed)
+
+    def offer(self, record: Record) -> None:
+        """The next record of its partition."""
+        name, partition = lane_of(record), record.partition
+        self._read_to[partition] = max(self._read_to.get(partition, 0), record.offset + 1)
+        if self._decided_before(name, record):
+            return
+        passed = self._passed.get(name)
+        if passed is not None and partition in passed:
+            return
+        if self._has_room(name):
+            self._put(name, record)
+        else:
+            self._passed.setdefault(name, {})[partition] = record.offset
+
+    def peek(self) -> Record | None:
+        """The request whose turn it is; `pop` takes it away."""
+        return self._lanes[self._turns[0]].records[0] if self._turns else None
+
+    def pop(self) -> None:
+        """What `peek` showed has been decided; its namespace goes to the end of the line."""
+        name = self._turns.popleft()
+        lane = self._lanes[name]
+        size = _size(lane.records.popleft())
+        lane.size -= size
+        self._bytes -= size
+        self._held -= 1
+        if lane.records:
+            self._turns.append(name)
+        else:
+            del self._lanes[name]
+
+    def decided(self) -> tuple[dict[int, int], ReadAhead | None]:
+        """Up to where everything is decided, by partition; and what is, beyond that."""
+        waiting: dict[str, dict[int, int]] = {name: dict(passed) for name, passed in self._passed.items()}
+        for name, lane in self._lanes.items():
+            firsts = waiting.setdefault(name, {})
+            for record in lane.records:
+                if record.offset < firsts.get(record.partition, record.offset + 1):
+                    firsts[record.partition] = record.offset
+        lowest = dict(self._read_to)
+        for firsts in waiting.values():
+            for partition, offset in firsts.items():
+                lowest[partition] = min(offset, lowest[partition])
+        return lowest, self._beyond(lowest, waiting)
+
+    # The second reading
+
+    def begin_look(self) -> Look | None:
+        """Where to read once more; None if nobody with room was passed over."""
+        if self.full:
+            return None
+        looks = [
+            Look(partition, offset)
+            for name, passed in self._passed.items()
+            if self._has_room(name, self._lane_records // 2)
+            for partition, offset in passed.items()
+        ]
+        found = min(looks, key=lambda look: look.offset, default=None)
+        if found is not None:
+            # Whoever waits for earlier ones, and has no room for them, may not get later ones first.
+            before = (
+                n for n, passed in self._passed.items() if passed.get(found.partition, found.offset) < found.offset
+            )
+            found.blocked.update(before)
+        return found
+
+    def offer_again(self, look: Look, record: Record) -> None:
+        name = lane_of(record)
+        passed = self._passed.get(name, {})
+        if name in look.blocked or record.offset < passed.get(look.partition, record.offset + 1):
+            return
+        if self._has_room(name):
+            self._put(name, record)
+            passed[look.partition] = record.offset + 1
+        else:
+            passed[look.partition] = record.offset
+            look.blocked.add(name)
+
+    def go_on(self, look: Look, position: int) -> bool:
+        """The look has come to `position`; whether there is more to be found."""
+        partition, end = look.partition, self._read_to[look.partition]
+        more = False
+        for name, passed in list(self._passed.items()):
+            if name in look.blocked or passed.get(partition, position + 1) > position:
+                continue
+            if position < end:
+                more = True
+                continue
+            # Everything that was read is in its lane: what comes next goes there at once.
+            del passed[partition]
+            if not passed:
+                del self._passed[name]
+        return more and not self.full
+
+    # Inside
+
+    def _beyond(self, lowest: Mapping[int, int], waiting: Mapping[str, dict[int, int]]) -> ReadAhead | None:
+        ahead = self._ahead
+        if ahead is not None and any(offset < ahead.read.get(p, 0) for p, offset in self._read_to.items()):
+            # Not even read as far as a predecessor had decided: what it said still holds for what is not read.
+            read = {p: max(offset, ahead.read.get(p, 0)) for p, offset in self._read_to.items()}
+            return ReadAhead(read=read, waiting=_lower(waiting, ahead.waiting, self._read_to))
+        self._ahead = None
+        if lowest == self._read_to:
+            return None
+        return ReadAhead(read=dict(self._read_to), waiting={name: dict(firsts) for name, firsts in waiting.items()})
+
+    def _decided_before(self, name: str, record: Record) -> bool:
+        if self._ahead is None:
+            return False
+        end = self._ahead.read.get(record.partition, 0)
+        return record.offset < self._ahead.waiting.get(name, {}).get(record.partition, end)
+
+    def _has_room(self, name: str, records: int = 0) -> bool:
+        lane = self._lanes.get(name)
+        return lane is None or (len(lane.records) < (records or self._lane_records) and lane.size < LANE_BYTES)
+
+    def _put(self, name: str, record: Record) -> None:
+        lane = self._lanes.get(name)
+        if lane is None:
+            lane = self._lanes[name] = _Lane()
+            self._turns.append(name)
+        lane.records.append(record)
+        size = _size(record)
+        lane.size += size
+        self._bytes += size
+        self._held += 1
+
+
+def _lower(
+    waiting: Mapping[str, dict[int, int]], before: Mapping[str, Mapping[int, int]], read_to: Mapping[int, int]
+) -> dict[str, dict[int, int]]:
+    """Both: who waits among what was read, and who waited before among what was not read again yet."""
+    found = {name: dict(firsts) for name, firsts in waiting.items()}
+    for name, partition, offset in _flat(before):
+        firsts = found.setdefault(name, {})
+        if offset >= read_to.get(partition, 0):
+            firsts[partition] = min(offset, firsts.get(partition, offset))
+        elif partition not in firsts:
+            # All of it that was read again is decided; it had nothing decided beyond.
+            firsts[partition] = read_to.get(partition, 0)
+    return found
+
+
+def _flat(positions: Mapping[str, Mapping[int, int]]) -> Iterator[tuple[str, int, int]]:
+    for name, offsets in positions.items():
+        for partition, offset in offsets.items():
+            yield name, partition, offset
+
+
+def _size(record: Record) -> int:
+    return len(record.key or b"") + len(record.value or b"") + 200

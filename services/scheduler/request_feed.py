@@ -1,0 +1,63 @@
+"""Fills the intake: one reader goes on through `fleet.requests`, another looks again for what had no room.
+
+Neither reads while the intake is full: what is not read waits in the log.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from services.scheduler.intake import Intake, Look
+from shared.events.topics import REQUESTS
+from shared.ports.event_log import Partition, Reader
+
+_READ_S = 0.5
+
+
+class RequestFeed:
+    """`changed` is set when there is something to decide."""
+
+    def __init__(self, intake: Intake, changed: asyncio.Event, batch: int) -> None:
+        self._intake = intake
+        self._changed = changed
+        self._batch = batch
+        self._taken = asyncio.Event()
+
+    def taken(self) -> None:
+        """Something left the intake: there may be room."""
+        self._taken.set()
+        self._taken = asyncio.Event()
+
+    async def read(self, reader: Reader) -> None:
+        """Until cancelled. `reader` stands where the intake begins. Raises LogError."""
+        while True:
+            if self._intake.full:
+                await self._taken.wait()
+                continue
+            records = await reader.read(max_records=self._batch, timeout_s=_READ_S)
+            for record in records:
+                self._intake.offer(record)
+            if records:
+                self._changed.set()
+                # Also where reading never has to wait, deciding gets its turn.
+                await asyncio.sleep(0)
+
+    async def read_again(self, reader: Reader) -> None:
+        """Until cancelled. Raises LogError."""
+        while True:
+            look = self._intake.begin_look()
+            if look is None:
+                await self._taken.wait()
+            else:
+                await self._look(reader, look)
+
+    async def _look(self, reader: Reader, look: Look) -> None:
+        partition = Partition(REQUESTS.name, look.partition)
+        await reader.assign({partition: look.offset})
+        more = True
+        while more:
+            for record in await reader.read(max_records=self._batch, timeout_s=_READ_S):
+                self._intake.offer_again(look, record)
+            self._changed.set()
+            await asyncio.sleep(0)
+            more = self._intake.go_on(look, reader.positions()[partition])

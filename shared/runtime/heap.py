@@ -1,0 +1,30 @@
+"""The garbage collector and large states.
+
+Whoever folds a whole log into memory makes millions of objects that stay. The cyclic collector walks all of them again
+and again meanwhile, for a third of the time and more, and afterwards each of its full collections stops the process,
+the longer the larger the state is. So it rests while a state is built, and leaves out from then on what was built.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+_building = 0
+
+
+@contextmanager
+def building() -> Iterator[None]:
+    """Around the building of a state that stays. What an earlier one left in cycles is collected again afterwards."""
+    global _building  # noqa: PLW0603 - the collector is the process'
+    gc.unfreeze()
+    gc.disable()
+    _building += 1
+    try:
+        yield
+    finally:
+        _building -= 1
+        if not _building:
+            gc.freeze()
+            gc.enable()
