@@ -80,9 +80,14 @@ def get(
         return
     table = Table("workload", "phase", "ready", "clusters", "message")
     for name, item in sorted(statuses.items()):
-        clusters = ", ".join(cluster.cluster for cluster in item.clusters)
-        table.add_row(name, item.phase.value, f"{item.ready}/{item.desired}", clusters, item.message)
+        table.add_row(name, *row_of(item))
     _out.print(table)
+
+
+def row_of(status: WorkloadStatus) -> tuple[str, str, str, str]:
+    """Phase, ready replicas, clusters and message. What is not heard of is said to be so, whatever the phase."""
+    clusters = ", ".join(f"{part.cluster} (silent)" if part.stale else part.cluster for part in status.clusters)
+    return status.phase.value, f"{status.ready}/{status.desired}", clusters, status.message
 
 
 def watch() -> None:

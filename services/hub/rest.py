@@ -1,7 +1,8 @@
 """`GET /cluster` and `GET /workload`: the read model over HTTP, as the status service wrote it.
 
 Lists come sorted by key, in pages: `limit` at most, and `continue` from the answer before. What changes between two
-pages may or may not be seen; nothing is seen twice.
+pages may or may not be seen; nothing is seen twice. What nobody has heard of for too long is not shown as healthy,
+though the read model may still say so (`decision/staleness.py`).
 """
 
 from __future__ import annotations
@@ -14,10 +15,12 @@ from typing import Any, Final
 import orjson
 from aiohttp import web
 
+from services.hub.decision.staleness import is_overdue, shown_cluster, shown_workload
 from shared.events.v1.read_model import CLUSTERS_TABLE, WORKLOADS_TABLE, ClusterView
 from shared.events.v1.status import Phase, WorkloadStatus
 from shared.model.names import label_key_error
 from shared.observability.logs import get_logger
+from shared.ports.clock import Clock
 from shared.ports.key_value import KeyValue, KeyValueError
 
 log = get_logger(__name__)
@@ -26,14 +29,16 @@ DEFAULT_LIMIT: Final = 500
 MAX_LIMIT: Final = 5000
 
 Keep = Callable[[str, dict[str, Any]], bool]
+Show = Callable[[dict[str, Any]], dict[str, Any]]
 Handler = Callable[[web.Request], Any]
 
 
 class Rest:
     """The routes of the read model."""
 
-    def __init__(self, store: KeyValue) -> None:
+    def __init__(self, store: KeyValue, clock: Clock) -> None:
         self._store = store
+        self._clock = clock
 
     def routes(self) -> list[web.RouteDef]:
         return [
@@ -61,37 +66,57 @@ class Rest:
         return answered
 
     async def _clusters(self, request: web.Request) -> bytes:
-        return await self._page(CLUSTERS_TABLE, request.query, _cluster_filter(request.query))
+        return await self._page(CLUSTERS_TABLE, request.query, _cluster_filter(request.query), self._show_cluster)
 
     async def _workloads(self, request: web.Request) -> bytes:
-        return await self._page(WORKLOADS_TABLE, request.query, _workload_filter(request.query))
+        keep = _workload_filter(request.query)
+        return await self._page(WORKLOADS_TABLE, request.query, keep, await self._show_workload())
 
     async def _cluster(self, request: web.Request) -> bytes:
-        return await self._one(CLUSTERS_TABLE, request.match_info["name"])
+        return await self._one(CLUSTERS_TABLE, request.match_info["name"], self._show_cluster)
 
     async def _workload(self, request: web.Request) -> bytes:
-        return await self._one(WORKLOADS_TABLE, "{namespace}/{name}".format_map(request.match_info))
+        key = "{namespace}/{name}".format_map(request.match_info)
+        return await self._one(WORKLOADS_TABLE, key, await self._show_workload())
 
-    async def _one(self, table: str, key: str) -> bytes:
+    def _show_cluster(self, view: dict[str, Any]) -> dict[str, Any]:
+        return shown_cluster(view, self._clock.now_ms())
+
+    async def _show_workload(self) -> Show:
+        """How workloads are shown now, given which clusters are not heard."""
+        now_ms = self._clock.now_ms()
+        views = [(key, orjson.loads(value)) async for key, value in self._store.items(CLUSTERS_TABLE)]
+        overdue = frozenset(key for key, view in views if is_overdue(view, now_ms))
+        return lambda status: shown_workload(status, overdue)
+
+    async def _one(self, table: str, key: str, show: Show) -> bytes:
         value = await self._store.get(table, key)
         if value is None:
             raise _NotThereError(f"{table.removesuffix('s')} {key[:200]} is not known")
-        return value
+        return _shown(value, show)[0]
 
-    async def _page(self, table: str, query: Mapping[str, str], keep: Keep | None) -> bytes:
+    async def _page(self, table: str, query: Mapping[str, str], keep: Keep | None, show: Show) -> bytes:
         limit, after = _limit(query), _after(query)
         items = sorted([(key, value) async for key, value in self._store.items(table) if key > after])
         taken: list[bytes] = []
         last = ""
         for key, value in items:
-            if keep is not None and not keep(key, orjson.loads(value)):
+            shown, document = _shown(value, show)
+            if keep is not None and not keep(key, document):
                 continue
             if len(taken) == limit:
                 token = base64.urlsafe_b64encode(last.encode()).decode()
                 return _list(taken, token)
-            taken.append(value)
+            taken.append(shown)
             last = key
         return _list(taken, "")
+
+
+def _shown(value: bytes, show: Show) -> tuple[bytes, dict[str, Any]]:
+    """As it is shown, in bytes and decoded: the very bytes of the read model where nothing had to be put right."""
+    document = orjson.loads(value)
+    shown = show(document)
+    return (value, document) if shown is document else (orjson.dumps(shown), shown)
 
 
 class _BadQueryError(ValueError):

@@ -36,7 +36,7 @@ class HubService:
         self._api = api
         self._events = events
         self._clock = clock
-        self._rest = Rest(store)
+        self._rest = Rest(store, clock)
         self._audit = RefusalAudit(events, clock)
         self._terms = Terms(
             identity=settings.hub_id,

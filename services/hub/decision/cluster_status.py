@@ -15,13 +15,14 @@ from services.hub.decision.resources import (
 )
 from services.hub.decision.state import Pulse
 from services.hub.decision.views import ClusterView, Json, Refusal, WorkloadView
-from shared.events.v1.objects import ClusterObserved
+from shared.events.v1.objects import ClusterObserved, ObjectsAudited
 from shared.model.identities import PROVIDER_LABEL, REGION_LABEL
 from shared.model.quantities import QuantityError, parse_quantity
 
 READY = "Ready"
 JOINED = "Joined"
 DECLARED = "Declared"
+OBJECTS_CONSISTENT = "ObjectsConsistent"
 WORKLOADS_APPLIED = "WorkloadsApplied"
 
 
@@ -85,6 +86,21 @@ def _membership(
     else:
         yield writer.make(READY, "False", heartbeat.reason or "AgentNotReady", heartbeat.message)
     yield writer.make(JOINED, "True", "HeartbeatSeen")
+    if heartbeat.audited is not None:
+        yield _consistency(heartbeat.audited, writer, alive=alive)
+
+
+def _consistency(audited: ObjectsAudited, writer: ConditionWriter, *, alive: bool) -> ConditionView:
+    """Whether the fleet's log has what the cluster has, as the watcher's last audit found."""
+    if not alive:
+        return writer.make(OBJECTS_CONSISTENT, "Unknown", "HeartbeatLost")
+    if audited.unchecked:
+        return writer.make(OBJECTS_CONSISTENT, "Unknown", "NotCompared", ", ".join(audited.unchecked))
+    if audited.unlike:
+        number = audited.unlike_cluster + audited.unlike_log
+        message = f"{number} objects were published again: {', '.join(audited.unlike)}"
+        return writer.make(OBJECTS_CONSISTENT, "True", "Repaired", message)
+    return writer.make(OBJECTS_CONSISTENT, "True", "Compared")
 
 
 def _declaration(view: ClusterView, apply: Apply, writer: ConditionWriter) -> Iterator[ConditionView]:

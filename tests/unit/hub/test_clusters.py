@@ -9,7 +9,7 @@ import pytest
 from services.hub.decision.resources import ORIGIN_JOINED, ORIGIN_LABEL
 from services.hub.decision.state import Policy
 from shared.events.v1.clusters import ClusterDeclared
-from shared.events.v1.objects import LEFT, ClusterObserved
+from shared.events.v1.objects import LEFT, ClusterObserved, ObjectsAudited
 from shared.events.v1.requests import WorkloadRequested
 from shared.events.v1.status import Phase
 from shared.events.v1.workloads import ApplyWorkload
@@ -151,6 +151,24 @@ def test_a_cluster_that_falls_silent_is_of_unknown_readiness_and_comes_back() ->
     assert condition(world, "Joined") == ("True", "HeartbeatSeen")
     world.beat("mycluster", heartbeat("mycluster", at_ms=world.now_ms))
     assert condition(world, "Ready") == ("True", "AgentReady")
+
+
+def test_what_the_watchers_audit_found_is_a_condition_as_long_as_the_watcher_is_heard() -> None:
+    world = declared()
+    audited = ObjectsAudited(finished_at=1, objects=7)
+    repaired = audited.model_copy(update={"unlike_log": 2, "unlike": ("v1/pods",)})
+    unchecked = audited.model_copy(update={"unchecked": ("v1/pods",)})
+    for found, wanted in (
+        (audited, ("True", "Compared")),
+        (repaired, ("True", "Repaired")),
+        (unchecked, ("Unknown", "NotCompared")),
+    ):
+        world.wait(2)
+        world.beat("mycluster", heartbeat("mycluster", at_ms=world.now_ms, audited=found))
+        world.settle()
+        assert condition(world, "ObjectsConsistent") == wanted
+    world.wait(20)
+    assert condition(world, "ObjectsConsistent") == ("Unknown", "HeartbeatLost")
 
 
 def test_an_agent_whose_clock_is_wrong_is_heard_all_the_same() -> None:

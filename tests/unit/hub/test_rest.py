@@ -14,27 +14,35 @@ from services.hub.rest import Rest, openapi
 from shared.adapters.memory.key_value import MemoryKeyValue
 from shared.events.v1.objects import ClusterObserved
 from shared.events.v1.read_model import CLUSTERS_TABLE, WORKLOADS_TABLE, ClusterView
-from shared.events.v1.status import Phase
+from shared.events.v1.status import Condition, Phase
 from shared.model.identities import WorkloadKey
 from shared.ports.key_value import KeyValue, KeyValueError
+from shared.testing.clock import FakeClock
 from tests.unit.hub.world import status_of
 
 Client = TestClient[web.Request, web.Application]
 
 
+CLOCK = FakeClock()
+NOW = CLOCK.now_ms()
+
+
 async def client_of(store: KeyValue) -> Client:
     app = web.Application()
-    app.router.add_routes(Rest(store).routes())
+    app.router.add_routes(Rest(store, CLOCK).routes())
     client = TestClient(TestServer(app))
     await client.start_server()
     return client
 
 
-def view(name: str, *, ready: bool, region: str) -> ClusterView:
+def view(name: str, *, ready: bool, region: str, age_ms: int = 0) -> ClusterView:
     observed = ClusterObserved(
-        cluster=name, epoch=1, observed_at=1, interval_ms=1, ready=ready, labels={"region": region}
+        cluster=name, epoch=1, observed_at=1, interval_ms=5_000, ready=ready, labels={"region": region}
     )
-    return ClusterView(cluster=name, observed=observed, heard_at=1, silent=False, ready=ready)
+    condition = Condition(type="ObjectsConsistent", status="True", reason="Compared", last_transition_at=1)
+    return ClusterView(
+        cluster=name, observed=observed, heard_at=NOW - age_ms, silent=False, ready=ready, conditions=(condition,)
+    )
 
 
 @pytest_asyncio.fixture
@@ -162,3 +170,37 @@ async def test_the_document_describes_every_route(client: Client) -> None:
     assert set(document["paths"]) == served - {"/openapi.json"}
     references = {part.partition('"')[0] for part in str(document).replace("'", '"').split("#/components/schemas/")[1:]}
     assert references <= document["components"]["schemas"].keys()
+
+
+async def test_what_is_not_heard_is_healthy_nowhere_even_if_nobody_says_so() -> None:
+    """The status service is away, and so is a watcher: the read model is as it was."""
+    store = MemoryKeyValue()
+    clusters = [view("west", ready=True, region="eu", age_ms=20_001), view("east", ready=True, region="us")]
+    await store.write(CLUSTERS_TABLE, {item.cluster: item.to_json() for item in clusters})
+    keys = [WorkloadKey("shop", name) for name in ("both", "east", "pending")]
+    statuses = [
+        status_of(keys[0], Phase.RUNNING, clusters=["west", "east"]),
+        status_of(keys[1], Phase.RUNNING, clusters=["east"]),
+        status_of(keys[2], Phase.PENDING, clusters=["west"]),
+    ]
+    await store.write(WORKLOADS_TABLE, {str(key): item.to_json() for key, item in zip(keys, statuses, strict=True)})
+    client = await client_of(store)
+    try:
+        west = await get(client, "/cluster/west")
+        assert (west["silent"], west["ready"], west["reason"]) == (True, False, "ClusterSilent")
+        assert [(item["status"], item["reason"]) for item in west["conditions"]] == [("Unknown", "ClusterSilent")]
+        assert (await get(client, "/cluster/east"))["ready"] is True
+        assert [item["cluster"] for item in (await get(client, "/cluster?ready=true"))["items"]] == ["east"]
+
+        both = await get(client, "/workload/shop/both")
+        assert (both["phase"], both["reason"]) == ("Degraded", "ClusterSilent")
+        assert "west" in both["message"]
+        parts = {part["cluster"]: part for part in both["clusters"]}
+        assert (parts["west"]["stale"], parts["west"]["counts"]["ready"]) == (True, 0)
+        assert not parts["east"].get("stale")
+        assert both["ready"] == parts["east"]["counts"]["ready"]
+        assert names(await get(client, "/workload?phase=Running")) == ["shop/east"]
+        pending = await get(client, "/workload/shop/pending")
+        assert (pending["phase"], pending["clusters"][0]["stale"]) == ("Pending", True)
+    finally:
+        await client.close()
