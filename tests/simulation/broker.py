@@ -37,6 +37,7 @@ class Broker(MemoryLog):
         super().__init__(self._time)
         self._history = history
         self.subscribers: dict[Partition, list[Subscriber]] = defaultdict(list)
+        self.retired = 0
         self._epochs: dict[str, int] = {}
         self._admitted: dict[tuple[str, Partition], int] = {}
         self._cut_off: dict[int, float] = {}
@@ -163,6 +164,7 @@ class Broker(MemoryLog):
             start = next((r.offset for r in segment.records if now - r.timestamp_ms <= retention_ms), segment.end)
             reserved = self.reserved(partition)
             if reserved is not None:
+                self.retired += 1
                 self.truncate(partition, min(start, reserved))
 
     def _lowest_commit(self, partition: Partition) -> int | None:

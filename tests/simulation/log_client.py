@@ -277,6 +277,9 @@ class SimReader:
         self._link = link
         self._positions: dict[Partition, int] = {}
         self._visible: dict[Partition, int] = {}
+        # Partitions that may have something to be read, in the order in which it came.
+        self._fresh: dict[Partition, None] = {}
+        self._retired = broker.retired
         self._underway: set[Partition] = set()
         self._waiter: asyncio.Future[None] | None = None
         process.when_severed(self._unsubscribe)
@@ -290,6 +293,8 @@ class SimReader:
         self._unsubscribe()
         self._positions = resolved
         self._visible = {partition: self._broker.segment(partition).end for partition in resolved}
+        self._fresh = dict.fromkeys(resolved)
+        self._retired = -1
         for partition in resolved:
             self._broker.subscribers[partition].append(self)
 
@@ -318,20 +323,25 @@ class SimReader:
 
     def _take(self, limit: int) -> list[Record]:
         records: list[Record] = []
-        for partition, visible in self._visible.items():
-            offset = self._positions[partition]
+        if self._retired != self._broker.retired:
+            self._retired = self._broker.retired
+            for partition, offset in self._positions.items():
+                if offset < self._broker.segment(partition).start:
+                    raise LogError(f"the position is no longer in the log: {partition} {offset}")
+        while self._fresh and len(records) < limit:
+            partition = next(iter(self._fresh))
+            offset, visible = self._positions[partition], self._visible[partition]
             segment = self._broker.segment(partition)
-            if not segment.start <= offset <= segment.end:
-                raise LogError(f"the position is no longer in the log: {partition} {offset}")
-            if offset >= visible:
-                continue
+            if offset > segment.end:
+                raise LogError(f"the position is not in the log: {partition} {offset}")
             taken = [r for r in segment.since(offset, limit - len(records)) if r.offset < visible]
             records += taken
-            full = len(records) >= limit
-            # Compaction may have left nothing before what is visible: that is passed over, as it is in Kafka.
-            self._positions[partition] = taken[-1].offset + 1 if taken and full else visible
-            if full:
-                break
+            if len(records) >= limit:
+                self._positions[partition] = taken[-1].offset + 1
+            else:
+                # Compaction may have left nothing before what is visible: that is passed over, as it is in Kafka.
+                self._positions[partition] = max(visible, offset)
+                del self._fresh[partition]
         return records
 
     def positions(self) -> Mapping[Partition, int]:
@@ -349,7 +359,7 @@ class SimReader:
             subscribers = self._broker.subscribers[partition]
             if self in subscribers:
                 subscribers.remove(self)
-        self._positions, self._visible = {}, {}
+        self._positions, self._visible, self._fresh = {}, {}, {}
         self._underway.clear()
 
     def appended(self, partition: Partition) -> None:
@@ -361,5 +371,6 @@ class SimReader:
         self._underway.discard(partition)
         if partition in self._visible:
             self._visible[partition] = self._broker.segment(partition).end
+            self._fresh[partition] = None
             if self._waiter is not None:
                 resolve(self._waiter, None)
