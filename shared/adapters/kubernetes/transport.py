@@ -7,12 +7,14 @@ What the server answers with an error status, and what the network does, is rais
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Final, Protocol
 
 import aiohttp
+from aiohttp import AddrInfoType
 from yarl import URL
 
 from shared.adapters.kubernetes.credentials import Access, Credentials
@@ -26,6 +28,9 @@ MAX_CONNECTIONS: Final = 256
 CONNECT_S: Final = 10.0
 # aiohttp stops reading from the socket when twice as much is waiting: this bounds what a slow reader leaves behind.
 READ_BUFFER_BYTES: Final = 512 * 1024
+# The kernel gives up a connection on which something stays unacknowledged for so long. Without that it goes on sending
+# for minutes, even after the caller gave the request up: a write would arrive long after it was thought to have failed.
+UNACKNOWLEDGED_S: Final = 15.0
 _UNAUTHORIZED: Final = 401
 _ERROR: Final = 400
 _ERROR_BODY_BYTES: Final = 64 * 1024
@@ -75,13 +80,22 @@ class _Request:
         return f"{self.method} {self.path}"
 
 
+def new_socket(address: AddrInfoType, unacknowledged_s: float = UNACKNOWLEDGED_S) -> socket.socket:
+    """A socket for a connection to `address`; where the system cannot bound retransmission, a plain one."""
+    family, kind, protocol, _, _ = address
+    made = socket.socket(family, kind, protocol)
+    if hasattr(socket, "TCP_USER_TIMEOUT"):
+        made.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(unacknowledged_s * 1000))
+    return made
+
+
 class Transport:
     """One session to one API server. Opened inside the event loop, closed by `close`."""
 
     def __init__(self, credentials: Credentials) -> None:
         self._credentials = credentials
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=MAX_CONNECTIONS),
+            connector=aiohttp.TCPConnector(limit=MAX_CONNECTIONS, socket_factory=new_socket),
             # Agents sit beside their API server: to decompress costs more than to transfer.
             headers={"Accept": JSON, "Accept-Encoding": "identity", "User-Agent": USER_AGENT},
             read_bufsize=READ_BUFFER_BYTES,
