@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from shared.events.registry import decode
 from shared.events.topics import STATUS
@@ -65,12 +65,21 @@ def contents(wishes: Mapping[str, Wish], evidence: Evidence) -> list[Violation]:
     return violations
 
 
+class _Asked(NamedTuple):
+    """A deployment as it was at a moment."""
+
+    at_ms: int
+    replicas: int
+    template: str
+
+
 def surplus(writes: Sequence[Written]) -> list[Violation]:
-    asked: dict[tuple[str, str], list[tuple[int, int]]] = defaultdict(list)
+    asked: dict[tuple[str, str], list[_Asked]] = defaultdict(list)
     for write in writes:
         if write.resource == "deployments" and (key := workload_of(write.object)):
             replicas = 0 if write.verb == "DELETED" else write.object["spec"].get("replicas", 1)
-            asked[write.cluster, key].append((write.at_ms, replicas))
+            template = str(write.object["spec"].get("template"))
+            asked[write.cluster, key].append(_Asked(write.at_ms, replicas, template))
     alive: dict[tuple[str, str], set[str]] = defaultdict(set)
     found: dict[tuple[str, str], Violation] = {}
     for write in writes:
@@ -89,12 +98,16 @@ def surplus(writes: Sequence[Written]) -> list[Violation]:
     return list(found.values())
 
 
-def _allowed(asked: Sequence[tuple[int, int]], at_ms: int) -> int:
-    """The most that was asked for about then: pods and deployments are heard of by watches of their own."""
-    about = [replicas for since, replicas in asked if abs(since - at_ms) <= _LAG_MS]
-    before = [replicas for since, replicas in asked if since < at_ms - _LAG_MS][-1:]
-    most = max([*about, *before], default=0)
-    return most + -(-most // _SURGE)
+def _allowed(asked: Sequence[_Asked], at_ms: int) -> int:
+    """The most that was asked for about then: pods and deployments are heard of by watches of their own.
+
+    A controller that lags behind two changes makes the surge of both, each in a replica set of its own.
+    """
+    about = [item for item in asked if abs(item.at_ms - at_ms) <= _LAG_MS]
+    about += [item for item in asked if item.at_ms < at_ms - _LAG_MS][-1:]
+    most = max((item.replicas for item in about), default=0)
+    rollouts = len({item.template for item in about})
+    return most + rollouts * -(-most // _SURGE)
 
 
 def crowded(writes: Sequence[Written]) -> list[Violation]:

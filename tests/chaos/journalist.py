@@ -34,6 +34,10 @@ WATCHED: Final[Mapping[str, str]] = {
     "deployments": "/apis/apps/v1/deployments",
     "nodes": "/api/v1/nodes",
 }
+_METADATA: Final = (
+    *("name", "namespace", "uid", "resourceVersion", "generation", "labels", "annotations"),
+    *("deletionTimestamp", "deletionGracePeriodSeconds"),
+)
 _CONDITIONS: Final = frozenset({"Ready", "PodScheduled"})
 _GONE: Final = 410
 _WATCH_S: Final = 60
@@ -201,13 +205,14 @@ async def _watch(cluster: RealCluster, path: str, version: str) -> Any:
 def _short(document: Json) -> Json:
     """What the checks need of an object, in the place where Kubernetes has it."""
     metadata, spec, status = document["metadata"], document.get("spec", {}), document.get("status", {})
-    keep = ("name", "namespace", "uid", "resourceVersion", "generation", "labels", "annotations", "deletionTimestamp")
-    short: Json = {"kind": document.get("kind", ""), "metadata": {k: metadata[k] for k in keep if k in metadata}}
+    short: Json = {"kind": document.get("kind", ""), "metadata": {k: metadata[k] for k in _METADATA if k in metadata}}
     short["spec"] = {name: spec[name] for name in ("nodeName", "replicas", "schedulerName") if name in spec}
     if "containers" in spec:
         short["spec"]["containers"] = [
             {name: item[name] for name in ("image", "resources") if name in item} for item in spec["containers"]
         ]
+    if "template" in spec:
+        short["spec"]["template"] = [item.get("image") for item in spec["template"]["spec"]["containers"]]
     short["status"] = {name: status[name] for name in ("phase", "allocatable") if name in status}
     short["status"]["conditions"] = [
         {"type": item["type"], "status": item["status"]}
@@ -218,9 +223,15 @@ def _short(document: Json) -> Json:
 
 
 def _author(document: Json) -> str:
-    """An API server does not say who wrote; nobody but the executor has business with what bears its label."""
-    ours = (document["metadata"].get("labels") or {}).get(APPLIED_BY_LABEL) == APPLIED_BY
-    return "executor" if ours else ""
+    """An API server does not say who wrote; nobody but the executor has business with what bears its label.
+
+    But for kwok: it ends a pod without grace and by name alone, where a kubelet would name the uid, and so may hit the
+    pod's successor. The executor leaves a bound pod its grace.
+    """
+    metadata = document["metadata"]
+    ours = (metadata.get("labels") or {}).get(APPLIED_BY_LABEL) == APPLIED_BY
+    ended_by_kwok = metadata.get("deletionGracePeriodSeconds") == 0 and "nodeName" in document["spec"]
+    return "executor" if ours and not ended_by_kwok else ""
 
 
 def _text(raw: bytes | None) -> str | None:

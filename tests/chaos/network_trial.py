@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
+from shared.adapters.kubernetes.transport import new_socket
 from tests.chaos import network
 from tests.chaos.faults.disks import empty, fill
 from tests.chaos.network import Connection, Host, Loss, Network, connections, limited_disk
@@ -22,6 +23,8 @@ T = TypeVar("T")
 _PORT: Final = 5000
 _PATIENCE_S: Final = 0.6
 _LATER_S: Final = 15.0
+_GIVEN_UP_S: Final = 1.0
+_LATE_S: Final = 4.0
 _CLONE_NEWNET: Final = 0x40000000
 
 
@@ -90,6 +93,25 @@ def talk(server: socket.socket, here: Host, peer: Host) -> dict[str, Any]:
     return seen
 
 
+def given_up(server: socket.socket, here: Host, peer: Host) -> list[str]:
+    """What the far end hears, once the network is back, of a request that its sender's kernel gave up meanwhile."""
+    address = (socket.AF_INET, socket.SOCK_STREAM, 0, "", (peer.address, _PORT))
+    near = at(here, lambda: new_socket(address, _GIVEN_UP_S))
+    near.connect((peer.address, _PORT))
+    far, _ = server.accept()
+    lost = Loss(here, peer)
+    lost.begin()
+    near.sendall(b"late")
+    time.sleep(2 * _GIVEN_UP_S)
+    near.close()
+    lost.end()
+    far.settimeout(_LATE_S)
+    try:
+        return [far.recv(100).decode()]
+    except (TimeoutError, ConnectionResetError):
+        return []
+
+
 def full_disk() -> dict[str, str]:
     seen = {}
     with tempfile.TemporaryDirectory() as name, limited_disk(Path(name), 4):
@@ -113,7 +135,7 @@ def main() -> None:
     found: dict[str, Any] = {"disk": full_disk()}
     for name, peer in peers.items():
         server = at(peer, lambda peer=peer: socket.create_server((peer.address, _PORT)))  # type: ignore[misc]
-        found[name] = talk(server, here, peer)
+        found[name] = {**talk(server, here, peer), "given up": given_up(server, here, peer)}
     print(json.dumps(found), flush=True)
 
 

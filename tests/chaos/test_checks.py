@@ -38,8 +38,9 @@ def pod(name: str, *, image: str = "nginx:2", node: str = "n1", cpu: str = "1", 
     }
 
 
-def deployment(replicas: int) -> Json:
-    return {"metadata": {"name": "web-main", "uid": "d", "labels": LABELS}, "spec": {"replicas": replicas}}
+def deployment(replicas: int, image: str = "nginx:1") -> Json:
+    metadata = {"name": "web-main", "uid": "d", "labels": LABELS}
+    return {"metadata": metadata, "spec": {"replicas": replicas, "template": [image]}}
 
 
 def node(cpu: str) -> Json:
@@ -104,6 +105,13 @@ def test_a_rollout_may_have_a_quarter_more() -> None:
     five = [(1, "ADDED", "pods", pod(str(number))) for number in range(5)]
     assert checks.surplus(written(asked, *five)) == []
     assert rules(checks.surplus(written(asked, *five, (2, "ADDED", "pods", pod("6"))))) == ["surplus"]
+
+
+def test_each_of_two_rollouts_at_once_may_have_a_quarter_more() -> None:
+    twice = [(0, "ADDED", "deployments", deployment(1)), (1, "MODIFIED", "deployments", deployment(1, "nginx:2"))]
+    pods = [(2, "ADDED", "pods", pod(str(number))) for number in range(4)]
+    assert checks.surplus(written(*twice, *pods[:3])) == []
+    assert rules(checks.surplus(written(*twice, *pods))) == ["surplus"]
 
 
 def test_pods_that_go_make_room_for_others() -> None:

@@ -43,6 +43,11 @@ def test_a_half_open_connection_is_silent_and_others_are_not(found: dict[str, An
     assert (seen["half open"], seen["beside it"], seen["closed"]) == ([], ["beside"], False)
 
 
+@pytest.mark.parametrize("peer", ["elsewhere", "router"])
+def test_a_request_that_was_given_up_does_not_arrive_when_the_network_is_back(found: dict[str, Any], peer: str) -> None:
+    assert found[peer]["given up"] == []
+
+
 def test_a_full_disk_takes_nothing_more_until_it_is_emptied(found: dict[str, Any]) -> None:
     assert found["disk"] == {"full": "No space left on device", "emptied": "written"}
 
