@@ -93,10 +93,11 @@ class ReportFacts:
     message: str = ""
 
     def supersedes(self, known: ReportFacts) -> bool:
-        """Whether this is news after `known`: of a later generation, or of a later attempt at the same."""
-        if self.generation != known.generation or self.hearsay:
-            return self.generation > known.generation
-        return self.reported_at >= known.reported_at
+        """Whether this, read later in the log than `known`, is news: of a later generation, or a word on the same.
+
+        What an executor's clock says of the two does not matter: clocks are set back.
+        """
+        return self.generation > known.generation or (self.generation == known.generation and not self.hearsay)
 
 
 def restored_reports(clusters: Iterable[ClusterStatus]) -> dict[str, ReportFacts]:

@@ -177,7 +177,9 @@ class StatusMachine:
         if not self._teller.live and said is not None and said.uid == placed.uid:
             # What stood in the log before this placement (its name's earlier life, ended or refused) took them away.
             for cluster, report in restored_reports(said.clusters).items():
-                self._take_report(tracked, cluster, report)
+                known = tracked.reports.get(cluster)
+                if known is None or known.generation < report.generation:
+                    tracked.reports[cluster] = report
         for held in self._early.take(tracked.key, published.generation):
             self._take_report(tracked, held.cluster, held.report)
         if not self._teller.live and not stimulus.restored:

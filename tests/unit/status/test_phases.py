@@ -289,6 +289,18 @@ def test_a_job_between_two_pods_is_not_degraded() -> None:
     assert world.phases == MAIN_LINE
 
 
+def test_of_two_reports_the_later_in_the_log_counts_whatever_its_clock_says() -> None:
+    world = World()
+    world.beat("a")
+    world.place(placement({"a": 1}))
+    world.report("a", 1, "failed", reason="TooManyRequests")
+    world.end()
+    world.report("a", 1, skew_ms=-60_000)
+    world.pod("a", "web-0")
+    world.end()
+    assert world.phases == MAIN_LINE
+
+
 def test_a_failed_job_fails_the_workload() -> None:
     world = World()
     world.beat("a")

@@ -149,6 +149,7 @@ class World:
         failures: tuple[ObjectResult, ...] = (),
         applied_generation: int | None = None,
         offset: int = 0,
+        skew_ms: int = 0,
     ) -> None:
         identity = self._next()
         reported = CommandReported.model_validate(
@@ -159,7 +160,7 @@ class World:
                 "generation": generation,
                 "digest": digest,
                 "outcome": outcome,
-                "reported_at": self.now_ms,
+                "reported_at": self.now_ms + skew_ms,
                 "reason": reason,
                 "message": message,
                 "failures": failures,
