@@ -11,7 +11,7 @@ from aiokafka import AIOKafkaProducer
 
 from shared.adapters.kafka import KafkaLog, KafkaOptions
 from shared.events.topics import Cleanup, Topic
-from shared.ports.event_log import START, Committed, Partition
+from shared.ports.event_log import START, Committed, Partition, Record
 from shared.runtime.embedded import EmbeddedKafka
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(60)]
