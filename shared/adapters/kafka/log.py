@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from typing import TypeVar
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
@@ -18,6 +19,8 @@ from shared.adapters.kafka.reader import KafkaReader
 from shared.adapters.kafka.stopping import stop_consumer
 from shared.events.topics import Topic
 from shared.ports.event_log import Committed, LogError, Partition
+
+T = TypeVar("T")
 
 _RETRY_S = 0.5
 
@@ -57,7 +60,7 @@ class KafkaLog:
         new = [NewTopic(t.name, t.partitions, self._options.replication, topic_configs=t.config()) for t in wanted]
         timeout_ms = round(self._options.timeout_s * 1000)
         try:
-            response = await self._admin.create_topics(new, timeout_ms=timeout_ms)
+            response = await self._persistently(lambda: self._admin.create_topics(new, timeout_ms=timeout_ms))
             for name, code, *rest in response.topic_errors:
                 if code not in (0, TopicAlreadyExistsError.errno):
                     raise LogError(f"topic {name} was not created: {for_code(code).__name__} {rest[0] if rest else ''}")
@@ -67,7 +70,7 @@ class KafkaLog:
 
     async def partitions(self, topic: str) -> Sequence[Partition]:
         try:
-            (described,) = await self._admin.describe_topics([topic])
+            (described,) = await self._persistently(lambda: self._admin.describe_topics([topic]))
         except KafkaError as error:
             raise LogError(f"{topic}: {error!r}") from error
         code = described["error_code"]
@@ -94,16 +97,11 @@ class KafkaLog:
 
     async def committed(self, group: str, partitions: Iterable[Partition]) -> Mapping[Partition, Committed]:
         wanted = [TopicPartition(*partition) for partition in partitions]
-        deadline = time.monotonic() + self._options.timeout_s
-        while True:
-            try:
-                stored = await stored_offsets(self._admin, group, wanted)
-                break
-            except KafkaError as error:
-                # A young broker creates the offsets topic, and a new coordinator loads it, on the first request.
-                if not error.retriable or time.monotonic() > deadline:
-                    raise LogError(f"committed positions of {group}: {error!r}") from error
-                await asyncio.sleep(_RETRY_S / 5)
+        try:
+            # A young broker creates the offsets topic, and a new coordinator loads it, on the first request.
+            stored = await self._persistently(lambda: stored_offsets(self._admin, group, wanted))
+        except KafkaError as error:
+            raise LogError(f"committed positions of {group}: {error!r}") from error
         return {
             Partition(*tp): Committed(item.offset, item.metadata or "")
             for tp, item in stored.items()
@@ -144,10 +142,21 @@ class KafkaLog:
             self._committers[group] = committer
         return self._committers[group]
 
+    async def _persistently(self, call: Callable[[], Awaitable[T]]) -> T:
+        """Asks again, until the deadline, where a retry may help: the admin client may take a broker that is dead."""
+        deadline = time.monotonic() + self._options.timeout_s
+        while True:
+            try:
+                return await call()
+            except KafkaError as error:
+                if not error.retriable or time.monotonic() > deadline:
+                    raise
+                await asyncio.sleep(_RETRY_S / 5)
+
     async def _until_visible(self, names: Sequence[str]) -> None:
         deadline = time.monotonic() + self._options.timeout_s
         while True:
-            described = await self._admin.describe_topics(list(names))
+            described = await self._persistently(lambda: self._admin.describe_topics(list(names)))
             missing = [
                 item["topic"]
                 for item in described

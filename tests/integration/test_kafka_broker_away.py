@@ -1,0 +1,28 @@
+"""One broker of three is away: what a service asks at its start is answered by the others."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from shared.adapters.kafka import KafkaLog, KafkaOptions
+from shared.events.topics import EVENTS, REQUESTS
+from shared.runtime.embedded import EmbeddedKafkaCluster, EmbeddedSettings
+
+pytestmark = [pytest.mark.kafka, pytest.mark.slow, pytest.mark.timeout(180)]
+
+
+async def test_questions_of_the_admin_client_find_a_broker_that_lives(parts: EmbeddedSettings, tmp_path: Path) -> None:
+    async with EmbeddedKafkaCluster(tmp_path, settings=parts) as cluster:
+        log = await KafkaLog.connect(KafkaOptions(bootstrap=cluster.bootstrap, replication=3), "away")
+        try:
+            await log.ensure_topics([REQUESTS])
+            cluster.nodes[2].kill()
+            # The client takes brokers at random: twenty questions meet the dead one.
+            for _ in range(20):
+                assert len(await log.partitions(REQUESTS.name)) == REQUESTS.partitions
+                assert await log.committed("nobody", await log.partitions(REQUESTS.name)) == {}
+            await log.ensure_topics([REQUESTS, EVENTS])
+        finally:
+            await log.close()
