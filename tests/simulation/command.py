@@ -34,7 +34,12 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _one(arguments: argparse.Namespace) -> int:
     logs.configure(verbose=arguments.verbose)
-    plan = Plan.model_validate_json(Path(arguments.plan).read_bytes()) if arguments.plan else generate(arguments.seed)
+    kinds = MUTANTS[arguments.mutant].faults if arguments.mutant else ()
+    plan = (
+        Plan.model_validate_json(Path(arguments.plan).read_bytes())
+        if arguments.plan
+        else generate(arguments.seed, kinds)
+    )
     profile = cProfile.Profile() if arguments.profile else None
     if profile is not None:
         profile.enable()

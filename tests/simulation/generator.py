@@ -13,7 +13,7 @@ Json = dict[str, Any]
 # How many plans have a flood of requests, and how many requests that is: more than a leader takes at once.
 _FLOODED = 0.05
 FLOOD = "flood"
-_FLOOD = 120
+_FLOOD = 200
 _NAMES = ("alpha", "beta", "gamma")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 from unittest.mock import patch
 
@@ -11,7 +11,6 @@ from services.executor.calls import Caller
 from services.executor.decision import reconciler
 from services.executor.decision.desired import resolve
 from services.executor.decision.fence import Fence
-from services.executor.decision.identity import GroupKind
 from services.executor.decision.instructions import Apply, Call
 from services.executor.decision.live import LiveObject, LiveObjects
 from services.executor.decision.observations import Observations
@@ -148,23 +147,6 @@ def any_list_will_do() -> Iterator[None]:
         patch.object(ListWatchDriver, "_list_query", list_query),
         patch.object(ListWatchDriver, "next_step", next_step),
     ):
-        yield
-
-
-@mutant("twice", "stale write", "withdrawn early", "stray", faults=("forget_api", "drop_watches", "slow_api"))
-def a_list_is_taken_as_newer_than_what_was_seen() -> Iterator[None]:
-    """A list that was taken before an object was written says, when it arrives, that the object is gone."""
-    original = LiveObjects.list_finished
-
-    def put(self: LiveObjects, live: LiveObject) -> bool:
-        self._store(live, self._objects.get(live.id))
-        return True
-
-    def list_finished(self: LiveObjects, kind: GroupKind, version: int) -> Iterable[LiveObject]:
-        del version
-        return original(self, kind, -1)
-
-    with patch.object(LiveObjects, "put", put), patch.object(LiveObjects, "list_finished", list_finished):
         yield
 
 

@@ -10,10 +10,10 @@ from unittest.mock import patch
 from services.scheduler.decision import derivation
 from services.scheduler.decision.clusters import ClusterTable
 from services.scheduler.decision.fence import EpochFence
-from services.scheduler.decision.records import WorkloadRecord
 from services.scheduler.decision.reservations import ShareReservations
 from services.scheduler.inputs import partitions_of
-from services.scheduler.journal import RESUMED_TOPICS, Checkpoint, decode_entry, journal_partition, publisher_group
+from services.scheduler.intake import Intake
+from services.scheduler.journal import Checkpoint, decode_entry, journal_partition, publisher_group
 from services.scheduler.leadership import Leadership
 from services.scheduler.publisher import JournalPublisher
 from services.scheduler.refusals import Refusals
@@ -41,7 +41,7 @@ def readers_of_the_journal_do_not_fence() -> Iterator[None]:
 @mutant(
     "fleet.commands",
     "fleet.placements",
-    faults=("lose_log_calls:scheduler", "kill_at_effect:scheduler"),
+    faults=("slow_log:scheduler", "kill:scheduler", "lose_log_calls:scheduler"),
     behind=nobody_reminds,
 )
 def checkpoint_before_acknowledgement() -> Iterator[None]:
@@ -58,21 +58,21 @@ def checkpoint_before_acknowledgement() -> Iterator[None]:
         yield
 
 
-async def _resumed_at(leadership: Leadership, where: int) -> dict[Partition, int]:
-    return dict.fromkeys(await partitions_of(leadership._events, RESUMED_TOPICS), where)
+async def _resumed_at(leadership: Leadership, topic: str, where: int) -> dict[Partition, int]:
+    return dict.fromkeys(await partitions_of(leadership._events, [topic]), where)
 
 
 @mutant("unanswered", faults=("kill:scheduler",))
 def a_new_leader_begins_at_the_end() -> Iterator[None]:
     """`auto.offset.reset=latest`: what was asked between the last decision and the takeover is never answered."""
-    with patch.object(Leadership, "_resume_positions", lambda self: _resumed_at(self, END)):
+    with patch.object(Leadership, "_resume_positions", lambda self, topic: _resumed_at(self, topic, END)):
         yield
 
 
 @mutant("not ended", "lost", "unasked", "answered twice", "wrong answer", faults=("kill:scheduler",))
 def a_new_leader_begins_at_the_start() -> Iterator[None]:
     """`auto.offset.reset=earliest`: a takeover carries out requests again that later ones had replaced."""
-    with patch.object(Leadership, "_resume_positions", lambda self: _resumed_at(self, START)):
+    with patch.object(Leadership, "_resume_positions", lambda self, topic: _resumed_at(self, topic, START)):
         yield
 
 
@@ -86,18 +86,6 @@ def reservations_are_not_held() -> Iterator[None]:
         original(self, nodes, None, ready)
 
     with patch.object(ShareReservations, "set_share", set_share):
-        yield
-
-
-@mutant("stray", "withdrawn early", "fleet.commands", faults=("slow_log:executor", "slow_api", "kill:executor"))
-def any_report_confirms_a_withdrawal() -> Iterator[None]:
-    """A late report of an earlier withdrawal is taken for this one: the command goes before the executor obeyed."""
-
-    def confirms(self: WorkloadRecord, cluster: str, generation: int) -> bool:
-        del generation
-        return cluster in self.leaving
-
-    with patch.object(WorkloadRecord, "confirms", confirms):
         yield
 
 
@@ -169,25 +157,5 @@ def a_rejection_is_not_published() -> Iterator[None]:
 @mutant("backlog", faults=(FLOOD,))
 def requests_are_queued_without_a_bound() -> Iterator[None]:
     """Requests are read as fast as the log gives them, however slowly they are decided: memory grows with the lag."""
-    original = Leadership.__init__
-
-    def begin(self: Leadership, *arguments: Any, **named: Any) -> None:
-        original(self, *arguments, **named)
-        self._arrived = asyncio.Queue()
-
-    with patch.object(Leadership, "__init__", begin):
-        yield
-
-
-@mutant(
-    "lost", "not ended", "fleet.placements", "fleet.commands", "stray", faults=("slow_log:scheduler", "kill:scheduler")
-)
-def a_new_leader_does_not_read_to_its_marker() -> Iterator[None]:
-    """A leader begins with what it happened to have folded: the last decisions of its predecessor are forgotten."""
-
-    async def catch_up(self: Replica, offset: int) -> None:
-        del offset
-        self.fence = EpochFence(self.fence.epoch + 1, self._name)
-
-    with patch.object(Replica, "catch_up", catch_up):
+    with patch.object(Intake, "_has_room", return_value=True), patch.object(Intake, "full", new=False):
         yield
