@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final
 
@@ -86,12 +87,11 @@ class GroupStorm(Fault):
             with contextlib.suppress(*BrokerError):
                 try:
                     await consumer.start()
-                    stay = self.rng.uniform(*_STAY_S)
-                    async with asyncio.timeout(stay):
-                        while True:
-                            await consumer.getmany(timeout_ms=200)
-                            if group and consumer.assignment():
-                                await consumer.commit()
+                    leaves_at = time.monotonic() + self.rng.uniform(*_STAY_S)
+                    while time.monotonic() < leaves_at:
+                        await consumer.getmany(timeout_ms=200)
+                    if group and consumer.assignment():
+                        await consumer.commit()
                 finally:
                     await consumer.stop()
             await asyncio.sleep(self.rng.uniform(0, 1))
