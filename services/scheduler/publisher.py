@@ -7,6 +7,7 @@ everything before it is acknowledged.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterable
 
 from services.scheduler import metrics
@@ -63,9 +64,15 @@ class JournalPublisher:
         self.position = checkpoint.offset
         # When the journal last showed anything: a leader that appends sees its own entries come back.
         self.heard_at = clock.monotonic()
+        # Entries with decisions of our own epoch that were published; `progress` is set, and replaced, with each.
+        self.published_own = 0
+        self.progress = asyncio.Event()
 
     async def run(self, reader: Reader, publisher: Publisher, epoch: int) -> None:
         """Publishes until cancelled. Raises FencedError when the journal has a higher epoch than `epoch`."""
+        if self._checkpoint.epoch > epoch:
+            # The marker stands before the checkpoint of whoever replaced us meanwhile: it would never be read.
+            raise FencedError(f"{self._checkpoint.leader} started epoch {self._checkpoint.epoch}")
         partition = journal_partition(self._cell)
         await reader.assign({partition: self._checkpoint.offset})
         while True:
@@ -105,6 +112,9 @@ class JournalPublisher:
         if own:
             for decision in batch.decisions:
                 self._on_generation(decision, offset)
+            self.published_own += bool(batch.decisions)
+            self.progress.set()
+            self.progress = asyncio.Event()
 
     def _measure(self, record: PlacementRecord, offset: int) -> None:
         published = record.placement
