@@ -12,7 +12,6 @@ from services.executor.decision import reconciler
 from services.executor.decision.desired import resolve
 from services.executor.decision.fence import Fence
 from services.executor.decision.instructions import Apply, Call
-from services.executor.decision.live import LiveObject, LiveObjects
 from services.executor.decision.observations import Observations
 from services.executor.decision.plan import Plan
 from services.executor.decision.stimuli import ListFinished
@@ -113,19 +112,6 @@ def _withdrawn(cluster: str, name: str) -> Subject:
         cluster=cluster, subject=name, namespace=namespace, epoch=0, generation=0, digest="", action="withdraw"
     )
     return Subject(name, command, resolve(command, lambda _: True), Fence())
-
-
-@mutant("deleted")
-def everything_of_ours_is_pruned() -> Iterator[None]:
-    """`apply --prune` with a selector that is too wide: a workload takes the objects of all others away."""
-    original = LiveObjects.of
-
-    def of(self: LiveObjects, subject: str) -> Iterator[LiveObject]:
-        yield from original(self, subject)
-        yield from (live for live in self._objects.values() if live.subject != subject)
-
-    with patch.object(LiveObjects, "of", of):
-        yield
 
 
 @mutant("withdrawn early", "stray", faults=("stale_api", "kill:executor", "stale_api", "forget_api"))
