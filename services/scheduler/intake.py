@@ -22,6 +22,8 @@ LANE_RECORDS = 256
 LANE_BYTES = 4 * 1024 * 1024
 ALL_RECORDS = 8192
 ALL_BYTES = 64 * 1024 * 1024
+# A look reads so many records at a time, and a lane that had room when it read takes all of them.
+LOOK_RECORDS = 64
 
 
 def lane_of(record: Record) -> str:
@@ -54,11 +56,13 @@ class Intake:
         *,
         lane_records: int = LANE_RECORDS,
         all_records: int = ALL_RECORDS,
+        look_records: int = LOOK_RECORDS,
     ) -> None:
         self._read_to = dict(start)
         self._ahead = ahead
         self._lane_records = lane_records
         self._all_records = all_records
+        self._look_records = look_records
         self._lanes: dict[str, _Lane] = {}
         self._turns: deque[str] = deque()
         # By namespace and partition: from here on its requests were passed over.
@@ -149,7 +153,7 @@ class Intake:
         passed = self._passed.get(name, {})
         if name in look.blocked or record.offset < passed.get(look.partition, record.offset + 1):
             return
-        if self._has_room(name):
+        if self._has_room(name, self._lane_records + self._look_records):
             self._put(name, record)
             passed[look.partition] = record.offset + 1
         else:
@@ -164,7 +168,9 @@ class Intake:
             if name in look.blocked or passed.get(partition, position + 1) > position:
                 continue
             if position < end:
-                more = True
+                # Whatever of it stood before is in its lane, so the next look begins here.
+                passed[partition] = position
+                more = more or self._has_room(name)
                 continue
             # Everything that was read is in its lane: what comes next goes there at once.
             del passed[partition]

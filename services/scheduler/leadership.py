@@ -44,6 +44,12 @@ from shared.ports.event_log import (
 log = get_logger(__name__)
 
 _READ_S = 0.5
+# A round of requests takes about so long, and the publisher may be about so many entries behind: a request that comes
+# in the middle of a flood of others waits for both.
+_SLICE_S = 0.005
+_MOST_UNPUBLISHED = 1
+# Objects are folded in portions of about a slice.
+_INPUTS_AT_ONCE = 100
 _DRAIN_S = 10.0
 _MAX_ENTRY_BYTES = 8 * 1024 * 1024
 _SUBJECT = "workload/"
@@ -74,6 +80,7 @@ class Leadership:
         self._feed: RequestFeed
         self._changed = asyncio.Event()
         self._appended_at = clock.monotonic()
+        self._appended = 0
         self._repeat: set[str] = set()
         self._journal = journal
         self._follower: JournalPublisher
@@ -139,8 +146,10 @@ class Leadership:
 
     async def _feed_inputs(self) -> None:
         while True:
-            if await self._replica.follow_inputs(_READ_S):
+            if await self._replica.follow_inputs(_READ_S, _INPUTS_AT_ONCE):
                 self._changed.set()
+                # Also while a cluster always has something to tell, deciding gets its turn.
+                await asyncio.sleep(0)
 
     async def _feed_results(self, reader: Reader) -> None:
         while True:
@@ -155,6 +164,7 @@ class Leadership:
         try:
             while not stop.is_set():
                 await self._wait()
+                await self._published()
                 await self._round(derived)
                 # The feeding tasks get their turn also while there is always something to decide.
                 await asyncio.sleep(0)
@@ -170,15 +180,28 @@ class Leadership:
             return
         self._changed.clear()
 
+    async def _published(self) -> None:
+        """Waits for the publisher where it is behind, so that nothing piles up before it; and renews meanwhile."""
+        while self._appended - self._follower.published_own > _MOST_UNPUBLISHED:
+            idle = self._appended_at + self._settings.scheduler_renew_s - self._clock.monotonic()
+            try:
+                async with asyncio.timeout(max(idle, 0.001)):
+                    await self._follower.progress.wait()
+            except TimeoutError:
+                await self._append([], Seen())
+
     async def _round(self, derived: Publisher) -> None:
         await self._follower.ensure_topics(self._replica.clusters)
         with metrics.DECIDE_SECONDS.time():
             decided = Round()
             if not self._results.empty():
                 self._observe_results(self._results.get_nowait())
+            until = self._clock.monotonic() + _SLICE_S
             while decided.count < self._settings.scheduler_batch and (record := self._intake.peek()) is not None:
                 decided.add(self._decide_request(record), self._answered)
                 self._intake.pop()
+                if self._clock.monotonic() > until:
+                    break
             decided.add(self._state.decide_pending(self._clock.now_ms()), self._answered)
         self._feed.taken()
         metrics.REQUESTS_WAITING.set(len(self._intake))
@@ -270,6 +293,7 @@ class Leadership:
             await self._append(decisions[half:], seen)
             return
         await self._journal.send(record)
+        self._appended += bool(decisions)
         self._appended_at = self._clock.monotonic()
         if self._appended_at - self._follower.heard_at > self._settings.kafka_timeout_s:
             raise LogError("the journal has not shown our own entries for too long")

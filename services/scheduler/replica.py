@@ -154,9 +154,9 @@ class Replica:
             self.state.apply(decision)
             self.state.note_generation(decision, offset)
 
-    async def follow_inputs(self, timeout_s: float) -> int:
+    async def follow_inputs(self, timeout_s: float, max_records: int = _BATCH) -> int:
         """Folds the next objects, clusters and samples; returns how many records came."""
-        records = await self._inputs.read(max_records=_BATCH, timeout_s=timeout_s)
+        records = await self._inputs.read(max_records=max_records, timeout_s=timeout_s)
         for record in records:
             try:
                 fold_input(self.state, record)

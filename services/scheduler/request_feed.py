@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 
-from services.scheduler.intake import Intake, Look
+from services.scheduler.intake import LOOK_RECORDS, Intake, Look
 from shared.events.topics import REQUESTS
 from shared.ports.event_log import Partition, Reader
 
@@ -53,10 +53,11 @@ class RequestFeed:
 
     async def _look(self, reader: Reader, look: Look) -> None:
         partition = Partition(REQUESTS.name, look.partition)
-        await reader.assign({partition: look.offset})
+        if reader.positions() != {partition: look.offset}:
+            await reader.assign({partition: look.offset})
         more = True
         while more:
-            for record in await reader.read(max_records=self._batch, timeout_s=_READ_S):
+            for record in await reader.read(max_records=LOOK_RECORDS, timeout_s=_READ_S):
                 self._intake.offer_again(look, record)
             self._changed.set()
             await asyncio.sleep(0)

@@ -13,7 +13,7 @@ from services.scheduler.intake import Intake, Look, lane_of
 from shared.events.v1.decisions import DecisionsMade
 from shared.ports.event_log import Record
 
-LANE, ALL = 3, 12
+LANE, ALL, LOOK = 3, 12, 2
 Where = tuple[int, int]
 
 
@@ -36,7 +36,7 @@ class Run:
         """A new leader, which knows what the journal says."""
         entry = DecisionsMade.model_validate_json(self.stored.to_json())
         start = {number: entry.inputs.get("r", {}).get(number, 0) for number in range(len(self.log))}
-        self.intake = Intake(start, entry.ahead, lane_records=LANE, all_records=ALL)
+        self.intake = Intake(start, entry.ahead, lane_records=LANE, all_records=ALL, look_records=LOOK)
         self.position = dict(start)
         self.look: Look | None = None
         self.look_at = 0
@@ -100,7 +100,7 @@ def test_each_request_is_decided_once_and_in_order(log: list[list[str]], taken: 
     }
     for what, number in taken:
         act[what](number)
-        assert len(run.intake) <= ALL
+        assert len(run.intake) <= ALL + LOOK
     for _ in range(20 * (sum(map(len, log)) + 10)):
         for partition in range(len(log)):
             run.read(partition)
