@@ -21,6 +21,8 @@ APPLIED_BY = "executor"
 SUBJECT_ANNOTATION = "flotilla.dev/subject"
 # The object's own kind, namespace and name: a copy that somebody makes of it, marks included, is not ours.
 IDENTITY_ANNOTATION = "flotilla.dev/applied-as"
+# On a pod that is yet to be replaced: `<epoch>/<generation>` of the newest command, while the pod is an older one's.
+FENCE_ANNOTATION = "flotilla.dev/fence"
 TEMPLATE_HASH_ANNOTATION = "flotilla.dev/template-hash"
 # On a namespace, one annotation for each further kind that was ever applied in it: what has to be listed to prune.
 KINDS_ANNOTATION_PREFIX = "kinds.flotilla.dev/"

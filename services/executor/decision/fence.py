@@ -20,6 +20,9 @@ class Fence:
     def admits(self, other: Fence) -> bool:
         return other >= self
 
+    def __str__(self) -> str:
+        return f"{self.epoch}/{self.generation}"
+
     def raised_by(self, other: Fence) -> Fence:
         return max(self, other)
 

@@ -22,6 +22,7 @@ from shared.model.identities import (
     APPLIED_BY,
     APPLIED_BY_LABEL,
     EPOCH_ANNOTATION,
+    FENCE_ANNOTATION,
     GENERATION_ANNOTATION,
     IDENTITY_ANNOTATION,
     SUBJECT_ANNOTATION,
@@ -170,12 +171,18 @@ def _live(kind: GroupKind, meta: ObjectMeta) -> LiveObject | None:
         uid=meta.uid,
         version=number(meta.resource_version),
         subject=subject,
-        fence=Fence(number(annotations.get(EPOCH_ANNOTATION, "")), number(annotations.get(GENERATION_ANNOTATION, ""))),
+        fence=_fence(annotations),
         mark=_mark(meta.generation, labels, annotations),
         deleting=meta.deletion_timestamp is not None,
         finalizers=tuple(meta.finalizers or ()),
         template_hash=annotations.get(TEMPLATE_HASH_ANNOTATION, ""),
     )
+
+
+def _fence(annotations: dict[str, str]) -> Fence:
+    made_for = Fence(number(annotations.get(EPOCH_ANNOTATION, "")), number(annotations.get(GENERATION_ANNOTATION, "")))
+    epoch, _, generation = annotations.get(FENCE_ANNOTATION, "").partition("/")
+    return made_for.raised_by(Fence(number(epoch), number(generation)))
 
 
 def _mark(generation: int, labels: dict[str, str], annotations: dict[str, str]) -> int:

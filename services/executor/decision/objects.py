@@ -9,6 +9,7 @@ from services.executor.decision.identity import BASE_GROUP_KINDS, NAMESPACE, NAM
 from services.executor.decision.instructions import Annotate, CreateNamespace, Stamp
 from services.executor.decision.plan import Plan
 from services.executor.decision.world import kind_annotation
+from shared.model.identities import FENCE_ANNOTATION
 
 
 def ground_is_ready(plan: Plan, resolved: Resolved) -> bool:
@@ -101,7 +102,9 @@ def raise_fence(plan: Plan, resolved: Resolved) -> None:
             continue
         plan.subject.stamped = command
         if wanted.bound:
-            annotations = marks(plan.subject.command)
+            current = live.template_hash == wanted.template_hash
+            # A pod that is yet to be replaced keeps saying what it was made for: others take it at its word.
+            annotations = marks(plan.subject.command) if current else {FENCE_ANNOTATION: str(command)}
             plan.calls.append(
                 Stamp(cause=plan.cause, subject=plan.subject.name, target=wanted.id, annotations=annotations)
             )

@@ -7,7 +7,7 @@ import pytest
 from services.executor.decision.backoff import CallFailed
 from services.executor.decision.identity import GroupKind, ObjectId
 from services.executor.decision.instructions import Apply, Bind, CreateNamespace, Delete
-from shared.model.identities import GENERATION_ANNOTATION, SCHEDULER_NAME
+from shared.model.identities import FENCE_ANNOTATION, GENERATION_ANNOTATION, SCHEDULER_NAME
 from tests.unit.executor.builders import SUBJECT, command, pod_group, withdrawal
 from tests.unit.executor.model import Rig
 
@@ -88,6 +88,21 @@ def test_a_repeat_with_a_newer_generation_stamps_one_pod(rig: Rig) -> None:
     run(rig, 8, spread(1))
     assert (rig.last.outcome, rig.last.applied_generation) == ("refused", 9)
     assert where(rig) == spread(4)
+
+
+def test_a_pod_that_waits_for_its_replacement_bears_the_fence_and_not_the_new_generation(rig: Rig) -> None:
+    """Found by simulation: pods of the old template passed for the new one's, and a rollout was through too early."""
+    run(rig, 1, spread(2))
+    rig.cluster.run_pods()
+    rig.settle()
+    rig.issue(command(9, pods=[pod_group(spread(2), image="nginx:2")]))
+    rig.settle()
+    marks = [rig.cluster.objects[pod(f"web-main-{n}")]["metadata"]["annotations"] for n in (0, 1)]
+    waiting = next(item for item in marks if item.get(FENCE_ANNOTATION))
+    assert (waiting[FENCE_ANNOTATION].partition("/")[2], waiting[GENERATION_ANNOTATION]) == ("9", "1")
+    rig.restart()
+    run(rig, 8, spread(1))
+    assert (rig.last.outcome, rig.last.applied_generation) == ("refused", 9)
 
 
 def test_scaling_up_touches_only_the_new_pods(rig: Rig) -> None:

@@ -7,6 +7,7 @@ change and delete things, API servers that fail, watches that lag and break, and
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping
 from typing import Any
 
 from hypothesis import HealthCheck, settings
@@ -18,7 +19,7 @@ from services.executor.decision.fence import OPEN, Fence
 from services.executor.decision.identity import GroupKind, ObjectId
 from services.executor.decision.instructions import Apply, Call, Stamp
 from shared.events.v1.commands import CommandIssued
-from shared.model.identities import EPOCH_ANNOTATION, GENERATION_ANNOTATION
+from shared.model.identities import EPOCH_ANNOTATION, FENCE_ANNOTATION, GENERATION_ANNOTATION
 from tests.unit.executor.builders import command, config_map, deployment, pod_group, withdrawal
 from tests.unit.executor.model import ModelCluster, Rig
 
@@ -247,7 +248,7 @@ class Watched(ModelCluster):
         elif isinstance(call, Stamp):
             annotations = call.annotations
         if annotations:
-            fence = Fence(int(annotations[EPOCH_ANNOTATION]), int(annotations[GENERATION_ANNOTATION]))
+            fence = _carried(annotations)
             known = self._written.get(call.subject, OPEN).raised_by(self._carried(call.subject))
             if not known.admits(fence):
                 self.violations.append(f"{call.subject}: {fence} behind {known}")
@@ -261,9 +262,15 @@ class Watched(ModelCluster):
     def _carried(self, subject: str) -> Fence:
         fence = OPEN
         for document in self.of_subject(subject).values():
-            marks = document["metadata"]["annotations"]
-            fence = fence.raised_by(Fence(int(marks[EPOCH_ANNOTATION]), int(marks[GENERATION_ANNOTATION])))
+            fence = fence.raised_by(_carried(document["metadata"]["annotations"]))
         return fence
+
+
+def _carried(annotations: Mapping[str, str | None]) -> Fence:
+    """The newest command that an object's annotations name."""
+    made_for = (annotations.get(EPOCH_ANNOTATION), annotations.get(GENERATION_ANNOTATION))
+    stamped = (annotations.get(FENCE_ANNOTATION) or "/").partition("/")[::2]
+    return max(Fence(*(int(number or -1) for number in pair)) for pair in (made_for, stamped))
 
 
 Fleet.TestCase.settings = settings(
