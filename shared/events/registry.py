@@ -6,12 +6,13 @@ dead-letter topic and goes on.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
+import orjson
 from pydantic import BaseModel, ValidationError
 
-from shared.events.topics import ALL_TOPICS, COMMAND_ISSUED, MessageType
+from shared.events.topics import ALL_TOPICS, COMMAND_ISSUED, REQUESTED, MessageType
 from shared.events.v1.workloads import FieldError
 
 M = TypeVar("M", bound=BaseModel)
@@ -20,6 +21,7 @@ MESSAGE_TYPES: Mapping[str, MessageType] = {
     message.ce_type: message for message in (*(m for topic in ALL_TOPICS for m in topic.messages), COMMAND_ISSUED)
 }
 
+_UNKNOWN = "extra_forbidden"
 _MAX_ERRORS = 16
 _MAX_MESSAGE = 512
 
@@ -35,6 +37,10 @@ class DecodeError(ValueError):
 def decode(model: type[M], value: bytes | None) -> M:
     """The message in a record's value.
 
+    What a person asks for may have no unknown field, since that is a typing error. Once it was accepted it travels in
+    records of the fleet's own (decisions, placements), where an unknown field is one that a newer version has added:
+    during an upgrade it is left out.
+
     Raises:
         DecodeError: no value, not UTF-8, not JSON, or not what the model allows.
     """
@@ -42,6 +48,24 @@ def decode(model: type[M], value: bytes | None) -> M:
         raise DecodeError((FieldError(field="", reason="Empty", message="the record has no value"),))
     try:
         return model.model_validate_json(value)
+    except ValidationError as error:
+        unknown = [item["loc"] for item in error.errors(include_url=False) if item["type"] == _UNKNOWN]
+        if model is REQUESTED.model or len(unknown) < error.error_count():
+            raise DecodeError(field_errors(error)) from error
+        return _decode_without(model, value, unknown)
+
+
+def _decode_without(model: type[M], value: bytes, paths: Iterable[tuple[int | str, ...]]) -> M:
+    document = orjson.loads(value)
+    for path in paths:
+        at: Any = document
+        for step in path[:-1]:
+            # The tag of a discriminated union is part of the path and not of the document.
+            if isinstance(at, list) or step in at:
+                at = at[step]
+        at.pop(path[-1], None)
+    try:
+        return model.model_validate(document)
     except ValidationError as error:
         raise DecodeError(field_errors(error)) from error
 
