@@ -1,14 +1,18 @@
-"""The contract of the `ClusterApi` port: one suite, on the simulator and on a real kube-apiserver."""
+"""The contract of the `ClusterApi` port: one suite, on the simulator, on the simulation's and on a real kube-apiserver.
+
+"simulation" is what `tests/simulation` connects services to: the same client over a transport without a network.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import json
+import random
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import aclosing, asynccontextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -17,6 +21,12 @@ from services.simulator.spec import ClusterSpec, NodeGroup
 from shared.adapters.kubernetes import KubernetesApi, ListWatchPolicy
 from shared.model.identities import Resource
 from shared.ports.cluster_api import ApiError, ApplyOptions, Change, ChangeType, Selection
+from tests.simulation.api_client import SimTransport
+from tests.simulation.api_server import ApiServer
+from tests.simulation.history import History
+from tests.simulation.links import Link
+from tests.simulation.loop import VirtualLoop
+from tests.simulation.process import Process
 
 CONFIG_MAPS = Resource("", "v1", "configmaps")
 NAMESPACES = Resource("", "v1", "namespaces")
@@ -29,24 +39,44 @@ SYNC_STARTED, SYNC_FINISHED = ChangeType.SYNC_STARTED, ChangeType.SYNC_FINISHED
 pytestmark = pytest.mark.timeout(180)
 
 
-@pytest.fixture(params=["simulator", pytest.param("real", marks=pytest.mark.testbed)])
-def real_kubeconfig(request: pytest.FixtureRequest) -> Path | None:
-    return request.getfixturevalue("real_cluster").kubeconfig if request.param == "real" else None
+Connect = Callable[[ListWatchPolicy | None], Awaitable[KubernetesApi]]
+
+
+@pytest.fixture(params=["simulator", "simulation", pytest.param("real", marks=pytest.mark.testbed)])
+def server(request: pytest.FixtureRequest) -> str | Path:
+    return request.getfixturevalue("real_cluster").kubeconfig if request.param == "real" else request.param
 
 
 @pytest.fixture
-async def kubeconfig(real_kubeconfig: Path | None, tmp_path: Path) -> AsyncIterator[Path]:
-    if real_kubeconfig is not None:
-        yield real_kubeconfig
+async def connect(server: str | Path, tmp_path: Path) -> AsyncIterator[Connect]:
+    spec = ClusterSpec(name="contract", node_groups=(NodeGroup(count=3),))
+    if server == "simulation":
+        yield simulated(spec)
         return
-    async with Simulator(kubeconfig_dir=tmp_path) as simulator:
-        await simulator.add_cluster(ClusterSpec(name="contract", node_groups=(NodeGroup(count=3),)))
-        yield tmp_path / "contract.kubeconfig"
+    async with AsyncExitStack() as stack:
+        if not isinstance(server, Path):
+            simulator = await stack.enter_async_context(Simulator(kubeconfig_dir=tmp_path))
+            await simulator.add_cluster(spec)
+            server = tmp_path / "contract.kubeconfig"
+        kubeconfig = server
+        yield lambda policy: KubernetesApi.from_kubeconfig(kubeconfig, policy=policy)
+
+
+def simulated(spec: ClusterSpec) -> Connect:
+    """Its clock is the event loop's, which is here the real one."""
+    loop = cast("VirtualLoop", asyncio.get_running_loop())
+    process, link = Process(loop, "contract", 1), Link(loop, random.Random(1))
+    server = ApiServer(loop, spec, 1, History())
+
+    async def connect(policy: ListWatchPolicy | None) -> KubernetesApi:
+        return KubernetesApi(SimTransport(process, server, link), policy=policy)
+
+    return connect
 
 
 @pytest.fixture
-async def api(kubeconfig: Path) -> AsyncIterator[KubernetesApi]:
-    connection = await KubernetesApi.from_kubeconfig(kubeconfig)
+async def api(connect: Connect) -> AsyncIterator[KubernetesApi]:
+    connection = await connect(None)
     yield connection
     await connection.close()
 
@@ -164,8 +194,8 @@ async def test_a_pod_is_bound_through_its_subresource(api: KubernetesApi, namesp
     assert caught.value.code == 409
 
 
-async def test_lists_select_and_page(kubeconfig: Path, namespace: str) -> None:
-    paged = await KubernetesApi.from_kubeconfig(kubeconfig, policy=ListWatchPolicy(page_size=2))
+async def test_lists_select_and_page(connect: Connect, namespace: str) -> None:
+    paged = await connect(ListWatchPolicy(page_size=2))
     for number in range(7):
         await paged.create(CONFIG_MAPS, namespace, config_map(f"m{number}", labels={"odd": str(number % 2)}))
 
@@ -207,8 +237,8 @@ class Following:
 
 
 @asynccontextmanager
-async def following(kubeconfig: Path, namespace: str, policy: ListWatchPolicy) -> AsyncIterator[Following]:
-    api = await KubernetesApi.from_kubeconfig(kubeconfig, policy=policy)
+async def following(connect: Connect, namespace: str, policy: ListWatchPolicy) -> AsyncIterator[Following]:
+    api = await connect(policy)
     watch = Following(api, Selection(namespace, fields="metadata.name!=kube-root-ca.crt"))
     task = asyncio.create_task(watch.run())
     try:
@@ -221,11 +251,11 @@ async def following(kubeconfig: Path, namespace: str, policy: ListWatchPolicy) -
 
 
 @pytest.mark.parametrize("streamed", [True, False], ids=["streamed", "paged"])
-async def test_list_then_watch(api: KubernetesApi, kubeconfig: Path, namespace: str, *, streamed: bool) -> None:
+async def test_list_then_watch(api: KubernetesApi, connect: Connect, namespace: str, *, streamed: bool) -> None:
     for name in ("a", "b", "c"):
         await api.create(CONFIG_MAPS, namespace, config_map(name))
     policy = ListWatchPolicy(streamed_lists=streamed, page_size=2, without_managed_fields=True)
-    async with following(kubeconfig, namespace, policy) as watch:
+    async with following(connect, namespace, policy) as watch:
         await watch.until(lambda changes: any(change.type is SYNC_FINISHED for change in changes))
         await api.merge_patch(CONFIG_MAPS, namespace, "a", {"data": {"x": "1"}})
         await api.delete(CONFIG_MAPS, namespace, "b")
@@ -252,9 +282,9 @@ async def test_list_then_watch(api: KubernetesApi, kubeconfig: Path, namespace: 
 
 
 async def test_a_watch_that_the_server_ends_goes_on_without_a_list(
-    api: KubernetesApi, kubeconfig: Path, namespace: str
+    api: KubernetesApi, connect: Connect, namespace: str
 ) -> None:
-    async with following(kubeconfig, namespace, ListWatchPolicy(watch_timeout_s=1)) as watch:
+    async with following(connect, namespace, ListWatchPolicy(watch_timeout_s=1)) as watch:
         await watch.until(lambda changes: any(change.type is SYNC_FINISHED for change in changes))
         for number in range(8):
             await api.create(CONFIG_MAPS, namespace, config_map(f"m{number}"))
@@ -264,9 +294,9 @@ async def test_a_watch_that_the_server_ends_goes_on_without_a_list(
     assert watch.said() == [("SYNC_STARTED", ""), ("SYNC_FINISHED", "")] + [("ADDED", f"m{n}") for n in range(8)]
 
 
-async def test_a_resource_that_is_not_served_is_waited_for(kubeconfig: Path) -> None:
+async def test_a_resource_that_is_not_served_is_waited_for(connect: Connect) -> None:
     policy = ListWatchPolicy(backoff_max_s=0.2)
-    api = await KubernetesApi.from_kubeconfig(kubeconfig, policy=policy)
+    api = await connect(policy)
     errors = []
     async with asyncio.timeout(10), aclosing(api.list_watch(Resource("example.com", "v1", "ghosts"))) as changes:
         async for change in changes:
