@@ -23,6 +23,7 @@ class Faults:
         world = self._world
         for link in world.links.values():
             link.mishaps.clear()
+            link.lossy = 0
             link.down_until = 0.0
             link.delay_s = 0.002
         for server in world.servers.values():
@@ -89,6 +90,16 @@ class Faults:
     def lose_log_calls(self, fault: Fault) -> None:
         """One of its next calls of the log goes wrong: `number` says in which way."""
         self._world.way(fault.target, "log").mishaps.append(_MISHAPS[fault.number % len(_MISHAPS)])
+
+    def lossy_log(self, fault: Fault) -> None:
+        """Of its calls of the log `number` in a hundred go wrong for `seconds`."""
+        link = self._world.way(fault.target, "log")
+        link.lossy = fault.number
+
+        def heal() -> None:
+            link.lossy = 0
+
+        self._world.at(self._world.loop.time() + fault.seconds, heal)
 
     def clean_log(self, _: Fault) -> None:
         """The log cleaner runs."""

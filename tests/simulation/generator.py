@@ -207,6 +207,8 @@ def _number(rng: random.Random, kind: str) -> int:
             return rng.choice((-1, 1)) * rng.choice((200, 5_000, 60_000, 3_600_000))
         case "slow_log" | "slow_api":
             return rng.choice((20, 200, 1_500, 4_000))
+        case "lossy_log":
+            return rng.choice((5, 20, 60))
         case "throttle_api" | "fail_api" | "lose_api_calls":
             return rng.choice((10, 40, 90))
     return rng.randint(0, 2)

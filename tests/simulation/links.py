@@ -21,6 +21,9 @@ class Mishap(StrEnum):
     UNANSWERED = "unanswered"  # the server did it, and its sender waits in vain
 
 
+_MISHAPS = tuple(Mishap)
+
+
 @dataclass(slots=True)
 class Link:
     """`mishaps` befall the next requests, one each. While it is `down_until` a moment, nothing passes."""
@@ -30,6 +33,8 @@ class Link:
     delay_s: float = 0.002
     down_until: float = 0.0
     down_since: float = 0.0
+    # How many of a hundred requests go wrong, in any way.
+    lossy: int = 0
     mishaps: deque[Mishap] = field(default_factory=deque)
 
     def delay(self) -> float:
@@ -51,4 +56,6 @@ class Link:
         return self.loop.time() < self.down_until
 
     def mishap(self) -> Mishap | None:
+        if self.lossy and self.rng.randrange(100) < self.lossy:
+            return self.rng.choice(_MISHAPS)
         return self.mishaps.popleft() if self.mishaps else None

@@ -43,7 +43,8 @@ class _Lives:
 def check(evidence: Evidence) -> Iterator[Violation]:
     lives = _Lives()
     for life in evidence.history.lives:
-        if life.detail not in _HARMLESS:
+        # What was started had ended before, and that is an event of its own.
+        if life.event != "started" and life.detail not in _HARMLESS:
             lives.events.setdefault(life.process.partition("#")[0], []).append(life.at_ms)
     term = _Term()
     for append in evidence.history.appends:

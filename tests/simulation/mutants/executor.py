@@ -81,14 +81,14 @@ def a_withdrawal_is_reported_before_the_deletion() -> Iterator[None]:
         yield
 
 
-@mutant("withdrawn early", "stray", faults=("kill:executor", "slow_api"))
+@mutant("withdrawn early", "stray", faults=("outage:executor", "slow_api"))
 def what_is_not_listed_is_taken_as_absent() -> Iterator[None]:
     """An executor that was restarted acts before it has listed: what it has not seen yet is not there for it."""
     with patch.object(reconciler, "everything_is_known", return_value=True):
         yield
 
 
-@mutant("deleted", faults=("kill:executor",))
+@mutant("deleted", faults=("kill:executor", "slow_log:executor"))
 def what_no_command_names_is_deleted() -> Iterator[None]:
     """Deletion by absence: objects whose command was not read (yet) are collected as orphans."""
     original = Observations.on_list_finished
@@ -114,7 +114,7 @@ def _withdrawn(cluster: str, name: str) -> Subject:
     return Subject(name, command, resolve(command, lambda _: True), Fence())
 
 
-@mutant("withdrawn early", "stray", faults=("stale_api", "kill:executor", "stale_api", "forget_api"))
+@mutant("withdrawn early", "stray", faults=("stale_api", "kill:executor", "stale_api"))
 def any_list_will_do() -> Iterator[None]:
     """`resourceVersion=0`: after a restart or a 410 the list may come from a cache that is behind what was seen."""
     original = ListWatchDriver._list_query
@@ -136,7 +136,7 @@ def any_list_will_do() -> Iterator[None]:
         yield
 
 
-@mutant("not ended", "fleet.status", "fleet.commands", faults=("lose_log_calls:executor",))
+@mutant("not ended", "fleet.status", "fleet.commands", faults=("lossy_log:executor",))
 def a_report_that_was_not_sent_is_forgotten() -> Iterator[None]:
     """`except LogError: log.warning(...)`: a publish that failed is swallowed, and nobody says it again."""
 

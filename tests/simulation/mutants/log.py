@@ -37,7 +37,7 @@ def one_replica_acknowledges() -> Iterator[None]:
     "unanswered",
     "untold",
     "not ended",
-    faults=("lose_log_calls",),
+    faults=("lossy_log",),
 )
 def failed_appends_are_swallowed() -> Iterator[None]:
     """A producer whose delivery errors nobody looks at: what was not appended is taken as appended, and all goes on."""

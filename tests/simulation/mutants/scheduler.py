@@ -26,7 +26,7 @@ from tests.simulation.mutants.fronts import nobody_reminds, the_broker_refuses_n
 from tests.simulation.mutants.mutant import mutant
 
 
-@mutant("stale epoch", faults=("pause:scheduler",), behind=the_broker_refuses_nobody)
+@mutant("stale epoch", faults=("slow_log:scheduler", "cut_log:scheduler"), behind=the_broker_refuses_nobody)
 def readers_of_the_journal_do_not_fence() -> Iterator[None]:
     """A leader that was paused comes back and appends one more batch; readers of the journal take it for valid."""
     original = EpochFence.admits
@@ -41,7 +41,7 @@ def readers_of_the_journal_do_not_fence() -> Iterator[None]:
 @mutant(
     "fleet.commands",
     "fleet.placements",
-    faults=("slow_log:scheduler", "kill:scheduler", "lose_log_calls:scheduler"),
+    faults=("slow_log:scheduler", "kill:scheduler", "lossy_log:scheduler"),
     behind=nobody_reminds,
 )
 def checkpoint_before_acknowledgement() -> Iterator[None]:
@@ -89,7 +89,7 @@ def reservations_are_not_held() -> Iterator[None]:
         yield
 
 
-@mutant("twice", faults=("outage:watcher",))
+@mutant("moved in silence", faults=("outage:watcher",))
 def silence_is_taken_for_departure() -> Iterator[None]:
     """Replicas of a cluster that is merely silent are placed elsewhere, while they still run where they were."""
     original = ClusterTable.watch_silence

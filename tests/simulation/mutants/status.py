@@ -30,7 +30,7 @@ def a_silent_cluster_is_taken_as_healthy() -> Iterator[None]:
         yield
 
 
-@mutant("untold", faults=("lose_log_calls:status", "kill_at_effect:status"))
+@mutant("untold", faults=("lossy_log:status", "kill_at_effect:status"))
 def positions_are_stored_before_anything_is_told() -> Iterator[None]:
     """Commit before effect: what a batch led to dies with the process, and no successor reads that batch again."""
     original = Session._step
