@@ -333,7 +333,7 @@ class SimReader:
             offset, visible = self._positions[partition], self._visible[partition]
             segment = self._broker.segment(partition)
             if offset > segment.end:
-                raise LogError(f"the position is not in the log: {partition} {offset}")
+                raise LogError(f"the position is no longer in the log: {partition} {offset}")
             taken = [r for r in segment.since(offset, limit - len(records)) if r.offset < visible]
             records += taken
             if len(records) >= limit:

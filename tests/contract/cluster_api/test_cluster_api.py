@@ -44,7 +44,7 @@ Connect = Callable[[ListWatchPolicy | None], Awaitable[KubernetesApi]]
 
 @pytest.fixture(params=["simulator", "simulation", pytest.param("real", marks=pytest.mark.testbed)])
 def server(request: pytest.FixtureRequest) -> str | Path:
-    return request.getfixturevalue("real_cluster").kubeconfig if request.param == "real" else request.param
+    return Path(request.getfixturevalue("real_cluster").kubeconfig) if request.param == "real" else str(request.param)
 
 
 @pytest.fixture

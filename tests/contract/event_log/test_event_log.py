@@ -1,10 +1,12 @@
-"""The contract of the `EventLog` port: the same suite on the log in memory and on Apache Kafka."""
+"""The contract of the `EventLog` port: one suite on the logs in memory and of the simulation, and on Apache Kafka."""
 
 from __future__ import annotations
 
 import asyncio
+import random
 import uuid
 from collections.abc import AsyncIterator
+from typing import cast
 
 import pytest
 
@@ -24,18 +26,29 @@ from shared.ports.event_log import (
     RecordTooLargeError,
     WriterReplacedError,
 )
+from tests.simulation.broker import Broker
+from tests.simulation.history import History
+from tests.simulation.links import Link
+from tests.simulation.log_client import SimLog
+from tests.simulation.loop import VirtualLoop
+from tests.simulation.process import Process
 
 
-@pytest.fixture(params=["memory", pytest.param("kafka", marks=pytest.mark.kafka)])
+@pytest.fixture(params=["memory", "simulation", pytest.param("kafka", marks=pytest.mark.kafka)])
 def bootstrap(request: pytest.FixtureRequest) -> str:
-    """Where the broker is; empty for the log in memory."""
-    return str(request.getfixturevalue("kafka_bootstrap")) if request.param == "kafka" else ""
+    """Where the broker is; the name of the log where there is none."""
+    return str(request.getfixturevalue("kafka_bootstrap")) if request.param == "kafka" else str(request.param)
 
 
 @pytest.fixture
 async def log(bootstrap: str) -> AsyncIterator[EventLog]:
-    if not bootstrap:
+    if bootstrap == "memory":
         yield MemoryLog()
+        return
+    if bootstrap == "simulation":
+        # Its clock is the event loop's, which is here the real one.
+        loop = cast("VirtualLoop", asyncio.get_running_loop())
+        yield SimLog(Process(loop, "contract", 1), Broker(loop, History()), Link(loop, random.Random(1)))
         return
     connected = await KafkaLog.connect(KafkaOptions(bootstrap=bootstrap), "contract")
     yield connected
