@@ -58,10 +58,12 @@ def decode(model: type[M], value: bytes | None) -> M:
 def _decode_without(model: type[M], value: bytes, paths: Iterable[tuple[int | str, ...]]) -> M:
     document = orjson.loads(value)
     for path in paths:
-        at: Any = document
+        at = document
         for step in path[:-1]:
             # The tag of a discriminated union is part of the path and not of the document.
-            if isinstance(at, list) or step in at:
+            if isinstance(at, list):
+                at = at[int(step)]
+            elif step in at:
                 at = at[step]
         at.pop(path[-1], None)
     try:
