@@ -45,6 +45,8 @@ log = get_logger(__name__)
 _IDLE_S = 0.2
 # Stored positions of a group without members expire after days: they are stored again now and then, changed or not.
 _STORE_ANYWAY_S = 600.0
+# Counting takes the time of all workloads.
+_COUNT_S = 15.0
 _OWN = (*STATUSES, *HISTORY)
 _FROM_THEIR_START = (OBJECTS.name, INVENTORIES.name)
 
@@ -92,6 +94,7 @@ class Session:
         self._committed: dict[Partition, Committed] = {}
         self._committed_at = 0.0
         self._batches = 0
+        self._counted_at = float("-inf")
 
     async def restore(self, stop: asyncio.Event) -> bool:
         """Knows everything afterwards, and has told what was not told yet; False if it was stopped before that.
@@ -222,9 +225,12 @@ class Session:
     def _measure(self, latest: _Horizon) -> None:
         for topic, behind in lag(self._reader.positions(), latest.ends).items():
             metrics.LAG.labels(topic).set(behind)
-        metrics.WORKLOADS.clear()
-        for phase, number in self._machine.phases().items():
-            metrics.WORKLOADS.labels(phase.value).set(number)
+        now = self._clock.monotonic()
+        if now - self._counted_at >= _COUNT_S:
+            self._counted_at = now
+            metrics.WORKLOADS.clear()
+            for phase, number in self._machine.phases().items():
+                metrics.WORKLOADS.labels(phase.value).set(number)
         _measure_clusters(self._machine, latest.at_ms)
         metrics.EARLY_REPORTS.set(len(self._machine.early))
         metrics.DROPPED_REPORTS.set(self._machine.early.dropped)
