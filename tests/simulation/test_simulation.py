@@ -17,13 +17,14 @@ from tests.simulation.shrink import shrink
 from tests.simulation.simulate import Result
 
 _SEEDS = 24
+pytestmark = pytest.mark.timeout(330)
 
 
 def simulation(*arguments: str, home: Path | None = None) -> subprocess.CompletedProcess[str]:
     """In a process of its own: it fixes its hash seed and patches its logs."""
     environment = {**os.environ, **({"HOME": str(home)} if home else {})}
     command = [sys.executable, "-m", "tests.simulation", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, env=environment, check=False, timeout=110)
+    return subprocess.run(command, capture_output=True, text=True, env=environment, check=False, timeout=300)
 
 
 def test_nothing_is_lost_and_nothing_is_done_twice_whatever_breaks() -> None:
