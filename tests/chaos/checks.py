@@ -5,7 +5,9 @@
 - `surplus`: no more pods of a workload live in a cluster than its deployments ask for, or asked for a moment ago, and
   what a rollout allows on top.
 - `crowded`: no node holds more than it has, whoever bound it there.
-- `read_model`: Redis says what `fleet.status` says.
+
+`always` puts these beside the simulation's rules for every moment, but for those that compare moments of the log with
+moments of a cluster, or of a process: what a watch brings has the time at which it came, which may be late.
 """
 
 from __future__ import annotations
@@ -20,16 +22,24 @@ from shared.events.v1.status import Phase, WorkloadStatus
 from shared.model.identities import SCHEDULER_NAME
 from shared.model.quantities import resource_amount
 from tests.chaos.requests import Wish
-from tests.simulation.checker import Evidence, Violation
+from tests.simulation.checker import Evidence, Violation, capacity, deletions, fencing, replicas
 from tests.simulation.checker.capacity import requests_of
 from tests.simulation.checker.clusters import is_alive, workload_of
 from tests.simulation.history import Written
 
 Json = dict[str, Any]
+_RULES: Final = (fencing, capacity, replicas, deletions)
 # Deployment's default: a quarter more, rounded up.
 _SURGE: Final = 4
 # A controller acts on what it has heard of; while the API server or etcd is frozen it hears nothing.
 _LAG_MS: Final = 60_000
+
+
+def always(evidence: Evidence) -> list[Violation]:
+    """What must never have been so."""
+    writes = evidence.history.writes
+    found = [violation for rule in _RULES for violation in rule.check(evidence)]
+    return [*found, *surplus(writes), *crowded(writes)]
 
 
 def ends(wishes: Mapping[str, Wish], evidence: Evidence) -> list[Violation]:
@@ -141,9 +151,3 @@ def _over(pods: Iterable[Counter[str]], room: Mapping[str, int] | None) -> str:
     asked = sum(pods, Counter[str]())
     over = {name: (amount, room.get(name, 0)) for name, amount in asked.items() if amount > room.get(name, 0)}
     return f"asked and allocatable: {over}" if over else ""
-
-
-def read_model(table: Mapping[str, bytes], evidence: Evidence) -> list[Violation]:
-    said = {key: record.value for key, record in evidence.latest(STATUS.name).items()}
-    different = [key for key in sorted(said.keys() | table.keys()) if said.get(key) != table.get(key)]
-    return [Violation("read model", key, "Redis does not say what fleet.status says") for key in different]

@@ -15,7 +15,7 @@ from redis.asyncio import Redis
 from services.watcher.settings import DEFAULT_RESOURCES
 from shared.adapters.kafka import KafkaLog
 from shared.events.topics import OBJECTS, PLACEMENTS, STATUS, commands_topic
-from shared.events.v1.read_model import WORKLOADS_TABLE
+from shared.events.v1.read_model import CLUSTERS_TABLE, WORKLOADS_TABLE
 from shared.model.identities import Resource
 from shared.ports.event_log import START, Record
 from tests.chaos.bed import Bed
@@ -34,7 +34,6 @@ class Witness:
     def __init__(self, bed: Bed, journalist: Journalist) -> None:
         self._bed = bed
         self.evidence = Evidence(journalist.history, {}, {}, frozenset(_storage(resource) for resource in _RESOURCES))
-        self.table: Mapping[str, bytes] = {}
 
     async def look(self) -> Evidence:
         """Raises LogError, RedisError and what the test bed's client raises, while something is still broken."""
@@ -43,7 +42,7 @@ class Witness:
         clusters = self._bed.clusters
         found = await asyncio.gather(*(self._objects(name) for name in clusters))
         self.evidence.objects = dict(zip(clusters, found, strict=True))
-        self.table = await self._read_model()
+        self.evidence.tables = {name: await self._read_model(name) for name in (WORKLOADS_TABLE, CLUSTERS_TABLE)}
         return self.evidence
 
     async def _objects(self, cluster: str) -> dict[Place, Json]:
@@ -55,9 +54,9 @@ class Witness:
                 objects[_storage(resource), metadata.get("namespace", ""), metadata["name"]] = item
         return objects
 
-    async def _read_model(self) -> Mapping[str, bytes]:
+    async def _read_model(self, name: str) -> Mapping[str, bytes]:
         async with Redis.from_url(self._bed.redis.url, socket_timeout=_REDIS_S) as client:
-            table: Any = await client.hgetall(f"flotilla:{WORKLOADS_TABLE}")
+            table: Any = await client.hgetall(f"flotilla:{name}")
         return {key.decode(): value for key, value in table.items()}
 
 

@@ -29,7 +29,7 @@ from tests.chaos.plan import Kind, plan
 from tests.chaos.publishing import User
 from tests.chaos.report import Report
 from tests.chaos.requests import Requests
-from tests.simulation.checker import Violation, always, settled
+from tests.simulation.checker import Violation, settled
 from tests.testbed.api import ApiError
 
 _SETTLE_S: Final = 300.0
@@ -112,8 +112,7 @@ class Run:
             progress.cancel()
         witness = Witness(bed, journalist)
         settle_s, violations = await self._settle(witness, requests)
-        violations += [*always_of(witness), *checks.surplus(journalist.history.writes)]
-        violations += checks.crowded(journalist.history.writes)
+        violations += checks.always(witness.evidence)
         for violation in violations[:40]:
             self._say(f"VIOLATION {violation}")
         lives = journalist.history.lives
@@ -183,13 +182,7 @@ class Run:
             *settled(evidence),
             *checks.ends(requests.wishes, evidence),
             *checks.contents(requests.wishes, evidence),
-            *checks.read_model(witness.table, evidence),
         ]
-
-
-def always_of(witness: Witness) -> list[Violation]:
-    """What ended by itself was started again, as a kubelet would: that is told, and is no violation."""
-    return [violation for violation in always(witness.evidence) if violation.rule != "failed"]
 
 
 def _not_possible(possible: list[Kind], only: tuple[str, ...]) -> dict[str, str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -149,12 +148,3 @@ def test_pods_that_flotilla_binds_are_counted_by_the_simulations_rule() -> None:
     item = pod("a")
     item["spec"]["schedulerName"] = SCHEDULER_NAME
     assert checks.surplus(written((1, "ADDED", "pods", item))) == []
-
-
-def test_redis_says_what_the_topic_says() -> None:
-    record = status(Phase.RUNNING, 2, 2)
-    value = record.value or b""
-    assert checks.read_model({KEY: value}, evidence(record)) == []
-    other = json.dumps(json.loads(value) | {"ready": 1}).encode()
-    for table in ({}, {KEY: other}, {KEY: value, "chaos/ghost": value}):
-        assert rules(checks.read_model(table, evidence(record))) == ["read model"]
