@@ -226,11 +226,12 @@ def _author(document: Json) -> str:
     """An API server does not say who wrote; nobody but the executor has business with what bears its label.
 
     But for kwok: it ends a pod without grace and by name alone, where a kubelet would name the uid, and so may hit the
-    pod's successor. The executor leaves a bound pod its grace.
+    pod's successor. The executor leaves a bound pod its grace; what it ends of pods that are not bound yet is not told
+    apart, and so not judged.
     """
     metadata = document["metadata"]
     ours = (metadata.get("labels") or {}).get(APPLIED_BY_LABEL) == APPLIED_BY
-    ended_by_kwok = metadata.get("deletionGracePeriodSeconds") == 0 and "nodeName" in document["spec"]
+    ended_by_kwok = document.get("kind") == "Pod" and metadata.get("deletionGracePeriodSeconds") == 0
     return "executor" if ours and not ended_by_kwok else ""
 
 

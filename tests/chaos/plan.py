@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-MOST_AT_ONCE: Final = 4
+MOST_AT_ONCE: Final = 5
 
 
 @dataclass(frozen=True, slots=True)
