@@ -54,7 +54,7 @@ CLUSTER = "east"
 PODS = Resource("", "v1", "pods")
 NODES = Resource("", "v1", "nodes")
 CONFIG_MAPS = Resource("", "v1", "configmaps")
-WITHIN_S = 60.0
+WITHIN_S = 120.0
 
 
 class Runs(Protocol):

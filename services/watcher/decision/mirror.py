@@ -215,6 +215,9 @@ class ClusterMirror:
     def _audit(self, stimulus: Stimulus, out: list[Publish]) -> None:
         if isinstance(stimulus, AuditClosed):
             self._pulse.audited = self.audits.close(stimulus.at_ms)
+            if self._pulse.audited.unlike:
+                # Said at once: the next audit may end before the next beat.
+                self._heartbeat(stimulus, out)
             return
         finding = self.audits.take(stimulus)
         if finding is None:
