@@ -14,7 +14,7 @@ from services.scheduler.decision.nodes import NodeFacts, NodeTable
 from services.scheduler.decision.requests import Request
 
 if TYPE_CHECKING:
-    from services.scheduler.decision.reservations import ShareReservations
+    from services.scheduler.decision.reservations import ShareKey, ShareReservations
 
 NO_ROW = -1
 
@@ -57,6 +57,12 @@ class NodeSlots:
     def __iter__(self) -> Iterator[NodeSlot]:
         for slots in self._slots.values():
             yield from slots.values()
+
+    def unfounded(self) -> Iterator[ShareKey]:
+        """Shares with replicas that are expected on a node that does not exist."""
+        for slot in self:
+            if slot.row == NO_ROW:
+                yield from (hold.owner.key for hold in slot.holds if hold.owner is not None)
 
     def of_cluster(self, cluster: str) -> list[NodeSlot]:
         return list(self._slots.get(cluster, {}).values())

@@ -53,6 +53,9 @@ class SchedulerState:
         self._confirmed: dict[str, set[str]] = {}
         self._moves = Moves(config)
         self._plans = PlanCache(_CACHED_PLANS)
+        # Shares that may have lost a replica, of clusters that are not heard.
+        self._unheard: set[ShareKey] = set()
+        self._surveyed = False
         self._tried_at = (-1, -1, -1)
         self._clusters_at = -1
 
@@ -285,6 +288,19 @@ class SchedulerState:
         self._fold(key, placed, record.plans, drafts)
         return [placed]
 
+    def _lost(self) -> set[str]:
+        """Workloads that may have lost a replica, as far as their clusters are heard. The others are looked at then."""
+        fleet = self.fleet
+        if not self._surveyed:
+            # Nodes that went while nobody led: nothing is observed of them any more.
+            self._surveyed = True
+            fleet.pods.unsettled.update(fleet.slots.unfounded())
+        unsettled = {share for share in self._unheard | fleet.pods.unsettled if self._workloads.get(share.workload)}
+        fleet.pods.unsettled.clear()
+        clusters = {share: fleet.clusters.get(share.cluster) for share in unsettled}
+        self._unheard = {share for share, cluster in clusters.items() if cluster is None or not cluster.heard}
+        return {share.workload for share in unsettled - self._unheard}
+
     def _is_lost(self, draft: PodSetDraft, replica: Replica) -> bool:
         """A bound replica whose pod is gone and whose node, in a cluster that we hear of, takes it no more."""
         cluster = self.fleet.clusters.get(replica.cluster)
@@ -325,8 +341,7 @@ class SchedulerState:
         moving = self._moves.due(fleet.pods.unschedulable, now_ms)
         for share in moving:
             self._moves.avoid(share, now_ms)
-        lost = {share.workload for share in fleet.pods.unsettled}
-        fleet.pods.unsettled.clear()
+        lost = self._lost()
         decisions: list[Decision] = []
         for key in sorted(lost | {share.workload for share in moving}):
             if key in self._workloads.bound or any(share.workload == key for share in moving):

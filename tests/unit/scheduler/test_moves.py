@@ -148,6 +148,33 @@ class TestBoundReplicas:
         world.no_node(cluster, node)
         assert world.pending() == []
 
+    def test_what_was_lost_while_its_cluster_was_not_heard_moves_once_it_is(self, world: World) -> None:
+        """Found by simulation: a node went while its API server was away, and its replica waited for ever."""
+        cluster, node = bound(world)
+        world.cluster(cluster, ready=False)
+        world.no_node(cluster, node)
+        assert world.pending() == []
+        assert not world.state.has_work
+        world.cluster(cluster)
+        moved = placed(world.pending())
+        assert moved.pod_sets[0].placed == 1
+        assert node not in [name for names in nodes_of(moved).values() for name in names]
+
+    def test_what_was_lost_while_nobody_led_moves(self, world: World) -> None:
+        decision = placed(world.apply(workload("shop", image(), **BOUND)))
+        ((cluster, (node,)),) = nodes_of(decision).items()
+        successor = World()
+        successor.state.apply(decision)
+        successor.state.note_generation(decision, 0)
+        for name in ("east", "west"):
+            successor.cluster(name)
+            for number in range(3):
+                if f"{name}-{number}" != node:
+                    successor.node(name, f"{name}-{number}")
+        moved = placed(successor.pending())
+        assert (moved.pod_sets[0].placed, cluster) == (1, cluster)
+        assert node not in [name for names in nodes_of(moved).values() for name in names]
+
 
 class TestUnschedulablePods:
     def shop(self, world: World, replicas: int = 1) -> str:

@@ -18,7 +18,7 @@ async def test_a_leader_that_was_replaced_before_it_read_the_checkpoint_notices(
     events, clock = MemoryLog(), FakeClock()
     await events.ensure_topics(ALL_TOPICS)
     checkpoint = Checkpoint(0, epoch=4, leader="successor")
-    publisher = JournalPublisher(events, clock, 0, checkpoint, {}, lambda decision, offset: None)
+    publisher = JournalPublisher(events, clock, 0, checkpoint, {}, lambda *_: None)
     reader, derived = await events.reader("publisher"), await events.publisher("derived")
     with pytest.raises(FencedError, match="successor started epoch 4"):
         async with asyncio.timeout(5):
