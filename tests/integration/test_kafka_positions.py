@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 from aiokafka import AIOKafkaProducer
+from prometheus_client import REGISTRY
 
 from shared.adapters.kafka import KafkaLog, KafkaOptions
 from shared.events.topics import Cleanup, Topic
-from shared.ports.event_log import START, Committed, Partition, Record
+from shared.ports.event_log import START, Committed, NewRecord, Partition, Record
 from shared.runtime.embedded import EmbeddedKafka
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(60)]
@@ -78,3 +79,28 @@ async def test_stored_positions_are_there_as_soon_as_a_broker_that_was_killed_an
             for number in range(5):
                 assert await log.committed(f"group-{number}", [partition]) == {partition: Committed(7, "here")}
             await log.close()
+
+
+async def test_how_far_a_reader_is_behind_is_a_metric(kafka_bootstrap: str) -> None:
+    topic = a_topic()
+    log = await KafkaLog.connect(KafkaOptions(bootstrap=kafka_bootstrap), "positions")
+    await log.ensure_topics([topic])
+    publisher = await log.publisher("positions")
+    for number in range(50):
+        await publisher.send(NewRecord(topic.name, b"k", b"%d" % number))
+    await publisher.close()
+    name = f"reader-{topic.name}"
+    reader = await log.reader(name)
+    await reader.assign({Partition(topic.name, 0): START})
+
+    def lag() -> float | None:
+        return REGISTRY.get_sample_value("flotilla_reader_lag_records", {"reader": name, "topic": topic.name})
+
+    assert len(await reader.read(max_records=10, timeout_s=10)) == 10
+    assert lag() == 40
+    async with asyncio.timeout(20):
+        while lag() != 0:
+            await reader.read(timeout_s=0.2)
+    await reader.close()
+    assert lag() is None
+    await log.close()

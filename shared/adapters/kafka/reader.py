@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 
+from shared.adapters.kafka import metrics
 from shared.adapters.kafka.options import KafkaOptions
 from shared.adapters.kafka.stopping import stop_consumer
 from shared.ports.event_log import END, START, LogError, Partition, Record
 
+# How often the lag is measured.
+_MEASURE_S = 2.0
+
 
 class KafkaReader:
-    def __init__(self, consumer: AIOKafkaConsumer, timeout_s: float) -> None:
+    def __init__(self, consumer: AIOKafkaConsumer, timeout_s: float, name: str) -> None:
         self._consumer = consumer
         self._timeout_s = timeout_s
+        self._name = name
+        self._measured_at = float("-inf")
+        self._measured: set[str] = set()
         self._positions: dict[Partition, int] = {}
 
     @classmethod
@@ -32,7 +42,7 @@ class KafkaReader:
         await consumer.start()
         # Lets the client's own task begin: aiokafka's `stop` raises CancelledError at us if it never did.
         await asyncio.sleep(0)
-        return cls(consumer, options.timeout_s)
+        return cls(consumer, options.timeout_s, client_id)
 
     async def assign(self, positions: Mapping[Partition, int]) -> None:
         partitions = [TopicPartition(*partition) for partition in positions]
@@ -62,6 +72,8 @@ class KafkaReader:
                 Record(topic, number, item.offset, item.timestamp, item.key, item.value, item.headers) for item in batch
             ]
         await self._follow()
+        if time.monotonic() - self._measured_at >= _MEASURE_S:
+            self._measure()
         return records
 
     async def _follow(self) -> None:
@@ -72,6 +84,23 @@ class KafkaReader:
         for partition in self._positions:
             # At once: every partition was sought, so each has a position.
             self._positions[partition] = await self._consumer.position(partition)
+
+    def _measure(self) -> None:
+        """By what the latest fetches said of the ends: it costs no request."""
+        self._measured_at = time.monotonic()
+        behind: Counter[str] = Counter()
+        for partition, position in self._positions.items():
+            end = self._consumer.highwater(TopicPartition(*partition))
+            behind[partition.topic] += max(0, end - position) if end is not None else 0
+        self._forget_lag(self._measured - behind.keys())
+        self._measured = set(behind)
+        for topic, lag in behind.items():
+            metrics.LAG.labels(self._name, topic).set(lag)
+
+    def _forget_lag(self, topics: Iterable[str]) -> None:
+        for topic in topics:
+            with suppress(KeyError):  # another reader of this name was closed before
+                metrics.LAG.remove(self._name, topic)
 
     def positions(self) -> Mapping[Partition, int]:
         return dict(self._positions)
@@ -84,4 +113,5 @@ class KafkaReader:
         return {Partition(*tp): offset for tp, offset in ends.items()}
 
     async def close(self) -> None:
+        self._forget_lag(self._measured)
         await stop_consumer(self._consumer, self._timeout_s)
