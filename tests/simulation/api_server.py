@@ -65,8 +65,9 @@ class Troubles:
     lost: float = 0.0  # never done, never answered
     unanswered: float = 0.0  # done, never answered
     latency_s: float = 0.0
-    # Its watch cache follows its store no more: watches say nothing, and lists of any version are old ones.
+    # A watch cache follows its store no more: lists of any version are old ones, and watches, if `silent`, say nothing.
     stale: bool = False
+    silent: bool = False
 
 
 class ApiServer:
@@ -211,25 +212,25 @@ class ApiServer:
     # Breaking
 
     def heal(self) -> None:
-        was_stale = self.troubles.stale
+        was_silent = self.troubles.silent
         self.troubles = Troubles()
         self.down_until = 0.0
         self._cached.clear()
-        if was_stale:
+        if was_silent:
             for watch in self._watches:
                 watch.catch_up()
 
-    def go_stale(self) -> None:
+    def go_stale(self, *, watches: bool) -> None:
         """The watch cache stands still from now on; what asks for the newest state is answered from the store."""
         self._cached = {
             (path, labels): self.handle(Request("GET", path, {"labelSelector": labels} if labels else {}, _HEADERS), "")
             for path, labels in self._listed
         }
-        self.troubles.stale = True
+        self.troubles.stale, self.troubles.silent = True, watches
 
     @property
-    def stale(self) -> bool:
-        return self.troubles.stale
+    def silent(self) -> bool:
+        return self.troubles.silent
 
     def go_away(self, seconds: float) -> None:
         """The server answers nobody for a while, and every watch breaks."""

@@ -23,7 +23,7 @@ class Faults:
         world = self._world
         for link in world.links.values():
             link.mishaps.clear()
-            link.lossy = 0
+            link.lossy = link.portion = 0
             link.down_until = 0.0
             link.delay_s = 0.002
         for server in world.servers.values():
@@ -101,6 +101,16 @@ class Faults:
 
         self._world.at(self._world.loop.time() + fault.seconds, heal)
 
+    def short_reads(self, fault: Fault) -> None:
+        """The log gives a service few records at a time, for `seconds`."""
+        link = self._world.way(fault.target, "log")
+        link.portion = 1 + fault.number
+
+        def heal() -> None:
+            link.portion = 0
+
+        self._world.at(self._world.loop.time() + fault.seconds, heal)
+
     def clean_log(self, _: Fault) -> None:
         """The log cleaner runs."""
         self._world.broker.clean(lag_ms=15_000, tombstone_ms=150_000)
@@ -160,9 +170,9 @@ class Faults:
         self._later(fault, server.heal)
 
     def stale_api(self, fault: Fault) -> None:
-        """Its watch cache stands still for `seconds`."""
+        """A watch cache stands still for `seconds`: for another `number` than 0 that of a replica which only lists."""
         server = self._world.servers[fault.target]
-        server.go_stale()
+        server.go_stale(watches=fault.number == 0)
         self._later(fault, server.heal)
 
     def drop_watches(self, fault: Fault) -> None:

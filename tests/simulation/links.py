@@ -35,6 +35,8 @@ class Link:
     down_since: float = 0.0
     # How many of a hundred requests go wrong, in any way.
     lossy: int = 0
+    # The most records that a read is given at a time; 0 for as many as it asks for.
+    portion: int = 0
     mishaps: deque[Mishap] = field(default_factory=deque)
 
     def delay(self) -> float:

@@ -301,6 +301,10 @@ class SimReader:
     async def read(self, *, max_records: int = 1000, timeout_s: float = 1.0) -> Sequence[Record]:
         self._process.effect("read")
         self._check()
+        if self._link.portion:
+            # What the log gives at once is its own affair, and the next portion is another request.
+            max_records = min(max_records, self._link.portion)
+            await asyncio.sleep(self._link.delay())
         records = self._take(max_records)
         if not records:
             waiter: asyncio.Future[None] = self._loop.create_future()

@@ -19,7 +19,7 @@ class Sessions(Protocol):
     def bookmark_s(self) -> float: ...
 
     @property
-    def stale(self) -> bool: ...
+    def silent(self) -> bool: ...
 
     def opened(self, watch: Watch) -> None: ...
 
@@ -98,7 +98,7 @@ class Stream:
 
     def ready(self) -> None:
         """The server has something to send, or nothing any more."""
-        if not self._underway and not self.closed and not self._server.stale:
+        if not self._underway and not self.closed and not self._server.silent:
             self._underway = True
             self._loop.call_later(self._link.arrival(), self._deliver, context=WORLD)
 

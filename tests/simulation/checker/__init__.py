@@ -15,6 +15,7 @@ from tests.simulation.checker import (
     fencing,
     leaders,
     lives,
+    order,
     read_model,
     replicas,
     requests,
@@ -31,6 +32,7 @@ Rule = Callable[[Evidence], Iterable[Violation]]
 _SETTLED: tuple[Rule, ...] = (requests.check, topics.check, clusters.check, status.check, read_model.check)
 _ALWAYS: tuple[Rule, ...] = (
     fencing.check,
+    order.check,
     leaders.check,
     capacity.check,
     replicas.check,

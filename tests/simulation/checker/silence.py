@@ -16,6 +16,8 @@ _Beats = dict[str, list[int]]
 # Three intervals of 5 s without a heartbeat are silence; that it is noticed and told takes some more.
 _SILENT_MS = 15_000
 _TOLD_MS = 10_000
+# After so long without a heartbeat nothing new can be known of a cluster.
+_DEAF_MS = 14_000
 
 
 def check(evidence: Evidence) -> Iterator[Violation]:
@@ -83,7 +85,7 @@ def _moves(evidence: Evidence, beats: _Beats) -> Iterator[Violation]:
         had, has = _shares(before), _shares(placed)
         for cluster in had:
             silent_ms = times[offset] - max((at for at in beats[cluster] if at <= times[offset]), default=0)
-            if has.get(cluster, 0) < had[cluster] and silent_ms > _SILENT_MS + _TOLD_MS:
+            if has.get(cluster, 0) < had[cluster] and silent_ms > _DEAF_MS:
                 message = (
                     f"{had[cluster]} replicas in {cluster} become {has.get(cluster, 0)}, silent for {silent_ms} ms"
                 )

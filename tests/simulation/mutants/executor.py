@@ -17,15 +17,13 @@ from services.executor.decision.plan import Plan
 from services.executor.decision.stimuli import ListFinished
 from services.executor.decision.subject import Subject
 from services.executor.outbox import Outbox
-from shared.adapters.kubernetes.driver import ListWatchDriver, Step
 from shared.events.v1.commands import CommandIssued
 from shared.ports.cluster_api import Object
 from shared.ports.event_log import LogError, NewRecord, Publisher
-from tests.simulation.mutants.fronts import the_broker_refuses_nobody
 from tests.simulation.mutants.mutant import mutant
 
 
-@mutant("stale write", faults=("pause:scheduler", "cut_log:scheduler"), behind=the_broker_refuses_nobody)
+@mutant("stale write", faults=("cut_log:executor", "short_reads:executor"))
 def the_executor_takes_any_generation() -> Iterator[None]:
     """An older command that comes late, or again, is carried out over a newer one."""
     with patch.object(Fence, "admits", return_value=True):
@@ -112,28 +110,6 @@ def _withdrawn(cluster: str, name: str) -> Subject:
         cluster=cluster, subject=name, namespace=namespace, epoch=0, generation=0, digest="", action="withdraw"
     )
     return Subject(name, command, resolve(command, lambda _: True), Fence())
-
-
-@mutant("withdrawn early", "stray", faults=("stale_api", "kill:executor", "stale_api"))
-def any_list_will_do() -> Iterator[None]:
-    """`resourceVersion=0`: after a restart or a 410 the list may come from a cache that is behind what was seen."""
-    original = ListWatchDriver._list_query
-
-    def list_query(self: ListWatchDriver) -> dict[str, str]:
-        return original(self) | {"resourceVersion": "0"}
-
-    def next_step(self: ListWatchDriver) -> Step:
-        self._streams = False
-        if self.listing:
-            self._relist()
-        return step(self)
-
-    step = ListWatchDriver.next_step
-    with (
-        patch.object(ListWatchDriver, "_list_query", list_query),
-        patch.object(ListWatchDriver, "next_step", next_step),
-    ):
-        yield
 
 
 @mutant("not ended", "fleet.status", "fleet.commands", faults=("lossy_log:executor",))

@@ -26,7 +26,7 @@ from tests.simulation.mutants.fronts import nobody_reminds, the_broker_refuses_n
 from tests.simulation.mutants.mutant import mutant
 
 
-@mutant("stale epoch", faults=("slow_log:scheduler", "cut_log:scheduler"), behind=the_broker_refuses_nobody)
+@mutant("stale epoch", faults=("slow_log:scheduler", "pause:scheduler"), behind=the_broker_refuses_nobody)
 def readers_of_the_journal_do_not_fence() -> Iterator[None]:
     """A leader that was paused comes back and appends one more batch; readers of the journal take it for valid."""
     original = EpochFence.admits
@@ -41,7 +41,8 @@ def readers_of_the_journal_do_not_fence() -> Iterator[None]:
 @mutant(
     "fleet.commands",
     "fleet.placements",
-    faults=("slow_log:scheduler", "kill:scheduler", "lossy_log:scheduler"),
+    "untold",
+    faults=(FLOOD, "lossy_log:scheduler"),
     behind=nobody_reminds,
 )
 def checkpoint_before_acknowledgement() -> Iterator[None]:
@@ -76,7 +77,7 @@ def a_new_leader_begins_at_the_start() -> Iterator[None]:
         yield
 
 
-@mutant("overcommitted")
+@mutant("overcommitted", faults=("outage:executor",))
 def reservations_are_not_held() -> Iterator[None]:
     """Room is counted as taken only when a pod was seen: what is placed meanwhile is promised twice."""
     original = ShareReservations.set_share

@@ -10,6 +10,7 @@ from services.status.decision.clusters import Roster
 from services.status.read_model import ReadModel
 from services.status.session import Session
 from shared.ports.event_log import Record
+from tests.simulation.generator import FLOOD
 from tests.simulation.mutants.mutant import mutant
 
 
@@ -30,7 +31,7 @@ def a_silent_cluster_is_taken_as_healthy() -> Iterator[None]:
         yield
 
 
-@mutant("untold", faults=("lossy_log:status", "kill_at_effect:status"))
+@mutant("untold", faults=(FLOOD, "lossy_log:status"))
 def positions_are_stored_before_anything_is_told() -> Iterator[None]:
     """Commit before effect: what a batch led to dies with the process, and no successor reads that batch again."""
     original = Session._step

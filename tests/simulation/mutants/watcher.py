@@ -11,6 +11,7 @@ from services.watcher.decision.resources import ResourceMirror
 from services.watcher.decision.stimuli import Step
 from services.watcher.published import Inheritance, PublishedIndex
 from shared.adapters.kubernetes.driver import GONE, ListWatchDriver
+from shared.adapters.kubernetes.driver import Step as NextStep
 from shared.kernel.machine import Stimulus
 from shared.ports.cluster_api import ApiError, Change
 from tests.simulation.mutants.fronts import nobody_audits
@@ -69,4 +70,26 @@ def expired_watches_go_on_from_now() -> Iterator[None]:
         return original(self, error)
 
     with patch.object(ListWatchDriver, "failed", failed):
+        yield
+
+
+@mutant("went back", faults=("stale_api", "drop_watches", "forget_api", "kill:watcher"))
+def any_list_will_do() -> Iterator[None]:
+    """`resourceVersion=0`: after a restart or a 410 the list may come from a cache that is behind what was seen."""
+    original = ListWatchDriver._list_query
+
+    def list_query(self: ListWatchDriver) -> dict[str, str]:
+        return original(self) | {"resourceVersion": "0"}
+
+    def next_step(self: ListWatchDriver) -> NextStep:
+        self._streams = False
+        if self.listing:
+            self._relist()
+        return step(self)
+
+    step = ListWatchDriver.next_step
+    with (
+        patch.object(ListWatchDriver, "_list_query", list_query),
+        patch.object(ListWatchDriver, "next_step", next_step),
+    ):
         yield
