@@ -20,6 +20,7 @@ from services.scheduler.publisher import FencedError
 from services.scheduler.refusals import Refusals
 from services.scheduler.replica import Replica
 from services.scheduler.settings import SchedulerSettings
+from shared.adapters.clock import SteadyClock
 from shared.events.topics import SOLE_WRITERS
 from shared.events.v1.decisions import EpochStarted
 from shared.observability.logs import get_logger
@@ -82,7 +83,8 @@ class SchedulerService:
                 journal = await self._start_epoch(replica)
                 if journal is not None:
                     log.info("leading", epoch=replica.fence.epoch, cell=settings.scheduler_cell)
-                    await Leadership(self._events, self._clock, settings, replica, refusals, journal).run(stop)
+                    clock = SteadyClock(self._clock)
+                    await Leadership(self._events, clock, settings, replica, refusals, journal).run(stop)
 
     async def _stand_by(self, replica: Replica, refusals: Refusals, stop: asyncio.Event) -> None:
         """Follows the leader until it has been silent for the length of the lease, or has resigned.

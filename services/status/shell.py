@@ -16,6 +16,7 @@ from services.status.read_model import ReadModel
 from services.status.session import Readers, Session
 from services.status.settings import StatusSettings
 from services.status.tenure import Tenure
+from shared.adapters.clock import SteadyClock
 from shared.events.topics import (
     DISCREPANCIES,
     EVENTS,
@@ -136,7 +137,8 @@ class StatusService:
         stack.push_async_callback(publisher.close)
         readers = [await self._reader(use, stack) for use in ("inputs", "statuses", "history", "ends")]
         machine = StatusMachine(retention_ms=round(self._settings.status_retention_s * 1000))
-        return Session(self._log, Readers(*readers), publisher, machine, self._read_model, self._clock, self._settings)
+        clock = SteadyClock(self._clock)
+        return Session(self._log, Readers(*readers), publisher, machine, self._read_model, clock, self._settings)
 
     async def _reader(self, use: str, stack: AsyncExitStack) -> Reader:
         reader = await self._log.reader(f"status-{use}")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 
+from shared.ports.clock import Clock
+
 
 class SystemClock:
     def now_ms(self) -> int:
@@ -15,3 +17,24 @@ class SystemClock:
 
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
+
+
+class SteadyClock:
+    """Another clock's Unix time as of now, carried on by its monotonic one: it does not jump when somebody sets it.
+
+    For what is measured over Unix times, as silence is by those of heartbeats. Make a new one now and then: whether the
+    time was wrong before or after it was set is not known.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._began_ms = clock.now_ms() - clock.monotonic() * 1000
+
+    def now_ms(self) -> int:
+        return round(self._began_ms + self._clock.monotonic() * 1000)
+
+    def monotonic(self) -> float:
+        return self._clock.monotonic()
+
+    async def sleep(self, seconds: float) -> None:
+        await self._clock.sleep(seconds)
