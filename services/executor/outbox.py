@@ -25,6 +25,7 @@ from shared.runtime.ids import new_id
 log = get_logger(__name__)
 
 _BATCH = 500
+_ACKNOWLEDGED_S = 60.0
 _Key = tuple[str, str, bool]
 
 
@@ -101,15 +102,23 @@ class Outbox:
                 except RecordTooLargeError as error:
                     log.warning("a report is too large", cluster=key[0], subject=key[1], error=str(error))
                     metrics.ERRORS.labels(key[0], "report").inc()
-            for acknowledgement in acknowledgements:
-                await acknowledgement
+            # The log has deadlines of its own; this one is for the day on which it does not keep them.
+            async with asyncio.timeout(_ACKNOWLEDGED_S):
+                for acknowledgement in acknowledgements:
+                    await acknowledgement
+        except TimeoutError as error:
+            self._back(batch)
+            raise LogError(f"reports were not acknowledged within {_ACKNOWLEDGED_S:g} s") from error
         except BaseException:
-            # Not known to be delivered: back to the head, unless something newer waits. Repeating does no harm.
-            for key, record in reversed(batch):
-                if key not in self._waiting:
-                    self._waiting[key] = record
-                    self._waiting.move_to_end(key, last=False)
+            self._back(batch)
             raise
+
+    def _back(self, batch: list[tuple[_Key, NewRecord]]) -> None:
+        """Not known to be delivered: back to the head, unless something newer waits. Repeating does no harm."""
+        for key, record in reversed(batch):
+            if key not in self._waiting:
+                self._waiting[key] = record
+                self._waiting.move_to_end(key, last=False)
 
     def _record(self, instruction: Report) -> NewRecord:
         report = instruction.report

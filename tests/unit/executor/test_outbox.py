@@ -40,6 +40,7 @@ class FailingLog(MemoryLog):
         super().__init__()
         self.refuse = 0
         self.lose = 0
+        self.forget = 0
         self.publishers = 0
 
     async def publisher(self, client_id: str) -> Publisher:  # type: ignore[override]
@@ -58,6 +59,9 @@ class FailingPublisher:
             self._log.refuse -= 1
             raise LogError("no broker")
         acknowledgement = await self._publisher.send(record)
+        if self._log.forget:
+            self._log.forget -= 1
+            return asyncio.get_running_loop().create_future()
         if not self._log.lose:
             return acknowledgement
         self._log.lose -= 1
@@ -125,3 +129,14 @@ async def test_what_was_not_acknowledged_is_repeated(log: FailingLog) -> None:
 
 async def test_a_report_that_no_broker_would_take_does_not_stop_the_others(log: FailingLog) -> None:
     assert await published(log, report("huge", 1), report("s", 1)) == [("s", 1, "applied")]
+
+
+async def test_an_acknowledgement_that_never_comes_keeps_nobody_waiting(
+    log: FailingLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Found by simulation: an executor that was asked to stop waited for it for ever."""
+    monkeypatch.setattr("services.executor.outbox._ACKNOWLEDGED_S", 0.05)
+    log.forget = 1
+    found = await published(log, report("workload/a/x", 1))
+    assert found == [("workload/a/x", 1, "applied")] * 2
+    assert log.publishers == 2
