@@ -67,8 +67,7 @@ class Faults:
         """SIGTERM."""
         process = self._world.slots[fault.target].process
         if process is not None and process.alive:
-            self._world.tell(process, "told to stop")
-            process.stop.set()
+            self._world.stop(self._world.slots[fault.target])
 
     def jump_clock(self, fault: Fault) -> None:
         """The wall clock jumps by `number` milliseconds, in this life and later ones."""

@@ -211,8 +211,7 @@ class SimPublisher:
 
     def _lose(self, partition: Partition, channel: _Channel) -> None:
         """The log was away for too long: what was on its way may have arrived, or a part of it from its beginning."""
-        channel.timer = None
-        self._land_some(partition, channel)
+        del channel
         self._break(LogError(f"{partition.topic}: the log is away"))
 
     def _land_some(self, partition: Partition, channel: _Channel) -> None:

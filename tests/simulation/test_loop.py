@@ -165,6 +165,23 @@ def test_a_lost_acknowledgement_breaks_the_publisher_though_the_record_is_there(
     assert ground.values == [b"a"]
 
 
+def test_everything_that_waits_for_a_log_that_stays_away_is_told_so(ground: Ground) -> None:
+    _, log = ground.process("p")
+
+    async def send() -> None:
+        publisher = await log.publisher("p")
+        ground.links["p"].cut(60)
+        acknowledged = [await publisher.send(record(b"%d" % number)) for number in range(5)]
+        for future in acknowledged:
+            with pytest.raises(LogError):
+                await future
+        with pytest.raises(LogError):
+            await publisher.flush()
+
+    ground.run(send())
+    assert ground.values == [b"%d" % number for number in range(len(ground.values))]
+
+
 def test_each_partition_keeps_its_order_and_all_of_it_arrives(ground: Ground) -> None:
     _, log = ground.process("writer")
     _, other = ground.process("reader")

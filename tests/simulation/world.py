@@ -24,6 +24,8 @@ from tests.simulation.slots import Slot, slots_of
 from tests.simulation.store import Store
 
 _RESTART_S = 2.0
+# How long a service may take to end after SIGTERM, as `drain_s` of its settings has it.
+_DRAIN_S = 20.0
 
 
 class World:
@@ -107,6 +109,21 @@ class World:
             self.tell(process, "killed", why)
             process.crash()
             self.loop.call_later(down_s, self.start, slot, context=WORLD)
+
+    def stop(self, slot: Slot) -> None:
+        """SIGTERM: it drains, for a while."""
+        process = slot.process
+        if process is None or not process.alive:
+            return
+        self.tell(process, "told to stop")
+        process.stop.set()
+
+        def expire() -> None:
+            if process.alive:
+                self.tell(process, "did not drain in time")
+                self._gone(slot, process)
+
+        self.loop.call_later(_DRAIN_S, expire, context=WORLD)
 
     def tell(self, process: Process, event: str, detail: str = "") -> None:
         self.history.lives.append(Lived(self.now_ms(), str(process), event, detail))
