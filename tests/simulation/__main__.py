@@ -25,6 +25,7 @@ def main() -> int:
     parser.add_argument("--mutant", default="", help="a deliberate defect to be hunted; with --seed: there")
     parser.add_argument("--mutants", action="store_true", help="hunt every deliberate defect; --seeds: at most so many")
     parser.add_argument("--search", action="store_true", help="with mutants: known seeds have no precedence")
+    parser.add_argument("--known", action="store_true", help="with mutants: only those that have been caught before")
     parser.add_argument("--remember", action="store_true", help="with mutants: write down the seeds that caught them")
     parser.add_argument("--verbose", action="store_true", help="with one seed or plan: what the services log")
     parser.add_argument("--no-shrink", action="store_true", help="report a failing seed as it is")

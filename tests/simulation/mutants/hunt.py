@@ -80,7 +80,12 @@ def order(known: int | None, first: int, limit: int) -> Iterator[int]:
 
 def run(arguments: argparse.Namespace) -> int:
     """Hunts all mutants, or the one that was named; prints a table. 0 if every one was caught."""
-    names = [arguments.mutant] if arguments.mutant else sorted(MUTANTS)
+    if arguments.mutant:
+        names = [arguments.mutant]
+    elif arguments.known:
+        names = sorted(known_seeds())
+    else:
+        names = sorted(MUTANTS)
     limit = arguments.seeds or LIMIT
     known: Mapping[str, int] = {} if arguments.search else known_seeds()
     print(f"{len(names)} mutants, at most {limit} seeds each, from {arguments.first}")

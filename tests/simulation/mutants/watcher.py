@@ -32,7 +32,7 @@ def deletions_leave_no_tombstone() -> Iterator[None]:
         yield
 
 
-@mutant("fleet.objects", faults=("kill:watcher", "forget_api"), behind=nobody_audits)
+@mutant("fleet.objects", faults=("outage:watcher",), behind=nobody_audits)
 def the_end_of_a_list_buries_nothing() -> Iterator[None]:
     """The sync-finished marker is ignored: what vanished while nobody watched stays in the log for ever."""
     original = ResourceMirror.finish_list
@@ -45,7 +45,7 @@ def the_end_of_a_list_buries_nothing() -> Iterator[None]:
         yield
 
 
-@mutant("fleet.objects", faults=("kill:watcher",), behind=nobody_audits)
+@mutant("fleet.objects", faults=("outage:watcher",), behind=nobody_audits)
 def nothing_is_inherited() -> Iterator[None]:
     """A watcher begins as if the log were empty: what vanished while it was down never ends as a tombstone."""
     original = PublishedIndex.of
