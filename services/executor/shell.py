@@ -16,6 +16,7 @@ from services.executor.command_feed import CommandFeed
 from services.executor.outbox import Outbox
 from services.executor.settings import ExecutorSettings
 from services.executor.wakefulness import was_suspended
+from shared.adapters.clock import SteadyClock
 from shared.observability.logs import get_logger
 from shared.ports.clock import Clock
 from shared.ports.cluster_api import ApiError
@@ -132,7 +133,8 @@ class ExecutorService:
                 api,
                 self._outbox.put,
                 self._inventories.put_inventory,
-                self._clock,
+                # What is due is due after some time, whatever becomes of the wall clock meanwhile.
+                SteadyClock(self._clock),
                 settings.policy(),
                 inventory_s=settings.executor_inventory_s,
                 workers=settings.executor_workers,

@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from services.executor.work_queue import WorkQueue
+from shared.adapters.clock import SteadyClock
 from shared.testing.clock import FakeClock
 
 
@@ -82,3 +83,21 @@ async def test_outdated_times_do_not_pile_up(queue: WorkQueue) -> None:
     for number in range(10_000):
         queue.add_at("a", 1_000_000 + number)
     assert len(queue._heap) < 1_000
+
+
+async def test_what_is_due_does_not_wait_for_a_clock_that_was_set_back() -> None:
+    """Found by simulation: a retry that was an hour away when the executor's clock was put right."""
+
+    class SetClock(FakeClock):
+        wrong_ms = 3_600_000
+
+        def now_ms(self) -> int:
+            return super().now_ms() + self.wrong_ms
+
+    clock = SetClock(now_ms=0)
+    steady = SteadyClock(clock)
+    queue = WorkQueue(steady)
+    queue.add_at("a", steady.now_ms() + 1_000)
+    clock.wrong_ms = 0
+    await clock.advance(1.5)
+    assert await taken(queue) == "a"
