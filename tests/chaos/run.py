@@ -50,7 +50,7 @@ class RunOptions:
     history: Path
     clusters: int = 3
     hub: bool = True
-    live: int = 36
+    live_per_cluster: int = 12
     every_s: float = 0.8
     gap_s: float = 4.0
     most_faults: int | None = None
@@ -98,7 +98,10 @@ class Run:
         options = self._options
         possible = [kind for kind in kinds(bed) if not options.only or kind.name in options.only]
         injection = Injection(bed, journalist, plan(options.seed, possible), self._say, options.gap_s)
-        requests, user = Requests(options.seed, options.live), User(journalist, options.every_s)
+        requests, user = (
+            Requests(options.seed, options.live_per_cluster * options.clusters),
+            User(journalist, options.every_s),
+        )
         async with asyncio.TaskGroup() as group:
             await self._members_joined(bed)
             group.create_task(user.publish(bed.log, requests.stream(), self._quiet))
@@ -130,6 +133,7 @@ class Run:
             counts={
                 "records": len(journalist.history.appends),
                 "writes": len(journalist.history.writes),
+                "crowded_nodes": len(checks.crowded(journalist.history.writes)),
                 "epochs": witness.evidence.journal.epoch,
                 "void_decisions": witness.evidence.journal.void,
             },
