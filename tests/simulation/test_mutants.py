@@ -14,6 +14,7 @@ import pytest
 from tests.simulation.mutants import MUTANTS
 from tests.simulation.mutants.hunt import known_seeds
 
+pytestmark = pytest.mark.timeout(660)
 _ROOT = Path(__file__).parents[2]
 # The seeds that are known to catch a mutant come first; where a change of a service moved that, so many are searched.
 _SEEDS = 20
