@@ -18,6 +18,7 @@ from tests.simulation.faults import Faults
 from tests.simulation.loop import OWNER, DeadlockError, VirtualLoop
 from tests.simulation.people import People
 from tests.simulation.plan import Plan
+from tests.simulation.process import KilledError
 from tests.simulation.world import World
 
 # After everything is healed: the first look, the time between looks, and the time within which all must be settled.
@@ -86,10 +87,16 @@ def simulate(plan: Plan, *, prepare: Callable[[World], None] | None = None, verb
 
 def _note(broken: list[str], context: dict[str, Any]) -> None:
     """An exception that nobody took: of the simulation itself, or of a service's task that nobody awaited."""
-    owner = OWNER.get()
-    if owner is None or getattr(owner, "alive", True):
-        error = context.get("exception")
+    owner, error = OWNER.get(), context.get("exception")
+    if not _killed(error) and (owner is None or getattr(owner, "alive", True)):
         broken.append(f"{owner}: {context['message']}: {error!r}")
+
+
+def _killed(error: BaseException | None) -> bool:
+    """Whether this is how a process ended: nobody is left who could take it."""
+    if isinstance(error, BaseExceptionGroup):
+        return any(_killed(inner) for inner in error.exceptions)
+    return isinstance(error, KilledError)
 
 
 async def _run(world: World, broken: list[str]) -> list[checker.Violation]:
