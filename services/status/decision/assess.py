@@ -167,7 +167,8 @@ def _assess_cluster(tracked: Tracked, plan: Plan, cluster: str, roster: Roster, 
     report = tracked.reports.get(cluster)
     wanted = tracked.wanted.get(cluster)
     applied, applied_at = _applied(tracked, plan, cluster, report, wanted)
-    settled = now_ms >= applied_at + VIEW_LAG_MS
+    # Where only objects witness that it was applied, nobody knows since when: then what is seen has to be right.
+    settled = bool(applied_at) and now_ms >= applied_at + VIEW_LAG_MS
     places = []
     for item in plan.sets:
         share = shares.get(item.name)
@@ -175,7 +176,10 @@ def _assess_cluster(tracked: Tracked, plan: Plan, cluster: str, roster: Roster, 
         if share is None and (tally is None or not tally.pods):
             continue
         owned = tracked.owned_in(cluster, item.name)
-        fresh = settled or not _outdated(tally or _NOTHING, owned, report, tracked.since.get(item.name, 0))
+        since = tracked.since.get(item.name, 0)
+        # Who now binds its pods itself counts none that a controller made, and has yet to take away.
+        former = share is not None and bool(share.bindings) and tally is not None and tally.unmarked > 0
+        fresh = settled or not (former or _outdated(tally or _NOTHING, owned, report, since))
         places.append(_assess_place(item, share, tally or _NOTHING, owned, applied=applied, silent=silent, fresh=fresh))
     fault = _report_fault(report, wanted) if cluster in tracked.wanted else None
     generation = report.generation if report else None

@@ -146,7 +146,8 @@ def report_of(report: CommandReported) -> ReportFacts:
 class Tally:
     """The pods of one pod set in one cluster, counted as they come and go.
 
-    `generations` counts living pods by what the executor wrote on them; `troubles` by what keeps them from starting.
+    `generations` counts living pods by what the executor wrote on them, `unmarked` those that a controller made;
+    `troubles` by what keeps them from starting.
     """
 
     pods: int = 0
@@ -154,6 +155,7 @@ class Tally:
     ready: int = 0
     succeeded: int = 0
     failed: int = 0
+    unmarked: int = 0
     generations: Counter[int] = field(default_factory=Counter)
     troubles: Counter[str] = field(default_factory=Counter)
 
@@ -167,7 +169,9 @@ class Tally:
         elif not pod.terminating:
             self.running += step * (pod.phase is PodPhase.RUNNING)
             self.ready += step * pod.ready
-            if pod.generation is not None:
+            if pod.generation is None:
+                self.unmarked += step
+            else:
                 _bump(self.generations, pod.generation, step)
             if pod.trouble:
                 _bump(self.troubles, pod.trouble, step)

@@ -317,13 +317,34 @@ def test_pods_that_run_once_succeed_together() -> None:
     world.beat("a")
     world.place(placement({"a": 2}, pod_set=ONCE, binding="node"))
     world.report("a")
-    world.pod("a", "web-0", phase=PodPhase.SUCCEEDED, ready=False)
-    world.pod("a", "web-1")
+    world.pod("a", "web-0", phase=PodPhase.SUCCEEDED, ready=False, generation=1)
+    world.pod("a", "web-1", generation=1)
     world.end()
     assert world.phases == MAIN_LINE
-    world.pod("a", "web-1", phase=PodPhase.SUCCEEDED, ready=False)
+    world.pod("a", "web-1", phase=PodPhase.SUCCEEDED, ready=False, generation=1)
     world.end()
     assert world.phases == [*MAIN_LINE, "Succeeded"]
+
+
+def test_pods_of_a_controller_do_not_count_once_pods_are_bound() -> None:
+    """The workload is bound to nodes now; its new pods are there, and only the former ones are ready."""
+    world = World()
+    world.beat("a")
+    world.place(placement({"a": 2}))
+    world.report("a")
+    world.pod("a", "web-x")
+    world.pod("a", "web-y")
+    world.place(placement({"a": 2}, generation=2, workload_generation=2, binding="node"))
+    for ordinal in range(2):
+        world.pod("a", f"web-{ordinal}", phase=PodPhase.PENDING, ready=False, generation=2)
+    world.end()
+    assert world.phases[-1] == "Applied"
+    for ordinal in range(2):
+        world.pod("a", f"web-{ordinal}", generation=2)
+    for former in ("x", "y"):
+        world.pod_gone("a", f"web-{former}")
+    world.end()
+    assert world.phases[-1] == "Running"
 
 
 def test_a_pod_that_runs_once_and_fails_fails_the_workload() -> None:
