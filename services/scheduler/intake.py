@@ -149,6 +149,9 @@ class Intake:
         return found
 
     def offer_again(self, look: Look, record: Record) -> None:
+        if record.offset >= self._read_to[look.partition]:
+            # The first reading has yet to come to it, and will offer it then.
+            return
         name = lane_of(record)
         passed = self._passed.get(name, {})
         if name in look.blocked or record.offset < passed.get(look.partition, record.offset + 1):
@@ -161,7 +164,10 @@ class Intake:
             look.blocked.add(name)
 
     def go_on(self, look: Look, position: int) -> bool:
-        """The look has come to `position`; whether there is more to be found."""
+        """The look has come to `position`; whether there is more to be found.
+
+        To be called at once after what was offered again: what lies beyond the first reading was left to it.
+        """
         partition, end = look.partition, self._read_to[look.partition]
         more = False
         for name, passed in list(self._passed.items()):

@@ -59,6 +59,6 @@ class RequestFeed:
         while more:
             for record in await reader.read(max_records=LOOK_RECORDS, timeout_s=_READ_S):
                 self._intake.offer_again(look, record)
+            more = self._intake.go_on(look, reader.positions()[partition])
             self._changed.set()
             await asyncio.sleep(0)
-            more = self._intake.go_on(look, reader.positions()[partition])

@@ -65,9 +65,10 @@ class Run:
                 return
             self.look_at = self.look.offset
         partition = self.look.partition
-        if self.look_at < len(self.log[partition]):
-            self.intake.offer_again(self.look, record(partition, self.look_at, self.log[partition][self.look_at]))
-            self.look_at += 1
+        # A portion at a time, which may reach beyond what was read first.
+        for offset in range(self.look_at, min(self.look_at + LOOK, len(self.log[partition]))):
+            self.intake.offer_again(self.look, record(partition, offset, self.log[partition][offset]))
+            self.look_at = offset + 1
         if not self.intake.go_on(self.look, self.look_at):
             self.look = None
 
@@ -142,3 +143,19 @@ def test_without_anybody_waiting_there_is_nothing_ahead() -> None:
     while intake.peek() is not None:
         intake.pop()
     assert intake.decided() == ({0: 9}, None)
+
+
+def test_a_second_reading_that_overtakes_the_first_leaves_it_its_own() -> None:
+    """It reads in portions, and the first may have stopped because the intake was full."""
+    run = Run([["a"] * (LANE + 2)])
+    for _ in range(LANE + 1):
+        run.read(0)
+    for _ in range(LANE):
+        run.decide()
+    run.look_again()
+    run.read(0)
+    for _ in range(2):
+        run.decide()
+        run.look_again()
+    assert run.decided == [(0, offset) for offset in range(LANE + 2)]
+    assert run.intake.peek() is None
