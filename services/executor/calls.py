@@ -68,7 +68,16 @@ class Caller:
             case Delete():
                 resource = await self._resource(target.kind)
                 grace = 0 if call.at_once else None
-                await api.delete(resource, target.namespace, target.name, uid=call.uid, grace_period_s=grace)
+                # Until its pods are gone as well: only then is a workload withdrawn.
+                propagation = "Background" if resource.plural == "pods" else "Foreground"
+                await api.delete(
+                    resource,
+                    target.namespace,
+                    target.name,
+                    uid=call.uid,
+                    propagation=propagation,
+                    grace_period_s=grace,
+                )
                 return {}
         raise TypeError(f"{type(call).__name__} is no call")
 
