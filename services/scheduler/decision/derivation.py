@@ -60,7 +60,8 @@ def derive(published: MutableMapping[str, PlacementPublished], batch: DecisionsM
         previous = published.get(key)
         if previous is not None and previous.generation > offset:
             if isinstance(decision, WorkloadPlaced):
-                yield from _retired(decision, decision.retired, _named(previous))
+                still = previous.placement.commanded if previous.placement is not None else set()
+                yield from _retired(decision, decision.retired, still)
             continue
         match decision:
             case WorkloadPlaced():
@@ -88,7 +89,7 @@ def _placed(
     for command in render_commands(placed, current.epoch, current.generation):
         yield CommandRecord(command.cluster, command.subject, command, trace)
     before = previous.placement.withdrawn if previous is not None and previous.placement is not None else ()
-    yield from _retired(placed, dict.fromkeys((*before, *placed.retired)), _named(current))
+    yield from _retired(placed, dict.fromkeys((*before, *placed.retired)), placed.commanded)
 
 
 def _rejected(
@@ -113,11 +114,3 @@ def _retired(placed: WorkloadPlaced, clusters: Iterable[str], still: set[str]) -
     for cluster in clusters:
         if cluster not in still:
             yield CommandRecord(cluster, placed.workload.key.subject, None)
-
-
-def _named(published: PlacementPublished) -> set[str]:
-    """The clusters that have a command of this placement."""
-    placed = published.placement
-    if placed is None:
-        return set()
-    return {share.cluster for pod_set in placed.pod_sets for share in pod_set.shares} | set(placed.withdrawn)

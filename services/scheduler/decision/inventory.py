@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from shared.events.v1.inventories import HeldSubject, InventoryReported
+from shared.events.v1.inventories import InventoryReported
 from shared.events.v1.placements import PlacementPublished
 
 # How long a command may take from its decision to the executor: what is younger may be on its way.
@@ -28,16 +28,8 @@ class HeldCommands:
         for key, item in published:
             if item.generation < before and item.decided_at + GRACE_MS <= self._taken_at and self._is_asked(item):
                 held = self._held.get(f"workload/{key}")
-                if held is None or _is_older(held, item):
+                if held is None or held.generation < item.generation:
                     yield key
 
     def _is_asked(self, item: PlacementPublished) -> bool:
-        placed = item.placement
-        if placed is None:
-            return False
-        runs = any(share.cluster == self._cluster for pod_set in placed.pod_sets for share in pod_set.shares)
-        return runs or self._cluster in placed.withdrawn
-
-
-def _is_older(held: HeldSubject, item: PlacementPublished) -> bool:
-    return held.generation < item.generation
+        return item.placement is not None and self._cluster in item.placement.commanded

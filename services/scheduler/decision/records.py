@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field
+from typing import Any
 
 from services.scheduler.decision.admission import PodSetPlan
 from shared.events.v1.decisions import PodSetPlacement, WorkloadPlaced
@@ -33,10 +34,14 @@ class WorkloadRecord:
 
     @property
     def clusters(self) -> set[str]:
-        return {share.cluster for pod_set in self.placed.pod_sets for share in pod_set.shares}
+        return self.placed.clusters
 
     def placement(self, pod_set: str) -> PodSetPlacement | None:
         return next((item for item in self.placed.pod_sets if item.name == pod_set), None)
+
+    def decided_anew(self, **changes: Any) -> WorkloadPlaced:
+        """The last decision with some fields changed. What it retired, it alone retired."""
+        return self.placed.model_copy(update={"retired": (), **changes})
 
     def replace(self, placed: WorkloadPlaced, plans: tuple[PodSetPlan, ...]) -> None:
         self.placed, self.plans = placed, plans

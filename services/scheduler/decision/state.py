@@ -223,15 +223,7 @@ class SchedulerState:
         if record is None:
             error = FieldError(field="workload.name", reason="NotFound", message=f"there is no workload {key}")
             return self.reject(key, ref, (error,))
-        placed = record.placed.model_copy(
-            update={
-                "request": ref,
-                "pod_sets": (),
-                "withdrawn": self._withdrawn(record, ()),
-                "retired": (),
-                "deleting": True,
-            }
-        )
+        placed = record.decided_anew(request=ref, pod_sets=(), withdrawn=self._withdrawn(record, ()), deleting=True)
         self._fold(key, placed, ())
         return [placed, *self._end(record)]
 
@@ -282,9 +274,7 @@ class SchedulerState:
             for draft in drafts:
                 draft.discard()
             return []
-        placed = record.placed.model_copy(
-            update={"pod_sets": outcomes, "withdrawn": self._withdrawn(record, drafts), "retired": ()}
-        )
+        placed = record.decided_anew(pod_sets=outcomes, withdrawn=self._withdrawn(record, drafts))
         self._fold(key, placed, record.plans, drafts)
         return [placed]
 
@@ -317,7 +307,7 @@ class SchedulerState:
             if record is None or len(left) == len(record.leaving):
                 continue
             retired = tuple(sorted(record.leaving.keys() - set(left)))
-            placed = record.placed.model_copy(update={"withdrawn": tuple(sorted(left)), "retired": retired})
+            placed = record.decided_anew(withdrawn=tuple(sorted(left)), retired=retired)
             self._fold(key, placed, record.plans)
             decisions += [placed, *self._end(record)]
         return decisions

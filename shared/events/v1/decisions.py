@@ -81,6 +81,16 @@ class WorkloadPlaced(Value):
     retired: tuple[str, ...] = ()
     deleting: bool = False
 
+    @property
+    def clusters(self) -> set[str]:
+        """Those that have a share."""
+        return {share.cluster for pod_set in self.pod_sets for share in pod_set.shares}
+
+    @property
+    def commanded(self) -> set[str]:
+        """Those that have a command of it: to run their share, or to withdraw it."""
+        return self.clusters | set(self.withdrawn)
+
 
 class RequestRejected(Value):
     """A request that was refused. The workload, if it exists, stays as it is."""
