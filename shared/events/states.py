@@ -10,7 +10,7 @@ from typing import Final
 
 import msgspec
 
-from shared.model.identities import ObjectKey, Resource
+from shared.model.identities import ObjectKey, Resource, is_object_key
 
 # What stands in the log is no object: it is like no state of any.
 MALFORMED: Final = "malformed"
@@ -49,9 +49,10 @@ def object_name(namespace: str, name: str) -> str:
 def split_key(key: bytes) -> tuple[str, Resource, str] | None:
     """Cluster, resource and the object's name from a key of `fleet.objects`; None if it names no object."""
     try:
-        parsed = ObjectKey.parse(key.decode())
+        text = key.decode()
+        parsed = ObjectKey.parse(text)
     except ValueError:
         return None
-    if parsed.cluster and key[len(parsed.cluster.encode()) :].startswith(b"/-/"):
+    if not is_object_key(text):
         return None
     return parsed.cluster, parsed.resource, object_name(parsed.namespace, parsed.name)

@@ -13,13 +13,9 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import os
 import random
-import shutil
 import signal
-import sys
-import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -28,7 +24,6 @@ from typing import Any
 
 import yaml
 from rich.console import Console
-from rich.table import Table
 
 from services.cli.fleet import FleetOptions, LocalFleet, ServiceProcess
 from services.cli.fleet.clusters import SimulatedClusters
@@ -41,6 +36,7 @@ from shared.events.v1.decisions import DecisionsMade, RequestRef, WorkloadPlaced
 from shared.events.v1.requests import WorkloadRequested
 from shared.events.v1.workloads import Workload
 from shared.ports.event_log import NewRecord
+from tests.bench.support import apply_request, quantile, run_directory, show_figures, write_result
 from tests.bench.witness import Witness
 
 CLUSTERS = ("east", "west")
@@ -68,10 +64,7 @@ def specification() -> str:
 def request(number: int) -> WorkloadRequested:
     """Each turn through the workloads asks for other replicas, so every request is decided."""
     turn, index = divmod(number, WORKLOADS)
-    resources = {"requests": {"cpu": "50m", "memory": "16Mi"}}
-    pod_set = {"name": "main", "replicas": 1 + turn % 3, "image": "nginx", "resources": resources}
-    body = {"namespace": f"team-{index % 5}", "name": f"w{index:03d}", "podSets": [pod_set]}
-    return WorkloadRequested.model_validate({"operation": "apply", "workload": body})
+    return apply_request(f"team-{index % 5}", f"w{index:03d}", cpu="50m", memory="16Mi", replicas=1 + turn % 3)
 
 
 async def ask(log: KafkaLog, rate: float) -> None:
@@ -88,11 +81,10 @@ async def ask(log: KafkaLog, rate: float) -> None:
 
 
 class Trials:
-    def __init__(self, fleet: LocalFleet, log: KafkaLog, witness: Witness, console: Console) -> None:
+    def __init__(self, fleet: LocalFleet, log: KafkaLog, witness: Witness) -> None:
         self._fleet = fleet
         self._log = log
         self._witness = witness
-        self._console = console
         self._random = random.Random(4)
         self.outcome = Outcome()
 
@@ -188,7 +180,7 @@ async def measure(arguments: argparse.Namespace, directory: Path, console: Conso
         tasks = [asyncio.create_task(witness.run(log, ready)), asyncio.create_task(ask(log, arguments.rate))]
         try:
             await ready.wait()
-            trials = Trials(fleet, log, witness, console)
+            trials = Trials(fleet, log, witness)
             if not await witness.until(lambda: bool(witness.decided_at), LONGEST_S):
                 raise RuntimeError("nothing was decided at all")
             for number in range(arguments.trials):
@@ -210,18 +202,15 @@ async def measure(arguments: argparse.Namespace, directory: Path, console: Conso
 
 
 def summary(arguments: argparse.Namespace, outcome: Outcome, witness: Witness) -> dict[str, Any]:
-    times = sorted(outcome.takeovers)
+    times = outcome.takeovers
     ghosts = [text for text in witness.stale if "ghost" in text]
-
-    def quantile(q: float) -> float:
-        return round(times[min(len(times) - 1, int(q * len(times)))], 3) if times else float("nan")
 
     return {
         "trials": len(times),
-        "p50_s": quantile(0.5),
-        "p90_s": quantile(0.9),
-        "p99_s": quantile(0.99),
-        "max_s": round(times[-1], 3) if times else None,
+        "p50_s": round(quantile(times, 0.5), 3),
+        "p90_s": round(quantile(times, 0.9), 3),
+        "p99_s": round(quantile(times, 0.99), 3),
+        "max_s": round(max(times), 3) if times else None,
         "pauses": outcome.pauses,
         "stale_writes": len(witness.stale),
         "ghosts": len(ghosts),
@@ -237,15 +226,6 @@ def summary(arguments: argparse.Namespace, outcome: Outcome, witness: Witness) -
     }
 
 
-def show(result: dict[str, Any], console: Console) -> None:
-    table = Table(title="a leader killed, a leader paused", title_justify="left")
-    table.add_column("")
-    table.add_column("", justify="right")
-    for name, value in result.items():
-        table.add_row(name.replace("_", " "), str(value))
-    console.print(table)
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.bench.failover", description=__doc__.partition("\n")[0])
     parser.add_argument("trials", type=int, nargs="?", default=100, help="times that the leader is killed")
@@ -255,15 +235,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--dir", type=Path, help="keep data and logs here")
     arguments = parser.parse_args(argv)
     console = Console(stderr=True)
-    directory = arguments.dir or Path(tempfile.mkdtemp(prefix="flotilla-failover-"))
-    directory.mkdir(parents=True, exist_ok=True)
-    try:
-        result = asyncio.run(measure(arguments, directory.absolute(), console))
-    finally:
-        if arguments.dir is None:
-            shutil.rmtree(directory)
-    show(result, console)
-    sys.stdout.write(json.dumps(result) + "\n")
+    with run_directory("failover", arguments.dir) as directory:
+        result = asyncio.run(measure(arguments, directory, console))
+    show_figures("a leader killed, a leader paused", result, console)
+    write_result(result)
     return 0 if result["stale_writes"] == 0 else 1
 
 

@@ -16,15 +16,10 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import os
-import shutil
-import sys
-import tempfile
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -42,6 +37,7 @@ from shared.events.v1.requests import WorkloadRequested
 from shared.ports.event_log import END, EventLog, Publisher
 from shared.runtime.embedded import EmbeddedKafka
 from tests.bench.fleet_log import Size, heartbeats, nodes, pod
+from tests.bench.support import apply_request, beside, quantile, resident_mb, run_directory, write_result
 
 SIZE = Size(clusters=10, nodes=500, workloads=2000)
 QUIET = tuple(f"quiet-{number}" for number in range(5))
@@ -52,10 +48,7 @@ SETTLE_S = 1.0
 def request(namespace: str, number: int) -> WorkloadRequested:
     """A hundred workloads of each tenant, whose size changes with every turn, so that every request is decided."""
     turn, index = divmod(number, 100)
-    resources = {"requests": {"cpu": f"{10 + turn % 50}m", "memory": "16Mi"}}
-    pod_set = {"name": "main", "replicas": 1, "image": "nginx", "resources": resources}
-    body = {"namespace": namespace, "name": f"w{index:03d}", "podSets": [pod_set]}
-    return WorkloadRequested.model_validate({"operation": "apply", "workload": body})
+    return apply_request(namespace, f"w{index:03d}", cpu=f"{10 + turn % 50}m", memory="16Mi")
 
 
 @dataclass(slots=True)
@@ -89,11 +82,10 @@ class Placements:
 
 
 class World:
-    def __init__(self, log: EventLog, publisher: Publisher, console: Console) -> None:
+    def __init__(self, log: EventLog, publisher: Publisher) -> None:
         self.log = log
         self.publisher = publisher
         self.placements = Placements()
-        self._console = console
         self._numbers: dict[str, int] = defaultdict(int)
         self._version = 1
 
@@ -130,25 +122,16 @@ class World:
 
     async def settle(self) -> None:
         """Returns when every request that is waited for was answered."""
-        deadline = time.monotonic() + LATEST_S
-        while self.placements.sent and time.monotonic() < deadline:  # noqa: ASYNC110 - what is awaited is in the log
-            await asyncio.sleep(0.05)
-        if self.placements.sent:
-            raise RuntimeError(f"{len(self.placements.sent)} requests were not answered in {LATEST_S:.0f} s")
+        await self.until(lambda: len(self.placements.sent))
         await asyncio.sleep(SETTLE_S)
 
-
-@asynccontextmanager
-async def beside(work: Any) -> AsyncIterator[None]:
-    """Something that goes on meanwhile."""
-    task = asyncio.create_task(work)
-    try:
-        yield
-        if task.done():
-            task.result()
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+    async def until(self, unanswered: Callable[[], int], look_s: float = 0.05) -> None:
+        """Returns when no request is left. Raises RuntimeError if that takes too long."""
+        deadline = time.monotonic() + LATEST_S
+        while (left := unanswered()) > 0:
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"{left} requests were not answered in {LATEST_S:.0f} s")
+            await asyncio.sleep(look_s)
 
 
 async def phases(world: World, arguments: argparse.Namespace, console: Console) -> None:
@@ -162,8 +145,7 @@ async def phases(world: World, arguments: argparse.Namespace, console: Console) 
         await world.quiet("tenant", rate, seconds)
         await world.settle()
         done = world.placements.others - before
-        while world.placements.others - before < wanted:  # noqa: ASYNC110 - what is awaited is in the log
-            await asyncio.sleep(0.1)
+        await world.until(lambda end=before + wanted: end - world.placements.others)  # type: ignore[misc]
         async with beside(world.churn(arguments.churn)):
             await world.quiet("cluster", rate, seconds)
             await world.settle()
@@ -179,14 +161,8 @@ async def catch_up(world: World, scheduler: ServiceProcess, rate: float, seconds
     scheduler.start()
     await scheduler.wait_ready()
     began = time.monotonic()
-    while world.placements.sent and time.monotonic() - began < LATEST_S:  # noqa: ASYNC110 - what is awaited is in the log
-        await asyncio.sleep(0.01)
+    await world.until(lambda: len(world.placements.sent), look_s=0.01)
     return seconds / (time.monotonic() - began)
-
-
-def resident_mb(pid: int) -> float:
-    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
 async def watch_memory(scheduler: ServiceProcess, seen: list[float]) -> None:
@@ -195,17 +171,12 @@ async def watch_memory(scheduler: ServiceProcess, seen: list[float]) -> None:
         await asyncio.sleep(0.5)
 
 
-def quantile(values: Sequence[float], q: float) -> float:
-    ordered = sorted(values)
-    return ordered[min(len(ordered) - 1, int(q * len(ordered)))] if ordered else float("nan")
-
-
 async def measure(arguments: argparse.Namespace, directory: Path, console: Console) -> dict[str, Any]:
     async with EmbeddedKafka(directory / "kafka") as kafka:
         log = await KafkaLog.connect(KafkaOptions(bootstrap=kafka.bootstrap), "bench")
         await log.ensure_topics(ALL_TOPICS)
         publisher = await log.publisher("bench")
-        world, ready, memory = World(log, publisher, console), asyncio.Event(), list[float]()
+        world, ready, memory = World(log, publisher), asyncio.Event(), list[float]()
         await publisher.send_many([*heartbeats(SIZE), *nodes(SIZE)])
         await publisher.flush()
         environment = {"FLOTILLA_KAFKA_BOOTSTRAP": kafka.bootstrap, "FLOTILLA_LOG_LEVEL": "INFO"}
@@ -274,13 +245,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--away", type=float, default=60.0, help="seconds that are to be caught up")
     arguments = parser.parse_args(argv)
     console = Console(stderr=True)
-    directory = Path(tempfile.mkdtemp(prefix="flotilla-noisy-"))
-    try:
+    with run_directory("noisy") as directory:
         result = asyncio.run(measure(arguments, directory, console))
-    finally:
-        shutil.rmtree(directory)
     show(result, console)
-    sys.stdout.write(json.dumps(result) + "\n")
+    write_result(result)
     return 0
 
 

@@ -9,11 +9,8 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import os
 import platform
-import shutil
-import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -30,6 +27,7 @@ from services.cli.fleet.tracking import Trace, Tracker
 from shared.adapters.kafka import KafkaLog, KafkaOptions
 from shared.events.v1.requests import WorkloadRequested
 from shared.events.v1.status import Phase
+from tests.bench.support import apply_request, run_directory, write_result
 
 SERVICES = ("scheduler", "status", "watcher", "executor")
 
@@ -54,23 +52,8 @@ def specification(clusters: int, nodes: int) -> str:
 
 
 def workload(number: int) -> WorkloadRequested:
-    return WorkloadRequested.model_validate(
-        {
-            "operation": "apply",
-            "workload": {
-                "namespace": f"team-{number % 20}",
-                "name": f"w{number:06d}",
-                "podSets": [
-                    {
-                        "name": "main",
-                        "replicas": 1,
-                        "image": "nginx",
-                        "resources": {"requests": {"cpu": f"{50 * (1 + number % 4)}m", "memory": "64Mi"}},
-                    }
-                ],
-            },
-        }
-    )
+    cpu = f"{50 * (1 + number % 4)}m"
+    return apply_request(f"team-{number % 20}", f"w{number:06d}", cpu=cpu, memory="64Mi")
 
 
 async def publish(tracker: Tracker, log: KafkaLog, count: int, rate: float) -> float:
@@ -149,14 +132,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--dir", type=Path, help="keep data and logs here")
     arguments = parser.parse_args(argv)
     console = Console(stderr=True)
-    directory = arguments.dir or Path(tempfile.mkdtemp(prefix="flotilla-bench-"))
-    directory.mkdir(parents=True, exist_ok=True)
-    try:
-        result = asyncio.run(measure(arguments, directory.absolute(), console))
-    finally:
-        if arguments.dir is None:
-            shutil.rmtree(directory)
-    print(json.dumps(result))
+    with run_directory("bench", arguments.dir) as directory:
+        result = asyncio.run(measure(arguments, directory, console))
+    write_result(result)
     return 0 if result["running"] == arguments.workloads else 1
 
 

@@ -16,7 +16,6 @@ from __future__ import annotations
 import argparse
 import csv
 import gc
-import json
 import os
 import platform
 import random
@@ -28,7 +27,6 @@ from typing import Any
 
 import orjson
 from rich.console import Console
-from rich.table import Table
 
 from services.scheduler.decision.config import SchedulerConfig
 from services.scheduler.decision.observed import NODES
@@ -38,6 +36,7 @@ from shared.events.v1.objects import ClusterObserved
 from shared.events.v1.requests import WorkloadRequested
 from shared.model.identities import ObjectKey
 from shared.model.pods import GPU_MILLI_ANNOTATION, PodShape, PodSpec
+from tests.bench.support import show_figures, write_result
 from tests.reference import INFINITE, Reference
 
 OPENB = Path(__file__).resolve().parents[3] / "shared" / "data" / "openb"
@@ -205,11 +204,8 @@ def main() -> None:
         "seed": options.seed,
         "machine": machine(),
     }
-    table = Table("figure", "value", title=f"{options.pods.name} on {options.nodes.name}")
-    for name, value in result.items():
-        table.add_row(name, str(value))
-    Console().print(table)
-    print(json.dumps(result))
+    show_figures(f"{options.pods.name} on {options.nodes.name}", result, Console())
+    write_result(result)
 
 
 if __name__ == "__main__":

@@ -19,19 +19,16 @@ import hashlib
 import json
 import os
 import resource
-import shutil
 import sys
-import tempfile
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
 import orjson
 from redis.asyncio import Redis
 from rich.console import Console
-from rich.table import Table
 
 from services.cli.fleet.process import ServiceProcess
 from services.scheduler.decision.config import SchedulerConfig
@@ -44,6 +41,7 @@ from shared.ports.event_log import START, EventLog
 from shared.runtime.embedded import EmbeddedKafka, EmbeddedValkey
 from shared.runtime.heap import building
 from tests.bench.fleet_log import Size, heartbeats, pod, write
+from tests.bench.support import beside, run_directory, show_figures, write_result
 
 LONGEST_S = 1800.0
 # Of the pods that change, one in so many is ready or not in turn: that changes a status.
@@ -131,18 +129,6 @@ async def churn(log: EventLog, size: Size, rate: float) -> None:
         await publisher.close()
 
 
-@asynccontextmanager
-async def loaded(log: EventLog, size: Size, rate: float) -> AsyncIterator[None]:
-    task = asyncio.create_task(churn(log, size, rate))
-    try:
-        yield
-        if task.done():
-            task.result()
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-
-
 # The parts
 
 
@@ -152,7 +138,7 @@ async def scheduler_part(log: EventLog, bootstrap: str, size: Size, rate: float,
     try:
         quiet = await following.said()
         console.print(f"replica rebuilt in {quiet['seconds']:.1f} s without load")
-        async with loaded(log, size, rate):
+        async with beside(churn(log, size, rate)):
             wiped = await ReplicaProcess.start(bootstrap)
             replicas.append(wiped)
             built = await wiped.said()
@@ -177,7 +163,7 @@ async def status_part(
     began = time.monotonic()
     await status.wait_ready(LONGEST_S)
     console.print(f"status told everything in {time.monotonic() - began:.1f} s")
-    async with loaded(log, size, rate):
+    async with beside(churn(log, size, rate)):
         await asyncio.sleep(5)
         await redis.flushall()
         redis_s = await _until_filled(redis, size)
@@ -264,15 +250,6 @@ async def measure(arguments: argparse.Namespace, directory: Path, console: Conso
     }
 
 
-def show(result: dict[str, Any], console: Console) -> None:
-    table = Table(title="wiped under load, rebuilt from the log", title_justify="left")
-    table.add_column("")
-    table.add_column("", justify="right")
-    for name, value in result.items():
-        table.add_row(name.replace("_", " "), str(value))
-    console.print(table)
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.bench.rebuild", description=__doc__.partition("\n")[0])
     parser.add_argument("--workloads", type=int, default=100_000)
@@ -285,13 +262,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         asyncio.run(replica(arguments.replica))
         return 0
     console = Console(stderr=True)
-    directory = Path(tempfile.mkdtemp(prefix="flotilla-rebuild-"))
-    try:
+    with run_directory("rebuild") as directory:
         result = asyncio.run(measure(arguments, directory, console))
-    finally:
-        shutil.rmtree(directory)
-    show(result, console)
-    sys.stdout.write(json.dumps(result) + "\n")
+    show_figures("wiped under load, rebuilt from the log", result, console)
+    write_result(result)
     return 0 if result["hash_equal"] else 1
 
 

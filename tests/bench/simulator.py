@@ -11,12 +11,12 @@ import argparse
 import asyncio
 import json
 import multiprocessing
+import os
 import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -27,6 +27,7 @@ from services.simulator.core.options import WriteOptions
 from services.simulator.core.writing import create
 from services.simulator.simulator import Simulator
 from services.simulator.spec import ClusterSpec, NodeGroup
+from tests.bench.support import resident_mb, write_result
 
 Json = dict[str, Any]
 
@@ -49,15 +50,10 @@ def _deployment(name: str, replicas: int) -> Json:
     return {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": name}, "spec": spec}
 
 
-def _resident_mb() -> float:
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * 4096 / 1e6
-
-
 def fill(clusters: int, nodes: int, pods: int) -> Json:
     """Deployments until all pods run, in virtual time: the cost of controllers and storage alone."""
     group = NodeGroup(count=nodes, cpu="16", memory="64Gi")
-    started, before = time.perf_counter(), _resident_mb()
+    started, before = time.perf_counter(), resident_mb(os.getpid())
     made = [
         Cluster(ClusterSpec(name=f"c{index}", node_groups=(group,)), now=_START, on_work=lambda: None)
         for index in range(clusters)
@@ -73,14 +69,14 @@ def fill(clusters: int, nodes: int, pods: int) -> Json:
         writes += state.store.version - first
         running += sum(item.object["status"].get("phase") == "Running" for item in state.items("pods"))
     seconds = time.perf_counter() - started
-    lean = _resident_mb()
+    lean = resident_mb(os.getpid())
     size = sum(len(item.raw) for cluster in made for item in cluster.state.items("pods"))
     return {
         "pods_running": running,
         "controller_writes_per_s": round(writes / seconds),
         "pods_started_per_s": round(running / seconds),
         "memory_mb": round(lean - before),
-        "memory_with_bytes_mb": round(_resident_mb() - before),
+        "memory_with_bytes_mb": round(resident_mb(os.getpid()) - before),
         "pod_bytes": size // max(running, 1),
     }
 
@@ -188,7 +184,7 @@ def main() -> None:
     results |= asyncio.run(watched(given.watchers, min(given.requests, 3000)))
     for name, value in results.items():
         sys.stdout.write(f"{name:32} {value:>12,}\n")
-    sys.stdout.write(json.dumps(results) + "\n")
+    write_result(results)
 
 
 if __name__ == "__main__":

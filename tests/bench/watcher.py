@@ -49,6 +49,7 @@ from shared.model.identities import Resource
 from shared.ports.cluster_api import ChangeType
 from shared.ports.event_log import NewRecord, Position, Publisher
 from shared.runtime.embedded import EmbeddedKafka, EmbeddedSettings, PartsMissingError
+from tests.bench.support import write_result
 
 PODS = Resource("", "v1", "pods")
 EVENT_TYPES = frozenset({ChangeType.ADDED, ChangeType.MODIFIED, ChangeType.DELETED})
@@ -319,7 +320,7 @@ def main() -> None:
     arguments = parser.parse_args()
     results = asyncio.run(measure(arguments))
     show(results, Console())
-    sys.stdout.write(json.dumps(summary(results, arguments)) + "\n")
+    write_result(summary(results, arguments))
 
 
 if __name__ == "__main__":

@@ -36,6 +36,7 @@ from services.watcher.decision.stimuli import (
     UsageMeasured,
 )
 from services.watcher.decision.truncation import only_metadata
+from shared.events.states import object_name, state_name
 from shared.events.topics import CLUSTER_OBSERVED, OBJECT_DELETED_TYPE, OBJECT_OBSERVED, SYNC_MARKED
 from shared.events.v1.objects import LEFT, SyncMarked
 from shared.kernel.machine import Stimulus
@@ -124,7 +125,7 @@ class ClusterMirror:
             # Markers, and what no watcher wrote: either is kept for a resource that is watched, or buried.
             self._markers.add(key)
         else:
-            self._inherited.setdefault(parsed.resource, []).append(f"{parsed.namespace or '-'}/{parsed.name}")
+            self._inherited.setdefault(parsed.resource, []).append(object_name(parsed.namespace, parsed.name))
 
     def _choose(self, stimulus: ResourcesChosen, out: list[Publish]) -> None:
         for resource in sorted(stimulus.resources - self._resources.keys()):
@@ -167,8 +168,8 @@ class ClusterMirror:
             mirror.advance(stimulus.changes[-1].resource_version)
 
     def _put(self, stimulus: Stimulus, mirror: ResourceMirror, change: Step, out: list[Publish]) -> None:
-        name = f"{change.namespace or '-'}/{change.name}"
-        version = f"{change.uid}/{change.resource_version}"
+        name = object_name(change.namespace, change.name)
+        version = state_name(change.uid, change.resource_version)
         if mirror.listed is not None:
             mirror.listed.add(name)
         if mirror.known.get(name) == version:
@@ -182,7 +183,7 @@ class ClusterMirror:
         self._publish(stimulus, OBJECT_OBSERVED.ce_type, mirror.key(name), value, out)
 
     def _delete(self, stimulus: Stimulus, mirror: ResourceMirror, change: Step, out: list[Publish]) -> None:
-        name = f"{change.namespace or '-'}/{change.name}"
+        name = object_name(change.namespace, change.name)
         if mirror.listed is not None:
             mirror.listed.discard(name)
         if mirror.deleted is not None:
