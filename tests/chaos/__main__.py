@@ -44,6 +44,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--gap", type=float, default=4.0, help="seconds between the beginnings of two faults (default: 4)"
     )
+    parser.add_argument(
+        "--settle", type=float, default=300.0, help="seconds within which everything must be as asked (default: 300)"
+    )
     parser.add_argument("--only", action="append", default=[], help="only this class of faults; may be given again")
     parser.add_argument("--report", type=Path, default=Path(".flotilla/chaos.json"), help="where the report is written")
     parser.add_argument("--keep", action="store_true", help="keep data and logs also when all is well")
@@ -89,6 +92,7 @@ def _run(options: argparse.Namespace, console: Console) -> int:
         hub=options.hub,
         every_s=options.every,
         gap_s=options.gap,
+        settle_s=options.settle,
         most_faults=options.faults,
         only=tuple(options.only),
     )

@@ -32,7 +32,6 @@ from tests.chaos.requests import Requests
 from tests.simulation.checker import Violation, settled
 from tests.testbed.api import ApiError
 
-_SETTLE_S: Final = 300.0
 _LOOK_S: Final = 2.0
 _PROGRESS_S: Final = 15.0
 _JOIN_S: Final = 60.0
@@ -42,7 +41,7 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class RunOptions:
-    """`most_faults` ends the faults early; `only` names the classes, all if empty."""
+    """`most_faults` ends the faults early; `only` names the classes, all if empty; after `settle_s` it is too late."""
 
     seed: int
     seconds: float
@@ -53,6 +52,7 @@ class RunOptions:
     live_per_cluster: int = 12
     every_s: float = 0.8
     gap_s: float = 4.0
+    settle_s: float = 300.0
     most_faults: int | None = None
     only: tuple[str, ...] = ()
 
@@ -166,7 +166,7 @@ class Run:
         """Seconds until everything was as it should be; None, with what is wrong, if it never was."""
         began = time.monotonic()
         violations: list[Violation] = []
-        while time.monotonic() - began < _SETTLE_S:
+        while time.monotonic() - began < self._options.settle_s:
             try:
                 violations = await self._look(witness, requests)
             except (LogError, RedisError, ApiError, aiohttp.ClientError, OSError, TimeoutError) as error:

@@ -54,8 +54,13 @@ def lines_until(process: subprocess.Popen[str], text: str) -> Iterator[str]:
 
 def test_a_handful_of_faults_and_everything_is_as_it_was_asked(tmp_path: Path) -> None:
     report = tmp_path / "chaos.json"
-    process = start(report, "--minutes", "1", "--faults", "8")
-    out, _ = process.communicate(timeout=400)
+    process = start(report, "--minutes", "1", "--faults", "8", "--settle", "120")
+    try:
+        out, _ = process.communicate(timeout=380)
+    except subprocess.TimeoutExpired:
+        process.kill()  # the kernel takes its children
+        out, _ = process.communicate()
+        pytest.fail(f"has not ended:\n{out[-6000:]}")
     assert process.returncode == 0, out[-6000:]
     said = json.loads(out.splitlines()[-1])
     assert (said["ok"], said["faults"], said["violations"], said["not_recovered"]) == (True, 8, 0, 0)

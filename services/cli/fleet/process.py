@@ -39,14 +39,17 @@ HERE = Place()
 
 
 class ServiceProcess:
-    """A service that can be started, asked, killed and started again, on one health port."""
+    """A service that can be started, asked, killed and started again, on one health port.
+
+    `program` is what Python is given at the next start: another version of the service may follow this one.
+    """
 
     def __init__(
         self, name: str, module: str, environment: Mapping[str, str], directory: Path, place: Place = HERE
     ) -> None:
         self.name = name
         self.place = place
-        self._module = module
+        self.program: tuple[str, ...] = ("-m", module)
         (self._port,) = free_ports(1)
         self._environment = {
             **os.environ,
@@ -81,7 +84,7 @@ class ServiceProcess:
         if self._starts > 1:
             self.log.rename(self.log.with_suffix(f".{self._starts - 1}.log"))
         self._process = ServerProcess.spawn(
-            [*self.place.enter, sys.executable, "-m", self._module],
+            [*self.place.enter, sys.executable, *self.program],
             data_dir=self._directory,
             console=self.log,
             detached=False,
