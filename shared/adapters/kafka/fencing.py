@@ -16,6 +16,7 @@ from typing import Any
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError
 
+from shared.adapters.kafka.stopping import ended
 from shared.ports.event_log import LogError, Partition
 
 
@@ -28,8 +29,8 @@ async def newest_producer(
         # Every call of the client repeats for ever while there is no coordinator.
         async with asyncio.timeout(timeout_s):
             if told:
-                await _announce(arguments, writer, told)
-            producer = await _started(arguments, writer)
+                await _announce(arguments, writer, told, timeout_s)
+            producer = await _started(arguments, writer, timeout_s)
     except TimeoutError as error:
         raise LogError(f"publisher of {writer}: not opened within {timeout_s:g} s") from error
     except KafkaError as error:
@@ -39,23 +40,23 @@ async def newest_producer(
     return producer
 
 
-async def _announce(arguments: dict[str, Any], writer: str, partitions: list[TopicPartition]) -> None:
+async def _announce(arguments: dict[str, Any], writer: str, partitions: list[TopicPartition], timeout_s: float) -> None:
     """Returns before the markers stand in the log; the next `InitProducerId` waits for that."""
-    producer = await _started(arguments, writer)
+    producer = await _started(arguments, writer, timeout_s)
     try:
         await producer.begin_transaction()
         for partition in partitions:
             producer._txn_manager.maybe_add_partition_to_txn(partition)
         await producer.commit_transaction()
     finally:
-        await producer.stop()
+        await ended(producer.stop(), timeout_s)
 
 
-async def _started(arguments: dict[str, Any], writer: str) -> AIOKafkaProducer:
+async def _started(arguments: dict[str, Any], writer: str, timeout_s: float) -> AIOKafkaProducer:
     producer = AIOKafkaProducer(**arguments, transactional_id=writer)
     try:
         await producer.start()
     except BaseException:
-        await producer.stop()
+        await ended(producer.stop(), timeout_s)
         raise
     return producer

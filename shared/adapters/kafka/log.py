@@ -16,7 +16,7 @@ from shared.adapters.kafka.offsets import stored_offsets
 from shared.adapters.kafka.options import KafkaOptions
 from shared.adapters.kafka.publisher import KafkaPublisher
 from shared.adapters.kafka.reader import KafkaReader
-from shared.adapters.kafka.stopping import stop_consumer
+from shared.adapters.kafka.stopping import ended, stop_consumer
 from shared.events.topics import Topic
 from shared.ports.event_log import Committed, LogError, Partition
 
@@ -43,7 +43,7 @@ class KafkaLog:
             try:
                 await admin.start()
             except (KafkaError, OSError) as error:
-                await admin.close()
+                await ended(admin.close(), options.timeout_s)
                 if time.monotonic() + _RETRY_S > deadline:
                     raise LogError(
                         f"no broker at {options.bootstrap} within {options.connect_s:.0f} s "
@@ -129,7 +129,7 @@ class KafkaLog:
     async def close(self) -> None:
         for committer in self._committers.values():
             await stop_consumer(committer, self._options.timeout_s)
-        await self._admin.close()
+        await ended(self._admin.close(), self._options.timeout_s)
 
     async def _committer(self, group: str) -> AIOKafkaConsumer:
         """A consumer that only commits: its partitions are paused, it never joins the group."""

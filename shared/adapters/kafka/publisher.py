@@ -13,6 +13,7 @@ from aiokafka.errors import KafkaError, MessageSizeTooLargeError, ProducerFenced
 from shared.adapters.kafka.fencing import newest_producer
 from shared.adapters.kafka.options import KafkaOptions
 from shared.adapters.kafka.partitioner import partition_for
+from shared.adapters.kafka.stopping import ended
 from shared.ports.event_log import (
     LogError,
     NewRecord,
@@ -144,7 +145,7 @@ class KafkaPublisher:
             await self.flush()
         except LogError as error:
             await self._abandon(error)
-        await self._producer.stop()
+        await ended(self._producer.stop(), self._timeout_s)
 
     async def _abandon(self, reason: LogError) -> None:
         """Without this the client's sender would go on behind our back, and deliver when nobody expects it any more."""

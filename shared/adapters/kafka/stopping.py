@@ -1,29 +1,42 @@
-"""Stopping a consumer for certain.
+"""Ending aiokafka's clients for certain, and within a time.
 
-aiokafka's `stop` cancels its fetches and awaits them: one that waits out a back-off, since its broker is away, hands
-its cancellation to whoever stops the consumer, as if that had been cancelled itself, and all behind it stays open.
+A client's own ending cancels its tasks and awaits them, and cannot tell their cancellation from others:
+
+- A cancellation of whoever ends the client, which comes just then, is swallowed: that task would go on for ever. So
+  an ending has a task of its own, and whoever waits for it waits on the outside.
+- A fetch that waits out a back-off, since its broker is away, hands its cancellation to whoever stops the consumer,
+  as if that had been cancelled itself, and all behind it stays open.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
+from typing import Any
 
 from aiokafka import AIOKafkaConsumer
 
 
+async def ended(ending: Coroutine[Any, Any, None], timeout_s: float) -> bool:
+    """Whether a client's ending came to its end within the time; what it raises is raised."""
+    task = asyncio.create_task(ending)
+    try:
+        await asyncio.wait({task}, timeout=timeout_s)
+    finally:
+        task.cancel()
+    if not task.done() or task.cancelled():
+        return False
+    await task
+    return True
+
+
 async def stop_consumer(consumer: AIOKafkaConsumer, timeout_s: float) -> None:
     """Ends the consumer and everything that it started, within the time, whatever its broker does."""
-    stopping = asyncio.create_task(consumer.stop())
-    try:
-        await asyncio.wait({stopping}, timeout=timeout_s)
-    finally:
-        stopping.cancel()
-    if stopping.done() and not stopping.cancelled():
-        await stopping
+    if await ended(consumer.stop(), timeout_s):
         return
     left = {task for task in consumer._fetcher._pending_tasks if not task.done()} if consumer._fetcher else set()
     for task in left:
         task.cancel()
     if left:
         await asyncio.wait(left, timeout=timeout_s)
-    await consumer._client.close()
+    await ended(consumer._client.close(), timeout_s)

@@ -19,6 +19,7 @@ from typing import Final
 from aiokafka import AIOKafkaConsumer
 
 from services.scheduler.journal import load_checkpoint
+from shared.adapters.kafka.stopping import stop_consumer
 from shared.events.topics import (
     ALL_TOPICS,
     DECISIONS,
@@ -42,6 +43,7 @@ _STATUS_GROUP: Final = "flotilla-status"
 _READERS: Final = 24
 _RETRY_S: Final = 1.0
 _STAY_S: Final = (0.3, 3.0)
+_LEAVE_S: Final = 10.0
 # Small segments that close at once, so that nearly all of a topic can be compacted.
 _FORCED: Final = {"segment.ms": "500", "min.cleanable.dirty.ratio": "0.0", "max.compaction.lag.ms": "500"}
 _GRACE_MS: Final = {PLACEMENTS.name: "60000"}
@@ -63,11 +65,16 @@ class GroupStorm(Fault):
         return ["groups"]
 
     async def inject(self) -> None:
+        self._over = asyncio.Event()
         self._storm = asyncio.create_task(self._blow(), name="storm")
 
     async def heal(self) -> None:
-        self._storm.cancel()
-        await asyncio.gather(self._storm, return_exceptions=True)
+        """The readers are asked to leave: aiokafka swallows a cancellation that comes while it stops."""
+        self._over.set()
+        await asyncio.wait({self._storm}, timeout=RECOVERY_S)
+        if not self._storm.done():
+            raise TimeoutError("the readers have not left")
+        await self._storm
 
     async def _blow(self) -> None:
         async with asyncio.TaskGroup() as group:
@@ -76,7 +83,7 @@ class GroupStorm(Fault):
 
     async def _come_and_go(self, group: str | None) -> None:
         topics = list(_topics(self.bed))
-        while True:
+        while not self._over.is_set():
             consumer = AIOKafkaConsumer(
                 *self.rng.sample(topics, 3),
                 bootstrap_servers=self.bed.kafka.bootstrap,
@@ -88,12 +95,12 @@ class GroupStorm(Fault):
                 try:
                     await consumer.start()
                     leaves_at = time.monotonic() + self.rng.uniform(*_STAY_S)
-                    while time.monotonic() < leaves_at:
+                    while time.monotonic() < leaves_at and not self._over.is_set():
                         await consumer.getmany(timeout_ms=200)
                     if group and consumer.assignment():
                         await consumer.commit()
                 finally:
-                    await consumer.stop()
+                    await stop_consumer(consumer, _LEAVE_S)
             await asyncio.sleep(self.rng.uniform(0, 1))
 
 
