@@ -101,10 +101,8 @@ class Leadership:
         name = f"{SOLE_WRITERS['scheduler']}derived-{self._settings.scheduler_cell}"
         derived = await self._events.sole_publisher("scheduler-derived", name)
         stack.push_async_callback(derived.close)
-        requests = await self._reader(stack, "requests")
-        again = await self._reader(stack, "requests-again")
-        results = await self._reader(stack, "results")
-        entries = await self._reader(stack, "publisher")
+        names = ("requests", "requests-again", "results", "publisher")
+        requests, again, results, entries = await self._readers(stack, names)
         await requests.assign(await self._resume_positions(REQUESTS.name))
         await results.assign(await self._resume_positions(RESULTS.name))
         start = {partition.partition: offset for partition, offset in requests.positions().items()}
@@ -135,10 +133,17 @@ class Leadership:
                 task.cancel()
         await self._follower.commit(derived)
 
-    async def _reader(self, stack: AsyncExitStack, what: str) -> Reader:
-        reader = await self._events.reader(f"scheduler-{what}")
-        stack.push_async_callback(reader.close)
-        return reader
+    async def _readers(self, stack: AsyncExitStack, names: Sequence[str]) -> list[Reader]:
+        """Opened side by side: meanwhile nothing is decided."""
+
+        async def opened(what: str) -> Reader:
+            reader = await self._events.reader(f"scheduler-{what}")
+            stack.push_async_callback(reader.close)
+            return reader
+
+        async with asyncio.TaskGroup() as tasks:
+            opening = [tasks.create_task(opened(what)) for what in names]
+        return [task.result() for task in opening]
 
     async def _resume_positions(self, topic: str) -> dict[Partition, int]:
         known = self._replica.resume.get(topic, {})

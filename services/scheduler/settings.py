@@ -17,8 +17,8 @@ def _identity() -> str:
 class SchedulerSettings(CommonSettings):
     scheduler_cell: int = Field(default=0, ge=0, description="the cell: a partition of fleet.decisions")
     scheduler_id: str = Field(default_factory=_identity, description="this replica's name in the journal")
-    scheduler_renew_s: float = Field(default=0.8, gt=0, description="an idle leader appends a renewal this often")
-    scheduler_lease_s: float = Field(default=2.0, gt=0, description="a leader silent for longer is replaced")
+    scheduler_renew_s: float = Field(default=0.5, gt=0, description="an idle leader appends a renewal this often")
+    scheduler_lease_s: float = Field(default=1.6, gt=0, description="a leader silent for longer is replaced")
     scheduler_batch: int = Field(default=256, ge=1, description="most requests decided in one journal record")
     scheduler_weights: dict[str, float] = Field(
         default_factory=dict, description='weights of the cost terms, as JSON: {"fit": 1.0, "price": 0.5}'

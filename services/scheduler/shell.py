@@ -32,6 +32,7 @@ from shared.runtime.service import Readiness
 log = get_logger(__name__)
 
 _READ_S = 0.2
+_LEAST_READ_S = 0.001
 # Longest time between two looks at the journal that counts as silence: what is longer was our own.
 _AWAKE_S = 1.0
 _RETRY_S = 1.0
@@ -95,8 +96,9 @@ class SchedulerService:
         lease = self._settings.scheduler_lease_s + spread
         silent = 0.0 if replica.fence.epoch else lease
         looked_at = self._clock.monotonic()
-        while not stop.is_set() and silent < (spread if replica.resigned else lease):
-            entries = await _both(replica.follow_journal(_READ_S), replica.follow_inputs(_READ_S))
+        while not stop.is_set() and (left := (spread if replica.resigned else lease) - silent) > 0:
+            within = min(_READ_S, max(left, _LEAST_READ_S))
+            entries = await _both(replica.follow_journal(within), replica.follow_inputs(within))
             refusals.drop()
             now = self._clock.monotonic()
             silent = 0.0 if entries else silent + min(now - looked_at, _AWAKE_S)
