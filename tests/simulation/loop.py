@@ -12,11 +12,11 @@ Invariants:
 from __future__ import annotations
 
 import asyncio
-import heapq
-from asyncio import events
+from collections import deque
 from collections.abc import Callable, Coroutine
 from contextvars import Context, ContextVar, copy_context
-from typing import Any, NoReturn, Protocol, TypeVar
+from heapq import heappop, heappush
+from typing import Any, NoReturn, Protocol, TypeVar, cast
 
 T = TypeVar("T")
 
@@ -24,7 +24,7 @@ T = TypeVar("T")
 class Owner(Protocol):
     """Whoever callbacks belong to. `held` collects them while it is paused; None while it runs."""
 
-    held: list[asyncio.Handle] | None
+    held: list[Any] | None
     tasks: dict[asyncio.Task[Any], None]
 
 
@@ -65,13 +65,32 @@ class _Task(asyncio.Task[T]):
         return self.number
 
 
+class _Handle(list[Any]):
+    """A callback, its arguments, its context, and of a timer the moment. No callback: it was cancelled.
+
+    A list rather than an object with a constructor: there are hundreds of them for each virtual second.
+    """
+
+    __slots__ = ()
+
+    def cancel(self) -> None:
+        self[0] = None
+
+    def cancelled(self) -> bool:
+        return self[0] is None
+
+    def when(self) -> float:
+        return cast("float", self[3])
+
+
 class VirtualLoop(asyncio.BaseEventLoop):
     """`paused` counts the owners that are: a loop without any does not look."""
 
     def __init__(self) -> None:
         super().__init__()
         self._now = 0.0
-        self._timers: list[tuple[float, int, asyncio.TimerHandle]] = []
+        self._ready: deque[_Handle] = deque()
+        self._timers: list[tuple[float, int, _Handle]] = []
         self._order = 0
         self._tasks_made = 0
         self.paused = 0
@@ -85,50 +104,77 @@ class VirtualLoop(asyncio.BaseEventLoop):
     def call_at(  # type: ignore[override]
         self, when: float, callback: Callable[..., Any], *args: Any, context: Context | None = None
     ) -> asyncio.TimerHandle:
-        timer = events.TimerHandle(when, callback, args, self, context)
+        timer = _Handle((callback, args, copy_context() if context is None else context, when))
         self._order += 1
-        heapq.heappush(self._timers, (when, self._order, timer))
-        return timer
+        heappush(self._timers, (when, self._order, timer))
+        return timer  # type: ignore[return-value]
 
     def call_later(  # type: ignore[override]
         self, delay: float, callback: Callable[..., Any], *args: Any, context: Context | None = None
     ) -> asyncio.TimerHandle:
         return self.call_at(self._now + delay, callback, *args, context=context)
 
-    def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
-        """Cancelled timers are dropped when their time comes."""
+    def call_soon(  # type: ignore[override]
+        self, callback: Callable[..., Any], *args: Any, context: Context | None = None
+    ) -> asyncio.Handle:
+        handle = _Handle((callback, args, copy_context() if context is None else context))
+        self._ready.append(handle)
+        return handle  # type: ignore[return-value]
+
+    def create_future(self) -> asyncio.Future[Any]:
+        return asyncio.Future(loop=self)
+
+    # bool() is False: this one is asked for by every future and task, and a class answers faster than a method.
+    get_debug = staticmethod(bool)
 
     def _run_once(self) -> None:
-        ready: Any = self._ready  # type: ignore[attr-defined]
-        timers = self._timers
-        while timers and timers[0][2]._cancelled:
-            heapq.heappop(timers)
-        if not ready:
-            if not timers:
-                raise DeadlockError(f"nothing can happen any more at {self._now:.3f} s")
-            self._now = max(self._now, timers[0][0])
-            self._moved_at = self.callbacks
-            if self.callbacks > _MOST_EVER:
-                raise DeadlockError(f"{self.callbacks} callbacks by {self._now:.3f} s, and no end")
-        elif self.callbacks - self._moved_at > _MOST_AT_ONCE:
-            raise DeadlockError(f"something never waits at {self._now:.3f} s: {ready[0]!r}"[:1000])
-        while timers and timers[0][0] <= self._now:
-            ready.append(heapq.heappop(timers)[2])
-        for _ in range(len(ready)):
-            handle = ready.popleft()
-            if handle._cancelled:
-                continue
-            if self.paused:
-                owner = handle._context.get(OWNER)
-                if owner is not None and owner.held is not None:
-                    owner.held.append(handle)
+        """Goes on until it is to stop: the loop around it has nothing else to do."""
+        ready, timers = self._ready, self._timers
+        while not self._stopping:  # type: ignore[attr-defined]
+            while timers and timers[0][2][0] is None:
+                heappop(timers)
+            if not ready:
+                self._jump()
+            elif self.callbacks - self._moved_at > _MOST_AT_ONCE:
+                raise DeadlockError(f"something never waits at {self._now:.3f} s: {ready[0]!r}"[:1000])
+            now = self._now
+            while timers and timers[0][0] <= now:
+                ready.append(heappop(timers)[2])
+            for _ in range(len(ready)):
+                handle = ready.popleft()
+                callback = handle[0]
+                if callback is None:
                     continue
-            self.callbacks += 1
-            handle._run()
+                if self.paused and self._holds(handle):
+                    continue
+                self.callbacks += 1
+                try:
+                    handle[2].run(callback, *handle[1])
+                except (SystemExit, KeyboardInterrupt):
+                    raise
+                except BaseException as error:  # noqa: BLE001 - as asyncio has it: whatever a callback raises is told
+                    self.call_exception_handler({"message": f"Exception in callback {callback!r}", "exception": error})
 
-    def release(self, handles: list[asyncio.Handle]) -> None:
+    def _jump(self) -> None:
+        """To the next timer."""
+        if not self._timers:
+            raise DeadlockError(f"nothing can happen any more at {self._now:.3f} s")
+        self._now = max(self._now, self._timers[0][0])
+        self._moved_at = self.callbacks
+        if self.callbacks > _MOST_EVER:
+            raise DeadlockError(f"{self.callbacks} callbacks by {self._now:.3f} s, and no end")
+
+    def _holds(self, handle: _Handle) -> bool:
+        """Whether its process is paused: then it is for later."""
+        owner = handle[2].get(OWNER)
+        if owner is None or owner.held is None:
+            return False
+        owner.held.append(handle)
+        return True
+
+    def release(self, handles: list[Any]) -> None:
         """Lets callbacks run that were held back."""
-        self._ready.extend(handles)  # type: ignore[attr-defined]
+        self._ready.extend(handles)
 
     def _make_task(self, loop: Any, coro: Any, context: Context | None = None) -> asyncio.Task[Any]:
         self._tasks_made += 1

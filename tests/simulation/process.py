@@ -49,7 +49,7 @@ class Process:
         self.incarnation = incarnation
         self.clock = ProcessClock(loop, skew_ms)
         self.tasks: dict[asyncio.Task[Any], None] = {}
-        self.held: list[asyncio.Handle] | None = None
+        self.held: list[Any] | None = None
         self.alive = True
         self.effects = 0
         self.crash_at: int | None = None
