@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from prometheus_client import Counter, Gauge
+from shared.observability.metrics import Counter, Gauge
 
 LEADER = Gauge("flotilla_hub_leader", "1 while this replica bridges")
 QUEUED = Gauge("flotilla_hub_queued_objects", "Objects that wait to be looked at")

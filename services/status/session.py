@@ -13,11 +13,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from services.status import metrics
-from services.status.decision.consistency import Drift
 from services.status.decision.machine import StatusMachine
 from services.status.decision.messages import BatchEnded, CaughtUp, PlacementSeen, TimeAdvanced
 from services.status.holdings import Holdings
 from services.status.intake import Intake
+from services.status.measures import Measures
 from services.status.outbox import Outbox
 from services.status.positions import (
     GROUP,
@@ -27,7 +27,6 @@ from services.status.positions import (
     Stored,
     assign_from,
     in_time_order,
-    lag,
     reached,
 )
 from services.status.read_model import Contents, ReadModel
@@ -45,8 +44,6 @@ log = get_logger(__name__)
 _IDLE_S = 0.2
 # Stored positions of a group without members expire after days: they are stored again now and then, changed or not.
 _STORE_ANYWAY_S = 600.0
-# Counting takes the time of all workloads.
-_COUNT_S = 15.0
 _OWN = (*STATUSES, *HISTORY)
 _FROM_THEIR_START = (OBJECTS.name, INVENTORIES.name)
 
@@ -91,10 +88,10 @@ class Session:
         self._holdings = Holdings(events, clock, settings.status_doubt_s)
         self._outbox = Outbox(publisher, read_model, clock)
         self._stored = Stored({})
-        self._committed: dict[Partition, Committed] = {}
+        self._committed: dict[Partition, int] = {}
         self._committed_at = 0.0
         self._batches = 0
-        self._counted_at = float("-inf")
+        self._measures = Measures(machine)
 
     async def restore(self, stop: asyncio.Event) -> bool:
         """Knows everything afterwards, and has told what was not told yet; False if it was stopped before that.
@@ -134,7 +131,8 @@ class Session:
                 ticked_at = self._clock.monotonic()
                 await self._commit()
                 latest = await self._look_ahead(self._reader.positions())
-                self._measure(latest)
+                now_s = self._clock.monotonic()
+                self._measures.take(self._reader.positions(), latest.ends, now_ms=latest.at_ms, now_s=now_s)
                 horizon = horizon or latest
         await self._commit()
 
@@ -216,24 +214,11 @@ class Session:
         for partition, offset in held.items():
             key = Partition(RESULTS.name, partition)
             positions[key] = min(offset, positions.get(key, offset))
-        committed = {partition: Committed(offset) for partition, offset in (positions | self._outbox.history).items()}
+        positions |= self._outbox.history
         now = self._clock.monotonic()
-        if committed != self._committed or now - self._committed_at >= _STORE_ANYWAY_S:
-            await self._log.commit(GROUP, committed)
-            self._committed, self._committed_at = committed, now
-
-    def _measure(self, latest: _Horizon) -> None:
-        for topic, behind in lag(self._reader.positions(), latest.ends).items():
-            metrics.LAG.labels(topic).set(behind)
-        now = self._clock.monotonic()
-        if now - self._counted_at >= _COUNT_S:
-            self._counted_at = now
-            metrics.WORKLOADS.clear()
-            for phase, number in self._machine.phases().items():
-                metrics.WORKLOADS.labels(phase.value).set(number)
-        _measure_clusters(self._machine, latest.at_ms)
-        metrics.EARLY_REPORTS.set(len(self._machine.early))
-        metrics.DROPPED_REPORTS.set(self._machine.early.dropped)
+        if positions != self._committed or now - self._committed_at >= _STORE_ANYWAY_S:
+            await self._log.commit(GROUP, {partition: Committed(offset) for partition, offset in positions.items()})
+            self._committed, self._committed_at = positions, now
 
     def _contents(self) -> Contents:
         """What the read model should hold, whenever it is asked."""
@@ -248,18 +233,3 @@ class Session:
     def _id(self, what: str) -> str:
         self._batches += 1
         return f"{what}/{self._batches}"
-
-
-def _measure_clusters(machine: StatusMachine, now_ms: int) -> None:
-    roster, silent = machine.roster, 0
-    for gauge in (metrics.HEARTBEAT_AGE_SECONDS, metrics.UNLIKE, metrics.DRIFTING):
-        gauge.clear()
-    for cluster, state in roster.heard():
-        silent += state.silent
-        metrics.HEARTBEAT_AGE_SECONDS.labels(cluster).set(max(0, now_ms - state.heard_at) / 1000)
-        metrics.UNLIKE.labels(cluster).set(len(roster.consistency(cluster).unlike))
-    for cluster, counts in roster.drifts():
-        for drift in Drift:
-            metrics.DRIFTING.labels(cluster, drift.value).set(counts[drift])
-    metrics.SILENT_CLUSTERS.set(silent)
-    metrics.STALE_WORKLOADS.set(machine.stale())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from prometheus_client import Counter, Gauge
+from shared.observability.metrics import Counter, Gauge
 
 RECORDS: Final = Counter("flotilla_watcher_records_total", "records published to fleet.objects", ("cluster", "type"))
 BYTES: Final = Counter("flotilla_watcher_published_bytes_total", "bytes of their values", ("cluster",))

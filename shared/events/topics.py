@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import lru_cache
 
 from pydantic import BaseModel
 
@@ -261,6 +262,7 @@ AUDIT = Topic(
 COMMANDS_PREFIX = "fleet.commands."
 
 
+@lru_cache(maxsize=4096)
 def commands_topic(cluster: str) -> Topic:
     """The command topic of one cluster: only its own executor may read it."""
     return Topic(

@@ -94,6 +94,8 @@ class Broker(MemoryLog):
 
     def leaderless_s(self, partition: Partition) -> float:
         """How long it takes until a partition has a leader whose followers answer; 0 if it has one."""
+        if not self._cut_off:
+            return 0.0
         number = crc32(f"{partition.topic}/{partition.partition}".encode()) % _BROKERS
         return max(self._cut_off.get(number, 0.0) - self._time.monotonic(), 0.0)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from prometheus_client import Gauge
+from shared.observability.metrics import Gauge
 
 LAG: Final = Gauge(
     "flotilla_reader_lag_records",
