@@ -1,13 +1,15 @@
-"""One broker of three is away: what a service asks at its start is answered by the others."""
+"""Brokers are away: what a service asks at its start is answered by the others, or refused within its deadline."""
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
 
 from shared.adapters.kafka import KafkaLog, KafkaOptions
 from shared.events.topics import EVENTS, REQUESTS
+from shared.ports.event_log import LogError
 from shared.runtime.embedded import EmbeddedKafkaCluster, EmbeddedSettings
 
 pytestmark = [pytest.mark.kafka, pytest.mark.slow, pytest.mark.timeout(180)]
@@ -24,5 +26,20 @@ async def test_questions_of_the_admin_client_find_a_broker_that_lives(parts: Emb
                 assert len(await log.partitions(REQUESTS.name)) == REQUESTS.partitions
                 assert await log.committed("nobody", await log.partitions(REQUESTS.name)) == {}
             await log.ensure_topics([REQUESTS, EVENTS])
+        finally:
+            await log.close()
+
+
+async def test_without_a_majority_a_publisher_is_refused_in_time(parts: EmbeddedSettings, tmp_path: Path) -> None:
+    """Nobody gives it a producer id, and the client asks for one without end."""
+    async with EmbeddedKafkaCluster(tmp_path, settings=parts) as cluster:
+        options = KafkaOptions(bootstrap=cluster.bootstrap, replication=3, timeout_s=5.0)
+        log = await KafkaLog.connect(options, "away")
+        try:
+            for node in cluster.nodes[1:]:
+                node.kill()
+            async with asyncio.timeout(60):
+                with pytest.raises(LogError, match="publisher"):
+                    await log.publisher("away")
         finally:
             await log.close()

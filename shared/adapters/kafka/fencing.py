@@ -16,7 +16,7 @@ from typing import Any
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError
 
-from shared.adapters.kafka.stopping import ended
+from shared.adapters.kafka.lifecycle import ended, start
 from shared.ports.event_log import LogError, Partition
 
 
@@ -54,9 +54,5 @@ async def _announce(arguments: dict[str, Any], writer: str, partitions: list[Top
 
 async def _started(arguments: dict[str, Any], writer: str, timeout_s: float) -> AIOKafkaProducer:
     producer = AIOKafkaProducer(**arguments, transactional_id=writer)
-    try:
-        await producer.start()
-    except BaseException:
-        await ended(producer.stop(), timeout_s)
-        raise
+    await start(producer, timeout_s)
     return producer

@@ -12,11 +12,11 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import KafkaError, TopicAlreadyExistsError, UnknownTopicOrPartitionError, for_code
 from aiokafka.structs import OffsetAndMetadata
 
+from shared.adapters.kafka.lifecycle import ended, start, stop_consumer
 from shared.adapters.kafka.offsets import stored_offsets
 from shared.adapters.kafka.options import KafkaOptions
 from shared.adapters.kafka.publisher import KafkaPublisher
 from shared.adapters.kafka.reader import KafkaReader
-from shared.adapters.kafka.stopping import ended, stop_consumer
 from shared.events.topics import Topic
 from shared.ports.event_log import Committed, LogError, Partition
 
@@ -83,7 +83,7 @@ class KafkaLog:
     async def publisher(self, client_id: str) -> KafkaPublisher:
         try:
             return await KafkaPublisher.open(self._options, client_id)
-        except KafkaError as error:
+        except (KafkaError, TimeoutError) as error:
             raise LogError(f"publisher: {error!r}") from error
 
     async def sole_publisher(self, client_id: str, writer: str, announce: Iterable[Partition] = ()) -> KafkaPublisher:
@@ -92,7 +92,7 @@ class KafkaLog:
     async def reader(self, client_id: str) -> KafkaReader:
         try:
             return await KafkaReader.open(self._options, client_id)
-        except KafkaError as error:
+        except (KafkaError, TimeoutError) as error:
             raise LogError(f"reader: {error!r}") from error
 
     async def committed(self, group: str, partitions: Iterable[Partition]) -> Mapping[Partition, Committed]:
@@ -137,7 +137,7 @@ class KafkaLog:
             committer = AIOKafkaConsumer(
                 **self._options.client_arguments(f"{self._client_id}-commit"), group_id=group, enable_auto_commit=False
             )
-            await committer.start()
+            await start(committer, self._options.timeout_s)
             await asyncio.sleep(0)  # as in KafkaReader.open
             self._committers[group] = committer
         return self._committers[group]

@@ -11,9 +11,9 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError, ProducerFenced
 
 from shared.adapters.kafka.fencing import newest_producer
+from shared.adapters.kafka.lifecycle import ended, start
 from shared.adapters.kafka.options import KafkaOptions
 from shared.adapters.kafka.partitioner import partition_for
-from shared.adapters.kafka.stopping import ended
 from shared.ports.event_log import (
     LogError,
     NewRecord,
@@ -56,8 +56,9 @@ class KafkaPublisher:
 
     @classmethod
     async def open(cls, options: KafkaOptions, client_id: str) -> KafkaPublisher:
+        """Raises TimeoutError and KafkaError."""
         producer = AIOKafkaProducer(**_arguments(options, client_id))
-        await producer.start()
+        await start(producer, options.timeout_s)
         return cls(producer, options.timeout_s)
 
     @classmethod

@@ -12,8 +12,8 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 
 from shared.adapters.kafka import metrics
+from shared.adapters.kafka.lifecycle import start, stop_consumer
 from shared.adapters.kafka.options import KafkaOptions
-from shared.adapters.kafka.stopping import stop_consumer
 from shared.ports.event_log import END, START, LogError, Partition, Record
 
 # How often the lag is measured.
@@ -31,6 +31,7 @@ class KafkaReader:
 
     @classmethod
     async def open(cls, options: KafkaOptions, client_id: str) -> KafkaReader:
+        """Raises TimeoutError and KafkaError."""
         consumer = AIOKafkaConsumer(
             **options.client_arguments(client_id),
             group_id=None,
@@ -39,7 +40,7 @@ class KafkaReader:
             max_partition_fetch_bytes=4 * 1024 * 1024,
             fetch_max_wait_ms=500,
         )
-        await consumer.start()
+        await start(consumer, options.timeout_s)
         # Lets the client's own task begin: aiokafka's `stop` raises CancelledError at us if it never did.
         await asyncio.sleep(0)
         return cls(consumer, options.timeout_s, client_id)

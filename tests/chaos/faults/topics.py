@@ -19,7 +19,7 @@ from typing import Final
 from aiokafka import AIOKafkaConsumer
 
 from services.scheduler.journal import load_checkpoint
-from shared.adapters.kafka.stopping import stop_consumer
+from shared.adapters.kafka.lifecycle import stop_consumer
 from shared.events.topics import (
     ALL_TOPICS,
     DECISIONS,

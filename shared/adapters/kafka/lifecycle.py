@@ -1,6 +1,7 @@
-"""Ending aiokafka's clients for certain, and within a time.
+"""Starting and ending aiokafka's clients within a time, and ending them for certain.
 
-A client's own ending cancels its tasks and awaits them, and cannot tell their cancellation from others:
+A client's start has no end of its own: a producer asks for its id until a controller gives it one. A client's ending
+cancels its tasks and awaits them, and cannot tell their cancellation from others:
 
 - A cancellation of whoever ends the client, which comes just then, is swallowed: that task would go on for ever. So
   an ending has a task of its own, and whoever waits for it waits on the outside.
@@ -14,7 +15,7 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any
 
-from aiokafka import AIOKafkaConsumer
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
 
 async def ended(ending: Coroutine[Any, Any, None], timeout_s: float) -> bool:
@@ -28,6 +29,16 @@ async def ended(ending: Coroutine[Any, Any, None], timeout_s: float) -> bool:
         return False
     await task
     return True
+
+
+async def start(client: AIOKafkaConsumer | AIOKafkaProducer, timeout_s: float) -> None:
+    """Within the time, or what was begun is ended again. Raises TimeoutError and KafkaError."""
+    try:
+        async with asyncio.timeout(timeout_s):
+            await client.start()
+    except BaseException:
+        await ended(client.stop(), timeout_s)
+        raise
 
 
 async def stop_consumer(consumer: AIOKafkaConsumer, timeout_s: float) -> None:
