@@ -265,7 +265,7 @@ def _assess_place(
         succeeded=succeeded,
         failed=tally.failed,
     )
-    held, complete, ended = _held(item.mode, counts, owned, applied=applied)
+    held, complete, ended = _held(item, counts, owned, applied=applied)
     held = held and not silent
     done = ready + (succeeded if item.mode in ENDING else 0)
     return PlaceVerdict(
@@ -280,19 +280,14 @@ def _assess_place(
     )
 
 
-def _held(mode: Mode, counts: Counts, owned: OwnedFacts | None, *, applied: bool) -> tuple[bool, bool, bool]:
+def _held(item: SetPlan, counts: Counts, owned: OwnedFacts | None, *, applied: bool) -> tuple[bool, bool, bool]:
     """Whether a place is held, complete, and at its end."""
-    # While replicas of a former specification are left, they may be the ones that are ready. Pods are seen sooner or
-    # later than their controller is: only it counts replicas, updated and ready ones at one moment.
-    rolled_out = owned is None or (
-        owned.current and not owned.outdated and min(owned.updated, owned.ready) >= min(counts.placed, owned.wanted)
-    )
-    match mode:
+    rolled_out = _rolled_out(counts, owned) if item.rolled or owned is not None else True
+    match item.mode:
         case Mode.NO_PODS:
             return applied, applied, False
         case Mode.DAEMON:
-            seen = owned is not None and owned.current
-            return counts.ready >= counts.desired, rolled_out and (seen or counts.ready > 0), False
+            return counts.ready >= counts.desired, rolled_out, False
         case Mode.COMPLETION:
             held = counts.running + counts.succeeded >= counts.placed
             return held, counts.ready + counts.succeeded >= counts.placed, counts.succeeded >= counts.placed
@@ -302,6 +297,20 @@ def _held(mode: Mode, counts: Counts, owned: OwnedFacts | None, *, applied: bool
             alive = began or counts.running > 0 or (owned is not None and owned.active > 0)
             return alive or not counts.placed, began or not counts.placed, ended or not counts.placed
     return counts.ready >= counts.placed, rolled_out, False
+
+
+def _rolled_out(counts: Counts, owned: OwnedFacts | None) -> bool:
+    """Whether a controller has made everything as it was last applied.
+
+    While replicas of a former specification are left, they may be the ones that are ready; so may they where somebody
+    took the controller away. Pods are seen sooner or later than it is: only it counts all of them at one moment.
+    """
+    return (
+        owned is not None
+        and owned.current
+        and not owned.outdated
+        and min(owned.updated, owned.ready) >= min(counts.placed, owned.wanted)
+    )
 
 
 def _place_failure(mode: Mode, tally: Tally, owned: OwnedFacts | None) -> Fault | None:

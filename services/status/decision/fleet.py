@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from typing import Final
 
@@ -27,6 +28,8 @@ class Fleet:
         self._in_cluster: dict[str, set[str]] = {}
         # With those that a cluster is to withdraw.
         self._asked: dict[str, set[str]] = {}
+        # Those with pods in a cluster, and of how many pod sets.
+        self._seen: dict[str, Counter[str]] = {}
 
     def get(self, key: str) -> Tracked | None:
         return self._workloads.get(key)
@@ -50,6 +53,10 @@ class Fleet:
         """Workloads with a share in a cluster, by key."""
         return (self._workloads[key] for key in sorted(self._in_cluster.get(cluster, ())))
 
+    def concerning(self, cluster: str) -> Iterator[Tracked]:
+        """Workloads whose status speaks of a cluster, by key: a share, a withdrawal, or pods that are left there."""
+        return (self._workloads[key] for key in sorted({*self._asked.get(cluster, ()), *self._seen.get(cluster, ())}))
+
     def adopt(self, tracked: Tracked, plan: Plan) -> None:
         self._index(tracked.key, tracked.plan, plan)
         tracked.adopt(plan)
@@ -71,11 +78,16 @@ class Fleet:
             tally.count(before, -1)
             if not tally.pods:
                 del tracked.tallies[place]
+                self._bump_seen(place[0], before.workload, -1)
             yield tracked
         if pod is not None:
             self._pods[key] = pod
             tracked = self.track(pod.workload)
-            tracked.tallies.setdefault((cluster, pod.pod_set), Tally()).count(pod, 1)
+            place = (cluster, pod.pod_set)
+            if place not in tracked.tallies:
+                tracked.tallies[place] = Tally()
+                self._bump_seen(cluster, pod.workload, 1)
+            tracked.tallies[place].count(pod, 1)
             if before is None or before.workload != pod.workload:
                 yield tracked
 
@@ -134,6 +146,12 @@ class Fleet:
             pods_ready=sum(tally.ready for tally in tallies),
             conditions=state.conditions,
         )
+
+    def _bump_seen(self, cluster: str, key: str, step: int) -> None:
+        seen = self._seen.setdefault(cluster, Counter())
+        seen[key] += step
+        if not seen[key]:
+            del seen[key]
 
     def _index(self, key: str, before: Plan | None, after: Plan | None) -> None:
         if before is not None:

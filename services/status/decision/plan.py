@@ -14,6 +14,8 @@ from shared.events.v1.decisions import ClusterShare, PodSetPlacement, RequestRej
 from shared.events.v1.placements import PlacementPublished
 from shared.events.v1.workloads import Binding, PodSet
 
+# Kinds whose controllers roll pods out, and tell how far they are.
+_ROLLED = frozenset({"Deployment", "StatefulSet", "DaemonSet"})
 _RUN_TO_COMPLETION = frozenset({"Never", "OnFailure"})
 _MAX_MESSAGE = 1024
 
@@ -39,7 +41,10 @@ class Share:
 
 @dataclass(frozen=True, slots=True)
 class SetPlan:
-    """`template` changes when the pods have to be made anew, and not when only their number changes."""
+    """`template` changes when the pods have to be made anew, and not when only their number changes.
+
+    `rolled`: a controller makes the pods and publishes how far it is, and pods of a former specification may be left.
+    """
 
     name: str
     mode: Mode
@@ -48,6 +53,7 @@ class SetPlan:
     reason: str = ""
     message: str = ""
     template: str = ""
+    rolled: bool = False
 
     @property
     def placed(self) -> int:
@@ -117,7 +123,10 @@ def plan_of(published: PlacementPublished, placed: WorkloadPlaced) -> Plan:
         workload_generation=placed.workload_generation,
         request_id=placed.request.id,
         requested_at=placed.request.published_at,
-        sets=tuple(_set_plan(item, specifications.get(item.name), around, bound=bound) for item in placed.pod_sets),
+        sets=tuple(
+            _set_plan(item, specifications.get(item.name), around, bound=bound, first=placed.workload_generation == 1)
+            for item in placed.pod_sets
+        ),
         withdrawn=placed.withdrawn,
         deleting=placed.deleting,
         refusal=refusal_of(published.rejection) if published.rejection else None,
@@ -131,7 +140,9 @@ def refusal_of(rejection: RequestRejected) -> Refusal:
     )
 
 
-def _set_plan(placement: PodSetPlacement, specification: PodSet | None, around: str, *, bound: bool) -> SetPlan:
+def _set_plan(
+    placement: PodSetPlacement, specification: PodSet | None, around: str, *, bound: bool, first: bool
+) -> SetPlan:
     return SetPlan(
         name=placement.name,
         mode=mode_of(specification) if specification else Mode.PODS,
@@ -140,7 +151,13 @@ def _set_plan(placement: PodSetPlacement, specification: PodSet | None, around: 
         reason=placement.reason,
         message=placement.message[:_MAX_MESSAGE],
         template=_template_hash(specification, around) if specification else "",
+        rolled=specification is not None and not (bound or first) and _is_rolled(specification),
     )
+
+
+def _is_rolled(pod_set: PodSet) -> bool:
+    # An image or a template is rendered as a Deployment.
+    return pod_set.manifest is None or pod_set.manifest.get("kind") in _ROLLED
 
 
 def _template_hash(specification: PodSet, around: str) -> str:

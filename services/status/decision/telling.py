@@ -55,7 +55,7 @@ class Teller:
         self._dirty[tracked.key] = None
 
     def touch_cluster(self, cluster: str, stimulus: Stimulus) -> None:
-        for tracked in self._fleet.in_cluster(cluster):
+        for tracked in self._fleet.concerning(cluster):
             self.touch(tracked, stimulus)
 
     def restate(self, key: str, cause: str) -> None:

@@ -100,6 +100,7 @@ def test_a_change_begins_the_line_anew_and_waits_for_the_new_generation() -> Non
     world.place(placement({"a": 3}, generation=5, workload_generation=2, request="r2"))
     world.end()
     world.report("a", 5)
+    world.owned("a", "Deployment", generation=5, current=True, wanted=3, updated=3)
     world.end()
     world.pod("a", "web-2")
     world.end()

@@ -78,6 +78,23 @@ def test_a_silent_cluster_is_never_healthy() -> None:
     assert world.condition("ClustersReady").status == "True"
 
 
+@pytest.mark.parametrize("withdrawn", [("a",), ()])
+def test_what_is_left_in_a_silent_cluster_does_not_count_either(withdrawn: tuple[str, ...]) -> None:
+    """The workload has no share there any more; its pods are to go, and are still seen (found by simulation)."""
+    world = World()
+    world.run({"a": 1})
+    world.place(placement({"b": 1}, generation=2, withdrawn=withdrawn))
+    world.end()
+    assert [(part.cluster, part.counts.ready) for part in world.status().clusters] == [("a", 1), ("b", 0)]
+    world.wait(16_000)
+    left = world.status().clusters[0]
+    assert (left.cluster, left.counts.ready, left.stale) == ("a", 0, True)
+    world.beat("a")
+    world.end()
+    left = world.status().clusters[0]
+    assert (left.counts.ready, left.stale) == (1, False)
+
+
 def test_pods_of_a_cluster_that_was_never_heard_do_not_run() -> None:
     world = World()
     world.place(placement({"a": 1}))
@@ -214,6 +231,7 @@ def test_a_document_that_the_server_will_never_accept_fails_the_workload_until_i
     assert world.status().message == "a: Deployment cart-web: bad"
     world.place(placement({"a": 1}, generation=2, workload_generation=2))
     world.report("a", 2)
+    world.owned("a", "Deployment", generation=2, current=True, wanted=1, updated=1)
     world.pod("a", "web-0")
     world.end()
     assert world.phases[3:] == MAIN_LINE
@@ -400,6 +418,24 @@ def test_a_rolling_update_runs_only_when_it_is_through() -> None:
     world.owned("a", "Deployment", generation=2, digest="d2", current=True, wanted=2, updated=2, ready=1)
     world.end()
     assert world.phases[-1] == "Applied", "one of those that are ready is the old one (found by simulation)"
+    world.owned("a", "Deployment", generation=2, digest="d2", current=True, wanted=2, updated=2)
+    world.end()
+    assert world.phases == MAIN_LINE * 2
+
+
+def test_pods_of_the_former_specification_do_not_run_the_new_one_while_their_controller_is_away() -> None:
+    world = World()
+    world.run({"a": 2})
+    world.owned("a", "Deployment", generation=1, digest="d1", current=True, wanted=2, updated=2)
+    world.place(placement({"a": 2}, generation=2, workload_generation=2, pod_set={"image": "nginx:2"}))
+    world.report("a", 2, digest="d2")
+    world.owned("a", "Deployment", generation=2, digest="d2", current=True, wanted=2, updated=1, outdated=1)
+    world.end()
+    world.wait(6_000)
+    world.beat("a")
+    world.owned("a", "Deployment", gone=True)
+    world.end()
+    assert world.phases[-1] == "Applied", "somebody deleted the Deployment, and its pods are yet to follow it"
     world.owned("a", "Deployment", generation=2, digest="d2", current=True, wanted=2, updated=2)
     world.end()
     assert world.phases == MAIN_LINE * 2

@@ -85,6 +85,7 @@ def test_placements_of_the_meantime_are_told_one_by_one() -> None:
     after.place(placement({"a": 1}), restored=True)
     after.beat("a")
     after.pod("a", "web-0")
+    after.owned("a", "Deployment", generation=7, current=True, wanted=1, updated=1)
     after.report("a", 7)
     after.place(placement({"a": 1}, generation=5, workload_generation=2, request="r2"))
     after.place(placement({"a": 1}, generation=7, workload_generation=3, request="r3"))
@@ -157,6 +158,7 @@ def test_a_phase_change_of_a_new_specification_does_not_take_over_what_the_old_o
     after.caught_up()
     assert after.events == []
     assert after.status().phase is Phase.SCHEDULED
+    after.owned("a", "Deployment", generation=5, current=True, wanted=1, updated=1)
     after.report("a", 5)
     after.end()
     assert after.phases == ["Applied", "Running"]
