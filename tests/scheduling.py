@@ -70,19 +70,22 @@ class World:
 
     # --- observations ---
 
-    def cluster(self, name: str, labels: Mapping[str, str] | None = None, *, ready: bool = True) -> None:
-        self.state.observe_cluster(
-            ClusterObserved(
-                cluster=name, epoch=1, observed_at=self.now, interval_ms=5_000, ready=ready, labels=dict(labels or {})
-            )
+    def cluster(
+        self, name: str, labels: Mapping[str, str] | None = None, *, ready: bool = True, skew_ms: int = 0
+    ) -> None:
+        """A heartbeat that is heard now; `skew_ms` is by how much its watcher's clock is wrong."""
+        at_ms = self.now + skew_ms
+        heartbeat = ClusterObserved(
+            cluster=name, epoch=1, observed_at=at_ms, interval_ms=5_000, ready=ready, labels=dict(labels or {})
         )
+        self.state.observe_cluster(heartbeat, self.now)
 
     def leaves(self, cluster: str) -> None:
         """The watcher's last words of a cluster, and its tombstone."""
         last = ClusterObserved(
             cluster=cluster, epoch=1, observed_at=self.now, interval_ms=5_000, ready=False, reason=LEFT
         )
-        self.state.observe_cluster(last)
+        self.state.observe_cluster(last, self.now)
         self.state.forget_cluster(cluster)
 
     def node(self, cluster: str, name: str, **facts: Any) -> None:

@@ -20,15 +20,15 @@ STATE_TOPICS = (OBJECTS.name, CLUSTERS.name)
 SAMPLE_TOPICS = (METRICS.name,)
 
 
-def fold_input(state: SchedulerState, record: Record) -> None:
-    """Folds one record of fleet.objects, fleet.clusters or fleet.metrics.
+def fold_input(state: SchedulerState, record: Record, heard_at: int) -> None:
+    """Folds one record of fleet.objects, fleet.clusters or fleet.metrics; `heard_at` is when it came.
 
     Raises:
         DecodeError: the key or the value is not what the topic's contract says.
     """
     key = record_key(record)
     if record.topic == OBJECTS.name:
-        _fold_object(state, key, record.value)
+        _fold_object(state, key, record.value, heard_at)
     elif record.topic == CLUSTERS.name:
         declared = None if record.value is None else decode(ClusterDeclared, record.value)
         state.declare_cluster(key, declared)
@@ -36,7 +36,7 @@ def fold_input(state: SchedulerState, record: Record) -> None:
         state.observe_usage(decode(NodeMetricsSampled, record.value))
 
 
-def _fold_object(state: SchedulerState, key: str, value: bytes | None) -> None:
+def _fold_object(state: SchedulerState, key: str, value: bytes | None, heard_at: int) -> None:
     cluster, _, rest = key.partition("/")
     if not rest.startswith("-/"):
         try:
@@ -48,7 +48,7 @@ def _fold_object(state: SchedulerState, key: str, value: bytes | None) -> None:
         if value is None:
             state.forget_cluster(cluster)
         else:
-            state.observe_cluster(decode(ClusterObserved, value))
+            state.observe_cluster(decode(ClusterObserved, value), heard_at)
     elif value is None:
         return
     elif rest.startswith("-/sync/"):

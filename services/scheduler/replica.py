@@ -30,20 +30,26 @@ from shared.events.topics import PLACEMENTS, REQUESTS
 from shared.events.v1.decisions import DecisionsMade, Positions, ReadAhead
 from shared.events.v1.placements import PlacementPublished
 from shared.observability.logs import get_logger
-from shared.ports.event_log import END, START, EventLog, Reader, Record
+from shared.ports.clock import Clock
+from shared.ports.event_log import END, START, EventLog, Partition, Reader, Record
 
 log = get_logger(__name__)
 
 _BATCH = 2000
 _READ_S = 0.2
+# A reading that takes so much longer than it was given was held up: by a pause of this process, most likely.
+_AWAKE_S = 2.0
 Refuse = Callable[[Record, DecodeError], None]
 
 
 class Replica:
     """Folded state, and the readers that keep it up to date."""
 
-    def __init__(self, events: EventLog, config: SchedulerConfig, cell: int, name: str, refuse: Refuse) -> None:
+    def __init__(
+        self, events: EventLog, clock: Clock, config: SchedulerConfig, cell: int, name: str, refuse: Refuse
+    ) -> None:
         self._events = events
+        self._clock = clock
         self._cell = cell
         self._name = name
         self._refuse = refuse
@@ -55,6 +61,9 @@ class Replica:
         self.clusters: set[str] = set()
         # The leader said that it goes: nobody need wait until it has been silent for long.
         self.resigned = False
+        # Up to where the inputs stood before anybody listened: when that came nobody knows but whoever wrote it.
+        self._unheard: dict[Partition, int] = {}
+        self._listened_at = clock.monotonic()
         self._inputs: Reader
         self._journal: Reader
 
@@ -71,6 +80,7 @@ class Replica:
         wanted = dict.fromkeys(await partitions_of(self._events, STATE_TOPICS), START)
         wanted |= dict.fromkeys(await partitions_of(self._events, SAMPLE_TOPICS), END)
         await self._inputs.assign(wanted)
+        await self._listen()
         await read_up(self._inputs, lambda: self.follow_inputs(_READ_S))
         log.info(
             "replica rebuilt", workloads=len(self.published), epoch=self.fence.epoch, journal=self.journal_position
@@ -157,15 +167,25 @@ class Replica:
     async def follow_inputs(self, timeout_s: float, max_records: int = _BATCH) -> int:
         """Folds the next objects, clusters and samples; returns how many records came."""
         records = await self._inputs.read(max_records=max_records, timeout_s=timeout_s)
+        if self._clock.monotonic() - self._listened_at > timeout_s + _AWAKE_S:
+            await self._listen()
+        self._listened_at = self._clock.monotonic()
+        now_ms = self._clock.now_ms()
         for record in records:
+            heard = record.offset >= self._unheard.get(Partition(record.topic, record.partition), 0)
             try:
-                fold_input(self.state, record)
+                fold_input(self.state, record, now_ms if heard else min(record.timestamp_ms, now_ms))
             except DecodeError as error:
                 self._refuse(record, error)
                 continue
             if (cluster := cluster_of(record)) is not None:
                 self.clusters.add(cluster)
         return len(records)
+
+    async def _listen(self) -> None:
+        """What stands in the log by now came while nobody listened."""
+        self._unheard = dict(await self._inputs.end_offsets(self._inputs.positions()))
+        self._listened_at = self._clock.monotonic()
 
     async def catch_up(self, offset: int) -> None:
         """Follows the journal until it stands behind `offset`."""

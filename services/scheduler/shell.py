@@ -73,7 +73,8 @@ class SchedulerService:
         settings = self._settings
         refusals = Refusals()
         async with AsyncExitStack() as stack:
-            replica = Replica(self._events, self._config, settings.scheduler_cell, settings.scheduler_id, refusals.add)
+            clock, cell = SteadyClock(self._clock), settings.scheduler_cell
+            replica = Replica(self._events, clock, self._config, cell, settings.scheduler_id, refusals.add)
             with building():
                 await replica.rebuild(stack)
             self._readiness = Readiness(ready=True)
@@ -83,8 +84,7 @@ class SchedulerService:
                     return
                 journal = await self._start_epoch(replica)
                 if journal is not None:
-                    log.info("leading", epoch=replica.fence.epoch, cell=settings.scheduler_cell)
-                    clock = SteadyClock(self._clock)
+                    log.info("leading", epoch=replica.fence.epoch, cell=cell)
                     await Leadership(self._events, clock, settings, replica, refusals, journal).run(stop)
 
     async def _stand_by(self, replica: Replica, refusals: Refusals, stop: asyncio.Event) -> None:

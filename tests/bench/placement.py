@@ -93,7 +93,8 @@ def new_state(nodes: list[dict[str, str]]) -> SchedulerState:
     state = SchedulerState(SchedulerConfig())
     for row in nodes:
         state.observe_object(ObjectKey(CLUSTER, NODES, "", row["sn"]), orjson.dumps(node_document(row)))
-    state.observe_cluster(ClusterObserved(cluster=CLUSTER, epoch=1, observed_at=NOW, interval_ms=3_600_000, ready=True))
+    heartbeat = ClusterObserved(cluster=CLUSTER, epoch=1, observed_at=NOW, interval_ms=3_600_000, ready=True)
+    state.observe_cluster(heartbeat, NOW)
     return state
 
 

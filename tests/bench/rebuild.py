@@ -34,6 +34,7 @@ from services.cli.fleet.process import ServiceProcess
 from services.scheduler.decision.config import SchedulerConfig
 from services.scheduler.inputs import behind
 from services.scheduler.replica import Replica
+from shared.adapters.clock import SystemClock
 from shared.adapters.kafka import KafkaLog, KafkaOptions
 from shared.events.topics import ALL_TOPICS, STATUS
 from shared.events.v1.read_model import CLUSTERS_TABLE, WORKLOADS_TABLE
@@ -56,7 +57,7 @@ async def replica(bootstrap: str) -> None:
     log = await KafkaLog.connect(KafkaOptions(bootstrap=bootstrap), "replica")
     began, cpu = time.monotonic(), time.process_time()
     async with AsyncExitStack() as stack:
-        built = Replica(log, SchedulerConfig(), 0, f"bench-{os.getpid()}", _refuse)
+        built = Replica(log, SystemClock(), SchedulerConfig(), 0, f"bench-{os.getpid()}", _refuse)
         with building():
             await built.rebuild(stack)
         _say(seconds=time.monotonic() - began, cpu_s=time.process_time() - cpu)

@@ -12,14 +12,18 @@ from shared.model.taints import Taint
 
 
 class Cluster:
-    """One cluster, as its watcher reports it and as the hub's users declare it. `index` is its place in arrays."""
+    """One cluster, as its watcher reports it and as the hub's users declare it.
 
-    __slots__ = ("declared", "gone", "heartbeat", "index", "name", "silent")
+    `index` is its place in arrays; `heard_at` is when its last heartbeat was heard, by the scheduler's clock.
+    """
+
+    __slots__ = ("declared", "gone", "heard_at", "heartbeat", "index", "name", "silent")
 
     def __init__(self, name: str, index: int) -> None:
         self.name = name
         self.index = index
         self.heartbeat: ClusterObserved | None = None
+        self.heard_at = 0
         self.declared: ClusterDeclared | None = None
         self.silent = False
         self.gone = False
@@ -90,10 +94,10 @@ class ClusterTable:
             self.version += 1
         return cluster
 
-    def observe(self, heartbeat: ClusterObserved) -> None:
+    def observe(self, heartbeat: ClusterObserved, heard_at: int) -> None:
         cluster = self.ensure(heartbeat.cluster)
         before = (cluster.refusal, cluster.labels)
-        cluster.heartbeat = heartbeat
+        cluster.heartbeat, cluster.heard_at = heartbeat, heard_at
         self._mark_gone(cluster, gone=heartbeat.reason == LEFT)
         # Silence is judged against the time of the next decision.
         self._due_ms = 0
@@ -117,14 +121,17 @@ class ClusterTable:
         self.version += 1
 
     def watch_silence(self, now_ms: int) -> None:
-        """Marks clusters whose heartbeat is overdue, and unmarks those that are heard again."""
+        """Marks clusters whose heartbeat is overdue, and unmarks those that are heard again.
+
+        What counts is when it was heard: the watcher's clock may be wrong for as long as it lives.
+        """
         if now_ms < self._due_ms:
             return
         self._due_ms = now_ms + self._config.silent_after_ms
         for cluster in self._ordered:
             if cluster.heartbeat is None:
                 continue
-            due = cluster.heartbeat.observed_at + self._patience(cluster.heartbeat)
+            due = cluster.heard_at + self._patience(cluster.heartbeat)
             silent = now_ms >= due
             if silent != cluster.silent:
                 cluster.silent = silent

@@ -67,8 +67,9 @@ class SchedulerState:
         while self.fleet.jobs_changed:
             self._workloads.sync_share(self.fleet.jobs_changed.pop())
 
-    def observe_cluster(self, heartbeat: ClusterObserved) -> None:
-        self.fleet.clusters.observe(heartbeat)
+    def observe_cluster(self, heartbeat: ClusterObserved, heard_at: int) -> None:
+        """`heard_at` is of the same clock as the times at which is decided."""
+        self.fleet.clusters.observe(heartbeat, heard_at)
 
     def forget_cluster(self, name: str) -> None:
         """The tombstone of a heartbeat: the cluster left the fleet."""

@@ -22,8 +22,8 @@ def beat(cluster: str, **changes: object) -> Record:
 
 
 def test_of_a_heartbeats_tombstone_nothing_that_was_heard_is_left(world: World) -> None:
-    fold_input(world.state, beat("east"))
-    fold_input(world.state, record(heartbeat_key("east")))
+    fold_input(world.state, beat("east"), world.now)
+    fold_input(world.state, record(heartbeat_key("east")), world.now)
     east = world.state.fleet.clusters.get("east")
     assert east is not None
     assert not east.heard
@@ -32,7 +32,7 @@ def test_of_a_heartbeats_tombstone_nothing_that_was_heard_is_left(world: World) 
 
 
 def test_the_last_words_take_a_cluster_out_before_its_tombstone_comes(world: World) -> None:
-    fold_input(world.state, beat("east", ready=False, reason=LEFT))
+    fold_input(world.state, beat("east", ready=False, reason=LEFT), world.now)
     stuck = placed(world.apply(workload("there", placement={"clusters": ["east"]}))).pod_sets[0]
     assert (stuck.shares, stuck.reason) == ((), "NoCluster")
     assert "3 node(s) in clusters that have left the fleet" in stuck.message
@@ -43,15 +43,15 @@ def test_a_silent_cluster_that_left_is_heard_at_once_when_it_comes_back(world: W
     world.now += 60_000
     world.cluster("west")
     world.pending()
-    fold_input(world.state, record(heartbeat_key("east")))
-    fold_input(world.state, beat("east", observed_at=world.now))
+    fold_input(world.state, record(heartbeat_key("east")), world.now)
+    fold_input(world.state, beat("east", observed_at=world.now), world.now)
     assert counts_of(placed(world.apply(workload("shop", image(replicas=2))))) == {"east": 1, "west": 1}
 
 
 def test_other_tombstones_say_nothing_of_a_cluster(world: World) -> None:
     before = world.state.hash()
-    fold_input(world.state, record(sync_marker_key("east", NODES)))
-    fold_input(world.state, record(str(ObjectKey("east", NODES, "", "heartbeat"))))
+    fold_input(world.state, record(sync_marker_key("east", NODES)), world.now)
+    fold_input(world.state, record(str(ObjectKey("east", NODES, "", "heartbeat"))), world.now)
     assert world.state.hash() == before
     assert counts_of(placed(world.apply(workload("shop", image(replicas=2))))) == {"east": 1, "west": 1}
 

@@ -150,6 +150,13 @@ class TestClusters:
         world.state.declare_cluster("east", ClusterDeclared(name="east", taints=(taint,)))
         assert "had untolerated taint {maintenance: }" in message(world, image(name="c"), placement=only_east)[1]
 
+    def test_what_a_watchers_clock_says_does_not_matter(self, world: World) -> None:
+        world.cluster("east", skew_ms=-3_600_000)
+        world.cluster("west", skew_ms=3_600_000)
+        assert counts_of(placed(world.apply(workload("shop", image(replicas=2))))) == {"east": 1, "west": 1}
+        world.now += 60_000
+        assert "6 node(s) in clusters that are silent" in message(world, image(name="late"))[1]
+
     def test_one_that_never_reported_takes_nothing(self) -> None:
         world = World()
         world.node("east", "east-0")

@@ -1,0 +1,96 @@
+"""When a replica heard of a cluster: by its own clock, whatever the watcher's says."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+
+import pytest
+
+from services.scheduler.decision.config import SchedulerConfig
+from services.scheduler.replica import Replica
+from shared.adapters.memory.event_log import MemoryLog
+from shared.events.registry import DecodeError
+from shared.events.topics import ALL_TOPICS, OBJECTS
+from shared.events.v1.objects import ClusterObserved
+from shared.model.identities import heartbeat_key
+from shared.ports.event_log import NewRecord, Record
+from shared.testing.clock import FakeClock
+
+HOUR_MS = 3_600_000
+PATIENCE_S = 15.0
+
+
+class Following:
+    """A replica of a log in which one watcher, whose clock is wrong by `skew_ms`, tells of its cluster."""
+
+    def __init__(self, stack: AsyncExitStack) -> None:
+        self.clock = FakeClock()
+        self.log = MemoryLog(self.clock)
+        self.replica = Replica(self.log, self.clock, SchedulerConfig(), 0, "r", _refuse)
+        self._stack = stack
+
+    async def begin(self) -> None:
+        await self.replica.rebuild(self._stack)
+
+    def beat(self, skew_ms: int = 0) -> None:
+        observed = ClusterObserved(
+            cluster="east", epoch=1, observed_at=self.clock.now_ms() + skew_ms, interval_ms=5_000, ready=True
+        )
+        self.log.append(NewRecord(OBJECTS.name, heartbeat_key("east").encode(), observed.to_json(), ()))
+
+    async def follow(self, seconds: float = 0.0) -> None:
+        """Time goes on, and the replica looks every second."""
+        for _ in range(round(seconds)):
+            await self.clock.advance(1.0)
+            await self.replica.follow_inputs(0)
+        await self.replica.follow_inputs(0)
+
+    async def heard(self) -> bool:
+        state = self.replica.state
+        state.decide_pending(self.clock.now_ms())
+        cluster = state.fleet.clusters.get("east")
+        return cluster is not None and cluster.heard
+
+
+def _refuse(record: Record, error: DecodeError) -> None:
+    raise AssertionError(f"{record}: {error}")
+
+
+@pytest.fixture
+async def following() -> AsyncIterator[Following]:
+    async with AsyncExitStack() as stack:
+        made = Following(stack)
+        await made.log.ensure_topics(ALL_TOPICS)
+        yield made
+
+
+@pytest.mark.parametrize("skew_ms", [-HOUR_MS, 0, HOUR_MS])
+async def test_a_watcher_whose_clock_is_wrong_is_heard_while_it_speaks_and_silent_when_it_does_not(
+    following: Following, skew_ms: int
+) -> None:
+    await following.begin()
+    following.beat(skew_ms)
+    await following.follow(PATIENCE_S - 1)
+    assert await following.heard()
+    await following.follow(2)
+    assert not await following.heard()
+
+
+async def test_what_stood_in_the_log_before_is_as_old_as_its_record(following: Following) -> None:
+    following.beat()
+    await following.clock.advance(PATIENCE_S + 1)
+    await following.begin()
+    assert not await following.heard()
+
+
+async def test_what_came_during_a_pause_of_its_own_is_as_old_as_its_record(following: Following) -> None:
+    await following.begin()
+    await following.follow(1)
+    following.beat()
+    await following.clock.advance(PATIENCE_S + 1)
+    await following.follow()
+    assert not await following.heard(), "the watcher may be as dead as this process looked"
+    following.beat()
+    await following.follow()
+    assert await following.heard()
