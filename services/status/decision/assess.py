@@ -15,8 +15,6 @@ from services.status.decision.plan import Mode, Plan, SetPlan, Share
 from services.status.decision.tracked import Tracked
 from shared.events.v1.status import Counts
 
-# How long the watcher's view may lag behind what the executor reported before it is believed as it stands.
-VIEW_LAG_MS = 5_000
 NOT_REPORTED = "NotYetReported"
 ENDING = frozenset({Mode.COMPLETION, Mode.JOB})
 _MOST_NAMES = 8
@@ -76,7 +74,6 @@ class Verdict:
     failure: Fault | None
     refused: Fault | None
     unapplied: Fault | None
-    lagging: bool
     applied_at: int
 
     desired: int = 0
@@ -91,9 +88,9 @@ class Verdict:
         return next((place.trouble for part in self.clusters for place in part.places if place.trouble), "")
 
 
-def assess(tracked: Tracked, plan: Plan, roster: Roster, now_ms: int) -> Verdict:
+def assess(tracked: Tracked, plan: Plan, roster: Roster) -> Verdict:
     in_use = plan.clusters
-    parts = tuple(_assess_cluster(tracked, plan, cluster, roster, now_ms) for cluster in _mentioned(tracked, plan))
+    parts = tuple(_assess_cluster(tracked, plan, cluster, roster) for cluster in _mentioned(tracked, plan))
     used = [part for part in parts if part.cluster in in_use]
     places = [place for part in used for place in part.places]
     waiting = plan.waiting is not None
@@ -112,7 +109,6 @@ def assess(tracked: Tracked, plan: Plan, roster: Roster, now_ms: int) -> Verdict
         failure=_failure(used),
         refused=next((_located(part, part.fault) for part in used if part.fault and part.permanent), None),
         unapplied=_located(unapplied, unapplied.fault or Fault(NOT_REPORTED, "no report yet")) if unapplied else None,
-        lagging=applied and now_ms < applied_at + VIEW_LAG_MS,
         applied_at=applied_at,
         desired=sum(_desired(item, places) for item in plan.sets),
         drift=_drift(tracked, plan, roster),
@@ -161,14 +157,12 @@ def _failure(parts: list[ClusterVerdict]) -> Fault | None:
     return next((_located(part, place.failure) for part in parts for place in part.places if place.failure), None)
 
 
-def _assess_cluster(tracked: Tracked, plan: Plan, cluster: str, roster: Roster, now_ms: int) -> ClusterVerdict:
+def _assess_cluster(tracked: Tracked, plan: Plan, cluster: str, roster: Roster) -> ClusterVerdict:
     shares = dict(plan.shares_in(cluster))
     silent = roster.silent(cluster)
     report = tracked.reports.get(cluster)
     wanted = tracked.wanted.get(cluster)
     applied, applied_at = _applied(tracked, plan, cluster, report, wanted)
-    # Where only objects witness that it was applied, nobody knows since when: then what is seen has to be right.
-    settled = bool(applied_at) and now_ms >= applied_at + VIEW_LAG_MS
     places = []
     for item in plan.sets:
         share = shares.get(item.name)
@@ -176,10 +170,7 @@ def _assess_cluster(tracked: Tracked, plan: Plan, cluster: str, roster: Roster, 
         if share is None and (tally is None or not tally.pods):
             continue
         owned = tracked.owned_in(cluster, item.name)
-        since = tracked.since.get(item.name, 0)
-        # Who now binds its pods itself counts none that a controller made, and has yet to take away.
-        former = share is not None and bool(share.bindings) and tally is not None and tally.unmarked > 0
-        fresh = settled or not (former or _outdated(tally or _NOTHING, owned, report, since))
+        fresh = not _outdated(tally or _NOTHING, owned, report, tracked.since.get(item.name, 0))
         places.append(_assess_place(item, share, tally or _NOTHING, owned, applied=applied, silent=silent, fresh=fresh))
     fault = _report_fault(report, wanted) if cluster in tracked.wanted else None
     generation = report.generation if report else None
@@ -224,10 +215,10 @@ def _witnessed(tracked: Tracked, cluster: str, pod_set: str, share: Share, wante
 
 
 def _outdated(tally: Tally, owned: OwnedFacts | None, report: ReportFacts | None, since: int) -> bool:
-    """Whether what was seen is older than what the executor reported: the watcher lags behind.
+    """Whether what was seen is older than what the executor reported: the watcher lags behind, for however long.
 
-    Objects carry the digest of the command that they were written for, pods the generation; `since` is the one that
-    last changed their template.
+    Every object carries the digest of the last command that had another one, and pods that were bound the generation
+    of the one that made them; `since` is the one that last changed their template.
     """
     if owned is not None and report is not None and owned.digest and report.digest:
         return owned.digest != report.digest and (owned.generation or 0) < report.generation
@@ -252,7 +243,9 @@ def _assess_place(
 ) -> PlaceVerdict:
     replicas = share.replicas if share else 0
     desired = owned.wanted if item.mode is Mode.DAEMON and owned is not None and share else replicas
-    ready, running = (0, 0) if silent else (tally.ready, tally.running)
+    # Who now binds its pods itself counts none that a controller made, and has yet to take away.
+    counted = tally.ready - (tally.unmarked if share is not None and share.bindings else 0)
+    ready, running = (0, 0) if silent else (counted, tally.running)
     succeeded = max(tally.succeeded, owned.succeeded if owned else 0)
     if item.mode is Mode.NO_PODS:
         ready = running = desired if applied and not silent else 0

@@ -146,8 +146,8 @@ def report_of(report: CommandReported) -> ReportFacts:
 class Tally:
     """The pods of one pod set in one cluster, counted as they come and go.
 
-    `generations` counts living pods by what the executor wrote on them, `unmarked` those that a controller made;
-    `troubles` by what keeps them from starting.
+    `generations` counts living pods by what the executor wrote on them, `unmarked` the ready ones that a controller
+    made; `troubles` by what keeps them from starting.
     """
 
     pods: int = 0
@@ -170,7 +170,7 @@ class Tally:
             self.running += step * (pod.phase is PodPhase.RUNNING)
             self.ready += step * pod.ready
             if pod.generation is None:
-                self.unmarked += step
+                self.unmarked += step * pod.ready
             else:
                 _bump(self.generations, pod.generation, step)
             if pod.trouble:

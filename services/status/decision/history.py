@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from services.status.decision.assess import VIEW_LAG_MS, Fault, Verdict, assess
+from services.status.decision.assess import Fault, Verdict, assess
 from services.status.decision.clusters import Roster
 from services.status.decision.conditions import conditions_of, transitioned
 from services.status.decision.messages import Hop
@@ -20,22 +20,21 @@ from shared.events.v1.status import Milestones, Phase, WorkloadPhaseChanged, Wor
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """The next status, the steps that lead to it, the hops that were reached, and when to look again."""
+    """The next status, the steps that lead to it, and the hops that were reached."""
 
     status: WorkloadStatus
     events: tuple[WorkloadPhaseChanged, ...] = ()
     hops: tuple[tuple[Hop, int], ...] = ()
     running_at: int | None = None
-    recheck_at: int | None = None
 
 
-def tell(tracked: Tracked, plan: Plan, roster: Roster, now_ms: int, *, plan_only: bool = False) -> Told:
+def tell(tracked: Tracked, plan: Plan, roster: Roster, *, plan_only: bool = False) -> Told:
     """What the present state says. With `plan_only` no further than to where the plan itself leads, and never back."""
     said = tracked.said
     new = said is None or not tracked.alive or not _continues(said, plan)
     before = Milestones(requested_at=plan.requested_at, decided_at=plan.decided_at)
     line = Line(None, before) if new or said is None else Line(said.phase, _begun(said.milestones, before))
-    verdict = assess(tracked, plan, roster, now_ms)
+    verdict = assess(tracked, plan, roster)
     target = target_phase(plan, verdict, line)
     if plan_only:
         target = _planned(plan, line)
@@ -64,7 +63,6 @@ def tell(tracked: Tracked, plan: Plan, roster: Roster, now_ms: int, *, plan_only
         events=_events(status, list(zip(steps, times, strict=True)), plan, verdict, line=line, said=said),
         hops=_hops(line, milestones),
         running_at=milestones.running_at if not line.ran else None,
-        recheck_at=verdict.applied_at + VIEW_LAG_MS if verdict.lagging and not verdict.complete else None,
     )
 
 

@@ -12,7 +12,8 @@ from hashlib import blake2b
 
 from shared.events.v1.decisions import ClusterShare, PodSetPlacement, RequestRejected, WorkloadPlaced
 from shared.events.v1.placements import PlacementPublished
-from shared.events.v1.workloads import Binding, PodSet
+from shared.events.v1.workloads import Binding, PodSet, Workload
+from shared.model.pods import GPU_MILLI_ANNOTATION
 
 # Kinds whose controllers roll pods out, and tell how far they are.
 _ROLLED = frozenset({"Deployment", "StatefulSet", "DaemonSet"})
@@ -114,8 +115,6 @@ class Plan:
 def plan_of(published: PlacementPublished, placed: WorkloadPlaced) -> Plan:
     workload = placed.workload
     specifications = {item.name: item for item in workload.pod_sets}
-    bound = workload.placement.binding is Binding.NODE
-    around = workload.model_dump_json(include={"labels", "annotations", "placement"})
     return Plan(
         generation=published.generation,
         decided_at=published.decided_at,
@@ -124,7 +123,7 @@ def plan_of(published: PlacementPublished, placed: WorkloadPlaced) -> Plan:
         request_id=placed.request.id,
         requested_at=placed.request.published_at,
         sets=tuple(
-            _set_plan(item, specifications.get(item.name), around, bound=bound, first=placed.workload_generation == 1)
+            _set_plan(item, specifications.get(item.name), workload, first=placed.workload_generation == 1)
             for item in placed.pod_sets
         ),
         withdrawn=placed.withdrawn,
@@ -140,9 +139,8 @@ def refusal_of(rejection: RequestRejected) -> Refusal:
     )
 
 
-def _set_plan(
-    placement: PodSetPlacement, specification: PodSet | None, around: str, *, bound: bool, first: bool
-) -> SetPlan:
+def _set_plan(placement: PodSetPlacement, specification: PodSet | None, workload: Workload, *, first: bool) -> SetPlan:
+    bound = workload.placement.binding is Binding.NODE
     return SetPlan(
         name=placement.name,
         mode=mode_of(specification) if specification else Mode.PODS,
@@ -150,7 +148,7 @@ def _set_plan(
         shares=tuple(_share(share, bound=bound) for share in placement.shares),
         reason=placement.reason,
         message=placement.message[:_MAX_MESSAGE],
-        template=_template_hash(specification, around) if specification else "",
+        template=_template_hash(specification, workload) if specification else "",
         rolled=specification is not None and not (bound or first) and _is_rolled(specification),
     )
 
@@ -160,8 +158,13 @@ def _is_rolled(pod_set: PodSet) -> bool:
     return pod_set.manifest is None or pod_set.manifest.get("kind") in _ROLLED
 
 
-def _template_hash(specification: PodSet, around: str) -> str:
-    text = specification.model_dump_json(exclude={"replicas"}) + around
+def _template_hash(pod_set: PodSet, workload: Workload) -> str:
+    """Of all that the scheduler renders into the pods: when this changes, and only then, they are made anew."""
+    text = pod_set.model_dump_json(exclude={"replicas"})
+    terms = {"binding", "node_selector", "tolerations"}
+    text += workload.model_dump_json(include={"labels": True, "placement": terms})
+    if pod_set.image is not None:
+        text += workload.annotations.get(GPU_MILLI_ANNOTATION, "")
     return blake2b(text.encode(), digest_size=8).hexdigest()
 
 

@@ -82,7 +82,7 @@ class Teller:
         if not plan_only:
             self._dirty.pop(tracked.key, None)
         if tracked.plan is not None:
-            told = tell(tracked, tracked.plan, self._fleet.roster, self.now_ms, plan_only=plan_only)
+            told = tell(tracked, tracked.plan, self._fleet.roster, plan_only=plan_only)
             if told.events or not plan_only:
                 self._take(tracked, told)
         elif tracked.said is not None and not tracked.alive:
@@ -128,8 +128,6 @@ class Teller:
     def _take(self, tracked: Tracked, told: Told) -> None:
         """Makes what is told the last word, unless it says nothing new."""
         said, status = tracked.said, told.status
-        if told.recheck_at is not None:
-            self._wake(told.recheck_at, tracked.key)
         if said is not None and not told.events and status.model_copy(update={"updated_at": said.updated_at}) == said:
             return
         key, cause, trace = tracked.key, tracked.cause, tracked.traceparent

@@ -19,6 +19,7 @@ from shared.events.v1.read_model import CLUSTERS_TABLE, WORKLOADS_TABLE, Cluster
 from shared.events.v1.status import Phase, WorkloadPhaseChanged, WorkloadStatus
 from shared.ports.event_log import LogError, NewRecord, Partition, Position
 from tests.unit.status.records import (
+    deployment,
     heartbeat_record,
     object_record,
     placement_record,
@@ -159,6 +160,7 @@ async def test_wherever_publishing_fails_the_history_has_no_gap_and_no_repetitio
         await until(lambda: has_phase(log, Phase.RUNNING))
         for record in run_records(9, workload_generation=2):
             log.append(record)
+        log.append(object_record("a", "apps/v1/deployments", "cart-web", deployment(9, 2)))
         await until(lambda: has_step(log, 8))
     assert log.sessions > 1
     assert phases(log) == MAIN_LINE * 2

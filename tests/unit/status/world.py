@@ -55,6 +55,7 @@ def placement(
     rejection: RequestRejected | None = None,
     pod_set: dict[str, Any] | None = None,
     binding: str = "cluster",
+    clusters: Iterable[str] = (),
     at_ms: int = START_MS,
 ) -> PlacementPublished:
     """A placement of one pod set `web`, `shares` by cluster."""
@@ -63,8 +64,9 @@ def placement(
     nodes = {c: tuple(f"n{i}" for i in range(n)) if binding == "node" else () for c, n in given.items()}
     ordinals = {c: tuple(range(n)) if binding == "node" else () for c, n in given.items()}
     spec = PodSet.model_validate({"name": "web", **(pod_set or {"image": "nginx"})})
+    terms = {"binding": binding, "clusters": list(clusters)}
     workload = Workload.model_validate(
-        {"namespace": namespace, "name": name, "podSets": [spec.model_dump()], "placement": {"binding": binding}}
+        {"namespace": namespace, "name": name, "podSets": [spec.model_dump()], "placement": terms}
     )
     parts = tuple(ClusterShare(cluster=c, replicas=n, nodes=nodes[c], ordinals=ordinals[c]) for c, n in given.items())
     total = sum(given.values()) if desired is None else desired
