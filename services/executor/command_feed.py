@@ -25,7 +25,9 @@ log = get_logger(__name__)
 # Told the records that came, and whether all that the topic held has been told by now.
 Deliver = Callable[[Sequence[Record], bool], None]
 
+# Records end a wait at once; a cluster that joins, or its topic, is seen only after it.
 _READ_S = 0.5
+_CALM_S = 1.0
 _FIRST_LOOK_S = 0.25
 _LONGEST_LOOK_S = 5.0
 
@@ -102,7 +104,8 @@ class CommandFeed:
                 for partition, end in (await reader.end_offsets(fresh)).items() if fresh else ():
                     fresh[partition].end = end
             if assigned:
-                self._hand_out(await reader.read(timeout_s=_READ_S), reader)
+                lacking = any(sub.partition is None for sub in self._subscriptions.values())
+                self._hand_out(await reader.read(timeout_s=_READ_S if lacking else _CALM_S), reader)
             else:
                 await self._pause()
 

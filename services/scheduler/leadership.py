@@ -43,7 +43,8 @@ from shared.ports.event_log import (
 
 log = get_logger(__name__)
 
-_READ_S = 0.5
+# Records end a wait at once.
+_READ_S = 5.0
 # A round of requests takes about so long, and the publisher may be about so many entries behind: a request that comes
 # in the middle of a flood of others waits for both.
 _SLICE_S = 0.005

@@ -58,7 +58,7 @@ class JournalPublisher:
         self._ahead = checkpoint.ahead
         self._published = published
         self._on_generation = on_generation
-        self._topics: set[str] = set()
+        self._served: set[str] = set()
         self._committed_at = clock.monotonic()
         self._committed_offset = checkpoint.offset
         self.position = checkpoint.offset
@@ -145,9 +145,10 @@ class JournalPublisher:
 
     async def ensure_topics(self, clusters: Iterable[str]) -> None:
         """Creates the command topics of clusters that have none yet: their executors wait for them."""
-        new = [topic for topic in map(commands_topic, clusters) if topic.name not in self._topics]
-        await self._events.ensure_topics(new)
-        self._topics.update(topic.name for topic in new)
+        new = [cluster for cluster in clusters if cluster not in self._served]
+        if new:
+            await self._events.ensure_topics(map(commands_topic, new))
+            self._served.update(new)
 
     async def _commands_topic(self, cluster: str) -> str:
         await self.ensure_topics([cluster])

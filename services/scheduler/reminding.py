@@ -20,7 +20,7 @@ from shared.ports.event_log import START, EventLog, Reader, Record
 
 log = get_logger(__name__)
 
-_READ_S = 1.0
+_READ_S = 5.0
 _SLICE = 500
 
 

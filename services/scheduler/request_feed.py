@@ -11,7 +11,9 @@ from services.scheduler.intake import LOOK_RECORDS, Intake, Look
 from shared.events.topics import REQUESTS
 from shared.ports.event_log import Partition, Reader
 
-_READ_S = 0.5
+# Records end a wait at once. A look may find that there are none any more.
+_READ_S = 5.0
+_LOOK_S = 0.5
 
 
 class RequestFeed:
@@ -57,7 +59,7 @@ class RequestFeed:
             await reader.assign({partition: look.offset})
         more = True
         while more:
-            for record in await reader.read(max_records=LOOK_RECORDS, timeout_s=_READ_S):
+            for record in await reader.read(max_records=LOOK_RECORDS, timeout_s=_LOOK_S):
                 self._intake.offer_again(look, record)
             more = self._intake.go_on(look, reader.positions()[partition])
             self._changed.set()

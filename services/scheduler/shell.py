@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import asyncio
 import zlib
-from collections.abc import Awaitable
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any, NoReturn, TypeVar
 
 from services.scheduler.decision.config import SchedulerConfig
 from services.scheduler.journal import encode_entry
@@ -29,9 +30,12 @@ from shared.ports.event_log import EventLog, LogError, Publisher
 from shared.runtime.heap import building
 from shared.runtime.service import Readiness
 
+T = TypeVar("T")
 log = get_logger(__name__)
 
-_READ_S = 0.2
+_READ_S = 0.5
+# Records end a wait at once.
+_INPUTS_S = 5.0
 _LEAST_READ_S = 0.001
 # Longest time between two looks at the journal that counts as silence: what is longer was our own.
 _AWAKE_S = 1.0
@@ -96,13 +100,16 @@ class SchedulerService:
         lease = self._settings.scheduler_lease_s + spread
         silent = 0.0 if replica.fence.epoch else lease
         looked_at = self._clock.monotonic()
-        while not stop.is_set() and (left := (spread if replica.resigned else lease) - silent) > 0:
-            within = min(_READ_S, max(left, _LEAST_READ_S))
-            entries = await _both(replica.follow_journal(within), replica.follow_inputs(within))
-            refusals.drop()
-            now = self._clock.monotonic()
-            silent = 0.0 if entries else silent + min(now - looked_at, _AWAKE_S)
-            looked_at = now
+        async with _beside(_follow_inputs(replica)) as inputs:
+            while not stop.is_set() and (left := (spread if replica.resigned else lease) - silent) > 0:
+                entries = await replica.follow_journal(min(_READ_S, max(left, _LEAST_READ_S)))
+                if inputs.done():
+                    inputs.result()
+                refusals.drop()
+                now = self._clock.monotonic()
+                silent = 0.0 if entries else silent + min(now - looked_at, _AWAKE_S)
+                looked_at = now
+        refusals.drop()
 
     async def _start_epoch(self, replica: Replica) -> Publisher | None:
         """Appends the marker of a new epoch. Returns the journal's publisher if this replica leads now.
@@ -140,12 +147,20 @@ class SchedulerService:
         return (replica.fence.epoch, replica.fence.leader) == (marker.epoch, marker.leader)
 
 
-async def _both(journal: Awaitable[int], inputs: Awaitable[int]) -> int:
-    """Waits for both, whatever becomes of either; the entries of the journal that counted. Raises LogError."""
-    results = await asyncio.gather(journal, inputs, return_exceptions=True)
-    numbers = []
-    for result in results:
-        if isinstance(result, BaseException):
-            raise result
-        numbers.append(result)
-    return numbers[0]
+async def _follow_inputs(replica: Replica) -> NoReturn:
+    """Until cancelled, which is only while it waits: what is read is folded. Raises LogError."""
+    while True:
+        await replica.follow_inputs(_INPUTS_S)
+        # Also while there is always something to fold, the journal gets its turn.
+        await asyncio.sleep(0)
+
+
+@asynccontextmanager
+async def _beside(work: Coroutine[Any, Any, T]) -> AsyncIterator[asyncio.Task[T]]:
+    """Runs beside the block, and not longer. Whoever wants to know how it ended has to ask in time."""
+    task = asyncio.create_task(work)
+    try:
+        yield task
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)

@@ -42,6 +42,7 @@ from shared.runtime.dead_letters import dead_letter
 log = get_logger(__name__)
 
 _IDLE_S = 0.2
+_LEAST_READ_S = 0.001
 # Stored positions of a group without members expire after days: they are stored again now and then, changed or not.
 _STORE_ANYWAY_S = 600.0
 _OWN = (*STATUSES, *HISTORY)
@@ -121,19 +122,20 @@ class Session:
     async def follow(self, stop: asyncio.Event) -> None:
         """Goes on until it is stopped; everything is told and stored then. Raises LogError."""
         horizon: _Horizon | None = None
-        ticked_at = self._clock.monotonic()
+        tick_at = self._clock.monotonic() + self._settings.status_tick_s
         while not stop.is_set():
-            await self._step(await self._reader.read(max_records=self._settings.status_batch, timeout_s=_IDLE_S))
-            if horizon is not None and reached(self._reader.positions(), horizon.ends):
-                await self._tell(TimeAdvanced(id=self._id("time"), at_ms=horizon.at_ms))
-                horizon = None
-            if self._clock.monotonic() - ticked_at >= self._settings.status_tick_s:
-                ticked_at = self._clock.monotonic()
+            within = max(tick_at - self._clock.monotonic(), _LEAST_READ_S)
+            await self._step(await self._reader.read(max_records=self._settings.status_batch, timeout_s=within))
+            if self._clock.monotonic() >= tick_at:
+                tick_at = self._clock.monotonic() + self._settings.status_tick_s
                 await self._commit()
                 latest = await self._look_ahead(self._reader.positions())
                 now_s = self._clock.monotonic()
                 self._measures.take(self._reader.positions(), latest.ends, now_ms=latest.at_ms, now_s=now_s)
                 horizon = horizon or latest
+            if horizon is not None and reached(self._reader.positions(), horizon.ends):
+                await self._tell(TimeAdvanced(id=self._id("time"), at_ms=horizon.at_ms))
+                horizon = None
         await self._commit()
 
     async def _read_up(

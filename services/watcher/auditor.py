@@ -145,12 +145,12 @@ class Auditor:
 
     async def _next_doubted(self, due: float) -> Resource | None:
         """What is doubted next; None when it is time for a whole round."""
-        while self._doubted.empty():
-            left = due - self._clock.monotonic()
-            if left <= 0:
-                return None
-            await self._clock.sleep(min(left, LOOK_S))
-        resource = self._doubted.get_nowait()
+        left = due - self._clock.monotonic()
+        try:
+            async with asyncio.timeout(max(left, 0.0) if left < math.inf else None):
+                resource = await self._doubted.get()
+        except TimeoutError:
+            return None
         self._waiting.discard(resource)
         return resource
 

@@ -22,6 +22,8 @@ from shared.runtime.dead_letters import dead_letter
 log = get_logger(__name__)
 
 RETRY_S: Final = 2.0
+# Records end a wait at once.
+_FOLLOW_S: Final = 5.0
 _NOTHING: Final = ClusterDeclared(name="-")
 
 
@@ -79,14 +81,16 @@ class Declarations:
             self.loaded.set()
             self._notify()
             while True:
-                if await self._read(reader, publisher, self._declared):
+                if await self._read(reader, publisher, self._declared, within_s=_FOLLOW_S):
                     self._notify()
         finally:
             await publisher.close()
             await reader.close()
 
-    async def _read(self, reader: Reader, publisher: Publisher, into: dict[str, ClusterDeclared]) -> bool:
-        records = await reader.read(timeout_s=1.0)
+    async def _read(
+        self, reader: Reader, publisher: Publisher, into: dict[str, ClusterDeclared], within_s: float = 1.0
+    ) -> bool:
+        records = await reader.read(timeout_s=within_s)
         for record in records:
             try:
                 _take(record, into)

@@ -20,7 +20,7 @@ from shared.ports.event_log import END, START, EventLog, LogError, Partition, Re
 
 log = get_logger(__name__)
 
-_FOLLOW_S = 1.0
+_FOLLOW_S = 5.0
 _RETRY_S = 5.0
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections import deque
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from tests.simulation.loop import VirtualLoop
+from tests.simulation.futures import resolve
+from tests.simulation.loop import WORLD, VirtualLoop
 
 # A client gives up on a server that it cannot reach for so long, in seconds.
 PATIENCE_S = 6.0
@@ -38,6 +40,8 @@ class Link:
     # The most records that a read is given at a time; 0 for as many as it asks for.
     portion: int = 0
     mishaps: deque[Mishap] = field(default_factory=deque)
+    # Whoever waits to be told something over it: they look again when it has been down for too long.
+    listeners: dict[asyncio.Future[None], None] = field(default_factory=dict)
 
     def delay(self) -> float:
         """One way, for one message that is sent now."""
@@ -52,10 +56,21 @@ class Link:
         if now >= self.down_until:
             self.down_since = now
         self.down_until = max(self.down_until, now + seconds)
+        self.loop.call_later(PATIENCE_S + 0.001, self._wake, context=WORLD)
 
     @property
     def down(self) -> bool:
         return self.loop.time() < self.down_until
+
+    @property
+    def lost(self) -> bool:
+        """It has been down for longer than a client is patient."""
+        return self.down and self.loop.time() - self.down_since > PATIENCE_S
+
+    def _wake(self) -> None:
+        if self.lost:
+            for listener in self.listeners:
+                resolve(listener, None)
 
     def mishap(self) -> Mishap | None:
         if self.lossy and self.rng.randrange(100) < self.lossy:

@@ -308,11 +308,13 @@ class SimReader:
         if not records:
             waiter: asyncio.Future[None] = self._loop.create_future()
             self._waiter = waiter
+            self._link.listeners[waiter] = None
             timer = self._loop.call_later(timeout_s, resolve, waiter, None)
             try:
                 await waiter
             finally:
                 timer.cancel()
+                del self._link.listeners[waiter]
                 self._waiter = None
             self._process.effect("read")
             self._check()
@@ -320,8 +322,7 @@ class SimReader:
         return records
 
     def _check(self) -> None:
-        link = self._link
-        if link.down and self._loop.time() - link.down_since > PATIENCE_S:
+        if self._link.lost:
             raise LogError("the log is away")
 
     def _take(self, limit: int) -> list[Record]:

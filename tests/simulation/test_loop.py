@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Coroutine
+from collections.abc import Awaitable
 from typing import Any
 
 import pytest
@@ -36,7 +36,7 @@ class Ground:
         self.links[name] = Link(self.loop, random.Random(name))
         return process, SimLog(process, self.broker, self.links[name])
 
-    def run(self, work: Coroutine[Any, Any, Any]) -> Any:
+    def run(self, work: Awaitable[Any]) -> Any:
         return self.loop.run_until_complete(work)
 
     @property
@@ -215,3 +215,18 @@ def test_cleaning_keeps_the_last_of_each_key_and_readers_pass_over_the_rest(grou
         return [(item.key, item.value) for item in await reader.read()]
 
     assert ground.run(clean()) == [(b"a", b"2"), (b"c", b"1")]
+
+
+def test_who_waits_long_for_records_is_told_when_the_log_is_lost(ground: Ground) -> None:
+    process, log = ground.process("p")
+
+    async def live() -> None:
+        reader = await log.reader("p")
+        await reader.assign({PARTITION: START})
+        ground.links["p"].cut(20)
+        cut_at = ground.loop.time()
+        with pytest.raises(LogError, match="away"):
+            await reader.read(timeout_s=100)
+        assert ground.loop.time() - cut_at < 7
+
+    ground.run(process.spawn(live()))
