@@ -105,7 +105,7 @@ class World:
         memory: str = "1Gi",
         phase: str = "Running",
         restart: str = "Always",
-        unschedulable_since: str = "",
+        unschedulable: bool = False,
     ) -> None:
         """`of` is `workload/pod set`, in the namespace default."""
         labels: Json = {}
@@ -119,9 +119,9 @@ class World:
         status: Json = {"phase": phase}
         if node:
             spec["nodeName"] = node
-        if unschedulable_since:
+        if unschedulable:
             condition = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable"}
-            status = {"phase": "Pending", "conditions": [{**condition, "lastTransitionTime": unschedulable_since}]}
+            status = {"phase": "Pending", "conditions": [condition]}
         document = {"metadata": {"labels": labels}, "spec": spec, "status": status}
         self.observe(ObjectKey(cluster, PODS, "default", name), document)
 

@@ -22,21 +22,24 @@ class Moves:
     def __init__(self, config: SchedulerConfig) -> None:
         self._config = config
         self._avoided: dict[_PodSetKey, dict[str, int]] = {}
+        # Since when each pod is known to find no node, by our own clock: those of the clusters may be wrong.
+        self._since: dict[str, int] = {}
         self._tried: dict[str, int] = {}
         self._next_ms = 0
         self.version = 0
 
-    def due(self, unschedulable: Mapping[str, tuple[ShareKey, int]], now_ms: int) -> dict[ShareKey, int]:
+    def due(self, unschedulable: Mapping[str, ShareKey], now_ms: int) -> dict[ShareKey, int]:
         """How many replicas of each share are to be moved now. A pod that was tried in vain has its turn later."""
         if now_ms < self._next_ms:
             return {}
         wait = self._config.move_after_ms
         self._next_ms = now_ms + wait // _LOOKS_PER_WAIT
         self._expire(now_ms)
+        self._since = {pod: self._since.get(pod, now_ms) for pod in unschedulable}
         self._tried = {pod: at for pod, at in self._tried.items() if pod in unschedulable and at > now_ms - wait}
         counts: dict[ShareKey, int] = {}
-        for pod, (share, since) in unschedulable.items():
-            if now_ms - since >= wait and pod not in self._tried:
+        for pod, share in unschedulable.items():
+            if now_ms - self._since[pod] >= wait and pod not in self._tried:
                 self._tried[pod] = now_ms
                 counts[share] = counts.get(share, 0) + 1
         return counts

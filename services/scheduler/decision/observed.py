@@ -6,7 +6,6 @@ writes raises DecodeError, and the shell sends it to the dead letters.
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import TypeVar
 
 import msgspec
@@ -46,7 +45,6 @@ class Condition(_Struct, frozen=True):
     type: str
     status: str
     reason: str = ""
-    last_transition_time: str | None = None
 
 
 class NodeSpecObject(_Struct, frozen=True):
@@ -137,12 +135,13 @@ class PodObject(_Struct, frozen=True):
             )
         )
 
-    def unschedulable_since_ms(self) -> int | None:
-        """Since when its cluster's scheduler finds no node for it; 0 where the record does not say."""
-        for item in self.status.conditions or ():
-            if item.type == "PodScheduled" and item.status == "False" and item.reason == "Unschedulable":
-                return _moment_ms(item.last_transition_time)
-        return None
+    @property
+    def unschedulable(self) -> bool:
+        """Whether its cluster's scheduler finds no node for it."""
+        return any(
+            item.type == "PodScheduled" and item.status == "False" and item.reason == "Unschedulable"
+            for item in self.status.conditions or ()
+        )
 
 
 class JobStatusObject(_Struct, frozen=True):
@@ -207,10 +206,3 @@ def _decode(decoder: msgspec.json.Decoder[T], raw: bytes) -> T:
 
 def _error(message: str) -> DecodeError:
     return DecodeError((FieldError(field="", reason="Invalid", message=message[:512]),))
-
-
-def _moment_ms(text: str | None) -> int:
-    try:
-        return round(datetime.fromisoformat(text or "").timestamp() * 1000)
-    except (ValueError, OverflowError):
-        return 0

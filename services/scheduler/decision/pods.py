@@ -40,7 +40,7 @@ class PodRegistry:
         self._shares: dict[ShareKey, ShareReservations] = {}
         self._by_share: dict[ShareReservations, dict[SeenPod, None]] = {}
         self.unsettled: set[ShareKey] = set()
-        self.unschedulable: dict[str, tuple[ShareKey, int]] = {}
+        self.unschedulable: dict[str, ShareKey] = {}
 
     def observe(self, name: str, cluster: str, pod: PodObject) -> None:
         """`name` is unique in the fleet. Raises DecodeError, with nothing changed, for amounts that are none."""
@@ -134,11 +134,10 @@ class PodRegistry:
         return self._requests.larger(request, share.request)
 
     def _note_unschedulable(self, name: str, key: ShareKey | None, pod: PodObject) -> None:
-        since = pod.unschedulable_since_ms() if key is not None and not pod.spec.node_name else None
-        if key is None or since is None:
-            self.unschedulable.pop(name, None)
+        if key is not None and not pod.spec.node_name and pod.unschedulable:
+            self.unschedulable[name] = key
         else:
-            self.unschedulable[name] = (key, since)
+            self.unschedulable.pop(name, None)
 
     def _drop_unused(self, share: ShareReservations) -> None:
         if share.empty:

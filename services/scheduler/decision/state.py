@@ -288,14 +288,16 @@ class SchedulerState:
             fleet.pods.unsettled.update(fleet.slots.unfounded())
         unsettled = {share for share in self._unheard | fleet.pods.unsettled if self._workloads.get(share.workload)}
         fleet.pods.unsettled.clear()
-        clusters = {share: fleet.clusters.get(share.cluster) for share in unsettled}
-        self._unheard = {share for share, cluster in clusters.items() if cluster is None or not cluster.heard}
+        self._unheard = {share for share in unsettled if not self._is_heard(share.cluster)}
         return {share.workload for share in unsettled - self._unheard}
 
     def _is_lost(self, draft: PodSetDraft, replica: Replica) -> bool:
         """A bound replica whose pod is gone and whose node, in a cluster that we hear of, takes it no more."""
-        cluster = self.fleet.clusters.get(replica.cluster)
-        return cluster is not None and cluster.heard and draft.is_unseen(replica) and not draft.passes(replica)
+        return self._is_heard(replica.cluster) and draft.is_unseen(replica) and not draft.passes(replica)
+
+    def _is_heard(self, name: str) -> bool:
+        cluster = self.fleet.clusters.get(name)
+        return cluster is not None and cluster.heard
 
     # --- many workloads ---
 
@@ -327,9 +329,10 @@ class SchedulerState:
         return decisions
 
     def _decide_moves(self, budget: Budget, now_ms: int) -> list[Decision]:
-        """Replicas that lost their node, and those that their cluster cannot schedule."""
+        """Replicas that lost their node, and those that their cluster cannot schedule, as far as it is heard."""
         fleet = self.fleet
-        moving = self._moves.due(fleet.pods.unschedulable, now_ms)
+        due = self._moves.due(fleet.pods.unschedulable, now_ms)
+        moving = {share: count for share, count in due.items() if self._is_heard(share.cluster)}
         for share in moving:
             self._moves.avoid(share, now_ms)
         lost = self._lost()

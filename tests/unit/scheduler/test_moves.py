@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 from services.scheduler.decision.config import SchedulerConfig
-from shared.events.envelope import format_time
 from shared.events.registry import DecodeError
 from shared.model.identities import ObjectKey, Resource
 from tests.scheduling import World, counts_of, image, nodes_of, placed, workload
@@ -182,7 +181,9 @@ class TestUnschedulablePods:
         return next(iter(counts_of(decision)))
 
     def unschedulable(self, world: World, cluster: str, name: str = "p") -> None:
-        world.pod(cluster, name, of="shop/web", unschedulable_since=format_time(world.now))
+        """A pod that is seen, and seen to find no node."""
+        world.pod(cluster, name, of="shop/web", unschedulable=True)
+        assert world.pending() == []
 
     def test_its_replica_moves_to_another_cluster_after_a_while(self, world: World) -> None:
         cluster = self.shop(world)
@@ -195,6 +196,19 @@ class TestUnschedulablePods:
         moved = placed(world.pending())
         assert list(counts_of(moved)) == ["west" if cluster == "east" else "east"]
         assert moved.withdrawn == (cluster,)
+
+    def test_out_of_a_cluster_that_is_not_heard_it_does_not_move(self, world: World) -> None:
+        """It may run by now: silence alone moves nothing."""
+        cluster = self.shop(world)
+        other = "west" if cluster == "east" else "east"
+        self.unschedulable(world, cluster)
+        world.now += 16_000
+        world.cluster(other)
+        assert world.pending() == []
+        world.now += 5_000
+        for name in (cluster, other):
+            world.cluster(name)
+        assert list(counts_of(placed(world.pending()))) == [other]
 
     def test_without_room_elsewhere_it_stays(self) -> None:
         world = World()
@@ -235,7 +249,8 @@ class TestUnschedulablePods:
         before = counts_of(placed(world.apply(workload("shop", image(replicas=6)))))
         assert before == {"east": 3, "west": 3}
         for name in ("p", "q"):
-            self.unschedulable(world, "east", name)
+            world.pod("east", name, of="shop/web", unschedulable=True)
+        assert world.pending() == []
         world.now += 5_000
         world.cluster("west")
         world.cluster("east")
