@@ -28,6 +28,7 @@ from shared.events.topics import REQUESTS, RESULTS, SOLE_WRITERS
 from shared.events.v1.decisions import Decision, DecisionsMade
 from shared.events.v1.results import CommandReported
 from shared.events.v1.workloads import FieldError
+from shared.model.identities import WORKLOAD_SUBJECT
 from shared.observability.logs import get_logger
 from shared.ports.clock import Clock
 from shared.ports.event_log import (
@@ -53,7 +54,6 @@ _MOST_UNPUBLISHED = 1
 _INPUTS_AT_ONCE = 100
 _DRAIN_S = 10.0
 _MAX_ENTRY_BYTES = 8 * 1024 * 1024
-_SUBJECT = "workload/"
 
 
 class Leadership:
@@ -82,7 +82,8 @@ class Leadership:
         self._changed = asyncio.Event()
         self._appended_at = clock.monotonic()
         self._appended = 0
-        self._repeat: set[str] = set()
+        # Clusters and workloads of which is published again what is asked there.
+        self._repeat: set[tuple[str, str]] = set()
         self._journal = journal
         self._follower: JournalPublisher
 
@@ -217,7 +218,7 @@ class Leadership:
         # Dead letters stand in their topic before the journal says that their requests were consumed.
         await self._refusals.deliver(self._journal)
         while self._repeat:
-            await self._follower.republish(derived, self._repeat.pop())
+            await self._follower.republish(derived, *self._repeat.pop())
         entries = decided.entries()
         for entry in entries:
             await self._append(entry.decisions, self._all_seen() if entry.seen is None else entry.seen)
@@ -260,13 +261,15 @@ class Leadership:
 
     def _observe_result(self, report: CommandReported) -> None:
         self._state.observe_result(report)
-        if report.outcome == "refused" and report.subject.startswith(_SUBJECT):
+        if report.outcome == "refused" and report.subject.startswith(WORKLOAD_SUBJECT):
             # An older record stands last in the cluster's topic: publish the present one again.
-            self._publish_again(report.subject.removeprefix(_SUBJECT))
+            self._publish_again(report.cluster, report.subject.removeprefix(WORKLOAD_SUBJECT))
 
-    def _publish_again(self, key: str) -> None:
-        self._repeat.add(key)
-        self._changed.set()
+    def _publish_again(self, cluster: str, key: str) -> None:
+        # A name that only a report has makes no topic.
+        if cluster in self._replica.clusters:
+            self._repeat.add((cluster, key))
+            self._changed.set()
 
     def _answered(self) -> Seen:
         """Which requests have been decided upon."""

@@ -19,6 +19,7 @@ from shared.events.envelope import Envelope
 from shared.events.topics import COMMAND_ISSUED, PLACEMENT_PUBLISHED, PLACEMENTS, REQUESTS, commands_topic
 from shared.events.v1.decisions import Decision, DecisionsMade, EpochStarted, Positions
 from shared.events.v1.placements import PlacementPublished
+from shared.model.identities import WORKLOAD_SUBJECT
 from shared.observability.logs import get_logger
 from shared.ports.clock import Clock
 from shared.ports.event_log import EventLog, NewRecord, Publisher, Reader
@@ -93,13 +94,17 @@ class JournalPublisher:
             if self.position != self._committed_offset and self._due():
                 await self.commit(publisher)
 
-    async def republish(self, publisher: Publisher, key: str) -> None:
-        """Sends a workload's present commands again: an older record may stand last under a compacted key."""
+    async def republish(self, publisher: Publisher, cluster: str, key: str) -> None:
+        """Sends a cluster again what is asked of it, or that nothing is: an older record may stand last."""
         current = self._published.get(key)
-        if current is None or current.placement is None:
-            return
-        for command in render_commands(current.placement, current.epoch, current.generation):
-            await self._send(publisher, CommandRecord(command.cluster, command.subject, command), current.epoch)
+        commands = (
+            render_commands(current.placement, current.epoch, current.generation)
+            if current is not None and current.placement is not None
+            else []
+        )
+        command = next((command for command in commands if command.cluster == cluster), None)
+        epoch = command.epoch if command is not None else self._fence.epoch
+        await self._send(publisher, CommandRecord(cluster, f"{WORKLOAD_SUBJECT}{key}", command), epoch)
 
     async def _publish(self, publisher: Publisher, batch: DecisionsMade, offset: int, *, own: bool) -> None:
         self._inputs |= batch.inputs

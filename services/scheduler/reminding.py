@@ -1,7 +1,8 @@
 """Reminds executors: what they say that they do not hold, though it was decided and published, is published again.
 
-A command that was lost, overwritten or forgotten on its way is found this way by the next inventory. The comparison
-runs beside the decisions of a leader, a slice at a time, and delays none of them.
+A command that was lost, overwritten or forgotten on its way is found this way by the next inventory, and so is one
+that stands behind its own tombstone. The comparison runs beside the decisions of a leader, a slice at a time, and
+delays none of them.
 """
 
 from __future__ import annotations
@@ -25,14 +26,17 @@ _SLICE = 500
 
 
 class Reminder:
-    """`published` are the placements as the leader has them; `position` is how far the journal has been published."""
+    """`published` are the placements as the leader has them; `position` is how far the journal has been published.
+
+    `repeat(cluster, workload)` publishes again what is asked there.
+    """
 
     def __init__(
         self,
         events: EventLog,
         published: Mapping[str, PlacementPublished],
         position: Callable[[], int],
-        repeat: Callable[[str], None],
+        repeat: Callable[[str, str], None],
     ) -> None:
         self._events = events
         self._published = published
@@ -71,8 +75,8 @@ class Reminder:
             slice_ = ((key, self._published[key]) for key in keys[start : start + _SLICE] if key in self._published)
             missing += held.missing(slice_, before)
             await asyncio.sleep(0)
-        for key in missing:
-            self._repeat(key)
+        for key in (*missing, *held.carried_out(self._published, before)):
+            self._repeat(inventory.cluster, key)
         if missing:
             metrics.REMINDERS.labels(cluster=inventory.cluster).inc(len(missing))
             log.warning(

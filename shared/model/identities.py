@@ -19,6 +19,8 @@ DIGEST_ANNOTATION = "flotilla.dev/digest"
 APPLIED_BY_LABEL = "flotilla.dev/applied-by"
 APPLIED_BY = "executor"
 SUBJECT_ANNOTATION = "flotilla.dev/subject"
+# What the subject of a workload's commands begins with.
+WORKLOAD_SUBJECT = "workload/"
 # The object's own kind, namespace and name: a copy that somebody makes of it, marks included, is not ours.
 IDENTITY_ANNOTATION = "flotilla.dev/applied-as"
 # On a pod that is yet to be replaced: `<epoch>/<generation>` of the newest command, while the pod is an older one's.
@@ -61,7 +63,7 @@ class WorkloadKey:
     @property
     def subject(self) -> str:
         """The subject of this workload's commands: the key in `fleet.commands.<cluster>`."""
-        return f"workload/{self}"
+        return f"{WORKLOAD_SUBJECT}{self}"
 
     def __str__(self) -> str:
         return f"{self.namespace}/{self.name}"

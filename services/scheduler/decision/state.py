@@ -37,9 +37,8 @@ from shared.events.v1.objects import ClusterObserved, SyncMarked
 from shared.events.v1.requests import WorkloadRequested
 from shared.events.v1.results import CommandReported
 from shared.events.v1.workloads import ApplyWorkload, DeleteWorkload, FieldError, Workload
-from shared.model.identities import ObjectKey
+from shared.model.identities import WORKLOAD_SUBJECT, ObjectKey
 
-_SUBJECT = "workload/"
 _CACHED_PLANS = 4096
 # Holds that a draft made, by pod set and cluster.
 _Ready = dict[tuple[str, str], list[Hold]]
@@ -86,9 +85,9 @@ class SchedulerState:
 
     def observe_result(self, report: CommandReported) -> None:
         """A confirmed withdrawal is decided upon at the next `decide_pending`."""
-        if report.outcome != "withdrawn" or not report.subject.startswith(_SUBJECT):
+        if report.outcome != "withdrawn" or not report.subject.startswith(WORKLOAD_SUBJECT):
             return
-        key = report.subject.removeprefix(_SUBJECT)
+        key = report.subject.removeprefix(WORKLOAD_SUBJECT)
         record = self._workloads.get(key)
         if record is not None and record.confirms(report.cluster, report.generation):
             self._confirmed.setdefault(key, set()).add(report.cluster)

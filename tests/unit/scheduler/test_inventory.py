@@ -54,3 +54,21 @@ def test_what_others_should_run_is_not_missed_here() -> None:
 def test_what_may_be_on_its_way_is_not_missed() -> None:
     assert not missing(asked(age_ms=GRACE_MS - 1000)), "decided a moment ago"
     assert not missing(asked(), before=5), "not published yet"
+
+
+def carried_out(
+    *held: HeldSubject, published: dict[str, PlacementPublished] | None = None, before: int = 9
+) -> list[str]:
+    inventory = InventoryReported(cluster="east", reported_at=NOW, interval_ms=1, digest="", subjects=held)
+    return list(HeldCommands(inventory).carried_out(published or {}, before))
+
+
+def test_a_withdrawal_that_is_carried_out_and_asked_no_more_is_to_be_buried() -> None:
+    withdrawal = subject(5).model_copy(update={"outcome": "withdrawn", "objects": 0})
+    assert carried_out(withdrawal) == [KEY]
+    assert carried_out(withdrawal, published={KEY: asked(8, shares={"west": 1})}) == [KEY], "it is elsewhere now"
+    assert not carried_out(withdrawal, published={KEY: asked(5, shares={}, withdrawn=("east",))}), "not decided yet"
+    assert not carried_out(withdrawal, before=5), "what it came from may not have been read yet"
+    assert not carried_out(withdrawal.model_copy(update={"subject": "nodes/blue"})), "another writer's"
+    for outcome in ("", "failed", "applied"):
+        assert not carried_out(withdrawal.model_copy(update={"outcome": outcome}))
