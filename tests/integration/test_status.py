@@ -32,6 +32,7 @@ from shared.ports.key_value import KeyValueError
 from shared.runtime.embedded import EmbeddedValkey
 from shared.runtime.embedded.network import free_ports
 from tests.unit.status.records import (
+    deployment,
     heartbeat_record,
     object_record,
     placement_record,
@@ -230,6 +231,7 @@ def story(key: str, cluster: str, *, change: bool, delete: bool) -> list[list[Ne
         )
         add(placement_record(placed, key=key))
         pods(ready=False)
+        add(object_record(cluster, "apps/v1/deployments", name, deployment(generation, 2, key=key)))
         add(result_record(cluster, generation, key=key, at_ms=NOW()))
         pods(ready=True)
     if delete:
@@ -237,6 +239,7 @@ def story(key: str, cluster: str, *, change: bool, delete: bool) -> list[list[Ne
             key=key, generation=base + 3, workload_generation=3, deleting=True, withdrawn=[cluster], at_ms=NOW()
         )
         add(placement_record(ending, key=key))
+        add(object_record(cluster, "apps/v1/deployments", name, None))
         for number in range(2):
             add(object_record(cluster, "core/v1/pods", f"{name}-{number}", None))
         add(placement_record(None, key=key))
