@@ -165,14 +165,15 @@ class Replica:
             self.state.note_generation(decision, offset)
 
     async def follow_inputs(self, timeout_s: float, max_records: int = _BATCH) -> int:
-        """Folds the next objects, clusters and samples; returns how many records came."""
+        """Folds the next objects, clusters and samples; returns how many records came.
+
+        May be cancelled: what was read is folded before anything else is waited for.
+        """
         records = await self._inputs.read(max_records=max_records, timeout_s=timeout_s)
-        if self._clock.monotonic() - self._listened_at > timeout_s + _AWAKE_S:
-            await self._listen()
-        self._listened_at = self._clock.monotonic()
+        awake = self._clock.monotonic() - self._listened_at <= timeout_s + _AWAKE_S
         now_ms = self._clock.now_ms()
         for record in records:
-            heard = record.offset >= self._unheard.get(Partition(record.topic, record.partition), 0)
+            heard = awake and record.offset >= self._unheard.get(Partition(record.topic, record.partition), 0)
             try:
                 fold_input(self.state, record, now_ms if heard else min(record.timestamp_ms, now_ms))
             except DecodeError as error:
@@ -180,6 +181,10 @@ class Replica:
                 continue
             if (cluster := cluster_of(record)) is not None:
                 self.clusters.add(cluster)
+        if awake:
+            self._listened_at = self._clock.monotonic()
+        else:
+            await self._listen()
         return len(records)
 
     async def _listen(self) -> None:
