@@ -65,23 +65,21 @@ class Intake:
         at_ms = min(record.timestamp_ms, now_ms)
         if what == _PODS:
             pod = pod_facts(record.value) if record.value is not None else None
-            return PodSeen(id=str(record.position), at_ms=at_ms, key=_key(record), cluster=_text(cluster), pod=pod)
+            return PodSeen(id=_id(record), at_ms=at_ms, key=_key(record), cluster=_text(cluster), pod=pod)
         if kind := _OWNED_KINDS.get(what):
             owned = owned_facts(kind, record.value) if record.value is not None else None
-            return OwnedObjectSeen(
-                id=str(record.position), at_ms=at_ms, key=_key(record), cluster=_text(cluster), owned=owned
-            )
+            return OwnedObjectSeen(id=_id(record), at_ms=at_ms, key=_key(record), cluster=_text(cluster), owned=owned)
         if heartbeat_cluster(record.key or b"") is not None:
             observed = decode(ClusterObserved, record.value) if record.value is not None else None
             heard = now_ms if self.live else at_ms
-            return HeartbeatSeen(id=str(record.position), at_ms=heard, cluster=_text(cluster), observed=observed)
+            return HeartbeatSeen(id=_id(record), at_ms=heard, cluster=_text(cluster), observed=observed)
         return None
 
 
 def _placement(record: Record, now_ms: int) -> StatusStimulus:
     placement = decode(PlacementPublished, record.value) if record.value is not None else None
     key = _workload_key(record)
-    return PlacementSeen(id=str(record.position), at_ms=min(record.timestamp_ms, now_ms), key=key, placement=placement)
+    return PlacementSeen(id=_id(record), at_ms=min(record.timestamp_ms, now_ms), key=key, placement=placement)
 
 
 def _result(record: Record, now_ms: int) -> StatusStimulus | None:
@@ -90,7 +88,7 @@ def _result(record: Record, now_ms: int) -> StatusStimulus | None:
         return None
     key = _parsed(report.subject.removeprefix(_WORKLOAD_PREFIX), "subject")
     return ResultSeen(
-        id=str(record.position),
+        id=_id(record),
         at_ms=min(record.timestamp_ms, now_ms),
         key=key,
         report=report,
@@ -102,20 +100,24 @@ def _result(record: Record, now_ms: int) -> StatusStimulus | None:
 def _inventory(record: Record, now_ms: int) -> StatusStimulus:
     reported = decode(InventoryReported, record.value) if record.value is not None else None
     return InventorySeen(
-        id=str(record.position), at_ms=min(record.timestamp_ms, now_ms), cluster=_key(record), inventory=reported
+        id=_id(record), at_ms=min(record.timestamp_ms, now_ms), cluster=_key(record), inventory=reported
     )
 
 
 def _status(record: Record, now_ms: int) -> StatusStimulus:
     status = decode(WorkloadStatus, record.value) if record.value is not None else None
     key = _workload_key(record)
-    return StatusRestored(id=str(record.position), at_ms=min(record.timestamp_ms, now_ms), key=key, status=status)
+    return StatusRestored(id=_id(record), at_ms=min(record.timestamp_ms, now_ms), key=key, status=status)
 
 
 def _event(record: Record, now_ms: int) -> StatusStimulus:
     event = decode(WorkloadPhaseChanged, record.value)
     key = _workload_key(record)
-    return PhaseRestored(id=str(record.position), at_ms=min(record.timestamp_ms, now_ms), key=key, event=event)
+    return PhaseRestored(id=_id(record), at_ms=min(record.timestamp_ms, now_ms), key=key, event=event)
+
+
+def _id(record: Record) -> str:
+    return f"{record.topic}/{record.partition}/{record.offset}"
 
 
 def _workload_key(record: Record) -> str:

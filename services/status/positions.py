@@ -57,14 +57,15 @@ def in_time_order(records: Iterable[Record]) -> Sequence[Record]:
     A batch comes partition by partition. By time, what a workload went through is mostly folded as it happened, and
     fewer of its steps are overtaken by the next placement.
     """
-    latest: dict[Partition, int] = {}
-
-    def moment(record: Record) -> int:
-        partition = Partition(record.topic, record.partition)
-        latest[partition] = max(record.timestamp_ms, latest.get(partition, 0))
-        return latest[partition]
-
-    return [record for _, record in sorted(((moment(r), r) for r in records), key=itemgetter(0))]
+    latest: dict[tuple[str, int], int] = {}
+    timed: list[tuple[int, Record]] = []
+    for record in records:
+        partition = (record.topic, record.partition)
+        moment = latest[partition] = max(record.timestamp_ms, latest.get(partition, 0))
+        timed.append((moment, record))
+    if len(latest) > 1:
+        timed.sort(key=itemgetter(0))
+    return [record for _, record in timed]
 
 
 def reached(positions: Mapping[Partition, int], ends: Mapping[Partition, int]) -> bool:

@@ -9,6 +9,7 @@ records and loses none; what is repeated is recognised by what was published.
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
@@ -102,7 +103,7 @@ class Session:
         """
         began = self._clock.monotonic()
         self._stored = await Stored.load(self._log)
-        await self._read_up(self._readers.statuses, STATUSES, stop)
+        await self._read_statuses(stop)
         await self._read_up(self._readers.history, HISTORY, stop, resumed=EVENTS.name)
         self._outbox.history = dict(self._readers.history.positions())
         for reader in (self._readers.statuses, self._readers.history):
@@ -150,6 +151,21 @@ class Session:
             await self._step(await reader.read(max_records=self._settings.status_batch, timeout_s=_IDLE_S))
         return horizon
 
+    async def _read_statuses(self, stop: asyncio.Event) -> None:
+        """What was published last of each workload; what was published before that is not even decoded."""
+        reader = self._readers.statuses
+        partitions = [partition for topic in STATUSES for partition in await self._log.partitions(topic)]
+        ends = (await self._look_ahead(partitions)).ends
+        await assign_from(reader, {}, ends)
+        latest: dict[bytes | None, Record] = {}
+        while not stop.is_set() and not reached(reader.positions(), ends):
+            records = await reader.read(max_records=self._settings.status_batch, timeout_s=_IDLE_S)
+            latest.update((record.key, record) for record in records)
+        unread = list(latest.values())
+        latest.clear()
+        while unread and not stop.is_set():
+            await self._step([unread.pop() for _ in range(min(len(unread), self._settings.status_batch))])
+
     async def _look_ahead(self, partitions: Iterable[Partition]) -> _Horizon:
         at_ms = self._clock.now_ms()
         return _Horizon(at_ms, dict(await self._readers.ends.end_offsets(partitions)))
@@ -160,6 +176,8 @@ class Session:
             return
         began = self._clock.monotonic()
         now_ms = self._clock.now_ms()
+        for topic, number in Counter(record.topic for record in records).items():
+            metrics.RECORDS.labels(topic).inc(number)
         ordered = in_time_order(records)
         letters = [letter for record in ordered if (letter := self._fold(record, now_ms)) is not None]
         letters += await self._settle()
@@ -183,7 +201,6 @@ class Session:
 
     def _fold(self, record: Record, now_ms: int) -> NewRecord | None:
         """Feeds one record to the machine. Returns a dead letter if it cannot be read."""
-        metrics.RECORDS.labels(record.topic).inc()
         if record.topic == OBJECTS.name:
             self._holdings.take(record)
         try:

@@ -6,7 +6,7 @@ is to be judged, and lets the manifests go.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from hashlib import blake2b
 
@@ -55,10 +55,10 @@ class SetPlan:
     message: str = ""
     template: str = ""
     rolled: bool = False
+    placed: int = field(init=False)
 
-    @property
-    def placed(self) -> int:
-        return sum(share.replicas for share in self.shares)
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "placed", sum(share.replicas for share in self.shares))
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,11 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The latest accepted placement of a workload."""
+    """The latest accepted placement of a workload.
+
+    What follows from its sets is computed once, since it is asked for whenever something of the workload is told:
+    `waiting` is the first pod set with replicas that have no place, `clusters` should run something, sorted.
+    """
 
     generation: int
     decided_at: int
@@ -85,24 +89,17 @@ class Plan:
     withdrawn: tuple[str, ...] = ()
     deleting: bool = False
     refusal: Refusal | None = None
+    desired: int = field(init=False)
+    placed: int = field(init=False)
+    waiting: SetPlan | None = field(init=False)
+    clusters: tuple[str, ...] = field(init=False)
 
-    @property
-    def desired(self) -> int:
-        return sum(item.desired for item in self.sets)
-
-    @property
-    def placed(self) -> int:
-        return sum(item.placed for item in self.sets)
-
-    @property
-    def waiting(self) -> SetPlan | None:
-        """The first pod set with replicas that have no place."""
-        return next((item for item in self.sets if item.placed < item.desired), None)
-
-    @property
-    def clusters(self) -> tuple[str, ...]:
-        """Clusters that should run something, sorted."""
-        return tuple(sorted({share.cluster for item in self.sets for share in item.shares}))
+    def __post_init__(self) -> None:
+        clusters = {share.cluster for item in self.sets for share in item.shares}
+        object.__setattr__(self, "desired", sum(item.desired for item in self.sets))
+        object.__setattr__(self, "placed", sum(item.placed for item in self.sets))
+        object.__setattr__(self, "waiting", next((item for item in self.sets if item.placed < item.desired), None))
+        object.__setattr__(self, "clusters", tuple(sorted(clusters)))
 
     def shares_in(self, cluster: str) -> tuple[tuple[str, Share], ...]:
         return tuple((item.name, share) for item in self.sets for share in item.shares if share.cluster == cluster)

@@ -73,7 +73,9 @@ def _set_status(item: SetPlan, verdict: Verdict) -> PodSetStatus:
     parts = [place.counts for part in verdict.clusters for place in part.places if place.pod_set == item.name]
     total = total_of(parts)
     desired = total.desired if item.mode is Mode.DAEMON else item.desired
-    return PodSetStatus(name=item.name, counts=total.model_copy(update={"desired": desired, "placed": item.placed}))
+    if (total.desired, total.placed) != (desired, item.placed):
+        total = total.model_copy(update={"desired": desired, "placed": item.placed})
+    return PodSetStatus(name=item.name, counts=total)
 
 
 def _cluster_status(part: ClusterVerdict, tracked: Tracked) -> ClusterStatus:
