@@ -6,7 +6,11 @@ memory is bounded too, and nothing is lost: what has been decided is a position 
 namespace that waits its own, lower one. Within a partition a namespace's requests keep their order, and so does each
 workload's.
 
-Source of the idea: J. Nagle, "On packet switches with infinite storage", RFC 970.
+A lane may be as long as there is room left for all the others: one flood gets a half of the intake, and is seldom read
+twice; of n floods each gets one part of n + 1, and one part is always left for whoever comes.
+
+Sources: J. Nagle, "On packet switches with infinite storage", RFC 970; A. K. Choudhury and E. L. Hahne, "Dynamic queue
+length thresholds for shared-memory packet switches", 1998.
 """
 
 from __future__ import annotations
@@ -18,12 +22,10 @@ from dataclasses import dataclass, field
 from shared.events.v1.decisions import ReadAhead
 from shared.ports.event_log import Record
 
-LANE_RECORDS = 256
-LANE_BYTES = 4 * 1024 * 1024
 ALL_RECORDS = 8192
 ALL_BYTES = 64 * 1024 * 1024
 # A look reads so many records at a time, and a lane that had room when it read takes all of them.
-LOOK_RECORDS = 64
+LOOK_RECORDS = 256
 
 
 def lane_of(record: Record) -> str:
@@ -33,8 +35,25 @@ def lane_of(record: Record) -> str:
 
 @dataclass(slots=True)
 class _Lane:
+    """`offsets` are those of its records, by partition, in their order."""
+
     records: deque[Record] = field(default_factory=deque)
+    offsets: dict[int, deque[int]] = field(default_factory=dict)
     size: int = 0
+
+    def put(self, record: Record) -> None:
+        self.records.append(record)
+        self.size += _size(record)
+        self.offsets.setdefault(record.partition, deque()).append(record.offset)
+
+    def pop(self) -> Record:
+        record = self.records.popleft()
+        self.size -= _size(record)
+        offsets = self.offsets[record.partition]
+        offsets.popleft()
+        if not offsets:
+            del self.offsets[record.partition]
+        return record
 
 
 @dataclass(slots=True)
@@ -54,13 +73,11 @@ class Intake:
         start: Mapping[int, int],
         ahead: ReadAhead | None = None,
         *,
-        lane_records: int = LANE_RECORDS,
         all_records: int = ALL_RECORDS,
         look_records: int = LOOK_RECORDS,
     ) -> None:
         self._read_to = dict(start)
         self._ahead = ahead
-        self._lane_records = lane_records
         self._all_records = all_records
         self._look_records = look_records
         self._lanes: dict[str, _Lane] = {}
@@ -104,9 +121,7 @@ class Intake:
         """What `peek` showed has been decided; its namespace goes to the end of the line."""
         name = self._turns.popleft()
         lane = self._lanes[name]
-        size = _size(lane.records.popleft())
-        lane.size -= size
-        self._bytes -= size
+        self._bytes -= _size(lane.pop())
         self._held -= 1
         if lane.records:
             self._turns.append(name)
@@ -118,9 +133,9 @@ class Intake:
         waiting: dict[str, dict[int, int]] = {name: dict(passed) for name, passed in self._passed.items()}
         for name, lane in self._lanes.items():
             firsts = waiting.setdefault(name, {})
-            for record in lane.records:
-                if record.offset < firsts.get(record.partition, record.offset + 1):
-                    firsts[record.partition] = record.offset
+            for partition, offsets in lane.offsets.items():
+                # What was passed over comes behind what is in the lane.
+                firsts[partition] = offsets[0]
         lowest = dict(self._read_to)
         for firsts in waiting.values():
             for partition, offset in firsts.items():
@@ -136,7 +151,7 @@ class Intake:
         looks = [
             Look(partition, offset)
             for name, passed in self._passed.items()
-            if self._has_room(name, self._lane_records // 2)
+            if self._has_room(name, share=2)
             for partition, offset in passed.items()
         ]
         found = min(looks, key=lambda look: look.offset, default=None)
@@ -156,7 +171,7 @@ class Intake:
         passed = self._passed.get(name, {})
         if name in look.blocked or record.offset < passed.get(look.partition, record.offset + 1):
             return
-        if self._has_room(name, self._lane_records + self._look_records):
+        if self._has_room(name, extra=self._look_records):
             self._put(name, record)
             passed[look.partition] = record.offset + 1
         else:
@@ -203,19 +218,21 @@ class Intake:
         end = self._ahead.read.get(record.partition, 0)
         return record.offset < self._ahead.waiting.get(name, {}).get(record.partition, end)
 
-    def _has_room(self, name: str, records: int = 0) -> bool:
+    def _has_room(self, name: str, *, share: int = 1, extra: int = 0) -> bool:
+        """Whether a lane is shorter than one part in `share` of the room that is left, and `extra` records."""
         lane = self._lanes.get(name)
-        return lane is None or (len(lane.records) < (records or self._lane_records) and lane.size < LANE_BYTES)
+        if lane is None:
+            return True
+        records, size = self._all_records - self._held, ALL_BYTES - self._bytes
+        return len(lane.records) * share < records + extra and lane.size * share < size
 
     def _put(self, name: str, record: Record) -> None:
         lane = self._lanes.get(name)
         if lane is None:
             lane = self._lanes[name] = _Lane()
             self._turns.append(name)
-        lane.records.append(record)
-        size = _size(record)
-        lane.size += size
-        self._bytes += size
+        lane.put(record)
+        self._bytes += _size(record)
         self._held += 1
 
 

@@ -1,6 +1,6 @@
 """Leading a cell: requests and observations in, decisions to the journal, one batch an append.
 
-The tasks of a term share the folded state on one event loop: two feed (inputs; requests and results), one decides and
+The tasks of a term share the folded state on one event loop: some feed (inputs, requests, results), one decides and
 appends, one publishes what the journal then says. The state runs ahead of the journal by what is in flight; if an
 append fails or a higher epoch appears, everything of this term is dropped and the replica is rebuilt.
 """
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 
 from services.scheduler import metrics
 from services.scheduler.entries import Round, Seen
@@ -47,8 +47,11 @@ log = get_logger(__name__)
 # Records end a wait at once.
 _READ_S = 5.0
 # A round of requests takes about so long, and the publisher may be about so many entries behind: a request that comes
-# in the middle of a flood of others waits for both.
+# in the middle of a flood of others waits for both. Where a machine is busy the time is over after one or two: then a
+# round has so many, unless it takes much longer, since each costs as much as two decisions.
 _SLICE_S = 0.005
+_SLICE_REQUESTS = 16
+_LONGEST_SLICE_S = 0.02
 _MOST_UNPUBLISHED = 1
 # Objects are folded in portions of about a slice.
 _INPUTS_AT_ONCE = 100
@@ -109,7 +112,7 @@ class Leadership:
         await results.assign(await self._resume_positions(RESULTS.name))
         start = {partition.partition: offset for partition, offset in requests.positions().items()}
         self._intake = Intake(start, self._replica.resume_ahead)
-        feed = self._feed = RequestFeed(self._intake, self._changed, self._settings.scheduler_batch)
+        feed = self._feed = RequestFeed(self._intake, self._changed)
         checkpoint = await load_checkpoint(self._events, self._settings.scheduler_cell)
         self._follower = JournalPublisher(
             self._events,
@@ -126,7 +129,7 @@ class Leadership:
                 tasks.create_task(feed.read(requests), name="requests"),
                 tasks.create_task(feed.read_again(again), name="requests-again"),
                 tasks.create_task(self._feed_results(results), name="results"),
-                tasks.create_task(self._follower.run(entries, derived, self._epoch), name="publisher"),
+                tasks.create_task(self._follow(entries, derived), name="publisher"),
                 tasks.create_task(reminder.run(), name="reminder"),
             ]
             await self._decide(stop, derived)
@@ -134,6 +137,9 @@ class Leadership:
             for task in running:
                 task.cancel()
         await self._follower.commit(derived)
+
+    async def _follow(self, entries: Reader, derived: Publisher) -> None:
+        await self._follower.run(entries, derived, self._epoch, self._replica.journal_position)
 
     async def _readers(self, stack: AsyncExitStack, names: Sequence[str]) -> list[Reader]:
         """Opened side by side: meanwhile nothing is decided."""
@@ -203,11 +209,12 @@ class Leadership:
             decided = Round()
             if not self._results.empty():
                 self._observe_results(self._results.get_nowait())
-            until = self._clock.monotonic() + _SLICE_S
+            began = self._clock.monotonic()
             while decided.count < self._settings.scheduler_batch and (record := self._intake.peek()) is not None:
                 decided.add(self._decide_request(record), self._answered)
                 self._intake.pop()
-                if self._clock.monotonic() > until:
+                took = self._clock.monotonic() - began
+                if took > _LONGEST_SLICE_S or (took > _SLICE_S and decided.count >= _SLICE_REQUESTS):
                     break
             decided.add(self._state.decide_pending(self._clock.now_ms()), self._answered)
         self._feed.taken()
@@ -301,11 +308,15 @@ class Leadership:
             await self._append(decisions[:half], Seen())
             await self._append(decisions[half:], seen)
             return
-        await self._journal.send(record)
+        try:
+            async with asyncio.timeout(self._settings.kafka_timeout_s):
+                await self._follower.expect(entry, await self._journal.send(record))
+        except TimeoutError as error:
+            raise LogError("the journal has not acknowledged our own entries for too long") from error
         self._appended += bool(decisions)
         self._appended_at = self._clock.monotonic()
         if self._appended_at - self._follower.heard_at > self._settings.kafka_timeout_s:
-            raise LogError("the journal has not shown our own entries for too long")
+            raise LogError("the journal has not acknowledged our own entries for too long")
         for decision in decisions:
             metrics.DECISIONS.labels(kind=decision.kind).inc()
 
@@ -313,10 +324,9 @@ class Leadership:
         """Resigns, and publishes what the journal has, for a while: a successor would publish the rest."""
         await self._append([], Seen(), resigned=True)
         await self._journal.flush()
-        end = await self._replica.journal_end()
-        deadline = self._clock.monotonic() + _DRAIN_S
-        while self._follower.position < end and self._clock.monotonic() < deadline:
-            await self._clock.sleep(0.02)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_DRAIN_S):
+                await self._follower.all_published()
 
 
 def _why_over(error: BaseException) -> BaseException:

@@ -3,18 +3,30 @@
 Follows the journal from the last checkpoint on, whatever the leader has in memory. After a crash some records are
 published again, with the same content: readers take only higher generations. A checkpoint is committed only after
 everything before it is acknowledged.
+
+What the leader itself appended need not be read back: it is known, and once it is acknowledged so is its offset.
+Offsets without a gap leave no room for anything else, such as the marker of a higher epoch; wherever there is a gap,
+the journal is read. So it is the order of the journal alone that decides here as everywhere.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
 
 from services.scheduler import metrics
 from services.scheduler.decision.derivation import CommandRecord, Derived, PlacementRecord, derive
 from services.scheduler.decision.fence import EpochFence
 from services.scheduler.decision.rendering import render_commands
-from services.scheduler.journal import Checkpoint, decode_entry, is_entry, journal_partition, publisher_group
+from services.scheduler.journal import (
+    Checkpoint,
+    JournalEntry,
+    decode_entry,
+    is_entry,
+    journal_partition,
+    publisher_group,
+)
 from shared.events.envelope import Envelope
 from shared.events.topics import COMMAND_ISSUED, PLACEMENT_PUBLISHED, PLACEMENTS, REQUESTS, commands_topic
 from shared.events.v1.decisions import Decision, DecisionsMade, EpochStarted, Positions
@@ -22,7 +34,7 @@ from shared.events.v1.placements import PlacementPublished
 from shared.model.identities import WORKLOAD_SUBJECT
 from shared.observability.logs import get_logger
 from shared.ports.clock import Clock
-from shared.ports.event_log import EventLog, NewRecord, Publisher, Reader
+from shared.ports.event_log import EventLog, NewRecord, Position, Publisher, Reader
 from shared.runtime.ids import new_id
 
 log = get_logger(__name__)
@@ -32,10 +44,20 @@ _BATCH = 500
 # The broker takes 4,096.
 _MAX_METADATA_BYTES = 4000
 _LATENCY_WINDOW_S = 120.0
+# Entries of our own that were not published yet; most of them decide on one workload again and again.
+_MOST_OWN = 256
 
 
 class FencedError(Exception):
     """Another replica started a higher epoch: this one no longer leads."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Appended:
+    """An entry of our own, on its way to the journal or there."""
+
+    entry: DecisionsMade
+    acknowledgement: Awaitable[Position]
 
 
 class JournalPublisher:
@@ -60,39 +82,75 @@ class JournalPublisher:
         self._published = published
         self._on_generation = on_generation
         self._served: set[str] = set()
+        self._own: asyncio.Queue[_Appended] = asyncio.Queue(maxsize=_MOST_OWN)
         self._committed_at = clock.monotonic()
         self._committed_offset = checkpoint.offset
         self.position = checkpoint.offset
-        # When the journal last showed anything: a leader that appends sees its own entries come back.
+        # When the journal last told of anything: a leader that appends hears of its own entries.
         self.heard_at = clock.monotonic()
         # Entries with decisions of our own epoch that were published; `progress` is set, and replaced, with each.
         self.published_own = 0
         self.progress = asyncio.Event()
 
-    async def run(self, reader: Reader, publisher: Publisher, epoch: int) -> None:
-        """Publishes until cancelled. Raises FencedError when the journal has a higher epoch than `epoch`."""
+    async def run(self, reader: Reader, publisher: Publisher, epoch: int, begin: int) -> None:
+        """Publishes until cancelled: what stands before `begin`, then our own entries and whatever stands in between.
+
+        Raises FencedError when the journal has a higher epoch than `epoch`, and LogError.
+        """
         if self._checkpoint.epoch > epoch:
             # The marker stands before the checkpoint of whoever replaced us meanwhile: it would never be read.
             raise FencedError(f"{self._checkpoint.leader} started epoch {self._checkpoint.epoch}")
-        partition = journal_partition(self._cell)
-        await reader.assign({partition: self._checkpoint.offset})
+        await self._read(reader, publisher, epoch, begin)
         while True:
-            records = await reader.read(max_records=_BATCH, timeout_s=COMMIT_EVERY_S)
-            for record in records:
-                if not is_entry(record):
-                    continue
-                self.heard_at = self._clock.monotonic()
-                entry = decode_entry(record)
-                if not self._fence.admits(entry):
-                    continue
-                if isinstance(entry, EpochStarted):
-                    if entry.epoch > epoch:
-                        raise FencedError(f"{entry.leader} started epoch {entry.epoch}")
-                else:
-                    await self._publish(publisher, entry, record.offset, own=entry.epoch == epoch)
+            try:
+                async with asyncio.timeout(COMMIT_EVERY_S):
+                    appended = await self._own.get()
+            except TimeoutError:
+                await self._commit_if_due(publisher)
+                continue
+            offset = (await appended.acknowledgement).offset
+            if offset > self.position:
+                await self._read(reader, publisher, epoch, offset)
+            # It may have been read already, by who looked for what stands before it.
+            if offset == self.position:
+                await self._take(publisher, appended.entry, offset, epoch)
+                self.position = offset + 1
+            self._own.task_done()
+            await self._commit_if_due(publisher)
+
+    async def expect(self, entry: DecisionsMade, acknowledgement: Awaitable[Position]) -> None:
+        """An entry of our own was sent to the journal. Waits while too many of them are not published yet."""
+        await self._own.put(_Appended(entry, acknowledgement))
+
+    async def all_published(self) -> None:
+        """Returns when everything that was expected is published."""
+        await self._own.join()
+
+    async def _read(self, reader: Reader, publisher: Publisher, epoch: int, end: int) -> None:
+        """Publishes what the journal has before `end`, and may have behind it already."""
+        partition = journal_partition(self._cell)
+        await reader.assign({partition: self.position})
+        self.position = reader.positions()[partition]
+        while self.position < end:
+            for record in await reader.read(max_records=_BATCH, timeout_s=COMMIT_EVERY_S):
+                if is_entry(record):
+                    await self._take(publisher, decode_entry(record), record.offset, epoch)
             self.position = reader.positions()[partition]
-            if self.position != self._committed_offset and self._due():
-                await self.commit(publisher)
+            await self._commit_if_due(publisher)
+        await reader.assign({})
+
+    async def _take(self, publisher: Publisher, entry: JournalEntry, offset: int, epoch: int) -> None:
+        self.heard_at = self._clock.monotonic()
+        if not self._fence.admits(entry):
+            return
+        if isinstance(entry, EpochStarted):
+            self._heed(entry, epoch)
+        else:
+            await self._publish(publisher, entry, offset, own=entry.epoch == epoch)
+
+    def _heed(self, marker: EpochStarted, epoch: int) -> None:
+        if marker.epoch > epoch:
+            raise FencedError(f"{marker.leader} started epoch {marker.epoch}")
 
     async def republish(self, publisher: Publisher, cluster: str, key: str) -> None:
         """Sends a cluster again what is asked of it, or that nothing is: an older record may stand last."""
@@ -159,8 +217,10 @@ class JournalPublisher:
         await self.ensure_topics([cluster])
         return commands_topic(cluster).name
 
-    def _due(self) -> bool:
-        return self._clock.monotonic() - self._committed_at >= COMMIT_EVERY_S
+    async def _commit_if_due(self, publisher: Publisher) -> None:
+        due = self._clock.monotonic() - self._committed_at >= COMMIT_EVERY_S
+        if due and self.position != self._committed_offset:
+            await self.commit(publisher)
 
     async def commit(self, publisher: Publisher) -> None:
         """Waits for every acknowledgement, then stores the checkpoint. Raises LogError.

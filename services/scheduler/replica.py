@@ -95,11 +95,6 @@ class Replica:
     def journal_position(self) -> int:
         return self._journal.positions()[journal_partition(self._cell)]
 
-    async def journal_end(self) -> int:
-        """The offset behind the journal's last entry, as the broker has it now."""
-        partition = journal_partition(self._cell)
-        return (await self._journal.end_offsets([partition]))[partition]
-
     def input_positions(self) -> Positions:
         """Next offsets of objects, clusters and metrics, by topic and partition."""
         positions: Positions = {}

@@ -16,7 +16,7 @@ from shared.ports.event_log import Record
 from tests.simulation.history import History
 from tests.simulation.loop import OWNER
 
-_SMALL_LANE = {"lane_records": 24, "all_records": 48}
+_SMALL_LANE = {"all_records": 48}
 
 
 @contextmanager

@@ -13,7 +13,9 @@ from services.scheduler.intake import Intake, Look, lane_of
 from shared.events.v1.decisions import DecisionsMade
 from shared.ports.event_log import Record
 
-LANE, ALL, LOOK = 3, 12, 2
+ALL, LOOK = 8, 2
+# As long as one lane alone can become.
+LANE = ALL // 2
 Where = tuple[int, int]
 
 
@@ -36,7 +38,7 @@ class Run:
         """A new leader, which knows what the journal says."""
         entry = DecisionsMade.model_validate_json(self.stored.to_json())
         start = {number: entry.inputs.get("r", {}).get(number, 0) for number in range(len(self.log))}
-        self.intake = Intake(start, entry.ahead, lane_records=LANE, all_records=ALL, look_records=LOOK)
+        self.intake = Intake(start, entry.ahead, all_records=ALL, look_records=LOOK)
         self.position = dict(start)
         self.look: Look | None = None
         self.look_at = 0
@@ -117,7 +119,7 @@ def test_each_request_is_decided_once_and_in_order(log: list[list[str]], taken: 
 
 
 def test_a_flood_does_not_delay_the_others() -> None:
-    intake = Intake({0: 0}, lane_records=4, all_records=100)
+    intake = Intake({0: 0}, all_records=8)
     for offset in range(1000):
         intake.offer(record(0, offset, "noisy"))
     intake.offer(record(0, 1000, "quiet"))

@@ -13,14 +13,14 @@ from services.scheduler.decision.fence import EpochFence
 from services.scheduler.decision.reservations import ShareReservations
 from services.scheduler.inputs import partitions_of
 from services.scheduler.intake import Intake
-from services.scheduler.journal import Checkpoint, decode_entry, journal_partition, publisher_group
+from services.scheduler.journal import Checkpoint, journal_partition, publisher_group
 from services.scheduler.leadership import Leadership
 from services.scheduler.publisher import JournalPublisher
 from services.scheduler.refusals import Refusals
 from services.scheduler.replica import Replica
 from services.scheduler.shell import SchedulerService
 from shared.events.v1.decisions import DecisionsMade, EpochStarted
-from shared.ports.event_log import END, START, Partition, Publisher, Reader
+from shared.ports.event_log import END, START, Partition, Publisher
 from tests.simulation.generator import FLOOD
 from tests.simulation.mutants.fronts import nobody_reminds, the_broker_refuses_nobody
 from tests.simulation.mutants.mutant import mutant
@@ -110,20 +110,7 @@ def silence_is_taken_for_departure() -> Iterator[None]:
 def a_replaced_leader_goes_on() -> Iterator[None]:
     """A leader does not look whether it was replaced: it decides, and answers users, for as long as it lives."""
 
-    async def run(self: JournalPublisher, reader: Reader, publisher: Publisher, epoch: int) -> None:
-        partition = journal_partition(self._cell)
-        await reader.assign({partition: self._checkpoint.offset})
-        while True:
-            for record in await reader.read(timeout_s=0.5):
-                self.heard_at = self._clock.monotonic()
-                entry = decode_entry(record)
-                if self._fence.admits(entry) and isinstance(entry, DecisionsMade):
-                    await self._publish(publisher, entry, record.offset, own=entry.epoch == epoch)
-            self.position = reader.positions()[partition]
-            if self.position != self._committed_offset and self._due():
-                await self.commit(publisher)
-
-    with patch.object(JournalPublisher, "run", run):
+    with patch.object(JournalPublisher, "_heed"):
         yield
 
 

@@ -3,30 +3,148 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 
-from services.scheduler.journal import Checkpoint
+from services.scheduler.journal import Checkpoint, encode_entry
 from services.scheduler.publisher import FencedError, JournalPublisher
 from shared.adapters.memory.event_log import MemoryLog
 from shared.events.registry import decode
-from shared.events.topics import ALL_TOPICS, commands_topic
+from shared.events.topics import ALL_TOPICS, PLACEMENTS, commands_topic
 from shared.events.v1.commands import CommandIssued
-from shared.ports.event_log import START, Record
+from shared.events.v1.decisions import Decision, DecisionsMade, EpochStarted, RequestRef, RequestRejected
+from shared.events.v1.workloads import FieldError
+from shared.ports.event_log import START, Partition, Publisher, Reader, Record
 from shared.testing.clock import FakeClock
 from tests.unit.status.world import KEY, placement
+
+EPOCH = 3
+
+
+class Journal:
+    """A leader's journal and the publisher that follows it; `assigned` is from where the journal was read."""
+
+    def __init__(self, events: MemoryLog, checkpoint: Checkpoint) -> None:
+        self.events = events
+        self.follower = JournalPublisher(events, FakeClock(), 0, checkpoint, {}, self._decided)
+        self.offsets: list[int] = []
+        self.assigned: list[int] = []
+        self._decisions = 0
+        self._caught_up = asyncio.Event()
+        self._journal: Publisher
+
+    def _decided(self, _: Decision, offset: int) -> None:
+        self.offsets.append(offset)
+
+    @asynccontextmanager
+    async def led(self, begin: int) -> AsyncIterator[Journal]:
+        self._journal = await self.events.publisher("journal")
+        reader, derived = await self.events.reader("publisher"), await self.events.publisher("derived")
+        running = asyncio.create_task(self.follower.run(self._noted(reader), derived, EPOCH, begin))
+        try:
+            await _first(running, self._caught_up.wait())
+            yield self
+            await _first(running, self.follower.all_published())
+        finally:
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+
+    def _noted(self, reader: Reader) -> Reader:
+        original = reader.assign
+
+        async def assign(positions: dict[Partition, int]) -> None:
+            self.assigned += positions.values()
+            if not positions:
+                self._caught_up.set()
+            await original(positions)
+
+        reader.assign = assign  # type: ignore[method-assign,assignment]
+        return reader
+
+    async def append(self, entry: DecisionsMade | EpochStarted, *, own: bool = True) -> None:
+        acknowledgement = await self._journal.send(encode_entry(entry, cell=0, leader=entry.leader, at_ms=1))
+        if own:
+            assert isinstance(entry, DecisionsMade)
+            await self.follower.expect(entry, acknowledgement)
+
+    async def decide(self) -> None:
+        self._decisions += 1
+        number = self._decisions
+        error = FieldError(field="", reason="Invalid", message="no")
+        decision = RequestRejected(
+            key=f"shop/w{number}", request=RequestRef(id=f"r{number}", published_at=1), errors=(error,)
+        )
+        await self.append(DecisionsMade(cell="0", epoch=EPOCH, leader="us", decided_at=1, decisions=(decision,)))
+
+
+async def _first(running: asyncio.Task[None], other: Coroutine[Any, Any, Any]) -> None:
+    """Waits for whatever ends first, and raises what it raised."""
+    async with asyncio.timeout(5):
+        done, _ = await asyncio.wait({running, asyncio.create_task(other)}, return_when=asyncio.FIRST_COMPLETED)
+    for task in done:
+        task.result()
+
+
+def marker(epoch: int, leader: str) -> EpochStarted:
+    return EpochStarted(cell="0", epoch=epoch, leader=leader)
+
+
+@pytest.fixture
+async def journal() -> Journal:
+    """Led by us since offset 0."""
+    events = MemoryLog()
+    await events.ensure_topics(ALL_TOPICS)
+    publisher = await events.publisher("before")
+    await publisher.send(encode_entry(marker(EPOCH, "us"), cell=0, leader="us", at_ms=1))
+    return Journal(events, Checkpoint(0))
 
 
 async def test_a_leader_that_was_replaced_before_it_read_the_checkpoint_notices() -> None:
     """Found by simulation: its successor's marker stood before that checkpoint, and it led on for ever."""
-    events, clock = MemoryLog(), FakeClock()
+    events = MemoryLog()
     await events.ensure_topics(ALL_TOPICS)
-    checkpoint = Checkpoint(0, epoch=4, leader="successor")
-    publisher = JournalPublisher(events, clock, 0, checkpoint, {}, lambda *_: None)
-    reader, derived = await events.reader("publisher"), await events.publisher("derived")
+    journal = Journal(events, Checkpoint(0, epoch=4, leader="successor"))
     with pytest.raises(FencedError, match="successor started epoch 4"):
-        async with asyncio.timeout(5):
-            await publisher.run(reader, derived, 3)
+        async with journal.led(0):
+            pass
+
+
+async def test_what_the_leader_appended_is_published_without_reading_it_back(journal: Journal) -> None:
+    async with journal.led(1):
+        for _ in range(3):
+            await journal.decide()
+    assert journal.offsets == [1, 2, 3]
+    assert journal.assigned == [0], "only what stood there before was read"
+    keys = {record.key for record in journal.events.records(PLACEMENTS.name)}
+    assert keys == {b"shop/w1", b"shop/w2", b"shop/w3"}
+    assert journal.follower.position == 4
+
+
+async def test_what_stands_between_own_entries_is_read(journal: Journal) -> None:
+    """A void entry of a former leader: the broker should have refused it, and nobody relies on that."""
+    late = DecisionsMade(cell="0", epoch=EPOCH - 1, leader="former", decided_at=1)
+    async with journal.led(1):
+        await journal.decide()
+        await journal.append(late, own=False)
+        await journal.decide()
+        await journal.decide()
+    assert journal.offsets == [1, 3, 4]
+    assert journal.assigned == [0, 2]
+
+
+async def test_the_marker_of_a_higher_epoch_between_own_entries_ends_the_term(journal: Journal) -> None:
+    async def lead() -> None:
+        async with journal.led(1):
+            await journal.decide()
+            await journal.append(marker(EPOCH + 1, "successor"), own=False)
+            await journal.decide()
+
+    with pytest.raises(FencedError, match="successor started epoch 4"):
+        await lead()
+    assert journal.offsets == [1], "what stands behind the marker is void"
 
 
 async def test_a_cluster_is_told_again_what_is_asked_of_it_and_that_nothing_is() -> None:
