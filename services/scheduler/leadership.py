@@ -13,6 +13,7 @@ from contextlib import AsyncExitStack, suppress
 
 from services.scheduler import metrics
 from services.scheduler.entries import Round, Seen
+from services.scheduler.guarding import PlacementGuard
 from services.scheduler.inputs import partitions_of
 from services.scheduler.intake import Intake
 from services.scheduler.journal import encode_entry, load_checkpoint
@@ -87,6 +88,8 @@ class Leadership:
         self._appended = 0
         # Clusters and workloads of which is published again what is asked there.
         self._repeat: set[tuple[str, str]] = set()
+        # Workloads whose placement is published again.
+        self._restate: set[str] = set()
         self._journal = journal
         self._follower: JournalPublisher
 
@@ -123,6 +126,9 @@ class Leadership:
             self._state.note_generation,
         )
         reminder = Reminder(self._events, self._replica.published, lambda: self._follower.position, self._publish_again)
+        guard = PlacementGuard(
+            self._events, self._replica.published, lambda: self._follower.position, self._state_again
+        )
         async with asyncio.TaskGroup() as tasks:
             running = [
                 tasks.create_task(self._feed_inputs(), name="inputs"),
@@ -131,6 +137,7 @@ class Leadership:
                 tasks.create_task(self._feed_results(results), name="results"),
                 tasks.create_task(self._follow(entries, derived), name="publisher"),
                 tasks.create_task(reminder.run(), name="reminder"),
+                tasks.create_task(guard.run(), name="guard"),
             ]
             await self._decide(stop, derived)
             await self._drain()
@@ -226,6 +233,8 @@ class Leadership:
         await self._refusals.deliver(self._journal)
         while self._repeat:
             await self._follower.republish(derived, *self._repeat.pop())
+        while self._restate:
+            await self._follower.restate(derived, self._restate.pop())
         entries = decided.entries()
         for entry in entries:
             await self._append(entry.decisions, self._all_seen() if entry.seen is None else entry.seen)
@@ -269,14 +278,21 @@ class Leadership:
     def _observe_result(self, report: CommandReported) -> None:
         self._state.observe_result(report)
         if report.outcome == "refused" and report.subject.startswith(WORKLOAD_SUBJECT):
-            # An older record stands last in the cluster's topic: publish the present one again.
-            self._publish_again(report.cluster, report.subject.removeprefix(WORKLOAD_SUBJECT))
+            key = report.subject.removeprefix(WORKLOAD_SUBJECT)
+            known = self._replica.published.get(key)
+            if known is None or report.generation < known.generation:
+                # An older record stands last in the cluster's topic: publish the present one again.
+                self._publish_again(report.cluster, key)
 
     def _publish_again(self, cluster: str, key: str) -> None:
         # A name that only a report has makes no topic.
         if cluster in self._replica.clusters:
             self._repeat.add((cluster, key))
             self._changed.set()
+
+    def _state_again(self, key: str) -> None:
+        self._restate.add(key)
+        self._changed.set()
 
     def _answered(self) -> Seen:
         """Which requests have been decided upon."""

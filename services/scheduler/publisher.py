@@ -164,6 +164,10 @@ class JournalPublisher:
         epoch = command.epoch if command is not None else self._fence.epoch
         await self._send(publisher, CommandRecord(cluster, f"{WORKLOAD_SUBJECT}{key}", command), epoch)
 
+    async def restate(self, publisher: Publisher, key: str) -> None:
+        """Sends a workload's placement again, or that it has none: an older record may stand last."""
+        await self._send(publisher, PlacementRecord(key, self._published.get(key)), self._fence.epoch)
+
     async def _publish(self, publisher: Publisher, batch: DecisionsMade, offset: int, *, own: bool) -> None:
         self._inputs |= batch.inputs
         if REQUESTS.name in batch.inputs:

@@ -95,10 +95,13 @@ class SchedulerService:
         """Follows the leader until it has been silent for the length of the lease, or has resigned.
 
         Only time in which this replica itself was awake counts: after a pause of its own it must read before it judges.
+        What cannot be read is for the leader to refuse; where there was none, for this replica, which is one at once.
         """
+        if not replica.fence.epoch:
+            return
         spread = zlib.crc32(self._settings.scheduler_id.encode()) % 200 / 1000
         lease = self._settings.scheduler_lease_s + spread
-        silent = 0.0 if replica.fence.epoch else lease
+        silent = 0.0
         looked_at = self._clock.monotonic()
         async with _beside(_follow_inputs(replica)) as inputs:
             while not stop.is_set() and (left := (spread if replica.resigned else lease) - silent) > 0:
