@@ -53,7 +53,12 @@ async def test_apply_change_and_withdraw(bed: Bed) -> None:
         executor.issue(run(bed, 2, deployment(replicas=2, image="nginx:2")))
         await executor.until_reported(bed.subject, "applied", 2)
         assert await image(bed) == "nginx:2"
-        assert await find(bed.api, CONFIG_MAPS, bed.namespace, "settings") is None, "pruned"
+
+        async def pruned() -> bool:
+            return await find(bed.api, CONFIG_MAPS, bed.namespace, "settings") is None
+
+        # In the foreground: the cluster's garbage collector ends it, when it comes to it.
+        await until(pruned, "pruned")
 
         executor.issue(withdrawal(3, subject=bed.subject))
         await executor.until_reported(bed.subject, "withdrawn", 3)
