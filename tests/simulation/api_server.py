@@ -87,6 +87,7 @@ class ApiServer:
         self.troubles = Troubles()
         self.down_until = 0.0
         self.cluster = Cluster(spec, now=self.now(), on_work=self._on_work, seed=str(seed))
+        self._note_what_is_there()
         self.cluster.state.store.listeners.append(self._on_write)
         self.api = KubernetesApi(self.cluster.state, make_profile(spec.load, None), WatchSettings())
         self._on_work()
@@ -158,6 +159,12 @@ class ApiServer:
         if chance < troubles.throttled + troubles.failing:
             code = self.rng.choice((500, 503))
             raise ServerError(code, "InternalError" if code == 500 else "ServiceUnavailable", "injected")
+
+    def _note_what_is_there(self) -> None:
+        """A cluster begins with its nodes and namespaces: whoever reads the history has to know of them."""
+        at_ms = EPOCH_MS + int(self._loop.time() * 1000)
+        for (storage, _, _), obj in self.objects().items():
+            self._history.writes.append(Written(at_ms, "", self.name, "ADDED", storage, obj))
 
     def _on_write(self, storage: str, event: Event) -> None:
         if storage in {"events", "leases.coordination.k8s.io"}:
