@@ -23,7 +23,7 @@ class Faults:
         world = self._world
         for link in world.links.values():
             link.mishaps.clear()
-            link.lossy = link.portion = 0
+            link.lossy = link.lossy_appends = link.portion = 0
             link.down_until = 0.0
             link.delay_s = 0.002
         for server in world.servers.values():
@@ -97,6 +97,16 @@ class Faults:
 
         def heal() -> None:
             link.lossy = 0
+
+        self._world.at(self._world.loop.time() + fault.seconds, heal)
+
+    def lossy_appends(self, fault: Fault) -> None:
+        """Of its appends, but not those to the journal, `number` in a hundred go wrong for `seconds`."""
+        link = self._world.way(fault.target, "log")
+        link.lossy_appends = fault.number
+
+        def heal() -> None:
+            link.lossy_appends = 0
 
         self._world.at(self._world.loop.time() + fault.seconds, heal)
 

@@ -35,8 +35,10 @@ class Link:
     delay_s: float = 0.002
     down_until: float = 0.0
     down_since: float = 0.0
-    # How many of a hundred requests go wrong, in any way.
+    # How many of a hundred requests go wrong, in any way; and of appends alone that follow from something, while the
+    # journal takes its entries and questions are answered.
     lossy: int = 0
+    lossy_appends: int = 0
     # The most records that a read is given at a time; 0 for as many as it asks for.
     portion: int = 0
     mishaps: deque[Mishap] = field(default_factory=deque)
@@ -72,7 +74,8 @@ class Link:
             for listener in self.listeners:
                 resolve(listener, None)
 
-    def mishap(self) -> Mishap | None:
-        if self.lossy and self.rng.randrange(100) < self.lossy:
+    def mishap(self, *, follows: bool = False) -> Mishap | None:
+        lossy = max(self.lossy, self.lossy_appends) if follows else self.lossy
+        if lossy and self.rng.randrange(100) < lossy:
             return self.rng.choice(_MISHAPS)
         return self.mishaps.popleft() if self.mishaps else None

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import TypeVar
 
-from shared.events.topics import Topic
+from shared.events.topics import DECISIONS, Topic
 from shared.ports.event_log import (
     END,
     START,
@@ -176,7 +176,7 @@ class SimPublisher:
 
     def _arrive(self, partition: Partition, channel: _Channel) -> None:
         channel.timer = None
-        mishap = self._link.mishap()
+        mishap = self._link.mishap(follows=partition.topic != DECISIONS.name)
         if mishap in (Mishap.REFUSED, Mishap.LOST):
             self._break(LogError(f"{partition.topic}: {mishap}"))
             return

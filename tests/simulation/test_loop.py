@@ -165,6 +165,19 @@ def test_a_lost_acknowledgement_breaks_the_publisher_though_the_record_is_there(
     assert ground.values == [b"a"]
 
 
+def test_appends_may_go_wrong_while_questions_are_answered(ground: Ground) -> None:
+    async def work() -> None:
+        _, log = ground.process("p")
+        ground.links["p"].lossy_appends = 100
+        publisher = await log.publisher("p")
+        assert await log.partitions(REQUESTS.name)
+        await publisher.send(record(b"1"))
+        with pytest.raises(LogError):
+            await publisher.flush()
+
+    ground.run(work())
+
+
 def test_everything_that_waits_for_a_log_that_stays_away_is_told_so(ground: Ground) -> None:
     _, log = ground.process("p")
 

@@ -19,7 +19,6 @@ _ROOT = Path(__file__).parents[2]
 # The seeds that are known to catch a mutant come first; where a change of a service moved that, so many are searched.
 _SEEDS = 20
 _PATIENCE_S = 600
-_LEAST = 10
 
 
 @pytest.fixture(scope="module")
@@ -41,12 +40,9 @@ def test_the_simulation_catches(name: str, catches: dict[str, Any]) -> None:
 
 
 def test_none_survives() -> None:
-    """What no seed has caught yet is hunted by `--mutants`, which fails for it; here it is said to be missing."""
-    survivors = sorted(MUTANTS.keys() - known_seeds().keys())
-    if survivors:
-        pytest.xfail(f"the simulation is not good enough for: {', '.join(survivors)}")
+    """A mutant that no seed catches is a weakness of the simulation: `--mutants --remember` writes the seeds down."""
+    assert MUTANTS.keys() == known_seeds().keys()
 
 
-def test_there_are_many_and_each_says_what_it_stands_for() -> None:
-    assert len(known_seeds()) >= _LEAST
+def test_each_says_what_it_stands_for() -> None:
     assert all(mutant.stands_for and mutant.caught_by for mutant in MUTANTS.values())

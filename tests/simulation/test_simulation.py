@@ -11,10 +11,12 @@ from pathlib import Path
 import pytest
 
 from tests.simulation.checker import Violation
-from tests.simulation.generator import generate
+from tests.simulation.generator import SCENES, generate
+from tests.simulation.loop import VirtualLoop
 from tests.simulation.plan import Fault, Plan
 from tests.simulation.shrink import shrink
 from tests.simulation.simulate import Result
+from tests.simulation.world import World
 
 _SEEDS = 24
 pytestmark = pytest.mark.timeout(330)
@@ -44,6 +46,39 @@ def test_a_plan_is_written_and_read_again(tmp_path: Path) -> None:
     assert Plan.model_validate_json((tmp_path / "plan.json").read_bytes()) == plan
     by_plan, by_seed = simulation("--plan", str(tmp_path / "plan.json")), simulation("--seed", "7")
     assert re.findall(r"digest (\w+)", by_plan.stdout) == re.findall(r"digest (\w+)", by_seed.stdout)
+
+
+def test_a_fault_may_begin_while_another_lasts_and_outlast_it() -> None:
+    for seed in range(30):
+        faults = generate(seed, ("cut_log:executor+short_reads", "stale_api+forget_api")).faults
+        assert {fault.kind for fault in faults} == {"cut_log", "short_reads", "stale_api", "forget_api"}
+        for first, second in (("cut_log", "short_reads"), ("stale_api", "forget_api")):
+            for fault in (fault for fault in faults if fault.kind == first):
+                assert any(
+                    other.kind == second
+                    and other.target == fault.target
+                    and fault.at_s <= other.at_s <= fault.at_s + fault.seconds <= other.at_s + other.seconds
+                    for other in faults
+                )
+
+
+@pytest.mark.parametrize("scene", SCENES)
+def test_a_scene_adds_requests_and_changes_nothing_else(scene: str) -> None:
+    plan, with_scene = generate(7, ("kill",)), generate(7, ("kill", scene))
+    assert with_scene.requests[: len(plan.requests)] == plan.requests
+    assert len(with_scene.requests) > len(plan.requests)
+    assert with_scene.model_copy(update={"requests": plan.requests}) == plan
+
+
+def test_a_history_begins_with_what_is_there() -> None:
+    """A rule that never hears of a node cannot find that there is too much on it."""
+    plan = generate(7)
+    nodes = {
+        (write.cluster, write.object["metadata"]["name"])
+        for write in World(plan, VirtualLoop()).history.writes
+        if write.resource == "nodes" and write.object["status"]["allocatable"]
+    }
+    assert len(nodes) == sum(cluster.nodes for cluster in plan.clusters)
 
 
 def result(plan: Plan, *rules: str) -> Result:

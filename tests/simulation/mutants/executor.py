@@ -20,10 +20,11 @@ from services.executor.outbox import Outbox
 from shared.events.v1.commands import CommandIssued
 from shared.ports.cluster_api import Object
 from shared.ports.event_log import LogError, NewRecord, Publisher
+from tests.simulation.generator import FAREWELLS, HURRY
 from tests.simulation.mutants.mutant import mutant
 
 
-@mutant("stale write", faults=("cut_log:executor", "short_reads:executor"))
+@mutant("stale write", faults=(HURRY, "cut_log:executor+short_reads:executor"))
 def the_executor_takes_any_generation() -> Iterator[None]:
     """An older command that comes late, or again, is carried out over a newer one."""
     with patch.object(Fence, "admits", return_value=True):
@@ -79,14 +80,14 @@ def a_withdrawal_is_reported_before_the_deletion() -> Iterator[None]:
         yield
 
 
-@mutant("withdrawn early", "stray", faults=("outage:executor", "slow_api"))
+@mutant("withdrawn early", "stray", faults=(HURRY, "outage:executor+slow_api"))
 def what_is_not_listed_is_taken_as_absent() -> Iterator[None]:
     """An executor that was restarted acts before it has listed: what it has not seen yet is not there for it."""
     with patch.object(reconciler, "everything_is_known", return_value=True):
         yield
 
 
-@mutant("deleted", faults=("kill:executor", "slow_log:executor"))
+@mutant("deleted", faults=(HURRY, "kill:executor+slow_log:executor"))
 def what_no_command_names_is_deleted() -> Iterator[None]:
     """Deletion by absence: objects whose command was not read (yet) are collected as orphans."""
     original = Observations.on_list_finished
@@ -95,7 +96,8 @@ def what_no_command_names_is_deleted() -> Iterator[None]:
         woken = original(self, stimulus)
         for name in sorted({live.subject for live in self._world.live._objects.values()}):
             if name not in self._state.subjects:
-                self._state.subjects[name] = _withdrawn(self._state.cluster, name)
+                fence = max(live.fence for live in self._world.live.of(name))
+                self._state.subjects[name] = _withdrawn(self._state.cluster, name, fence)
                 self._state.caught_up = True
                 woken.append(name)
         return woken
@@ -104,15 +106,21 @@ def what_no_command_names_is_deleted() -> Iterator[None]:
         yield
 
 
-def _withdrawn(cluster: str, name: str) -> Subject:
+def _withdrawn(cluster: str, name: str, fence: Fence) -> Subject:
     namespace = name.removeprefix("workload/").partition("/")[0]
     command = CommandIssued(
-        cluster=cluster, subject=name, namespace=namespace, epoch=0, generation=0, digest="", action="withdraw"
+        cluster=cluster,
+        subject=name,
+        namespace=namespace,
+        epoch=fence.epoch,
+        generation=fence.generation,
+        digest="",
+        action="withdraw",
     )
-    return Subject(name, command, resolve(command, lambda _: True), Fence())
+    return Subject(name, command, resolve(command, lambda _: True), fence)
 
 
-@mutant("not ended", "fleet.status", "fleet.commands", faults=("lossy_log:executor",))
+@mutant("not ended", "fleet.status", "fleet.commands", faults=(FAREWELLS, "lossy_appends:executor"))
 def a_report_that_was_not_sent_is_forgotten() -> Iterator[None]:
     """`except LogError: log.warning(...)`: a publish that failed is swallowed, and nobody says it again."""
 

@@ -21,12 +21,12 @@ from services.scheduler.replica import Replica
 from services.scheduler.shell import SchedulerService
 from shared.events.v1.decisions import DecisionsMade, EpochStarted
 from shared.ports.event_log import END, START, Partition, Publisher
-from tests.simulation.generator import FLOOD
+from tests.simulation.generator import CROWD, FAREWELLS, FLOOD, HURRY
 from tests.simulation.mutants.fronts import nobody_reminds, the_broker_refuses_nobody
 from tests.simulation.mutants.mutant import mutant
 
 
-@mutant("stale epoch", faults=("slow_log:scheduler", "pause:scheduler"), behind=the_broker_refuses_nobody)
+@mutant("stale epoch", faults=(HURRY, "slow_log:scheduler+pause:scheduler"), behind=the_broker_refuses_nobody)
 def readers_of_the_journal_do_not_fence() -> Iterator[None]:
     """A leader that was paused comes back and appends one more batch; readers of the journal take it for valid."""
     original = EpochFence.admits
@@ -41,8 +41,9 @@ def readers_of_the_journal_do_not_fence() -> Iterator[None]:
 @mutant(
     "fleet.commands",
     "fleet.placements",
+    "not ended",
     "untold",
-    faults=(FLOOD, "lossy_log:scheduler"),
+    faults=(FAREWELLS, "lossy_appends:scheduler"),
     behind=nobody_reminds,
 )
 def checkpoint_before_acknowledgement() -> Iterator[None]:
@@ -50,7 +51,7 @@ def checkpoint_before_acknowledgement() -> Iterator[None]:
 
     async def commit(self: JournalPublisher, publisher: Publisher) -> None:
         del publisher
-        checkpoint = Checkpoint(self.position, self._fence.epoch, self._fence.leader, self._inputs)
+        checkpoint = Checkpoint(self.position, self._fence.epoch, self._fence.leader, self._inputs, self._ahead)
         stored = {journal_partition(self._cell): checkpoint.to_committed()}
         await self._events.commit(publisher_group(self._cell), stored)
         self._committed_offset, self._committed_at = checkpoint.offset, self._clock.monotonic()
@@ -77,7 +78,7 @@ def a_new_leader_begins_at_the_start() -> Iterator[None]:
         yield
 
 
-@mutant("overcommitted", faults=("outage:executor",))
+@mutant("overcommitted", faults=(CROWD, "outage:executor"))
 def reservations_are_not_held() -> Iterator[None]:
     """Room is counted as taken only when a pod was seen: what is placed meanwhile is promised twice."""
     original = ShareReservations.set_share

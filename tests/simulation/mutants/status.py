@@ -10,11 +10,11 @@ from services.status.decision.clusters import Roster
 from services.status.read_model import ReadModel
 from services.status.session import Session
 from shared.ports.event_log import Record
-from tests.simulation.generator import FLOOD
+from tests.simulation.generator import HURRY, NONSENSE
 from tests.simulation.mutants.mutant import mutant
 
 
-@mutant("running early")
+@mutant("running early", faults=(HURRY, "slow_log:watcher", "stale_api"))
 def pods_of_a_former_generation_count() -> Iterator[None]:
     """A rollout is called finished when it has not begun: the old pods are ready, and they are taken for the new."""
     with patch.object(assess, "_outdated", return_value=False):
@@ -31,7 +31,7 @@ def a_silent_cluster_is_taken_as_healthy() -> Iterator[None]:
         yield
 
 
-@mutant("untold", faults=(FLOOD, "lossy_log:status"))
+@mutant("untold", faults=(NONSENSE, "lossy_appends:status"))
 def positions_are_stored_before_anything_is_told() -> Iterator[None]:
     """Commit before effect: what a batch led to dies with the process, and no successor reads that batch again."""
     original = Session._step

@@ -14,6 +14,7 @@ from shared.adapters.kubernetes.driver import GONE, ListWatchDriver
 from shared.adapters.kubernetes.driver import Step as NextStep
 from shared.kernel.machine import Stimulus
 from shared.ports.cluster_api import ApiError, Change
+from tests.simulation.generator import HURRY
 from tests.simulation.mutants.fronts import nobody_audits
 from tests.simulation.mutants.mutant import mutant
 
@@ -57,7 +58,15 @@ def nothing_is_inherited() -> Iterator[None]:
         yield
 
 
-@mutant("fleet.objects", "replicas", "missing", "stray", "fleet.status", faults=("forget_api",), behind=nobody_audits)
+@mutant(
+    "fleet.objects",
+    "replicas",
+    "missing",
+    "stray",
+    "fleet.status",
+    faults=(HURRY, "stale_api+forget_api"),
+    behind=nobody_audits,
+)
 def expired_watches_go_on_from_now() -> Iterator[None]:
     """410 Gone is answered by a new watch instead of a new list: what happened in between is never seen."""
     original = ListWatchDriver.failed
@@ -73,7 +82,7 @@ def expired_watches_go_on_from_now() -> Iterator[None]:
         yield
 
 
-@mutant("went back", faults=("stale_api", "drop_watches", "forget_api", "kill:watcher"))
+@mutant("went back", faults=(HURRY, "stale_api+forget_api"))
 def any_list_will_do() -> Iterator[None]:
     """`resourceVersion=0`: after a restart or a 410 the list may come from a cache that is behind what was seen."""
     original = ListWatchDriver._list_query

@@ -1,0 +1,157 @@
+"""What people ask for: requests that mostly make sense, and now and then very many, in a hurry, or for too much."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+from tests.simulation.plan import Request
+
+Json = dict[str, Any]
+# How many plans have a flood of requests, and how many requests that is: more than a leader takes at once.
+_FLOODED = 0.05
+_FLOOD = 200
+# A request each second or two: something is under way whenever something breaks.
+_HURRY = 40
+# Workloads that want more room together than any fleet of a plan has.
+_CROWD = 8
+# Workloads that are deleted one by one, and do not come back.
+_FAREWELLS = 10
+# Requests without sense, one after another: each of them is to be refused.
+_NONSENSE = 40
+
+
+class Users:
+    """Creations, changes, scalings and deletions of a few workloads, whose names begin with `prefix`."""
+
+    def __init__(self, rng: random.Random, clusters: list[str], prefix: str = "w") -> None:
+        self._rng = rng
+        self._clusters = clusters
+        self._prefix = prefix
+        self._known: dict[str, Json] = {}
+
+    def stream(self, until: float, count: int | None = None) -> list[Request]:
+        number = self._rng.randint(4, 16) if count is None else count
+        times = sorted(self._rng.uniform(3, until - 2) for _ in range(number))
+        return [self._request(at) for at in times]
+
+    def _request(self, at: float) -> Request:
+        rng = self._rng
+        name = f"{self._prefix}{rng.randint(0, 5)}"
+        key = f"default/{name}"
+        choice = rng.random()
+        if choice < 0.06:
+            return Request(at_s=at, key=key, value=rng.choice(("{", '{"operation":"apply"}', "[]", "null")))
+        known = self._known.get(name)
+        if known is not None and choice < 0.25:
+            del self._known[name]
+            return self._asked(at, key, {"operation": "delete", "workload": {"namespace": "default", "name": name}})
+        if known is not None and choice < 0.8:
+            workload = self._changed(known)
+            operation = rng.choice(("apply", "change"))
+        else:
+            workload, operation = self._new(name), rng.choice(("apply", "create"))
+        self._known[name] = workload
+        return self._asked(at, key, {"operation": operation, "workload": workload})
+
+    def come_and_go(self, name: str, at_s: float, until_s: float) -> list[Request]:
+        key = f"default/{name}"
+        ends = {"operation": "delete", "workload": {"namespace": "default", "name": name}}
+        return [
+            self._asked(at_s, key, {"operation": "apply", "workload": self._new(name)}),
+            self._asked(until_s, key, ends),
+        ]
+
+    def _asked(self, at: float, key: str, value: Json) -> Request:
+        return Request(at_s=at, key=key, value=value, repeated=self._rng.random() < 0.15)
+
+    def _new(self, name: str) -> Json:
+        rng = self._rng
+        binding = rng.choice(("cluster", "cluster", "node"))
+        sets = [self._pod_set(f"s{number}", binding) for number in range(rng.choice((1, 1, 2)))]
+        placement: Json = {"binding": binding}
+        if rng.random() < 0.25:
+            placement["clusters"] = sorted(rng.sample(self._clusters, rng.randint(1, len(self._clusters))))
+        return {"namespace": "default", "name": name, "podSets": sets, "placement": placement}
+
+    def _pod_set(self, name: str, binding: str) -> Json:
+        rng = self._rng
+        if binding == "cluster" and rng.random() < 0.15:
+            return {"name": name, "manifest": rng.choice((_config_map, _job))()}
+        cpu = rng.choice(("100m", "500m", "1", "1", "2"))
+        resources = {"requests": {"cpu": cpu, "memory": rng.choice(("64Mi", "256Mi", "1Gi"))}}
+        return {
+            "name": name,
+            "replicas": rng.randint(0, 5),
+            "image": f"app:{rng.randint(1, 3)}",
+            "resources": resources,
+        }
+
+    def _changed(self, workload: Json) -> Json:
+        rng = self._rng
+        sets = []
+        for pod_set in workload["podSets"]:
+            changed = dict(pod_set)
+            if "image" in changed:
+                if rng.random() < 0.6:
+                    changed["replicas"] = rng.randint(0, 6)
+                if rng.random() < 0.4:
+                    changed["image"] = f"app:{rng.randint(1, 3)}"
+            sets.append(changed)
+        return {**workload, "podSets": sets}
+
+
+def flood(seed: int, busy: float, *, always: bool) -> list[Request]:
+    """Now and then somebody asks for very much at once, and none of it makes sense."""
+    rng = random.Random(f"{seed}/flood")
+    if rng.random() > _FLOODED and not always:
+        return []
+    at_s = rng.uniform(3, busy - 2)
+    return [Request(at_s=at_s, key=f"default/flood{number}", value="{") for number in range(_FLOOD)]
+
+
+def hurry(seed: int, busy: float, clusters: list[str]) -> list[Request]:
+    """Others, who never rest."""
+    return Users(random.Random(f"{seed}/hurry"), clusters, "h").stream(busy, _HURRY)
+
+
+def farewells(seed: int, busy: float, clusters: list[str]) -> list[Request]:
+    """Workloads that are asked for early, and deleted for good: nothing that comes later hides how they ended."""
+    rng = random.Random(f"{seed}/farewells")
+    users = Users(rng, clusters)
+    requests = []
+    for number in range(_FAREWELLS):
+        at_s = rng.uniform(3, busy / 2)
+        requests += users.come_and_go(f"f{number}", at_s, rng.uniform(at_s + 3, busy))
+    return sorted(requests, key=lambda request: request.at_s)
+
+
+def nonsense(seed: int, busy: float, _: list[str]) -> list[Request]:
+    """What has to be refused, about every second."""
+    rng = random.Random(f"{seed}/nonsense")
+    times = sorted(rng.uniform(3, busy - 2) for _ in range(_NONSENSE))
+    return [Request(at_s=at_s, key=f"default/n{number}", value="{") for number, at_s in enumerate(times)]
+
+
+def crowd(seed: int, busy: float, _: list[str]) -> list[Request]:
+    """Replicas that are bound to nodes, and too many of them: every node is filled, and the rest waits."""
+    rng = random.Random(f"{seed}/crowd")
+    times = sorted(rng.uniform(3, busy - 2) for _ in range(_CROWD))
+    return [_crowding(f"c{number}", at_s) for number, at_s in enumerate(times)]
+
+
+def _crowding(name: str, at_s: float) -> Request:
+    resources = {"requests": {"cpu": "1", "memory": "64Mi"}}
+    pod_set = {"name": "s0", "replicas": 4, "image": "app:1", "resources": resources}
+    workload = {"namespace": "default", "name": name, "podSets": [pod_set], "placement": {"binding": "node"}}
+    return Request(at_s=at_s, key=f"default/{name}", value={"operation": "apply", "workload": workload})
+
+
+def _config_map() -> Json:
+    return {"apiVersion": "v1", "kind": "ConfigMap", "data": {"a": "b"}}
+
+
+def _job() -> Json:
+    container = {"name": "main", "image": "job:1", "resources": {"requests": {"cpu": "100m"}}}
+    template = {"spec": {"restartPolicy": "Never", "containers": [container]}}
+    return {"apiVersion": "batch/v1", "kind": "Job", "spec": {"template": template}}
