@@ -79,11 +79,17 @@ class PodRegistry:
         return self._by_share[share]
 
     def set_share(
-        self, key: ShareKey, nodes: Sequence[NodeSlot], request: Request | None, ready: Iterable[Hold] = ()
+        self,
+        key: ShareKey,
+        nodes: Sequence[NodeSlot],
+        request: Request | None,
+        ready: Iterable[Hold] = (),
+        *,
+        bound: bool = False,
     ) -> None:
         """The nodes of a share from now on, and what each of its replicas asks; see `ShareReservations.set_share`."""
         share = self.share(key)
-        share.set_share(nodes, request, ready)
+        share.set_share(nodes, request, ready, bound=bound)
         for pod in self._by_share[share]:
             if pod.hold is not None:
                 self._slots.resize(pod.hold, self._effective(pod.request, share))

@@ -5,7 +5,7 @@ the order in which both became known:
 
 1. A pod on a node of the share takes over one of that node's replicas (the last first): these are matched.
 2. Every other pod of the pod set stands for some replica too: as many of the rest, from the end of the share, are
-   given up.
+   given up. Not where we bind: there a pod elsewhere is one that has yet to go, and the replica is yet to come.
 3. What is left holds room. So pods and reservations together are never fewer than the placed replicas, and where there
    are no more pods than that, never more.
 
@@ -31,7 +31,19 @@ class ShareKey:
 class ShareReservations:
     """One pod set in one cluster. `request` is what each replica takes, None where replicas hold no room."""
 
-    __slots__ = ("_by_slot", "_holds", "_limit", "_matched", "_nodes", "_seen", "_slots", "key", "request", "seen")
+    __slots__ = (
+        "_bound",
+        "_by_slot",
+        "_holds",
+        "_limit",
+        "_matched",
+        "_nodes",
+        "_seen",
+        "_slots",
+        "key",
+        "request",
+        "seen",
+    )
 
     def __init__(self, key: ShareKey, slots: NodeSlots) -> None:
         self.key = key
@@ -44,6 +56,7 @@ class ShareReservations:
         self._by_slot: dict[NodeSlot, list[int]] = {}
         self._seen: dict[NodeSlot, int] = {}
         self._limit = 0
+        self._bound = False
 
     @property
     def empty(self) -> bool:
@@ -53,8 +66,10 @@ class ShareReservations:
         """The room held for the replica at a position of the share, if it is held."""
         return self._holds[index] if index < len(self._holds) else None
 
-    def set_share(self, nodes: Sequence[NodeSlot], request: Request | None, ready: Iterable[Hold] = ()) -> None:
-        """The share's nodes from now on; `ready` are holds that were made for it already."""
+    def set_share(
+        self, nodes: Sequence[NodeSlot], request: Request | None, ready: Iterable[Hold] = (), *, bound: bool = False
+    ) -> None:
+        """The share's nodes from now on; `ready` are holds that were made for it already; `bound`: by us, to them."""
         available: dict[tuple[NodeSlot, Request], list[Hold]] = {}
         for hold in (*ready, *(hold for hold in self._holds if hold is not None)):
             hold.owner = self
@@ -63,7 +78,9 @@ class ShareReservations:
             self._slots.use(slot)
         former, self._nodes, self.request = self._nodes, list(nodes), request
         self._match()
-        keep = max(0, len(self._nodes) - self.seen) if request is not None else 0
+        self._bound = bound
+        others = sum(self._matched) if bound else self.seen
+        keep = max(0, len(self._nodes) - others) if request is not None else 0
         self._limit = 0
         while keep:
             slot = self._nodes[self._limit]
@@ -108,7 +125,8 @@ class ShareReservations:
             if hold is not None:
                 hold.owner = None
                 return hold
-        self._give_up_one()
+        if not self._bound:
+            self._give_up_one()
         return None
 
     def pod_gone(self, slot: NodeSlot) -> None:
@@ -124,6 +142,10 @@ class ShareReservations:
         if left < len(indexes):
             index = indexes[len(indexes) - 1 - left]
             self._matched[index] = False
+        if self._bound:
+            if index >= 0:
+                self._hold(index)
+            return
         if self.seen >= len(self._nodes):
             # Pods still stand for every replica.
             self._limit = min(self._limit, index) if index >= 0 else self._limit

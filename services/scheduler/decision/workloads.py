@@ -72,7 +72,8 @@ class Workloads:
             fleet.pods.set_share(where, (), None, ready)
             return
         nodes = [fleet.slots.ensure(share.cluster, node) for node in share.nodes]
-        fleet.pods.set_share(where, nodes, fleet.profiles.get(plan.demand).request, ready)
+        bound = plan.division is Division.NODES
+        fleet.pods.set_share(where, nodes, fleet.profiles.get(plan.demand).request, ready, bound=bound)
 
     def sync_share(self, where: ShareKey) -> None:
         """Holds room for a share anew, after its Job ended or is no longer known to have."""

@@ -174,6 +174,18 @@ class TestBoundReplicas:
         assert (moved.pod_sets[0].placed, cluster) == (1, cluster)
         assert node not in [name for names in nodes_of(moved).values() for name in names]
 
+    def test_pods_that_have_yet_to_go_stand_for_no_replica_elsewhere(self, world: World) -> None:
+        """Found by simulation: room was given away twice while pods of the former size were still there."""
+        before = nodes_of(placed(world.apply(workload("shop", image(cpu="100m", replicas=4), **BOUND))))
+        for cluster, nodes in before.items():
+            for number, node in enumerate(nodes):
+                world.pod(cluster, f"shop-web-{cluster}-{number}", node=node, of="shop/web", cpu="100m")
+        world.apply(workload("shop", image(cpu="3", replicas=8), **BOUND))
+        world.pending()
+        after = nodes_of(world.placements["default/shop"])
+        taken = [(cluster, node) for cluster, nodes in after.items() for node in nodes]
+        assert len(taken) == len(set(taken)), "a node of 4 cores takes one of 3"
+
 
 class TestUnschedulablePods:
     def shop(self, world: World, replicas: int = 1) -> str:
