@@ -83,9 +83,9 @@ def reservations_are_not_held() -> Iterator[None]:
     """Room is counted as taken only when a pod was seen: what is placed meanwhile is promised twice."""
     original = ShareReservations.set_share
 
-    def set_share(self: ShareReservations, nodes: Any, request: Any, ready: Any = ()) -> None:
+    def set_share(self: ShareReservations, nodes: Any, request: Any, ready: Any = (), *, bound: bool = False) -> None:
         del request
-        original(self, nodes, None, ready)
+        original(self, nodes, None, ready, bound=bound)
 
     with patch.object(ShareReservations, "set_share", set_share):
         yield
