@@ -213,7 +213,15 @@ def _linux_start_time(pid: int) -> str | None:
     # The second field, the command's name, is in parentheses and may contain anything, so count from its end.
     fields = stat[stat.rindex(")") + 2 :].split()
     state, ticks = fields[0], fields[19]
-    if state in "ZX":
+    if state in "ZX" and not _has_threads(pid):
         return None
     boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     return f"{boot}/{ticks}"
+
+
+def _has_threads(pid: int) -> bool:
+    """Whether others than the first thread still end: until then they keep the process' files, and so its lock."""
+    try:
+        return sum(1 for _ in Path(f"/proc/{pid}/task").iterdir()) > 1
+    except (FileNotFoundError, ProcessLookupError):
+        return False
