@@ -20,6 +20,7 @@ from pydantic import ValidationError
 
 from shared.observability.logs import configure_logs, get_logger
 from shared.runtime.health import HealthServer
+from shared.runtime.heap import relax
 from shared.runtime.settings import CommonSettings
 
 log = get_logger(__name__)
@@ -74,6 +75,7 @@ def main(name: str, settings_type: type[S], build: Build[S]) -> None:
             sys.stderr.write(f"{variable}: {item['msg']}\n")
         sys.exit(EXIT_USAGE)
     configure_logs(name, level=settings.log_level, fmt=settings.log_format)
+    relax()
     sys.exit(asyncio.run(_run(name, settings, build)))
 
 

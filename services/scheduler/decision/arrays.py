@@ -12,9 +12,8 @@ IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
 
-# As arrays without dimensions: numpy takes them twice as fast as Python's numbers.
-HALF: FloatArray = np.array(0.5)
-ONE: FloatArray = np.array(1.0)
+# Rows of the node table that are one domain's, see `nodes`.
+BLOCK = 32
 
 A = TypeVar("A", bound=npt.NDArray[Any])
 

@@ -18,11 +18,14 @@ MAX_DEVICES = 128
 _ABSENT = -30_000
 
 
+DeviceArray = npt.NDArray[np.int16]
+
+
 class DeviceTable:
     """`free[row, device]` in thousandths; far below zero where there is no such device."""
 
     def __init__(self) -> None:
-        self.free: npt.NDArray[np.int16] = np.zeros((0, 0), np.int16)
+        self.free: DeviceArray = np.zeros((0, 0), np.int16)
         self._counts: dict[int, int] = {}
 
     def grow(self, rows: int) -> None:
@@ -48,6 +51,11 @@ class DeviceTable:
         """Charges the tightest devices that fit; where too few do, the emptiest: someone overcommitted them."""
         known = self._counts.get(row, 0)
         free = self.free[row, :known].tolist()
+        if devices == 1 and (enough := [amount for amount in free if amount >= milli]):
+            tightest = min(enough)
+            index = free.index(tightest)
+            self.free[row, index] = tightest - milli
+            return (index,)
         fitting = sorted((amount, index) for index, amount in enumerate(free) if amount >= milli)
         chosen = [index for _, index in fitting[:devices]]
         if len(chosen) < devices:

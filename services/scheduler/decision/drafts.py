@@ -14,13 +14,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from heapq import heapify, heappop, heappush
+from itertools import count, filterfalse, repeat
 
 import numpy as np
 
 from services.scheduler.decision.admission import PodSetPlan
+from services.scheduler.decision.arrays import BLOCK
 from services.scheduler.decision.fleet import Fleet
 from services.scheduler.decision.manifests import Division
-from services.scheduler.decision.nodes import BLOCK
 from services.scheduler.decision.pods import SeenPod
 from services.scheduler.decision.profiles import UNSCHEDULABLE, Profile
 from services.scheduler.decision.reservations import ShareKey
@@ -83,9 +84,11 @@ class PodSetDraft:
         if self.plan.division is Division.EVERYWHERE:
             self._place_everywhere()
             return
-        self._give_up(len(self.replicas) - self.plan.desired)
+        surplus = len(self.replicas) - self.plan.desired
+        if surplus > 0:
+            self._give_up(surplus)
         self._reason, self._message = "", ""
-        if not self.missing:
+        if surplus >= 0:
             return
         if self.plan.division is Division.TOGETHER:
             self._place_together(budget)
@@ -95,26 +98,27 @@ class PodSetDraft:
             self._reason, self._message = self._explain()
 
     def outcome(self) -> PodSetPlacement:
-        by_cluster: dict[str, list[Replica]] = {}
-        for replica in self.replicas:
-            by_cluster.setdefault(replica.cluster, []).append(replica)
-        numbered = self.plan.division is Division.NODES
-        everywhere = self.plan.division is Division.EVERYWHERE
+        plan, shares = self.plan, []
+        by_cluster = self._by_cluster()
+        for cluster in sorted(by_cluster):
+            replicas = by_cluster[cluster]
+            nodes = [replica.node for replica in replicas if replica.node]
+            ordinals = [replica.ordinal for replica in replicas] if plan.division is Division.NODES else ()
+            share = ClusterShare(cluster=cluster, replicas=len(replicas), nodes=tuple(nodes), ordinals=tuple(ordinals))
+            shares.append(share)
         return PodSetPlacement(
-            name=self.plan.name,
-            desired=max(1, len(self.replicas)) if everywhere else self.plan.desired,
-            shares=tuple(
-                ClusterShare(
-                    cluster=cluster,
-                    replicas=len(replicas),
-                    nodes=tuple(replica.node for replica in replicas if replica.node),
-                    ordinals=tuple(replica.ordinal for replica in replicas) if numbered else (),
-                )
-                for cluster, replicas in sorted(by_cluster.items())
-            ),
+            name=plan.name,
+            desired=max(1, len(self.replicas)) if plan.division is Division.EVERYWHERE else plan.desired,
+            shares=tuple(shares),
             reason=self._reason,
             message=self._message,
         )
+
+    def _by_cluster(self) -> dict[str, list[Replica]]:
+        found: dict[str, list[Replica]] = {}
+        for replica in self.replicas:
+            found.setdefault(replica.cluster, []).append(replica)
+        return found
 
     def _explain(self) -> tuple[str, str]:
         if self._avoid and self._profile.has_room():
@@ -133,9 +137,7 @@ class PodSetDraft:
 
     def refit(self) -> None:
         """Keeps the replicas that pass the filters of the present plan, in the room that they have now."""
-        by_cluster: dict[str, list[Replica]] = {}
-        for replica in self.replicas:
-            by_cluster.setdefault(replica.cluster, []).append(replica)
+        by_cluster = self._by_cluster()
         self.replicas = []
         for cluster, replicas in by_cluster.items():
             known = self._fleet.clusters.get(cluster)
@@ -199,8 +201,6 @@ class PodSetDraft:
     # --- giving up ---
 
     def _give_up(self, surplus: int) -> None:
-        if surplus <= 0:
-            return
         if self.plan.division is Division.NODES:
             ordered = sorted(self.replicas, key=lambda item: (not self.is_unseen(item), -item.ordinal))
             gone = set(ordered[:surplus])
@@ -324,13 +324,12 @@ class PodSetDraft:
         return spread
 
     def _free_ordinals(self) -> Iterator[int]:
+        if self.plan.division is not Division.NODES:
+            return repeat(0)
+        if not self.replicas:
+            return count()
         taken = {replica.ordinal for replica in self.replicas}
-        numbered = self.plan.division is Division.NODES
-        ordinal = 0
-        while True:
-            if not numbered or ordinal not in taken:
-                yield ordinal
-            ordinal += 1
+        return filterfalse(taken.__contains__, count())
 
     def _fits(self, row: int) -> bool:
         return self._profile.cost(row) != np.inf

@@ -1,8 +1,9 @@
 """Filters: which nodes a pod may go to. Semantics and words are kube-scheduler's.
 
 A filter is made for one shape and asked for any rows of the node table; it answers with a mask, and with its reasons.
-`dynamic` filters depend on what runs on a node and are asked again after every placement; the others depend on facts of
-the node alone. A filter that a shape does not need is not made.
+Those that depend on facts of a node alone are asked when these change. `dynamic` ones depend on what runs there:
+`kernel` applies them after every placement, all but host ports, and here they explain. What a shape does not need is
+not made.
 """
 
 from __future__ import annotations

@@ -20,45 +20,46 @@ from hashlib import blake2b
 
 import numpy as np
 
-from services.scheduler.decision.arrays import BoolArray, FloatArray, IntArray, Rows, grown
+from services.scheduler.decision.arrays import BLOCK, BoolArray, FloatArray, IntArray, Rows, grown
 from services.scheduler.decision.classes import NodeClasses
-from services.scheduler.decision.devices import DeviceTable
+from services.scheduler.decision.devices import DeviceArray, DeviceTable
 from services.scheduler.decision.ports import PortTable
 from services.scheduler.decision.requests import MAX_AMOUNT, Columns, Request
 from shared.model.pods import WHOLE_DEVICE
 from shared.model.taints import Taint
 
-BLOCK = 32
 CPU, MEMORY = 0, 1
 
 
 class ChangeLog:
     """Rows in the order in which they changed. What is too old is dropped: a reader behind it starts anew."""
 
-    __slots__ = ("_base", "_length", "_rows")
+    __slots__ = ("_base", "_room", "_rows", "end")
 
     def __init__(self) -> None:
         self._rows: Rows = np.zeros(1024, np.intp)
         self._base = 0
-        self._length = 0
-
-    @property
-    def end(self) -> int:
-        return self._base + self._length
+        # The position at which the array is full.
+        self._room = len(self._rows)
+        # The position of the next change.
+        self.end = 0
 
     def add(self, row: int, keep: int) -> None:
         """`keep` of the newest changes, at least, stay known."""
-        if self._length == len(self._rows):
-            kept = self._rows[self._length - min(keep, self._length) :]
-            self._base += self._length - len(kept)
-            self._length = len(kept)
-            self._rows = grown(kept, (4 * keep + 1024,))
-        self._rows[self._length] = row
-        self._length += 1
+        if self.end == self._room:
+            self._make_room(keep)
+        self._rows[self.end - self._base] = row
+        self.end += 1
+
+    def _make_room(self, keep: int) -> None:
+        kept = self._rows[max(0, len(self._rows) - keep) :]
+        self._base = self.end - len(kept)
+        self._rows = grown(kept, (4 * keep + 1024,))
+        self._room = self._base + len(self._rows)
 
     def since(self, position: int) -> Rows | None:
         """The rows from `position` on, repeats included; None where they are no longer known."""
-        return self._rows[position - self._base : self._length] if position >= self._base else None
+        return self._rows[position - self._base : self.end - self._base] if position >= self._base else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +94,7 @@ class NodeTable:
         self.layout = 0
         self.names: list[str] = []
         self.count = 0
+        self.rows = 0
         self.allocatable: IntArray = np.zeros((0, self.columns.width), np.int64)
         # Allocatable cpu and memory once more, and what fractions of them are divided by, which is never zero.
         self.native: FloatArray = np.zeros((0, 4), np.float64)
@@ -116,8 +118,9 @@ class NodeTable:
         self.price_scale = 1.0
 
     @property
-    def rows(self) -> int:
-        return len(self.alive)
+    def usage(self) -> tuple[IntArray, IntArray, FloatArray, DeviceArray]:
+        """What the kernel reads of each row."""
+        return self.free, self.allocatable, self.native, self.devices.free
 
     @property
     def blocks(self) -> int:
@@ -203,14 +206,16 @@ class NodeTable:
             # A pod that runs, with a resource that its node does not report: what is charged must have a column.
             self._ensure_width(dict(request.amounts))
             vector = request.vector
-        self.free[row] -= vector
+        free = self.free[row]
+        np.subtract(free, vector, out=free)
         self.usage_log.add(row, self.rows)
         if request.ports:
             self.ports.take(row, request.ports)
         return self.devices.take(row, request.devices, request.milli) if request.devices else ()
 
     def discharge(self, row: int, request: Request, devices: tuple[int, ...]) -> None:
-        self.free[row] += request.vector
+        free = self.free[row]
+        np.add(free, request.vector, out=free)
         self.usage_log.add(row, self.rows)
         self.freed += 1
         if request.ports:
@@ -292,6 +297,7 @@ class NodeTable:
     def _grow(self, blocks: int) -> None:
         before, after = self.blocks, self.blocks + blocks
         rows, width = after * BLOCK, self.columns.width
+        self.rows = rows
         self.allocatable, self.free = grown(self.allocatable, (rows, width)), grown(self.free, (rows, width))
         self.native = grown(self.native, (rows, 4), 1)
         self.alive, self.ready = grown(self.alive, (rows,)), grown(self.ready, (rows,))

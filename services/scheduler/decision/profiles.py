@@ -16,20 +16,17 @@ from collections.abc import Collection
 
 import numpy as np
 
-from services.scheduler.decision.arrays import BoolArray, FloatArray, Rows, grown
+from services.scheduler.decision.arrays import BLOCK, BoolArray, FloatArray, Rows, grown
 from services.scheduler.decision.clusters import Cluster, ClusterTable
-from services.scheduler.decision.config import SchedulerConfig
-from services.scheduler.decision.costs import TIE_WEIGHT, terms_for
+from services.scheduler.decision.config import Fit, SchedulerConfig
+from services.scheduler.decision.costs import TIE_WEIGHT, fact_terms
 from services.scheduler.decision.demands import Demand
-from services.scheduler.decision.filters import TaintsAreTolerated, filters_for
-from services.scheduler.decision.nodes import BLOCK, NodeTable
+from services.scheduler.decision.filters import PortsAreFree, TaintsAreTolerated, filters_for
+from services.scheduler.decision.kernel import renew, renew_blocks, usage_cost
+from services.scheduler.decision.nodes import NodeTable
 from services.scheduler.decision.requests import Request, Requests
 from services.scheduler.decision.views import NodeView
 from shared.model.selectors import LabelSelector
-
-# Changed rows, and blocks, from which on it is worth while to look for repeats.
-_MANY = 256
-_FEW = 24
 
 # Profiles are kept for this many rows in all (16 bytes each), but never fewer profiles than these.
 _CACHED_ROWS = 32_000_000
@@ -52,20 +49,22 @@ class Profile:
         self._table = table
         self._clusters = clusters
         filters = filters_for(demand.shape, request)
-        terms = terms_for(request, config)
         self._taints = TaintsAreTolerated(demand.shape)
         self._selector = LabelSelector.model_validate_json(demand.selector) if demand.selector else None
         self._filters = filters
         self._fact_filters = [item for item in filters if not item.dynamic]
-        self._usage_filters = [item for item in filters if item.dynamic]
-        self._fact_terms = [(term, weight) for term, weight in terms if not term.dynamic]
-        self._usage_terms = [(term, np.array(weight)) for term, weight in terms if term.dynamic]
+        self._ports = PortsAreFree()
+        self._fact_terms = fact_terms(config)
+        weights = config.weights
+        # What the kernel is told of the configuration, and of the request as the table's columns are now.
+        parts: FloatArray = np.array((weights.fit, weights.balance, weights.fragmentation))
+        self._weights = (parts, config.fit is Fit.MOST_ALLOCATED)
+        self._asked = (request.vector, request.floor, request.devices, request.milli)
         self._cost: FloatArray = np.zeros(0, np.float64)
         # Of facts alone: their part of the cost, infinite where one of their filters refuses.
         self._base: FloatArray = np.zeros(0, np.float64)
         self._block_cost: FloatArray = np.zeros(0, np.float64)
         self._block_row: Rows = np.zeros(0, np.intp)
-        self._all_blocks: Rows = np.zeros(0, np.intp)
         self._price_scale = 0.0
         self._width = 0
         self._facts_seen = -1
@@ -159,37 +158,40 @@ class Profile:
     def refresh(self) -> None:
         """Renews what changed since the last time."""
         table = self._table
-        if self._width != table.columns.width or self._price_scale != table.price_scale:
+        facts, usage = table.facts_log, table.usage_log
+        if self._facts_seen == facts.end and self._price_scale == table.price_scale:
+            if self._usage_seen == usage.end:
+                return
+            rows = usage.since(self._usage_seen)
+            if rows is not None and len(rows) <= table.rows and self._width == table.columns.width:
+                self._usage_seen = usage.end
+                self._renew(rows)
+                return
+        self._refresh_facts()
+
+    def _refresh_facts(self) -> None:
+        table = self._table
+        facts, usage = table.facts_log.since(self._facts_seen), table.usage_log.since(self._usage_seen)
+        other = self._width != table.columns.width or self._price_scale != table.price_scale
+        if other or facts is None or usage is None or len(facts) + len(usage) > max(BLOCK, table.rows):
             self._rebuild()
-            return
-        facts = table.facts_log.since(self._facts_seen)
-        usage = table.usage_log.since(self._usage_seen)
-        if facts is None or usage is None or len(facts) + len(usage) > max(BLOCK, table.rows):
-            self._rebuild()
-            return
-        if not len(facts) and not len(usage):
             return
         self._facts_seen, self._usage_seen = table.facts_log.end, table.usage_log.end
         if len(self._cost) != table.rows:
             self._fit_rows()
-        if len(facts):
-            self._base[facts] = self._fact_cost(facts)
-            usage = np.concatenate((usage, facts))
-        # Few repeats cost less than finding them.
-        self._renew(np.unique(usage) if len(usage) > _MANY else usage)
+        self._base[facts] = self._fact_cost(facts)
+        self._renew(np.concatenate((usage, facts)))
 
     def _rebuild(self) -> None:
-        table = self._table
+        table, request = self._table, self.request
         self._width, self._price_scale = table.columns.width, table.price_scale
         self._facts_seen, self._usage_seen = table.facts_log.end, table.usage_log.end
+        self._asked = (request.vector, request.floor, request.devices, request.milli)
         self._fit_rows()
         rows = np.arange(table.rows)
         self._base = self._fact_cost(rows)
-        self._cost = self._usage_cost(rows)
-        by_block = self._cost.reshape(-1, BLOCK)
-        cheapest = by_block.argmin(axis=1)
-        self._block_cost = by_block[self._all_blocks, cheapest]
-        self._block_row = self._all_blocks * BLOCK + cheapest
+        self._block_cost.fill(np.inf)
+        self._renew(rows)
 
     def _fit_rows(self) -> None:
         rows, blocks = self._table.rows, self._table.blocks
@@ -197,24 +199,20 @@ class Profile:
         self._base = grown(self._base, (rows,), np.inf)
         self._block_cost = grown(self._block_cost, (blocks,), np.inf)
         self._block_row = grown(self._block_row, (blocks,))
-        self._all_blocks = np.arange(blocks)
 
     def _renew(self, rows: Rows) -> None:
         """Computes rows anew, which may repeat, and the cheapest of their blocks."""
-        self._cost[rows] = self._usage_cost(rows)
-        by_block = self._cost.reshape(-1, BLOCK)
-        if len(rows) == 1:
-            block = int(rows[0]) // BLOCK
-            offset = int(by_block[block].argmin())
-            self._block_cost[block] = by_block[block, offset]
-            self._block_row[block] = block * BLOCK + offset
+        table, request = self._table, self.request
+        usage = (self._base, self._cost, *table.usage, *self._asked, table.columns.gpu_column, *self._weights)
+        if not request.ports and not request.missing:
+            renew(rows, self._block_cost, self._block_row, *usage)
             return
-        # Blocks may repeat as well; in a small table all of them are no more work than finding out which.
-        blocks = rows // BLOCK if self._table.blocks > _MANY or len(rows) < _FEW else self._all_blocks
-        segments = by_block.take(blocks, axis=0)
-        cheapest = segments.argmin(axis=1)
-        self._block_cost[blocks] = segments[np.arange(len(blocks)), cheapest]
-        self._block_row[blocks] = blocks * BLOCK + cheapest
+        if request.missing:
+            self._cost[rows] = np.inf
+        else:
+            usage_cost(rows, *usage)
+            self._cost[rows[~self._ports.mask(NodeView(table, rows, request))]] = np.inf
+        renew_blocks(rows, self._cost, self._block_cost, self._block_row)
 
     def _fact_cost(self, rows: Rows) -> FloatArray:
         view = NodeView(self._table, rows, self.request)
@@ -225,19 +223,6 @@ class Profile:
         for term, weight in self._fact_terms:
             cost = cost + weight * term.cost(view)
         return np.where(passes, cost, np.inf)
-
-    def _usage_cost(self, rows: Rows) -> FloatArray:
-        view = NodeView(self._table, rows, self.request)
-        cost = self._base[rows]
-        for term, weight in self._usage_terms:
-            part = term.cost(view)
-            part *= weight
-            cost += part
-        passes = self._usage_filters[0].mask(view)
-        for item in self._usage_filters[1:]:
-            passes = passes & item.mask(view)
-        cost[~passes] = np.inf
-        return cost
 
     # --- explaining ---
 

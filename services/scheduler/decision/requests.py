@@ -20,7 +20,7 @@ _ANY_AMOUNT = -(2**63)
 class Columns:
     """The resources that nodes have, and their columns. Columns are only added, by nodes and by what runs on them."""
 
-    __slots__ = ("gpu_resource", "index", "names")
+    __slots__ = ("gpu_resource", "index", "names", "width")
 
     FIRST = ("cpu", "memory", "ephemeral-storage", "pods")
 
@@ -28,22 +28,36 @@ class Columns:
         self.gpu_resource = gpu_resource
         self.names: list[str] = list(self.FIRST)
         self.index: dict[str, int] = {name: index for index, name in enumerate(self.names)}
+        self.width = len(self.names)
 
     @property
-    def width(self) -> int:
-        return len(self.names)
+    def gpu_column(self) -> int:
+        """-1 where nothing has GPUs."""
+        return self.index.get(self.gpu_resource, -1)
 
     def ensure(self, names: Iterable[str]) -> None:
         for name in names:
             if name not in self.index:
                 self.index[name] = len(self.names)
                 self.names.append(name)
+        self.width = len(self.names)
 
 
 class Request:
     """Interned: equal requests are one object. `devices` GPUs, of each of which `milli` thousandths."""
 
-    __slots__ = ("__weakref__", "_columns", "_floor", "_missing", "_vector", "amounts", "devices", "milli", "ports")
+    __slots__ = (
+        "__weakref__",
+        "_columns",
+        "_floor",
+        "_missing",
+        "_vector",
+        "_width",
+        "amounts",
+        "devices",
+        "milli",
+        "ports",
+    )
 
     def __init__(self, columns: Columns, amounts: Amounts, milli: int, ports: tuple[HostPort, ...]) -> None:
         self._columns = columns
@@ -54,30 +68,27 @@ class Request:
         self._vector = np.zeros(0, np.int64)
         self._floor = np.zeros(0, np.int64)
         self._missing: tuple[str, ...] = ()
+        # How many columns the vectors are made for.
+        self._width = -1
 
     @property
     def vector(self) -> IntArray:
         """The amount in each column; GPUs in thousandths of a device."""
-        if len(self._vector) != self._columns.width:
+        if self._width != self._columns.width:
             self._build()
         return self._vector
 
     @property
     def floor(self) -> IntArray:
         """What must be free in each column: any amount, even less than none, where nothing is asked."""
-        if len(self._floor) != self._columns.width:
+        if self._width != self._columns.width:
             self._build()
         return self._floor
 
     @property
-    def native(self) -> IntArray:
-        """The amounts of cpu and memory."""
-        return self.vector[:2]
-
-    @property
     def missing(self) -> tuple[str, ...]:
         """Resources that no node of the fleet has: there is no room for this anywhere."""
-        if len(self._vector) != self._columns.width:
+        if self._width != self._columns.width:
             self._build()
         return self._missing
 
@@ -90,7 +101,7 @@ class Request:
             if index is not None:
                 vector[index] = min(amount * self.milli if name == columns.gpu_resource else amount, MAX_AMOUNT)
                 floor[index] = vector[index]
-        self._vector, self._floor = vector, floor
+        self._vector, self._floor, self._width = vector, floor, columns.width
         self._missing = tuple(name for name, _ in self.amounts if name not in columns.index)
 
 

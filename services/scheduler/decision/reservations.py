@@ -15,14 +15,13 @@ Kept incrementally: `_limit` is a position of the share, and exactly the unmatch
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from services.scheduler.decision.requests import Request
 from services.scheduler.decision.slots import Hold, NodeSlot, NodeSlots
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class ShareKey:
+class ShareKey(NamedTuple):
     workload: str
     pod_set: str
     cluster: str
@@ -50,10 +49,11 @@ class ShareReservations:
         self.seen = 0
         self._slots = slots
         self.request: Request | None = None
-        self._nodes: list[NodeSlot] = []
+        self._nodes: Sequence[NodeSlot] = ()
         self._holds: list[Hold | None] = []
-        self._matched: list[bool] = []
-        self._by_slot: dict[NodeSlot, list[int]] = {}
+        self._matched = bytearray()
+        # Made when the first pod is seen: most shares are decided before that.
+        self._by_slot: dict[NodeSlot, list[int]] | None = None
         self._seen: dict[NodeSlot, int] = {}
         self._limit = 0
         self._bound = False
@@ -70,13 +70,17 @@ class ShareReservations:
         self, nodes: Sequence[NodeSlot], request: Request | None, ready: Iterable[Hold] = (), *, bound: bool = False
     ) -> None:
         """The share's nodes from now on; `ready` are holds that were made for it already; `bound`: by us, to them."""
+        ready = list(ready)
+        if not self._nodes and not self.seen and _serves(ready, nodes, request):
+            self._take_over(nodes, request, ready, bound=bound)
+            return
         available: dict[tuple[NodeSlot, Request], list[Hold]] = {}
         for hold in (*ready, *(hold for hold in self._holds if hold is not None)):
             hold.owner = self
             available.setdefault((hold.slot, hold.request), []).append(hold)
         for slot in nodes:
             self._slots.use(slot)
-        former, self._nodes, self.request = self._nodes, list(nodes), request
+        former, self._nodes, self.request = self._nodes, nodes, request
         self._match()
         self._bound = bound
         others = sum(self._matched) if bound else self.seen
@@ -98,23 +102,38 @@ class ShareReservations:
         for slot in former:
             self._slots.leave(slot)
 
+    def _take_over(self, nodes: Sequence[NodeSlot], request: Request | None, ready: list[Hold], *, bound: bool) -> None:
+        """A share of which nothing was known, with the room for each of its replicas, in their order."""
+        for hold in ready:
+            hold.owner = self
+            hold.slot.uses += 1
+        self._nodes, self.request, self._bound = nodes, request, bound
+        self._holds = [*ready]
+        self._matched = bytearray(len(nodes))
+        self._by_slot = None
+        self._limit = len(nodes)
+
     def _match(self) -> None:
         """Rule 1, for all pods at once."""
         self._holds = [None] * len(self._nodes)
-        self._matched = [False] * len(self._nodes)
-        self._by_slot = {}
-        for index, slot in enumerate(self._nodes):
-            self._by_slot.setdefault(slot, []).append(index)
-        if not self._seen:
-            return
-        for slot, indexes in self._by_slot.items():
-            taken = min(self._seen.get(slot, 0), len(indexes))
-            for index in indexes[len(indexes) - taken :]:
+        self._matched = bytearray(len(self._nodes))
+        self._by_slot = None
+        for slot, seen in self._seen.items():
+            indexes = self._indexes(slot)
+            for index in indexes[len(indexes) - min(seen, len(indexes)) :]:
                 self._matched[index] = True
+
+    def _indexes(self, slot: NodeSlot) -> Sequence[int]:
+        """The positions of the share that are on a node."""
+        if self._by_slot is None:
+            self._by_slot = {}
+            for index, node in enumerate(self._nodes):
+                self._by_slot.setdefault(node, []).append(index)
+        return self._by_slot.get(slot, ())
 
     def pod_seen(self, slot: NodeSlot) -> Hold | None:
         """A pod of the pod set is on a node; a hold that it takes over is no longer ours."""
-        indexes = self._by_slot.get(slot, ())
+        indexes = self._indexes(slot)
         before = self._seen.get(slot, 0)
         self._seen[slot] = before + 1
         self.seen += 1
@@ -131,7 +150,7 @@ class ShareReservations:
 
     def pod_gone(self, slot: NodeSlot) -> None:
         """A pod that was seen on a node is no longer there."""
-        indexes = self._by_slot.get(slot, ())
+        indexes = self._indexes(slot)
         left = self._seen[slot] - 1
         self.seen -= 1
         if left:
@@ -174,3 +193,10 @@ class ShareReservations:
             if not self._matched[index]:
                 self._hold(index)
                 return
+
+
+def _serves(ready: list[Hold], nodes: Sequence[NodeSlot], request: Request | None) -> bool:
+    """Whether these holds are the room for one replica on each of the nodes."""
+    if len(ready) != len(nodes):
+        return False
+    return all(hold.slot is node and hold.request is request for hold, node in zip(ready, nodes, strict=True))

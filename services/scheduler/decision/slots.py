@@ -7,7 +7,7 @@ charged with exactly the holds of the slot.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from services.scheduler.decision.nodes import NodeFacts, NodeTable
@@ -79,6 +79,9 @@ class NodeSlots:
         if slot is None:
             slot = slots[name] = NodeSlot(cluster, name)
         return slot
+
+    def ensure_all(self, cluster: str, names: Iterable[str]) -> list[NodeSlot]:
+        return [self.ensure(cluster, name) for name in names]
 
     def observe(self, facts: NodeFacts) -> NodeSlot:
         """The node exists, with these facts."""

@@ -7,6 +7,8 @@ import numpy as np
 from services.scheduler.decision.arrays import FloatArray, IntArray, grown
 from services.scheduler.decision.nodes import NodeTable
 
+_NOWHERE: IntArray = np.zeros(0, np.int64)
+
 
 class Spread:
     """`(replicas in the cluster + replicas in the zone) / (2 · desired)`, in [0, 1], times the weight."""
@@ -15,7 +17,7 @@ class Spread:
         self._table = table
         self._desired = max(desired, 1)
         self._weight = weight
-        self._in_domain: IntArray = np.zeros(0, np.int64)
+        self._in_domain = _NOWHERE
         self._in_cluster: dict[int, int] = {}
         self._cost: FloatArray | None = None
 

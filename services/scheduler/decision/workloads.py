@@ -60,10 +60,10 @@ class Workloads:
         if record is None or record.placed.uid != placed.uid:
             record = self._records[key] = WorkloadRecord(key, placed, plans)
         record.replace(placed, plans)
-        by_name = {plan.name: plan for plan in plans}
-        for item in placed.pod_sets:
+        # A pod set's outcome for each plan, in their order, or none at all for a deletion.
+        for item, plan in zip(placed.pod_sets, plans, strict=False):
             for share in item.shares:
-                self._set_share(key, by_name[item.name], share, ready.get((item.name, share.cluster), ()))
+                self._set_share(key, plan, share, ready.get((item.name, share.cluster), ()))
         self._index(record)
 
     def _set_share(self, key: str, plan: PodSetPlan, share: ClusterShare, ready: Iterable[Hold]) -> None:
@@ -71,7 +71,7 @@ class Workloads:
         if not plan.holds_room or fleet.has_finished(where):
             fleet.pods.set_share(where, (), None, ready)
             return
-        nodes = [fleet.slots.ensure(share.cluster, node) for node in share.nodes]
+        nodes = fleet.slots.ensure_all(share.cluster, share.nodes)
         bound = plan.division is Division.NODES
         fleet.pods.set_share(where, nodes, fleet.profiles.get(plan.demand).request, ready, bound=bound)
 
