@@ -1,3 +1,9 @@
 """What every test may ask for. Plugins have to be named in the top conftest."""
 
+from hypothesis import settings
+
 pytest_plugins = ("tests.fixtures.embedded", "tests.testbed.fixtures")
+
+# By default an example that takes 200 ms fails: a timed test, on a machine that is busy with other things.
+settings.register_profile("flotilla", deadline=None)
+settings.load_profile("flotilla")
