@@ -106,12 +106,9 @@ class Reference:
     def _fragmentation(self, shape: PodShape) -> np.ndarray[Any, Any]:
         asked = dict(shape.requests).get(self._config.gpu_resource, 0)
         devices = self._columns()["devices"]
-        if asked and shape.gpu_milli < 1000:
-            tightest = np.where(devices >= shape.gpu_milli, devices, 1000 + shape.gpu_milli).min(axis=1)
-            return np.asarray((tightest - shape.gpu_milli) / 1000)
         count = np.count_nonzero(devices >= 0, axis=1)
         free = np.where(devices >= 0, devices, 0).sum(axis=1)
-        return np.asarray(np.maximum(free - asked * 1000, 0) / np.maximum(count * 1000, 1))
+        return np.asarray(np.maximum(free - asked * shape.gpu_milli, 0) / np.maximum(count * 1000, 1))
 
     def _spread(self, spread: Counter[tuple[str, str]], desired: int) -> np.ndarray[Any, Any]:
         in_cluster: Counter[str] = Counter()

@@ -19,7 +19,6 @@ from numba import njit
 
 from services.scheduler.decision.arrays import BLOCK, FloatArray, IntArray, Rows
 from services.scheduler.decision.devices import DeviceArray
-from shared.model.pods import WHOLE_DEVICE
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -52,15 +51,13 @@ def _is_free(row: int, free: IntArray, floor: IntArray) -> bool:
     return True
 
 
-@_compiled("UniTuple(int64, 2)(int64, int16[:, ::1], int64)")
-def _fitting(row: int, devices_free: DeviceArray, milli: int) -> tuple[int, int]:
-    """How many devices have room for `milli` thousandths, and what is free on the tightest of them."""
-    count, tightest = 0, WHOLE_DEVICE
+@_compiled("int64(int64, int16[:, ::1], int64)")
+def _fitting(row: int, devices_free: DeviceArray, milli: int) -> int:
+    """How many devices have room for `milli` thousandths."""
+    count = 0
     for device in range(devices_free.shape[1]):
-        if devices_free[row, device] >= milli:
-            count += 1
-            tightest = min(tightest, devices_free[row, device])
-    return count, tightest
+        count += devices_free[row, device] >= milli
+    return count
 
 
 @_compiled(f"void({_ROWS}, {_USAGE})")
@@ -85,22 +82,19 @@ def usage_cost(
     - fit: the mean part of cpu and memory that would be free (`most_allocated`) or taken, with this pod;
     - balance: the standard deviation of the parts of cpu and memory that would be taken, as in kube-scheduler's
       NodeResourcesBalancedAllocation;
-    - fragmentation: what of the GPUs would be left useless for others. For a pod that shares a GPU, what stays free,
-      but cut, on the tightest one that fits; for others, the part of the node's GPUs that would stay free (cpu and
-      memory taken there may strand them).
+    - fragmentation: the part of the node's GPUs that would stay free. Pods with GPUs go where the fewest are left; pods
+      without go where they strand none, since they take cpu and memory that GPUs need.
 
     `vector` is what a pod takes, by resource column, and `floor` what must be free; it asks for `devices` GPUs,
     `milli` thousandths of each. `weights` are those of the terms, in this order. `gpu_column` is -1 where no node has
     GPUs. The other arrays are the node table's, see `nodes.NodeTable.usage`.
     """
-    shares = devices > 0 and milli < WHOLE_DEVICE
     for row in rows:
         total = base[row]
         cost[row] = _INF
         if total == _INF or not _is_free(row, free, floor):
             continue
-        fitting, tightest = _fitting(row, devices_free, milli) if devices else (0, 0)
-        if fitting < devices:
+        if devices and _fitting(row, devices_free, milli) < devices:
             continue
         cpu = min((vector[0] - free[row, 0] + native[row, 0]) / native[row, 2], 1.0)
         memory = min((vector[1] - free[row, 1] + native[row, 1]) / native[row, 3], 1.0)
@@ -108,11 +102,8 @@ def usage_cost(
         total += (1.0 - taken if most_allocated else taken) * weights[0]
         total += abs(cpu - memory) * 0.5 * weights[1]
         if gpu_column >= 0:
-            if shares:
-                left = (tightest - milli) / WHOLE_DEVICE
-            else:
-                rest = max(free[row, gpu_column] - vector[gpu_column], 0)
-                left = rest / max(allocatable[row, gpu_column], 1)
+            rest = max(free[row, gpu_column] - vector[gpu_column], 0)
+            left = rest / max(allocatable[row, gpu_column], 1)
             total += left * weights[2]
         cost[row] = total
 

@@ -57,7 +57,7 @@ class Profile:
         self._fact_terms = fact_terms(config)
         weights = config.weights
         # What the kernel is told of the configuration, and of the request as the table's columns are now.
-        parts: FloatArray = np.array((weights.fit, weights.balance, weights.fragmentation))
+        parts: FloatArray = np.array((weights.fit, weights.balance, weights.fragmentation), np.float64)
         self._weights = (parts, config.fit is Fit.MOST_ALLOCATED)
         self._asked = (request.vector, request.floor, request.devices, request.milli)
         self._cost: FloatArray = np.zeros(0, np.float64)

@@ -188,6 +188,22 @@ class TestCosts:
         world.node("east", "small", cpu="4", memory="8Gi")
         assert where(world) == {"east": (expected,)}
 
+    def test_weights_may_be_whole_numbers(self) -> None:
+        world = self.fleet(
+            SchedulerConfig(weights=Weights(fit=1, balance=0, fragmentation=0, load=0, price=0, spread=0))
+        )
+        world.node("east", "only")
+        assert where(world) == {"east": ("only",)}
+
+    def test_pods_that_share_gpus_go_where_the_fewest_are_left(self) -> None:
+        world = self.fleet(alone(fragmentation=1.0))
+        world.node("east", "two", cpu="64", memory="64Gi", **{"nvidia.com_gpu": "2"})
+        world.node("east", "eight", cpu="64", memory="64Gi", **{"nvidia.com_gpu": "8"})
+        third = {"annotations": {"flotilla.dev/gpu-milli": "300"}}
+        wants = image(resources={"requests": {"nvidia.com/gpu": "1"}}, replicas=7)
+        decision = placed(world.apply(workload("shop", wants, **third)))
+        assert sorted(nodes_of(decision)["east"]) == ["eight"] + ["two"] * 6
+
     def test_balance(self) -> None:
         world = self.fleet(alone(balance=1.0))
         world.node("east", "wide", cpu="16", memory="4Gi")
