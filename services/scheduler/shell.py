@@ -50,24 +50,23 @@ class SchedulerService:
         self._settings = settings
         self._config = config
         self._readiness = Readiness(ready=False, reason="the state is being rebuilt from the log")
+        # Terms in a row that the log ended before they were ready.
+        self._failures = 0
 
     def readiness(self) -> Readiness:
         return self._readiness
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Raises LogError when the log stays away for ten terms in a row."""
-        failures = 0
+        """Raises LogError when the log stays away: ten terms in a row end before the state is rebuilt."""
         while not stop.is_set():
             try:
                 await self._term(stop)
-                failures = 0
             except FencedError as error:
-                failures = 0
                 log.warning("replaced as leader", reason=str(error))
             except LogError as error:
-                failures += 1
-                log.warning("term ended by the log", error=str(error), failures=failures)
-                if failures > _MAX_RETRIES:
+                self._failures += 1
+                log.warning("term ended by the log", error=str(error), failures=self._failures)
+                if self._failures > _MAX_RETRIES:
                     raise
                 await self._clock.sleep(_RETRY_S)
 
@@ -82,6 +81,7 @@ class SchedulerService:
             with building():
                 await replica.rebuild(stack)
             self._readiness = Readiness(ready=True)
+            self._failures = 0
             while not stop.is_set():
                 await self._stand_by(replica, refusals, stop)
                 if stop.is_set():
