@@ -64,7 +64,9 @@ class SimTransport:
         troubles, wait, chance = server.troubles, link.arrival(), server.rng.random()
         what = f"{request.method} {request.path}"
         lost = chance < troubles.lost or wait > deadline_s
-        if lost or chance < troubles.lost + troubles.unanswered:
+        # Decided here: troubles that begin on the way must not take an answer for which no deadline was set.
+        unanswered = lost or chance < troubles.lost + troubles.unanswered
+        if unanswered:
             late = ApiError(0, "Timeout", f"{what}: no answer in time")
             loop.call_later(deadline_s, fail, answer, late, context=WORLD)
         # A slow server takes its time before it does what is asked, and before it says so.
@@ -81,7 +83,7 @@ class SimTransport:
             if not self._process.alive and link.rng.random() < 0.5:
                 return
             said = server.handle(request, str(self._process))
-            if chance >= troubles.lost + troubles.unanswered:
+            if not unanswered:
                 loop.call_later(link.delay() + slow - before, resolve, answer, said, context=WORLD)
 
         if not lost:
