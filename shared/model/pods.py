@@ -15,7 +15,7 @@ from pydantic import Field, StringConstraints, model_validator
 from shared.model.base import Value
 from shared.model.names import DnsLabel, LabelKey, LabelValue
 from shared.model.quantities import NonNegativeQuantity, parse_quantity
-from shared.model.resources import NATIVE_RESOURCES, ContainerRequest, ContainerResources, effective_requests
+from shared.model.resources import ContainerRequest, ContainerResources, effective_requests, is_extended
 from shared.model.selectors import NodeSelector
 from shared.model.taints import Toleration
 
@@ -83,7 +83,7 @@ class Container(KubernetesValue):
     def _extended_resources_are_whole(self) -> Self:
         for kind, amounts in (("requests", self.resources.requests), ("limits", self.resources.limits)):
             for name, text in amounts.items():
-                if name not in NATIVE_RESOURCES and not name.startswith("hugepages-") and parse_quantity(text) % 1:
+                if is_extended(name) and parse_quantity(text) % 1:
                     raise ValueError(f"resources.{kind}.{name} {text} must be a whole number")
         return self
 

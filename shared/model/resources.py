@@ -49,6 +49,11 @@ class ContainerResources(Resources):
     model_config = ConfigDict(extra="ignore")
 
 
+def is_extended(resource: str) -> bool:
+    """Whether it is counted in whole devices, or whatever else a plugin of the node gives out."""
+    return resource not in NATIVE_RESOURCES and not resource.startswith("hugepages-")
+
+
 @dataclass(frozen=True, slots=True)
 class ContainerRequest:
     """What one container asks for. A sidecar is an init container that goes on beside the others."""

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.simulation.checker import Violation
-from tests.simulation.generator import SCENES, generate
+from tests.simulation.generator import HURRY, SCENES, generate
 from tests.simulation.loop import VirtualLoop
 from tests.simulation.plan import Fault, Plan
 from tests.simulation.shrink import shrink
@@ -46,6 +46,14 @@ def test_a_plan_is_written_and_read_again(tmp_path: Path) -> None:
     assert Plan.model_validate_json((tmp_path / "plan.json").read_bytes()) == plan
     by_plan, by_seed = simulation("--plan", str(tmp_path / "plan.json")), simulation("--seed", "7")
     assert re.findall(r"digest (\w+)", by_plan.stdout) == re.findall(r"digest (\w+)", by_seed.stdout)
+
+
+def test_a_burst_of_decisions_overcommits_no_node(tmp_path: Path) -> None:
+    """A slow leader publishes several at once: the room of pods that it never saw goes to others in the same moment."""
+    plan = generate(4, (HURRY, "slow_log:scheduler+pause:scheduler"))
+    (tmp_path / "plan.json").write_text(plan.model_dump_json())
+    done = simulation("--plan", str(tmp_path / "plan.json"))
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_a_fault_may_begin_while_another_lasts_and_outlast_it() -> None:

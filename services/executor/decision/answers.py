@@ -8,7 +8,7 @@ from typing import Any
 from services.executor.decision.backoff import CallFailed, Policy, next_retry
 from services.executor.decision.drift import fingerprint
 from services.executor.decision.instructions import Annotate, Apply, Bind, Call, CreateNamespace, Delete, Stamp
-from services.executor.decision.live import read_meta, read_object
+from services.executor.decision.reading import read_meta, read_object
 from services.executor.decision.state import State
 from services.executor.decision.stimuli import CallReturned
 from services.executor.decision.subject import Settled, Subject
@@ -53,7 +53,8 @@ def _learn(state: State, subject: Subject | None, call: Call, answer: dict[str, 
         case Stamp():
             _stamped(state, subject, call, answer)
         case Bind() if live is not None and live.uid == call.uid:
-            state.world.live.amend(replace(live, node=call.node))
+            # Its other nodes are out of the question now. An older state of it may still come.
+            state.world.live.amend(replace(live, node=call.node, asked=frozenset((call.node,))))
         case Delete() if live is not None and live.uid == call.uid:
             state.world.live.amend(replace(live, deleting=True))
         case CreateNamespace():

@@ -5,6 +5,7 @@ Invariants of the cache:
   to an apply and the watch event of the same write arrive in either order.
 - What is gone stays gone: an answer that comes behind the deletion of its object does not bring it back.
 - After a list it holds what the list named, and what was written after the list was taken.
+- A pod whose binding was asked for is taken to be on that node, until it is known where it is: an answer may be lost.
 """
 
 from __future__ import annotations
@@ -12,82 +13,13 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
-
-import msgspec
 
 from services.executor.decision.fence import Fence
-from services.executor.decision.identity import JOB, POD, GroupKind, ObjectId
-from shared.model.identities import (
-    APPLIED_BY,
-    APPLIED_BY_LABEL,
-    EPOCH_ANNOTATION,
-    FENCE_ANNOTATION,
-    GENERATION_ANNOTATION,
-    IDENTITY_ANNOTATION,
-    SUBJECT_ANNOTATION,
-    TEMPLATE_HASH_ANNOTATION,
-)
-
-T = TypeVar("T")
+from services.executor.decision.identity import GroupKind, ObjectId
+from services.executor.decision.room import NOTHING, Needs
 
 _REMEMBERED_DELETIONS = 10_000
-
-
-class _Owner(msgspec.Struct):
-    controller: bool | None = None
-
-
-class ObjectMeta(msgspec.Struct, rename="camel"):
-    name: str
-    namespace: str = ""
-    uid: str = ""
-    resource_version: str = ""
-    generation: int = 0
-    labels: dict[str, str] | None = None
-    annotations: dict[str, str] | None = None
-    deletion_timestamp: str | None = None
-    finalizers: list[str] | None = None
-    owner_references: list[_Owner] | None = None
-
-
-class _AnyObject(msgspec.Struct):
-    metadata: ObjectMeta
-
-
-class _Condition(msgspec.Struct):
-    type: str = ""
-    status: str = ""
-
-
-class _PodSpec(msgspec.Struct, rename="camel"):
-    node_name: str | None = None
-    restart_policy: str = "Always"
-
-
-class _Status(msgspec.Struct):
-    phase: str = ""
-    conditions: list[_Condition] | None = None
-
-
-class _NodeSpec(msgspec.Struct):
-    unschedulable: bool = False
-
-
-class _NodeObject(msgspec.Struct):
-    metadata: ObjectMeta
-    spec: _NodeSpec = msgspec.field(default_factory=_NodeSpec)
-
-
-class _PodObject(msgspec.Struct):
-    metadata: ObjectMeta
-    spec: _PodSpec = msgspec.field(default_factory=_PodSpec)
-    status: _Status = msgspec.field(default_factory=_Status)
-
-
-class _JobObject(msgspec.Struct):
-    metadata: ObjectMeta
-    status: _Status = msgspec.field(default_factory=_Status)
+_ENDED = frozenset({"Succeeded", "Failed"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +36,9 @@ class LiveObject:
     finalizers: tuple[str, ...] = ()
     template_hash: str = ""
     node: str = ""
+    # Of a pod that is not known to be bound: the nodes to which it may be, since that was asked for.
+    asked: frozenset[str] = frozenset()
+    needs: Needs = NOTHING
     phase: str = ""
     ready: bool = False
     finished: bool = False
@@ -120,83 +55,15 @@ class LiveObject:
         """Whether it is a pod that serves."""
         return bool(self.node) and self.ready and not self.deleting
 
+    @property
+    def places(self) -> frozenset[str]:
+        """The node on which it is, or the nodes of which it may be on one."""
+        return frozenset((self.node,)) if self.node else self.asked
 
-def read_object(kind: GroupKind, source: bytes | dict[str, Any]) -> LiveObject | None:
-    """The object, or None if it is not one that the executor applied. Raises msgspec.ValidationError."""
-    if kind == POD:
-        pod = _read(source, _PodObject)
-        live = _live(kind, pod.metadata)
-        return live and replace(
-            live,
-            node=pod.spec.node_name or "",
-            phase=pod.status.phase,
-            ready=_has(pod.status, "Ready"),
-            finished=pod.status.phase == "Succeeded" and pod.spec.restart_policy != "Always",
-        )
-    if kind == JOB:
-        job = _read(source, _JobObject)
-        live = _live(kind, job.metadata)
-        return live and replace(live, finished=_has(job.status, "Complete") or _has(job.status, "Failed"))
-    return _live(kind, _read(source, _AnyObject).metadata)
-
-
-def read_meta(source: bytes | dict[str, Any]) -> ObjectMeta:
-    """The metadata of any object. Raises msgspec.ValidationError."""
-    return _read(source, _AnyObject).metadata
-
-
-def read_node(source: bytes) -> tuple[str, bool]:
-    """A node's name, and whether pods may be put there. Raises msgspec.ValidationError."""
-    node = _read(source, _NodeObject)
-    return node.metadata.name, not node.spec.unschedulable and node.metadata.deletion_timestamp is None
-
-
-def _read(source: bytes | dict[str, Any], model: type[T]) -> T:
-    if isinstance(source, bytes):
-        return msgspec.json.decode(source, type=model)
-    return msgspec.convert(source, type=model)
-
-
-def _live(kind: GroupKind, meta: ObjectMeta) -> LiveObject | None:
-    labels, annotations = meta.labels or {}, meta.annotations or {}
-    object_id = ObjectId(kind, meta.namespace, meta.name)
-    subject = annotations.get(SUBJECT_ANNOTATION, "")
-    if labels.get(APPLIED_BY_LABEL) != APPLIED_BY or not subject:
-        return None
-    # A person's copy, or what a controller made of our object, has our marks but another name; it is not ours.
-    if annotations.get(IDENTITY_ANNOTATION) != str(object_id) or any(o.controller for o in meta.owner_references or ()):
-        return None
-    return LiveObject(
-        id=object_id,
-        uid=meta.uid,
-        version=number(meta.resource_version),
-        subject=subject,
-        fence=_fence(annotations),
-        mark=_mark(meta.generation, labels, annotations),
-        deleting=meta.deletion_timestamp is not None,
-        finalizers=tuple(meta.finalizers or ()),
-        template_hash=annotations.get(TEMPLATE_HASH_ANNOTATION, ""),
-    )
-
-
-def _fence(annotations: dict[str, str]) -> Fence:
-    made_for = Fence(number(annotations.get(EPOCH_ANNOTATION, "")), number(annotations.get(GENERATION_ANNOTATION, "")))
-    epoch, _, generation = annotations.get(FENCE_ANNOTATION, "").partition("/")
-    return made_for.raised_by(Fence(number(epoch), number(generation)))
-
-
-def _mark(generation: int, labels: dict[str, str], annotations: dict[str, str]) -> int:
-    """Equal marks mean equal specification, labels and annotations; 0 for kinds that count no generations."""
-    return hash((generation, frozenset(labels.items()), frozenset(annotations.items()))) if generation else 0
-
-
-def _has(status: _Status, condition: str) -> bool:
-    return any(item.type == condition and item.status == "True" for item in status.conditions or ())
-
-
-def number(text: str) -> int:
-    """A version or generation written as a decimal; -1, which is older than all, if it is none."""
-    return int(text) if text.isascii() and text.isdigit() and len(text) < 20 else -1  # noqa: PLR2004 - 64 bits
+    @property
+    def holds(self) -> frozenset[str]:
+        """The nodes on which it takes room, or may."""
+        return frozenset() if self.phase in _ENDED else self.places
 
 
 class LiveObjects:
@@ -205,6 +72,7 @@ class LiveObjects:
     def __init__(self) -> None:
         self._objects: dict[ObjectId, LiveObject] = {}
         self._by_subject: dict[str, set[ObjectId]] = {}
+        self._by_place: dict[str, set[ObjectId]] = {}
         self._gone: OrderedDict[str, int] = OrderedDict()
         self._listed: dict[GroupKind, set[ObjectId]] = {}
 
@@ -220,7 +88,8 @@ class LiveObjects:
         return {subject: len(ids) for subject, ids in self._by_subject.items()}
 
     def on_node(self, node: str) -> Iterator[LiveObject]:
-        return (live for live in self._objects.values() if live.node == node)
+        """The pods that are there, or may be, in no order."""
+        return (self._objects[object_id] for object_id in self._by_place.get(node, ()))
 
     def __len__(self) -> int:
         return len(self._objects)
@@ -230,6 +99,8 @@ class LiveObjects:
         known = self._objects.get(live.id)
         if live.version <= self._gone.get(live.uid, -2) or (known and 0 <= live.version <= known.version):
             return False
+        if known and known.uid == live.uid and not live.node:
+            live = replace(live, asked=known.asked)
         self._store(live, known)
         return True
 
@@ -282,20 +153,28 @@ class LiveObjects:
         return missing
 
     def _store(self, live: LiveObject, known: LiveObject | None) -> None:
-        if known and known.subject != live.subject:
+        if known and (known.subject != live.subject or known.places != live.places):
             self._unindex(known)
         self._objects[live.id] = live
         self._by_subject.setdefault(live.subject, set()).add(live.id)
+        for node in live.places:
+            self._by_place.setdefault(node, set()).add(live.id)
 
     def _unindex(self, live: LiveObject) -> None:
-        ids = self._by_subject.get(live.subject)
-        if ids is not None:
-            ids.discard(live.id)
-            if not ids:
-                del self._by_subject[live.subject]
+        _discard(self._by_subject, live.subject, live.id)
+        for node in live.places:
+            _discard(self._by_place, node, live.id)
 
     def _remember_gone(self, uid: str, version: int) -> None:
         self._gone[uid] = version
         self._gone.move_to_end(uid)
         while len(self._gone) > _REMEMBERED_DELETIONS:
             self._gone.popitem(last=False)
+
+
+def _discard(index: dict[str, set[ObjectId]], key: str, object_id: ObjectId) -> None:
+    ids = index.get(key)
+    if ids is not None:
+        ids.discard(object_id)
+        if not ids:
+            del index[key]

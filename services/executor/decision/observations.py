@@ -23,7 +23,8 @@ from services.executor.decision.identity import (
     ServedKind,
 )
 from services.executor.decision.instructions import Watch
-from services.executor.decision.live import LiveObject, number, read_meta, read_node, read_object
+from services.executor.decision.live import LiveObject
+from services.executor.decision.reading import number, read_meta, read_node, read_object
 from services.executor.decision.state import State
 from services.executor.decision.stimuli import (
     FeedBroken,
@@ -161,21 +162,23 @@ class Observations:
         if not self._world.live.put(live) or (known is not None and not _matters(known, live)):
             return []
         self._state.recall(live)
-        return list(self._state.interested(live.id, live.subject, known.subject if known else live.subject))
+        woken = list(self._state.interested(live.id, live.subject, known.subject if known else live.subject))
+        return woken + (self._state.short_of_room(known.holds - live.holds) if known else [])
 
     def _forget(self, live: LiveObject) -> list[str]:
         woken = list(self._state.interested(live.id, live.subject))
         for name in woken:
             self._state.subjects[name].forget_object(live)
-        return woken
+        return woken + self._state.short_of_room(live.holds)
 
     def _node_seen(self, stimulus: ObjectSeen) -> list[str]:
-        name, schedulable = read_node(stimulus.raw)
+        name, node = read_node(stimulus.raw)
         self._listed[NODES].add(name)
-        if self._world.nodes.get(name) == schedulable:
+        if self._world.nodes.get(name) == node:
             return []
-        self._world.nodes[name] = schedulable
-        return [key for key, subject in self._state.subjects.items() if name in subject.missing_nodes]
+        self._world.nodes[name] = node
+        woken = [key for key, subject in self._state.subjects.items() if name in subject.missing_nodes]
+        return woken + self._state.short_of_room((name,))
 
     def _namespace_seen(self, stimulus: ObjectSeen) -> tuple[list[str], list[Instruction]]:
         meta = read_meta(stimulus.raw)
@@ -191,7 +194,8 @@ class Observations:
         if feed == NODES:
             self._world.nodes.pop(name, None)
             # What is being deleted there has nobody left to confirm it.
-            return [live.subject for live in self._world.live.on_node(name) if live.subject in self._state.subjects]
+            subjects = {live.subject for live in self._world.live.on_node(name)} & self._state.subjects.keys()
+            return sorted(subjects.union(self._state.short_of_room((name,))))
         self._world.namespaces.pop(name, None)
         return list(self._within(name))
 
@@ -201,7 +205,8 @@ class Observations:
 
 def _matters(known: LiveObject, live: LiveObject) -> bool:
     """Whether a plan would see a difference; versions, fences and marks make none."""
-    return known != replace(live, version=known.version, fence=known.fence, mark=known.mark)
+    same = replace(live, version=known.version, fence=known.fence, mark=known.mark, asked=known.asked)
+    return known != same
 
 
 NAMESPACE_KIND = ServedKind("v1", NAMESPACE.kind)

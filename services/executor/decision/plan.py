@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Container, Mapping
+from dataclasses import dataclass, field, replace
 
 from services.executor.decision.backoff import Policy, Repairs
 from services.executor.decision.desired import Wanted
 from services.executor.decision.identity import NODES, ObjectId
-from services.executor.decision.instructions import Apply, Call, Delete
+from services.executor.decision.instructions import Apply, Bind, Call, Delete
 from services.executor.decision.live import LiveObject
 from services.executor.decision.subject import Subject
 from services.executor.decision.world import World
@@ -17,11 +17,15 @@ from shared.events.v1.results import ObjectResult
 
 @dataclass(slots=True)
 class Plan:
-    """`calls` are to be made now; `failures` and `waits` say why the subject is not as desired if there are none."""
+    """`calls` are to be made now; `failures` and `waits` say why the subject is not as desired if there are none.
+
+    `awaited` are the nodes on which some pod waits for room, `full_nodes` those on which one of this subject does.
+    """
 
     subject: Subject
     world: World
     claims: Mapping[ObjectId, set[str]]
+    awaited: Container[str]
     policy: Policy
     now_ms: int
     cause: str
@@ -29,6 +33,7 @@ class Plan:
     failures: list[ObjectResult] = field(default_factory=list)
     waits: list[str] = field(default_factory=list)
     missing_nodes: set[str] = field(default_factory=set)
+    full_nodes: set[str] = field(default_factory=set)
     wake_at_ms: int | None = None
     as_desired: int = 0
 
@@ -83,6 +88,15 @@ class Plan:
         self.calls.append(
             Delete(cause=self.cause, subject=self.subject.name, target=live.id, uid=live.uid, at_once=at_once)
         )
+
+    def bind(self, live: LiveObject, node: str) -> None:
+        """Binds a pod if there is room for it. From then on it takes that room, whatever is answered, and when."""
+        if missing := self.world.lacking(live, node):
+            self.full_nodes.add(node)
+            self.waits.append(f"{live.id} waits for room on node {node}: {', '.join(missing)}")
+            return
+        self.world.live.amend(replace(live, asked=live.asked | {node}))
+        self.calls.append(Bind(cause=self.cause, subject=self.subject.name, target=live.id, uid=live.uid, node=node))
 
     def await_deletion(self, live: LiveObject) -> None:
         """Waits for an object that is being deleted; a pod whose node is gone has nobody left to confirm it."""

@@ -2,7 +2,8 @@
 
 A pod is replaced (deleted, and created anew once it is gone) when its template changed or it is on another node than it
 should be. At most max(1, 25 %) of a group are taken from service at once: a pod that serves is deleted only while fewer
-than that do not serve. A pod that does not serve anyway is replaced at once. Nothing is put on a node that is gone or
+than that do not serve. A pod that does not serve anyway is replaced at once, and so is one that is to leave a node on
+which another waits for room: each might wait for the other otherwise. Nothing is put on a node that is gone or
 cordoned, and nothing is deleted that could not be put where it belongs: the scheduler is told, and moves the replica.
 """
 
@@ -10,7 +11,6 @@ from __future__ import annotations
 
 from services.executor.decision.desired import Wanted
 from services.executor.decision.endings import has_ended
-from services.executor.decision.instructions import Bind
 from services.executor.decision.live import LiveObject
 from services.executor.decision.plan import Plan
 
@@ -47,9 +47,7 @@ def _plan_pod(plan: Plan, wanted: Wanted, *, may_disrupt: bool) -> bool:
         return _plan_replacement(plan, wanted, live, may_disrupt=may_disrupt)
     elif not live.node:
         if _node_takes_pods(plan, wanted):
-            plan.calls.append(
-                Bind(cause=plan.cause, subject=plan.subject.name, target=wanted.id, uid=live.uid, node=wanted.node)
-            )
+            plan.bind(live, wanted.node)
     else:
         _plan_bound(plan, wanted, live)
     return False
@@ -70,7 +68,8 @@ def _plan_absent(plan: Plan, wanted: Wanted) -> None:
 def _plan_replacement(plan: Plan, wanted: Wanted, live: LiveObject, *, may_disrupt: bool) -> bool:
     if not _node_takes_pods(plan, wanted):
         return False
-    if live.available and not may_disrupt:
+    is_in_the_way = live.node != wanted.node and live.node in plan.awaited
+    if live.available and not (may_disrupt or is_in_the_way):
         plan.waits.append(f"{wanted.id} is replaced once enough other pods of its group are ready")
         return False
     plan.subject.settled.pop(wanted.id, None)  # its deletion is ours: creating it anew is no repair

@@ -145,19 +145,29 @@ class Reconciler:
         subject = self._state.subjects.get(stimulus.subject)
         if subject is None:
             return []
-        plan = Plan(subject, self._state.world, self._state.claims, self._policy, stimulus.at_ms, stimulus.id)
+        state = self._state
+        plan = Plan(subject, state.world, state.claims, state.full_nodes, self._policy, stimulus.at_ms, stimulus.id)
+        refusal: CommandReported | None = None
         if everything_is_known(plan):
             applied = overtaken_by(plan)
             if applied is not None:
                 refusal = refusal_of(subject.command, applied, stimulus.at_ms)
-                return self._said(subject, refusal, stimulus.id)
-            if subject.command.action == "withdraw":
+            elif subject.command.action == "withdraw":
                 plan_withdrawal(plan)
             else:
                 self._resync_if_due(subject, stimulus)
                 plan_run(plan)
-        subject.missing_nodes = frozenset(plan.missing_nodes)
-        return list(plan.calls) or self._concluded(plan)
+        wakes = self._note_nodes(plan)
+        if refusal is not None:
+            return wakes + self._said(subject, refusal, stimulus.id)
+        return wakes + (list(plan.calls) or self._concluded(plan))
+
+    def _note_nodes(self, plan: Plan) -> list[Instruction]:
+        """What the subject waits for of nodes. Whose pods are in the way there has a turn."""
+        plan.subject.missing_nodes = frozenset(plan.missing_nodes)
+        full = self._state.note_full(plan.subject, frozenset(plan.full_nodes))
+        there = {live.subject for node in full for live in plan.world.live.on_node(node)}
+        return self._wakes(sorted(there & self._state.subjects.keys()), plan.cause)
 
     def _resync_if_due(self, subject: Subject, stimulus: TurnStarted) -> None:
         if subject.resync_at_ms and stimulus.at_ms < subject.resync_at_ms:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from services.executor.decision.desired import Resolved, Wanted, resolve
@@ -26,6 +26,8 @@ class State:
     subjects: dict[str, Subject] = field(default_factory=dict)
     # Which subjects name an object. More than one is a mistake of theirs; who has it keeps it.
     claims: dict[ObjectId, set[str]] = field(default_factory=dict)
+    # The subjects with a pod that waits for room, by the node that has none for it.
+    full_nodes: dict[str, set[str]] = field(default_factory=dict)
     # A repeat of an old command may follow the tombstone: fences outlive their subjects, the latest of them.
     fences: OrderedDict[str, Fence] = field(default_factory=OrderedDict)
     # What was withdrawn and then forgotten: a write that an API server took late may bring an object of it back.
@@ -61,10 +63,26 @@ class State:
         names = self.claims.get(object_id, set()).union(subjects)
         return (name for name in sorted(names) if name in self.subjects)
 
+    def note_full(self, subject: Subject, nodes: frozenset[str]) -> frozenset[str]:
+        """From now on the subject waits for room on these nodes alone. Returns those on which it did not before."""
+        before, subject.full_nodes = subject.full_nodes, nodes
+        for node in before - nodes:
+            self.full_nodes[node].discard(subject.name)
+            if not self.full_nodes[node]:
+                del self.full_nodes[node]
+        for node in nodes - before:
+            self.full_nodes.setdefault(node, set()).add(subject.name)
+        return nodes - before
+
+    def short_of_room(self, nodes: Iterable[str]) -> list[str]:
+        """The subjects that wait for room on any of these nodes."""
+        return sorted({name for node in nodes for name in self.full_nodes.get(node, ())})
+
     def forget(self, subject: str) -> None:
         known = self.subjects.pop(subject, None)
         if known is None:
             return
+        self.note_full(known, frozenset())
         self.disclaim(subject, known.resolved)
         self.fences[subject] = known.fence
         self.fences.move_to_end(subject)

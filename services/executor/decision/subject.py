@@ -52,6 +52,7 @@ class Subject:
     ended: dict[ObjectId, str] = field(default_factory=dict)
     stamped: Fence | None = None
     missing_nodes: frozenset[str] = frozenset()
+    full_nodes: frozenset[str] = frozenset()
     waiting_since_ms: int | None = None
     resync_at_ms: int = 0
     reported: Reported | None = None

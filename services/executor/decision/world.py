@@ -10,7 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from services.executor.decision.identity import Feed, GroupKind, ServedKind
-from services.executor.decision.live import LiveObjects, ObjectMeta
+from services.executor.decision.live import LiveObject, LiveObjects
+from services.executor.decision.reading import ObjectMeta
+from services.executor.decision.room import Node, lacking
 from shared.model.identities import ENDED_ANNOTATION_PREFIX, KINDS_ANNOTATION_PREFIX
 
 _KIND_SEPARATOR = ", Kind="
@@ -40,8 +42,7 @@ class World:
     live: LiveObjects = field(default_factory=LiveObjects)
     kinds: dict[GroupKind, KindState] = field(default_factory=dict)
     namespaces: dict[str, Namespace] = field(default_factory=dict)
-    # Nodes by name: whether pods may be put there.
-    nodes: dict[str, bool] = field(default_factory=dict)
+    nodes: dict[str, Node] = field(default_factory=dict)
     synced: set[Feed] = field(default_factory=set)
     broken: dict[Feed, str] = field(default_factory=dict)
 
@@ -70,10 +71,15 @@ class World:
 
     def node_problem(self, node: str) -> str | None:
         """Why no pod may be put on a node, as a reason; None if it may."""
-        schedulable = self.nodes.get(node)
-        if schedulable is None:
+        known = self.nodes.get(node)
+        if known is None:
             return "NodeGone"
-        return None if schedulable else "NodeUnschedulable"
+        return None if known.schedulable else "NodeUnschedulable"
+
+    def lacking(self, pod: LiveObject, node: str) -> list[str]:
+        """What a node that is there has too little of for a pod, beside the others that we applied."""
+        others = (other.needs for other in self.live.on_node(node) if other.holds and other.id != pod.id)
+        return lacking(pod.needs, others, self.nodes[node])
 
 
 def read_namespace(meta: ObjectMeta) -> Namespace:

@@ -13,9 +13,9 @@ import msgspec
 from shared.events.registry import DecodeError
 from shared.events.v1.workloads import FieldError
 from shared.model.identities import Resource
-from shared.model.pods import ANY_ADDRESS, GPU_MILLI_ANNOTATION, WHOLE_DEVICE, HostPort
+from shared.model.pod_objects import PodSpecObject
 from shared.model.quantities import QuantityError
-from shared.model.resources import ContainerRequest, amount_of, effective_requests
+from shared.model.resources import amount_of
 
 NODES = Resource("", "v1", "nodes")
 PODS = Resource("", "v1", "pods")
@@ -67,38 +67,6 @@ class NodeObject(_Struct, frozen=True):
         return any(item.type == "Ready" and item.status == "True" for item in self.status.conditions or ())
 
 
-class ResourcesObject(_Struct, frozen=True):
-    requests: dict[str, str] | None = None
-    limits: dict[str, str] | None = None
-
-    def request(self, *, sidecar: bool = False) -> ContainerRequest:
-        return ContainerRequest(self.requests or {}, self.limits or {}, sidecar)
-
-
-class PortObject(_Struct, frozen=True):
-    host_port: int = 0
-    host_ip: str = msgspec.field(default="", name="hostIP")
-    protocol: str = "TCP"
-
-
-class ContainerObject(_Struct, frozen=True):
-    resources: ResourcesObject = ResourcesObject()
-    ports: list[PortObject] | None = None
-    restart_policy: str | None = None
-
-    def request(self) -> ContainerRequest:
-        return self.resources.request(sidecar=self.restart_policy == "Always")
-
-
-class PodSpecObject(_Struct, frozen=True):
-    node_name: str = ""
-    restart_policy: str = "Always"
-    containers: list[ContainerObject] = []
-    init_containers: list[ContainerObject] | None = None
-    overhead: dict[str, str] | None = None
-    resources: ResourcesObject | None = None
-
-
 class PodStatusObject(_Struct, frozen=True):
     phase: str = "Pending"
     conditions: list[Condition] | None = None
@@ -108,32 +76,6 @@ class PodObject(_Struct, frozen=True):
     metadata: Metadata = Metadata()
     spec: PodSpecObject = PodSpecObject()
     status: PodStatusObject = PodStatusObject()
-
-    def requests(self) -> tuple[tuple[str, int], ...]:
-        spec = self.spec
-        amounts = effective_requests(
-            (container.request() for container in spec.containers),
-            (container.request() for container in spec.init_containers or ()),
-            spec.overhead,
-            spec.resources.request() if spec.resources else None,
-        )
-        return tuple(sorted(amounts.items()))
-
-    def gpu_milli(self) -> int:
-        """A shared part that makes no sense counts as the whole device: too much held rather than too little."""
-        text = (self.metadata.annotations or {}).get(GPU_MILLI_ANNOTATION, "")
-        number = int(text) if text.isascii() and text.isdigit() and len(text) <= len(str(WHOLE_DEVICE)) else 0
-        return number if 0 < number < WHOLE_DEVICE else WHOLE_DEVICE
-
-    def host_ports(self) -> tuple[HostPort, ...]:
-        return tuple(
-            sorted(
-                HostPort(port.protocol, port.host_port, port.host_ip or ANY_ADDRESS)
-                for container in (*self.spec.containers, *(self.spec.init_containers or ()))
-                for port in container.ports or ()
-                if port.host_port
-            )
-        )
 
     @property
     def unschedulable(self) -> bool:
@@ -190,7 +132,7 @@ def allocatable(node: NodeObject) -> dict[str, int]:
 def pod_requests(pod: PodObject) -> tuple[tuple[str, int], ...]:
     """Raises DecodeError."""
     try:
-        return pod.requests()
+        return tuple(sorted(pod.spec.requests().items()))
     except QuantityError as error:
         raise _error(str(error)) from error
 

@@ -14,6 +14,7 @@ from services.scheduler.decision.requests import Request, Requests
 from services.scheduler.decision.reservations import ShareKey, ShareReservations
 from services.scheduler.decision.slots import Hold, NodeSlot, NodeSlots
 from shared.model.identities import POD_SET_LABEL, WORKLOAD_LABEL, WORKLOAD_NAMESPACE_LABEL
+from shared.model.pod_objects import gpu_milli
 
 
 class SeenPod:
@@ -45,7 +46,7 @@ class PodRegistry:
     def observe(self, name: str, cluster: str, pod: PodObject) -> None:
         """`name` is unique in the fleet. Raises DecodeError, with nothing changed, for amounts that are none."""
         amounts = pod_requests(pod)
-        request = self._requests.intern(amounts, pod.gpu_milli(), pod.host_ports())
+        request = self._requests.intern(amounts, gpu_milli(pod.metadata.annotations), pod.spec.host_ports())
         key = share_of(cluster, pod.metadata.labels)
         self._note_unschedulable(name, key, pod)
         ended = pod.status.phase in TERMINAL_PHASES

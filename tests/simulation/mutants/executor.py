@@ -16,6 +16,7 @@ from services.executor.decision.observations import Observations
 from services.executor.decision.plan import Plan
 from services.executor.decision.stimuli import ListFinished
 from services.executor.decision.subject import Subject
+from services.executor.decision.world import World
 from services.executor.outbox import Outbox
 from shared.events.v1.commands import CommandIssued
 from shared.ports.cluster_api import Object
@@ -84,6 +85,13 @@ def a_withdrawal_is_reported_before_the_deletion() -> Iterator[None]:
 def what_is_not_listed_is_taken_as_absent() -> Iterator[None]:
     """An executor that was restarted acts before it has listed: what it has not seen yet is not there for it."""
     with patch.object(reconciler, "everything_is_known", return_value=True):
+        yield
+
+
+@mutant("overcommitted", faults=(HURRY, "slow_log:scheduler+pause:scheduler"))
+def pods_are_bound_whatever_room_there_is() -> Iterator[None]:
+    """A pod takes the place of another that has yet to end: the scheduler had never seen that one, and gave it away."""
+    with patch.object(World, "lacking", return_value=[]):
         yield
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from unittest.mock import patch
 
+from services.executor.decision.world import World
 from services.scheduler.reminding import Reminder
 from services.watcher.auditor import Auditor
 from tests.simulation.broker import Broker
@@ -30,6 +31,13 @@ def nobody_audits() -> Iterator[None]:
 def nobody_reminds() -> Iterator[None]:
     """Else the scheduler finds in the executors' inventories what they lack, and publishes it again."""
     with patch.object(Reminder, "run", _rest):
+        yield
+
+
+@contextmanager
+def nobody_looks_for_room() -> Iterator[None]:
+    """Else the executor binds a pod that it was given no room for only when there is some."""
+    with patch.object(World, "lacking", return_value=[]):
         yield
 
 

@@ -22,7 +22,7 @@ from services.scheduler.shell import SchedulerService
 from shared.events.v1.decisions import DecisionsMade, EpochStarted
 from shared.ports.event_log import END, START, Partition, Publisher
 from tests.simulation.generator import CROWD, FAREWELLS, FLOOD, HURRY
-from tests.simulation.mutants.fronts import nobody_reminds, the_broker_refuses_nobody
+from tests.simulation.mutants.fronts import nobody_looks_for_room, nobody_reminds, the_broker_refuses_nobody
 from tests.simulation.mutants.mutant import mutant
 
 
@@ -78,7 +78,7 @@ def a_new_leader_begins_at_the_start() -> Iterator[None]:
         yield
 
 
-@mutant("overcommitted", faults=(CROWD, "outage:executor"))
+@mutant("overcommitted", faults=(CROWD, "outage:executor"), behind=nobody_looks_for_room)
 def reservations_are_not_held() -> Iterator[None]:
     """Room is counted as taken only when a pod was seen: what is placed meanwhile is promised twice."""
     original = ShareReservations.set_share

@@ -42,12 +42,24 @@ def job(name: str = "once", *, ttl_s: int | None = None) -> dict[str, Any]:
 
 
 def pod_group(
-    nodes: Mapping[str, str], *, image: str = "nginx:1", restart: str = "Always", pod_set: str = "main"
+    nodes: Mapping[str, str],
+    *,
+    image: str = "nginx:1",
+    restart: str = "Always",
+    pod_set: str = "main",
+    annotations: Mapping[str, str] | None = None,
+    ports: Sequence[Mapping[str, Any]] = (),
+    requests: Mapping[str, str] | None = None,
 ) -> PodGroup:
-    """Pods of one shape, by name and node."""
+    """Pods of one shape, by name and node; `requests` of their container by resource."""
+    container: dict[str, Any] = {"name": "main", "image": image}
+    if requests:
+        container["resources"] = {"requests": {**requests}}
+    if ports:
+        container["ports"] = [*ports]
     manifest = {
-        "metadata": {"labels": {"app": "web"}},
-        "spec": {"restartPolicy": restart, "containers": [{"name": "main", "image": image}]},
+        "metadata": {"labels": {"app": "web"}, "annotations": {**(annotations or {})}},
+        "spec": {"restartPolicy": restart, "containers": [container]},
     }
     bindings = tuple(PodBinding(name=name, node=node) for name, node in nodes.items())
     return PodGroup(pod_set=pod_set, manifest=manifest, bindings=bindings)

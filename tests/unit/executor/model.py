@@ -64,6 +64,8 @@ class ModelCluster:
         self.calls: list[Call] = []
         self.deleted: list[Document] = []
         self.fault: Fault = lambda _: None
+        # Whether pods on nodes go with a grace period, until `confirm_deletions`.
+        self.graceful = False
         self.listeners: list[Callable[[str, ObjectId, Document, Document | None], None]] = []
         self._versions = itertools.count(100)
         self._uids = itertools.count(1)
@@ -90,8 +92,16 @@ class ModelCluster:
         gone["metadata"]["resourceVersion"] = str(next(self._versions))
         self._announce("DELETED", object_id, gone, document)
 
-    def node(self, name: str, *, unschedulable: bool = False) -> None:
-        self.put(GroupKind("", "Node"), {"metadata": {"name": name}, "spec": {"unschedulable": unschedulable}})
+    def node(self, name: str, *, unschedulable: bool = False, has: Mapping[str, str] | None = None) -> None:
+        node: Document = {"metadata": {"name": name}, "spec": {"unschedulable": unschedulable}}
+        node["status"] = {"allocatable": {"pods": "110", "cpu": "8", **(has or {})}}
+        self.put(GroupKind("", "Node"), node)
+
+    def confirm_deletions(self) -> None:
+        """Kubelets have ended every pod that is being deleted."""
+        for object_id, document in list(self.objects.items()):
+            if object_id.kind == GroupKind("", "Pod") and document["metadata"].get("deletionTimestamp"):
+                self.remove(object_id)
 
     def run_pods(self) -> None:
         """Kubelets make every bound pod run and be ready."""
@@ -164,7 +174,10 @@ class ModelCluster:
         if known["metadata"]["uid"] != call.uid:
             return CallFailed(409, "Conflict", "the uid is another")
         self.deleted.append(known)
-        self.remove(call.target)
+        if self.graceful and known.get("spec", {}).get("nodeName") and not call.at_once:
+            self.change(call.target, lambda d: d["metadata"].update(deletionTimestamp="2026-01-01T00:00:00Z"))
+        else:
+            self.remove(call.target)
         return {}
 
     def _store(self, object_id: ObjectId, document: Document) -> Document:

@@ -1,4 +1,5 @@
-"""Whatever happens, in whatever order: nothing older is applied, nothing foreign deleted, and it converges.
+"""Whatever happens, in whatever order: nothing older is applied, nothing foreign deleted, no node overcommitted, and it
+converges.
 
 Hypothesis plays the scheduler's publisher (new, repeated and stale records, tombstones), users and controllers who
 change and delete things, API servers that fail, watches that lag and break, and processes that are killed anywhere.
@@ -7,6 +8,7 @@ change and delete things, API servers that fail, watches that lag and break, and
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,14 +19,16 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invar
 from services.executor.decision.backoff import CallFailed, Policy
 from services.executor.decision.fence import OPEN, Fence
 from services.executor.decision.identity import GroupKind, ObjectId
-from services.executor.decision.instructions import Apply, Call, Stamp
-from shared.events.v1.commands import CommandIssued
+from services.executor.decision.instructions import Apply, Bind, Call, Stamp
+from shared.events.v1.commands import CommandIssued, PodBinding, PodGroup
 from shared.model.identities import EPOCH_ANNOTATION, FENCE_ANNOTATION, GENERATION_ANNOTATION
 from tests.unit.executor.builders import command, config_map, deployment, pod_group, withdrawal
 from tests.unit.executor.model import ModelCluster, Rig
 
 SUBJECTS = ("workload/shop/a", "workload/shop/b", "workload/store/c")
 NODES = ("n0", "n1", "n2")
+# Pods that a node has room for. What the newest commands want together never is more.
+ROOM = 2
 QUICK = Policy(backoff_base_ms=100, backoff_cap_ms=2_000, repair_base_ms=100, repair_cap_ms=2_000, resync_ms=60_000)
 FAILURES = (
     CallFailed(500, "InternalError", "broken"),
@@ -62,7 +66,7 @@ class Fleet(RuleBasedStateMachine):
     def begin(self, seed: int) -> None:
         self.random.seed(seed)
         for node in NODES:
-            self.cluster.node(node)
+            self.cluster.node(node, has={"pods": str(ROOM)})
         self.cluster.put(
             GroupKind("apps", "Deployment"), deployment("foreign", namespace="shop", annotations={"kept": "yes"})
         )
@@ -75,7 +79,7 @@ class Fleet(RuleBasedStateMachine):
         prefix = subject.rpartition("/")[2]
         objects = [deployment(f"{prefix}-{name}", image=content["image"]) for name in content["deployments"]]
         objects += [config_map(f"{prefix}-settings", image=content["image"])] if content["settings"] else []
-        nodes = {f"{prefix}-{name}": node for name, node in content["pods"].items()}
+        nodes = self.fitting(subject, {f"{prefix}-{name}": node for name, node in content["pods"].items()})
         pods = [pod_group(nodes, image=content["image"])] if nodes else []
         issued = command(self.generation, *objects, pods=pods, subject=subject, epoch=self.epoch)
         self.publish(issued)
@@ -95,7 +99,9 @@ class Fleet(RuleBasedStateMachine):
     @rule(target=commands, old=commands)
     def same_content_again(self, old: CommandIssued) -> CommandIssued:
         self.generation += 1
-        issued = old.model_copy(update={"generation": self.generation, "epoch": self.epoch})
+        pods = [group.model_copy(update={"bindings": self.still_fitting(old.subject, group)}) for group in old.pods]
+        same = {"generation": self.generation, "epoch": self.epoch, "pods": tuple(pods)}
+        issued = old.model_copy(update=same)
         self.publish(issued)
         return issued
 
@@ -110,6 +116,21 @@ class Fleet(RuleBasedStateMachine):
             zombie = old.model_copy(update={"generation": self.generation + 1, "epoch": self.epoch - 1})
             self.generation += 1
             self.publish(zombie)
+
+    def fitting(self, subject: str, nodes: Mapping[str, str]) -> dict[str, str]:
+        """Those for which there is room beside what the other subjects' newest commands want."""
+        others = [self.newest(name) for name in SUBJECTS if name != subject]
+        taken = Counter(binding.node for other in others if other for group in other.pods for binding in group.bindings)
+        fitting: dict[str, str] = {}
+        for name, node in sorted(nodes.items()):
+            if taken[node] < ROOM:
+                fitting[name] = node
+                taken[node] += 1
+        return fitting
+
+    def still_fitting(self, subject: str, group: PodGroup) -> tuple[PodBinding, ...]:
+        nodes = self.fitting(subject, {binding.name: binding.node for binding in group.bindings})
+        return tuple(binding for binding in group.bindings if binding.name in nodes)
 
     def publish(self, issued: CommandIssued) -> None:
         self.topic.append((issued.subject, issued))
@@ -133,15 +154,20 @@ class Fleet(RuleBasedStateMachine):
 
     @rule(number=st.integers(0, 100), phase=st.sampled_from(["Failed", "Running"]))
     def pod_goes_on(self, number: int, phase: str) -> None:
-        pods = [object_id for object_id in self.owned() if object_id.kind.kind == "Pod"]
+        owned = [object_id for object_id in self.owned() if object_id.kind.kind == "Pod"]
+        pods = [i for i in owned if self.cluster.objects[i].get("status", {}).get("phase") != "Failed"]
         if pods:
             ready = {"type": "Ready", "status": "True" if phase == "Running" else "False"}
             status = {"phase": phase, "conditions": [ready]}
             self.cluster.change(pods[number % len(pods)], lambda d: d.update(status=status))
 
+    @rule()
+    def kubelets_end_pods(self) -> None:
+        self.cluster.confirm_deletions()
+
     @rule(node=st.sampled_from(NODES), cordoned=st.booleans())
     def cordon(self, node: str, cordoned: bool) -> None:
-        self.cluster.node(node, unschedulable=cordoned)
+        self.cluster.node(node, unschedulable=cordoned, has={"pods": str(ROOM)})
 
     @rule(rate=st.sampled_from([0.0, 0.3, 1.0]))
     def api_server_fails(self, rate: float) -> None:
@@ -180,6 +206,15 @@ class Fleet(RuleBasedStateMachine):
         assert self.cluster.violations == []
 
     @invariant()
+    def no_node_is_overcommitted(self) -> None:
+        assert max(self.cluster.on_nodes().values(), default=0) <= ROOM
+
+    @rule()
+    def a_binding_is_carried_out_late(self) -> None:
+        """Its answer was never heard."""
+        self.cluster.bind_late()
+
+    @invariant()
     def nothing_foreign_was_touched(self) -> None:
         assert all(d["metadata"]["name"] != "foreign" for d in self.cluster.deleted)
         foreign = self.cluster.objects[ObjectId(GroupKind("apps", "Deployment"), "shop", "foreign")]
@@ -190,13 +225,14 @@ class Fleet(RuleBasedStateMachine):
         self.rig.held_events = False
         self.cluster.fault = lambda _: None
         for node in NODES:
-            self.cluster.node(node)
+            self.cluster.node(node, has={"pods": str(ROOM)})
         for subject in SUBJECTS:
             newest = self.newest(subject)
             if newest is not None:
                 self.publish(newest)
         for _ in range(40):
             self.rig.pass_time(1.0, step=0.5)
+            self.cluster.confirm_deletions()
             self.cluster.run_pods()
         self.rig.settle()
         for subject in SUBJECTS:
@@ -234,10 +270,15 @@ class Fleet(RuleBasedStateMachine):
 
 
 class Watched(ModelCluster):
-    """A cluster that notes every write whose generation or epoch is below what the same subject's objects carry."""
+    """A cluster that notes every write whose generation or epoch is below what the same subject's objects carry.
+
+    Pods go with a grace period, and a binding that nobody answered for may be carried out later.
+    """
 
     def __init__(self) -> None:
         super().__init__()
+        self.graceful = True
+        self.unanswered: list[Bind] = []
         self.violations: list[str] = []
         self._written: dict[str, Fence] = {}
 
@@ -253,11 +294,29 @@ class Watched(ModelCluster):
             if not known.admits(fence):
                 self.violations.append(f"{call.subject}: {fence} behind {known}")
             self._written[call.subject] = known.raised_by(fence)
-        return super().answer(call)
+        answer = super().answer(call)
+        if isinstance(call, Bind) and isinstance(answer, CallFailed) and not answer.code:
+            self.unanswered.append(call)
+        return answer
+
+    def bind_late(self) -> None:
+        if self.unanswered:
+            self._bind(self.unanswered.pop(0))
+
+    def on_nodes(self) -> Counter[str]:
+        """How many pods take room on each node."""
+        return Counter(
+            document["spec"].get("nodeName")
+            for object_id, document in self.objects.items()
+            if object_id.kind.kind == "Pod"
+            and document["spec"].get("nodeName")
+            and document.get("status", {}).get("phase") != "Failed"
+        )
 
     def restarted(self) -> None:
         """What a process knew is lost; what the cluster's objects carry is not."""
         self._written.clear()
+        self.unanswered.clear()
 
     def _carried(self, subject: str) -> Fence:
         fence = OPEN
