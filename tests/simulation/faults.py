@@ -5,6 +5,7 @@ from __future__ import annotations
 from tests.simulation.history import Lived
 from tests.simulation.links import Mishap
 from tests.simulation.plan import Fault
+from tests.simulation.process import Process
 from tests.simulation.world import World
 
 _MISHAPS = tuple(Mishap)
@@ -31,7 +32,7 @@ class Faults:
         for slot in world.slots.values():
             if slot.process is not None:
                 slot.process.crash_at = None
-                slot.process.resume()
+                self._resume(slot.process)
 
     # Processes
 
@@ -55,13 +56,12 @@ class Faults:
         if process is not None and process.alive:
             self._world.tell(process, "paused")
             process.pause()
+            self._world.at(self._world.loop.time() + fault.seconds, lambda: self._resume(process))
 
-            def resume() -> None:
-                if process.alive and process.held is not None:
-                    self._world.tell(process, "resumed")
-                    process.resume()
-
-            self._world.at(self._world.loop.time() + fault.seconds, resume)
+    def _resume(self, process: Process) -> None:
+        if process.alive and process.held is not None:
+            self._world.tell(process, "resumed")
+            process.resume()
 
     def stop(self, fault: Fault) -> None:
         """SIGTERM."""

@@ -11,6 +11,7 @@ from shared.adapters.memory.event_log import MemoryLog
 from shared.events.topics import RESULTS, commands_topic
 from shared.events.v1.commands import CommandIssued
 from shared.model.identities import FIELD_MANAGER, GENERATION_ANNOTATION, Resource
+from shared.model.quantities import quantity_milli
 from shared.ports.cluster_api import Object, Selection
 from shared.ports.event_log import NewRecord
 from tests.integration.executor.conftest import CLUSTER, Bed
@@ -275,6 +276,31 @@ async def test_pods_are_bound_replaced_and_moved(bed: Bed) -> None:
         await until(again, "a pod that somebody deleted is made again and bound")
         executor.issue(withdrawal(4, subject=bed.subject))
         await executor.until_reported(bed.subject, "withdrawn", 4)
+
+
+async def test_a_pod_is_bound_when_there_is_room(bed: Bed) -> None:
+    node = bed.nodes[0]
+    allocatable = (await bed.api.get(NODES, "", node))["status"]["allocatable"]
+    most = {"cpu": f"{quantity_milli(allocatable['cpu']) * 3 // 5}m"}
+    other = f"workload/{bed.namespace}/next"
+    async with Running(bed.source, CLUSTER) as executor:
+        executor.issue(run(bed, 1, pods=[pod_group({"web-main-0": node}, requests=most)]))
+        await executor.until_reported(bed.subject, "applied", 1)
+        executor.issue(command(2, subject=other, cluster=CLUSTER, pods=[pod_group({"next-0": node}, requests=most)]))
+
+        async def is_made() -> bool:
+            return "next-0" in await pods(bed)
+
+        await until(is_made, "the second pod is there")
+        await asyncio.sleep(0.5)
+        assert "nodeName" not in (await pods(bed))["next-0"]["spec"]
+        assert executor.reports(other) == []
+
+        executor.issue(withdrawal(3, subject=bed.subject))
+        await executor.until_reported(other, "applied", 2)
+        assert {name: pod["spec"]["nodeName"] for name, pod in (await pods(bed)).items()} == {"next-0": node}
+        executor.issue(withdrawal(4, subject=other))
+        await executor.until_reported(other, "withdrawn", 4)
 
 
 async def test_a_cordoned_node_gets_no_pods(bed: Bed) -> None:
