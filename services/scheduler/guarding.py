@@ -8,18 +8,28 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from services.scheduler.inputs import partitions_of
-from shared.events.registry import DecodeError, decode
+import msgspec
+
+from services.scheduler.inputs import partitions_of, read_up
+from services.scheduler.turns import Turn
 from shared.events.topics import PLACEMENTS
 from shared.events.v1.placements import PlacementPublished
 from shared.observability.logs import get_logger
-from shared.ports.event_log import END, EventLog, Record
+from shared.ports.clock import Clock
+from shared.ports.event_log import END, EventLog, Reader, Record
 
 log = get_logger(__name__)
 
 _READ_S = 5.0
-# The leader's own next record of a key is there by then; if it is not, it is published twice, and nothing else happens.
+# What comes within this time is looked at together: a fetch for every few records costs more than they do. And the
+# leader's own next record of a key is there by then; if it is not, it is published twice, and nothing else happens.
 _DOUBT_S = 1.0
+
+
+class _Published(msgspec.Struct, gc=False):
+    """All that is needed of a placement."""
+
+    generation: int
 
 
 class PlacementGuard:
@@ -31,11 +41,13 @@ class PlacementGuard:
     def __init__(
         self,
         events: EventLog,
+        clock: Clock,
         published: Mapping[str, PlacementPublished],
         position: Callable[[], int],
         repeat: Callable[[str], None],
     ) -> None:
         self._events = events
+        self._clock = clock
         self._published = published
         self._position = position
         self._repeat = repeat
@@ -47,16 +59,31 @@ class PlacementGuard:
             await reader.assign(dict.fromkeys(await partitions_of(self._events, [PLACEMENTS.name]), END))
             doubted: dict[str, int] = {}
             while True:
-                records = await reader.read(timeout_s=_DOUBT_S if doubted else _READ_S)
-                last = {(record.key or b"").decode(errors="replace"): record for record in records}
-                for key in sorted(doubted.keys() - last.keys()):
+                said = await self._look(reader, again=bool(doubted))
+                for key in sorted(doubted.keys() - said.keys()):
                     if self._is_stale(key, doubted[key]):
                         log.warning("an older placement stands last: publishing again", workload=key)
                         self._repeat(key)
-                said = {key: _generation(record) for key, record in last.items()}
                 doubted = {key: at for key, at in said.items() if at is not None and self._is_stale(key, at)}
+                await self._clock.sleep(_DOUBT_S)
         finally:
             await reader.close()
+
+    async def _look(self, reader: Reader, *, again: bool) -> dict[str, int | None]:
+        """What stands last under each key that came since the last look; waits for one if not `again`."""
+        said: dict[str, int | None] = {}
+
+        async def read(timeout_s: float) -> None:
+            turn = Turn(self._clock)
+            for record in await reader.read(timeout_s=timeout_s):
+                said[(record.key or b"").decode(errors="replace")] = _generation(record)
+                await turn.go_on()
+
+        if not again:
+            await read(_READ_S)
+        if said or again:
+            await read_up(reader, lambda: read(_READ_S))
+        return said
 
     def _is_stale(self, key: str, generation: int) -> bool:
         known = self._published.get(key)
@@ -66,6 +93,6 @@ class PlacementGuard:
 def _generation(record: Record) -> int | None:
     """None for a tombstone, and for what only a rebuild has to refuse."""
     try:
-        return decode(PlacementPublished, record.value).generation if record.value is not None else None
-    except DecodeError:
+        return msgspec.json.decode(record.value, type=_Published).generation if record.value is not None else None
+    except msgspec.MsgspecError:
         return None

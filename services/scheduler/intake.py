@@ -95,6 +95,11 @@ class Intake:
         return self._held >= self._all_records or self._bytes >= ALL_BYTES
 
     @property
+    def namespaces(self) -> int:
+        """How many have requests here."""
+        return len(self._turns)
+
+    @property
     def passed_over(self) -> int:
         """How many namespaces have requests that wait in the log alone."""
         return len(self._passed)
@@ -117,8 +122,8 @@ class Intake:
         """The request whose turn it is; `pop` takes it away."""
         return self._lanes[self._turns[0]].records[0] if self._turns else None
 
-    def pop(self) -> None:
-        """What `peek` showed has been decided; its namespace goes to the end of the line."""
+    def pop(self) -> bool:
+        """What `peek` showed has been decided; its namespace goes to the end of the line. Whether it was its last."""
         name = self._turns.popleft()
         lane = self._lanes[name]
         self._bytes -= _size(lane.pop())
@@ -127,6 +132,7 @@ class Intake:
             self._turns.append(name)
         else:
             del self._lanes[name]
+        return not lane.records
 
     def decided(self) -> tuple[dict[int, int], ReadAhead | None]:
         """Up to where everything is decided, by partition; and what is, beyond that."""

@@ -57,13 +57,17 @@ def decode_entry(record: Record) -> JournalEntry:
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """Where the publisher stands: the next offset of the journal, with fence and inputs as of there."""
+    """Where the publisher stands: the next offset of the journal, with fence and inputs as of there.
+
+    `resigned` says that the leader's last entry before it was its last: nobody need wait for its silence.
+    """
 
     offset: int
     epoch: int = 0
     leader: str = ""
     inputs: Positions | None = None
     ahead: ReadAhead | None = None
+    resigned: bool = False
 
     @property
     def fence(self) -> EpochFence:
@@ -81,6 +85,8 @@ class Checkpoint:
         }
         if self.ahead is not None:
             document["ahead"] = self.ahead.model_dump(mode="json")
+        if self.resigned:
+            document["resigned"] = True
         return Committed(self.offset, orjson.dumps(document).decode())
 
     @classmethod
@@ -91,7 +97,8 @@ class Checkpoint:
             for topic, offsets in document["inputs"].items()
         }
         ahead = ReadAhead.model_validate(document["ahead"]) if "ahead" in document else None
-        return cls(committed.offset, document["epoch"], document["leader"], inputs, ahead)
+        resigned = bool(document.get("resigned"))
+        return cls(committed.offset, document["epoch"], document["leader"], inputs, ahead, resigned)
 
 
 async def load_checkpoint(events: EventLog, cell: int) -> Checkpoint:

@@ -24,6 +24,7 @@ from services.scheduler.replica import Replica
 from services.scheduler.request_feed import RequestFeed
 from services.scheduler.requests import Refused, read_request
 from services.scheduler.settings import SchedulerSettings
+from services.scheduler.turns import Turn, rest
 from shared.events.registry import DecodeError, decode
 from shared.events.topics import REQUESTS, RESULTS, SOLE_WRITERS
 from shared.events.v1.decisions import Decision, DecisionsMade
@@ -47,13 +48,10 @@ log = get_logger(__name__)
 
 # Records end a wait at once.
 _READ_S = 5.0
-# A round of requests takes about so long, and the publisher may be about so many entries behind: a request that comes
-# in the middle of a flood of others waits for both. Where a machine is busy the time is over after one or two: then a
-# round has so many, unless it takes much longer, since each costs as much as two decisions.
-_SLICE_S = 0.005
-_SLICE_REQUESTS = 16
-_LONGEST_SLICE_S = 0.02
-_MOST_UNPUBLISHED = 1
+# So many entries may be unpublished when one is appended that somebody waits for. Others wait until none is, and gather
+# about so many decisions meanwhile: an entry costs as much as two of them.
+_MOST_UNPUBLISHED = 2
+_GATHERED = 16
 # Objects are folded in portions of about a slice.
 _INPUTS_AT_ONCE = 100
 _DRAIN_S = 10.0
@@ -124,10 +122,11 @@ class Leadership:
             checkpoint,
             self._replica.published,
             self._state.note_generation,
+            self._changed,
         )
         reminder = Reminder(self._events, self._replica.published, lambda: self._follower.position, self._publish_again)
         guard = PlacementGuard(
-            self._events, self._replica.published, lambda: self._follower.position, self._state_again
+            self._events, self._clock, self._replica.published, lambda: self._follower.position, self._state_again
         )
         async with asyncio.TaskGroup() as tasks:
             running = [
@@ -136,6 +135,7 @@ class Leadership:
                 tasks.create_task(feed.read_again(again), name="requests-again"),
                 tasks.create_task(self._feed_results(results), name="results"),
                 tasks.create_task(self._follow(entries, derived), name="publisher"),
+                tasks.create_task(self._follower.keep_checkpoint(derived), name="checkpoint"),
                 tasks.create_task(reminder.run(), name="reminder"),
                 tasks.create_task(guard.run(), name="guard"),
             ]
@@ -184,47 +184,69 @@ class Leadership:
         try:
             while not stop.is_set():
                 await self._wait()
-                await self._published()
                 await self._round(derived)
                 # The feeding tasks get their turn also while there is always something to decide.
-                await asyncio.sleep(0)
+                await rest()
         finally:
             stopped.cancel()
 
-    async def _wait(self) -> None:
+    async def _wait(self) -> bool:
+        """Returns when something has changed, and False when it is time to renew."""
         idle = self._appended_at + self._settings.scheduler_renew_s - self._clock.monotonic()
         try:
             async with asyncio.timeout(max(idle, 0.001)):
                 await self._changed.wait()
         except TimeoutError:
-            return
+            return False
         self._changed.clear()
+        return True
 
-    async def _published(self) -> None:
-        """Waits for the publisher where it is behind, so that nothing piles up before it; and renews meanwhile."""
-        while self._appended - self._follower.published_own > _MOST_UNPUBLISHED:
-            idle = self._appended_at + self._settings.scheduler_renew_s - self._clock.monotonic()
-            try:
-                async with asyncio.timeout(max(idle, 0.001)):
-                    await self._follower.progress.wait()
-            except TimeoutError:
-                await self._append([], Seen())
+    async def _decide_requests(self, decided: Round) -> None:
+        """Decides what waits, a slice at a time, and returns when the next entry may be appended.
+
+        That is soon if some namespace waits for nothing else. The rest of a flood has time: its decisions are gathered
+        while the entry before them is on its way to the journal, and while that is published none is made. So whoever
+        comes waits for what one round trip brings, and not for all that could be done ahead.
+        """
+        urgent = not len(self._intake)
+        while True:
+            urgent = self._decide_slice(decided) or urgent
+            while self._unpublished > (_MOST_UNPUBLISHED if urgent else 0):
+                if len(self._intake) and decided.count < _GATHERED and not self._follower.publishing:
+                    await rest()
+                    break
+                if not await self._wait():
+                    await self._append([], Seen())
+                if self._intake.namespaces > 1 and decided.count < self._settings.scheduler_batch:
+                    break
+            else:
+                return
+
+    def _decide_slice(self, decided: Round) -> bool:
+        """Whether a namespace has all its answers now."""
+        emptied = False
+        with metrics.DECIDE_SECONDS.time():
+            turn = Turn(self._clock)
+            while decided.count < self._settings.scheduler_batch and (record := self._intake.peek()) is not None:
+                decided.add(self._decide_request(record), self._answered)
+                emptied = self._intake.pop() or emptied
+                if turn.over:
+                    break
+        self._feed.taken()
+        return emptied
+
+    @property
+    def _unpublished(self) -> int:
+        return self._appended - self._follower.published_own
 
     async def _round(self, derived: Publisher) -> None:
         await self._follower.ensure_topics(self._replica.clusters)
+        decided = Round()
+        if not self._results.empty():
+            self._observe_results(self._results.get_nowait())
+        await self._decide_requests(decided)
         with metrics.DECIDE_SECONDS.time():
-            decided = Round()
-            if not self._results.empty():
-                self._observe_results(self._results.get_nowait())
-            began = self._clock.monotonic()
-            while decided.count < self._settings.scheduler_batch and (record := self._intake.peek()) is not None:
-                decided.add(self._decide_request(record), self._answered)
-                self._intake.pop()
-                took = self._clock.monotonic() - began
-                if took > _LONGEST_SLICE_S or (took > _SLICE_S and decided.count >= _SLICE_REQUESTS):
-                    break
             decided.add(self._state.decide_pending(self._clock.now_ms()), self._answered)
-        self._feed.taken()
         metrics.REQUESTS_WAITING.set(len(self._intake))
         metrics.NAMESPACES_PASSED_OVER.set(self._intake.passed_over)
         if len(self._intake) or not self._results.empty() or self._state.has_work:
@@ -263,10 +285,10 @@ class Leadership:
                 )
             else:
                 refused = any(decision.kind == "rejected" for decision in decisions)
-                metrics.REQUESTS.labels(outcome="rejected" if refused else "accepted").inc()
+                metrics.REQUESTS.labels("rejected" if refused else "accepted").inc()
                 self._bury_rejected(record, decisions)
                 return decisions
-        metrics.REQUESTS.labels(outcome="malformed").inc()
+        metrics.REQUESTS.labels("malformed").inc()
         self._refusals.add(record, DecodeError(read.errors))
         return self._state.reject(read.key, read.ref, read.errors)
 
@@ -334,7 +356,7 @@ class Leadership:
         if self._appended_at - self._follower.heard_at > self._settings.kafka_timeout_s:
             raise LogError("the journal has not acknowledged our own entries for too long")
         for decision in decisions:
-            metrics.DECISIONS.labels(kind=decision.kind).inc()
+            metrics.DECISIONS.labels(decision.kind).inc()
 
     async def _drain(self) -> None:
         """Resigns, and publishes what the journal has, for a while: a successor would publish the rest."""

@@ -27,6 +27,7 @@ from services.scheduler.journal import (
     journal_partition,
     publisher_group,
 )
+from services.scheduler.turns import Turn, rest
 from shared.events.envelope import Envelope
 from shared.events.topics import COMMAND_ISSUED, PLACEMENT_PUBLISHED, PLACEMENTS, REQUESTS, commands_topic
 from shared.events.v1.decisions import Decision, DecisionsMade, EpochStarted, Positions
@@ -44,6 +45,8 @@ _BATCH = 500
 # The broker takes 4,096.
 _MAX_METADATA_BYTES = 4000
 _LATENCY_WINDOW_S = 120.0
+# An entry is published at once unless it is larger: what goes in pieces goes in more requests to the broker.
+_SLICE_S = 0.005
 # Entries of our own that were not published yet; most of them decide on one workload again and again.
 _MOST_OWN = 256
 
@@ -61,7 +64,10 @@ class _Appended:
 
 
 class JournalPublisher:
-    """`on_generation(decision, offset)` is told once of every decision of our own epoch as its offset becomes known."""
+    """`on_generation(decision, offset)` is told once of every decision of our own epoch as its offset becomes known.
+
+    `progress` is set whenever an entry of our own epoch was published.
+    """
 
     def __init__(
         self,
@@ -71,6 +77,7 @@ class JournalPublisher:
         checkpoint: Checkpoint,
         published: dict[str, PlacementPublished],
         on_generation: Callable[[Decision, int], None],
+        progress: asyncio.Event,
     ) -> None:
         self._events = events
         self._clock = clock
@@ -79,18 +86,19 @@ class JournalPublisher:
         self._fence: EpochFence = checkpoint.fence
         self._inputs: Positions = dict(checkpoint.inputs or {})
         self._ahead = checkpoint.ahead
+        self._resigned = checkpoint.resigned
         self._published = published
         self._on_generation = on_generation
         self._served: set[str] = set()
         self._own: asyncio.Queue[_Appended] = asyncio.Queue(maxsize=_MOST_OWN)
-        self._committed_at = clock.monotonic()
         self._committed_offset = checkpoint.offset
         self.position = checkpoint.offset
         # When the journal last told of anything: a leader that appends hears of its own entries.
         self.heard_at = clock.monotonic()
-        # Entries with decisions of our own epoch that were published; `progress` is set, and replaced, with each.
+        # Entries with decisions of our own epoch that were published, and whether one is being published now.
         self.published_own = 0
-        self.progress = asyncio.Event()
+        self.publishing = False
+        self._progress = progress
 
     async def run(self, reader: Reader, publisher: Publisher, epoch: int, begin: int) -> None:
         """Publishes until cancelled: what stands before `begin`, then our own entries and whatever stands in between.
@@ -102,21 +110,18 @@ class JournalPublisher:
             raise FencedError(f"{self._checkpoint.leader} started epoch {self._checkpoint.epoch}")
         await self._read(reader, publisher, epoch, begin)
         while True:
-            try:
-                async with asyncio.timeout(COMMIT_EVERY_S):
-                    appended = await self._own.get()
-            except TimeoutError:
-                await self._commit_if_due(publisher)
-                continue
+            appended = await self._own.get()
             offset = (await appended.acknowledgement).offset
+            self.publishing = True
             if offset > self.position:
                 await self._read(reader, publisher, epoch, offset)
             # It may have been read already, by who looked for what stands before it.
             if offset == self.position:
                 await self._take(publisher, appended.entry, offset, epoch)
-                self.position = offset + 1
+            self.publishing = False
             self._own.task_done()
-            await self._commit_if_due(publisher)
+            if not self._own.empty():
+                await rest()
 
     async def expect(self, entry: DecisionsMade, acknowledgement: Awaitable[Position]) -> None:
         """An entry of our own was sent to the journal. Waits while too many of them are not published yet."""
@@ -136,15 +141,16 @@ class JournalPublisher:
                 if is_entry(record):
                     await self._take(publisher, decode_entry(record), record.offset, epoch)
             self.position = reader.positions()[partition]
-            await self._commit_if_due(publisher)
         await reader.assign({})
 
     async def _take(self, publisher: Publisher, entry: JournalEntry, offset: int, epoch: int) -> None:
         self.heard_at = self._clock.monotonic()
         if not self._fence.admits(entry):
-            return
-        if isinstance(entry, EpochStarted):
+            self.position = offset + 1
+        elif isinstance(entry, EpochStarted):
             self._heed(entry, epoch)
+            self.position = offset + 1
+            self._resigned = False
         else:
             await self._publish(publisher, entry, offset, own=entry.epoch == epoch)
 
@@ -169,19 +175,23 @@ class JournalPublisher:
         await self._send(publisher, PlacementRecord(key, self._published.get(key)), self._fence.epoch)
 
     async def _publish(self, publisher: Publisher, batch: DecisionsMade, offset: int, *, own: bool) -> None:
-        self._inputs |= batch.inputs
-        if REQUESTS.name in batch.inputs:
-            self._ahead = batch.ahead
+        turn = Turn(self._clock, _SLICE_S)
         for derived in derive(self._published, batch, offset):
             await self._send(publisher, derived, batch.epoch)
             if own and isinstance(derived, PlacementRecord):
                 self._measure(derived, offset)
+            await turn.go_on()
+        # Without a pause in between: a checkpoint may be taken at any other time.
+        self.position = offset + 1
+        self._inputs |= batch.inputs
+        if REQUESTS.name in batch.inputs:
+            self._ahead = batch.ahead
+        self._resigned = batch.resigned
         if own:
             for decision in batch.decisions:
                 self._on_generation(decision, offset)
             self.published_own += bool(batch.decisions)
-            self.progress.set()
-            self.progress = asyncio.Event()
+            self._progress.set()
 
     def _measure(self, record: PlacementRecord, offset: int) -> None:
         published = record.placement
@@ -208,7 +218,7 @@ class JournalPublisher:
             epoch=epoch,
         )
         await publisher.send(NewRecord(topic, key.encode(), value, envelope.to_headers()))
-        metrics.PUBLISHED.labels(kind="placement" if topic == PLACEMENTS.name else "command").inc()
+        metrics.PUBLISHED.labels("placement" if topic == PLACEMENTS.name else "command").inc()
 
     async def ensure_topics(self, clusters: Iterable[str]) -> None:
         """Creates the command topics of clusters that have none yet: their executors wait for them."""
@@ -221,10 +231,12 @@ class JournalPublisher:
         await self.ensure_topics([cluster])
         return commands_topic(cluster).name
 
-    async def _commit_if_due(self, publisher: Publisher) -> None:
-        due = self._clock.monotonic() - self._committed_at >= COMMIT_EVERY_S
-        if due and self.position != self._committed_offset:
-            await self.commit(publisher)
+    async def keep_checkpoint(self, publisher: Publisher) -> None:
+        """Until cancelled. Beside the publishing, which does not wait for it. Raises LogError."""
+        while True:
+            await self._clock.sleep(COMMIT_EVERY_S)
+            if self.position != self._committed_offset:
+                await self.commit(publisher)
 
     async def commit(self, publisher: Publisher) -> None:
         """Waits for every acknowledgement, then stores the checkpoint. Raises LogError.
@@ -233,10 +245,10 @@ class JournalPublisher:
         reads more of the journal.
         """
         offset = self.position
-        checkpoint = Checkpoint(offset, self._fence.epoch, self._fence.leader, self._inputs, self._ahead)
+        fence = self._fence
+        checkpoint = Checkpoint(offset, fence.epoch, fence.leader, self._inputs, self._ahead, self._resigned)
         stored = checkpoint.to_committed()
         await publisher.flush()
         if len(stored.metadata.encode()) <= _MAX_METADATA_BYTES:
             await self._events.commit(publisher_group(self._cell), {journal_partition(self._cell): stored})
             self._committed_offset = offset
-        self._committed_at = self._clock.monotonic()

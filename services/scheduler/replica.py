@@ -74,6 +74,7 @@ class Replica:
         checkpoint = await load_checkpoint(self._events, self._cell)
         self.fence, self.resume = checkpoint.fence, dict(checkpoint.inputs or {})
         self.resume_ahead = checkpoint.ahead
+        self.resigned = checkpoint.resigned
         await self._fold_placements()
         await self._journal.assign({journal_partition(self._cell): checkpoint.offset})
         await read_up(self._journal, lambda: self.follow_journal(_READ_S))

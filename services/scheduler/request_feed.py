@@ -14,9 +14,9 @@ from shared.ports.event_log import Partition, Reader
 # Records end a wait at once. A look may find that there are none any more.
 _READ_S = 5.0
 _LOOK_S = 0.5
-# While there is much to read, so many records are read for one round of decisions: behind a flood stands whoever waits
-# for nothing else, and reading costs a fiftieth of deciding.
-_READ_AHEAD = 2000
+# About a slice. While there is much to read, several of these are read for each slice of decisions: behind a flood
+# stands whoever waits for nothing else, and reading costs a fiftieth of deciding.
+_READ_AHEAD = 150
 
 
 class RequestFeed:

@@ -54,7 +54,7 @@ def checkpoint_before_acknowledgement() -> Iterator[None]:
         checkpoint = Checkpoint(self.position, self._fence.epoch, self._fence.leader, self._inputs, self._ahead)
         stored = {journal_partition(self._cell): checkpoint.to_committed()}
         await self._events.commit(publisher_group(self._cell), stored)
-        self._committed_offset, self._committed_at = checkpoint.offset, self._clock.monotonic()
+        self._committed_offset = checkpoint.offset
 
     with patch.object(JournalPublisher, "commit", commit):
         yield

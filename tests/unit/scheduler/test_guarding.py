@@ -9,6 +9,7 @@ import pytest
 
 from services.scheduler import guarding
 from services.scheduler.guarding import PlacementGuard
+from shared.adapters.clock import SystemClock
 from shared.adapters.memory.event_log import MemoryLog
 from shared.events.topics import ALL_TOPICS, PLACEMENTS
 from shared.events.v1.placements import PlacementPublished
@@ -47,7 +48,7 @@ async def guarded(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Guarded]:
     monkeypatch.setattr(guarding, "END", START)
     made = Guarded()
     await made.log.ensure_topics(ALL_TOPICS)
-    guard = PlacementGuard(made.log, made.published, lambda: POSITION, made.repeated.put_nowait)
+    guard = PlacementGuard(made.log, SystemClock(), made.published, lambda: POSITION, made.repeated.put_nowait)
     running = asyncio.create_task(guard.run())
     yield made
     running.cancel()

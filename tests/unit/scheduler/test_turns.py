@@ -1,0 +1,126 @@
+"""Turns on a leader's event loop: who comes in the middle of a flood, and who has had a slice."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Iterable
+
+import pytest
+
+from services.cli.fleet.requesting import request_record
+from services.scheduler.decision.config import SchedulerConfig
+from services.scheduler.journal import decode_entry, is_entry
+from services.scheduler.settings import SchedulerSettings
+from services.scheduler.shell import SchedulerService
+from services.scheduler.turns import SLICE_S, Turn
+from shared.adapters.clock import SystemClock
+from shared.adapters.memory.event_log import MemoryLog
+from shared.events.registry import decode
+from shared.events.topics import ALL_TOPICS, DECISIONS, PLACEMENTS
+from shared.events.v1.decisions import DecisionsMade, WorkloadPlaced
+from shared.events.v1.placements import PlacementPublished
+from shared.events.v1.requests import WorkloadRequested
+from shared.ports.event_log import NewRecord, Partition, Position, Publisher
+from shared.testing.clock import FakeClock
+
+FLOOD = 400
+
+
+class _Held:
+    """A publisher whose acknowledgements wait until `acknowledging` is set."""
+
+    def __init__(self, publisher: Publisher, acknowledging: asyncio.Event) -> None:
+        self._publisher = publisher
+        self._acknowledging = acknowledging
+        self.flush, self.close, self.send_many = publisher.flush, publisher.close, publisher.send_many
+
+    async def send(self, record: NewRecord) -> Awaitable[Position]:
+        return asyncio.ensure_future(self._acknowledge(await self._publisher.send(record)))
+
+    async def _acknowledge(self, position: Awaitable[Position]) -> Position:
+        await self._acknowledging.wait()
+        return await position
+
+
+class SlowJournal(MemoryLog):
+    """What a sole publisher appends to its journal stands there at once, and is acknowledged when a test says so."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.acknowledging = asyncio.Event()
+        self.acknowledging.set()
+
+    async def sole_publisher(  # type: ignore[override] # the port's is any publisher
+        self, client_id: str, writer: str, announce: Iterable[Partition] = ()
+    ) -> Publisher:
+        made = await super().sole_publisher(client_id, writer, announce)
+        return _Held(made, self.acknowledging) if "journal" in client_id else made
+
+    def ask(self, namespace: str, count: int) -> None:
+        for number in range(count):
+            pod_set = {"name": "main", "replicas": 1, "image": "nginx"}
+            body = {"namespace": namespace, "name": f"w{number}", "podSets": [pod_set]}
+            request = WorkloadRequested.model_validate({"operation": "apply", "workload": body})
+            self.append(request_record(request, source="test")[0])
+
+    def decided(self) -> list[str]:
+        """The namespaces of what stands in the journal."""
+        entries = [decode_entry(record) for record in self.records(DECISIONS.name) if is_entry(record)]
+        made = [d for entry in entries if isinstance(entry, DecisionsMade) for d in entry.decisions]
+        return [decision.workload.namespace for decision in made if isinstance(decision, WorkloadPlaced)]
+
+    def published(self) -> list[str]:
+        found = [decode(PlacementPublished, record.value) for record in self.records(PLACEMENTS.name)]
+        return [item.placement.workload.namespace for item in found if item.placement is not None]
+
+    async def until(self, namespace: str, where: str, count: int = 1) -> None:
+        look = self.decided if where == "journal" else self.published
+        async with asyncio.timeout(30):
+            while look().count(namespace) < count:  # noqa: ASYNC110 - what stands in a log is looked at
+                await asyncio.sleep(0.01)
+
+
+@pytest.mark.timeout(90)
+async def test_who_comes_in_a_flood_is_decided_before_what_could_have_been_done_ahead_of_it() -> None:
+    log, stop = SlowJournal(), asyncio.Event()
+    await log.ensure_topics(ALL_TOPICS)
+    settings = SchedulerSettings(scheduler_id="one", scheduler_renew_s=60, http_port=-1)
+    service = SchedulerService(log, SystemClock(), settings, SchedulerConfig())
+    leading = asyncio.create_task(service.run(stop))
+    log.ask("first", 1)
+    await log.until("first", "placements")
+    log.acknowledging.clear()
+    log.ask("noisy", FLOOD)
+    await log.until("noisy", "journal")
+    # So many rounds of the loop that all of it could have been decided.
+    for _ in range(10 * FLOOD):
+        await asyncio.sleep(0)
+    log.ask("quiet", 1)
+    await log.until("quiet", "journal")
+    assert log.decided().count("noisy") < FLOOD // 2, "the flood was decided ahead, all of it to be published first"
+    log.acknowledging.set()
+    await log.until("quiet", "placements")
+    await log.until("noisy", "placements", FLOOD)
+    stop.set()
+    await leading
+
+
+async def test_a_slice_that_is_over_lets_what_is_on_its_way_arrive() -> None:
+    clock, steps = FakeClock(), list[int]()
+
+    async def on_its_way() -> None:
+        """As many steps as a record takes through its client."""
+        for number in range(5):
+            steps.append(number)
+            await asyncio.sleep(0)
+
+    turn = Turn(clock)
+    await clock.advance(SLICE_S / 2)
+    arriving = asyncio.create_task(on_its_way())
+    await turn.go_on()
+    assert steps == []
+    later = SLICE_S
+    clock.monotonic = lambda: later  # type: ignore[method-assign]
+    await turn.go_on()
+    assert arriving.done()
+    assert not turn.over
