@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Final
 
+from services.status.decision import values
 from services.status.decision.messages import (
     HeartbeatSeen,
     InventorySeen,
@@ -19,12 +20,13 @@ from services.status.decision.messages import (
     StatusRestored,
     StatusStimulus,
 )
+from services.status.decoding import decode_message
 from services.status.observed import owned_facts, pod_facts
+from services.status.placed import placement_of
 from shared.events.registry import DecodeError, decode
 from shared.events.topics import EVENTS, INVENTORIES, OBJECTS, PLACEMENTS, RESULTS, STATUS
 from shared.events.v1.inventories import InventoryReported
 from shared.events.v1.objects import ClusterObserved
-from shared.events.v1.placements import PlacementPublished
 from shared.events.v1.results import CommandReported
 from shared.events.v1.status import WorkloadPhaseChanged, WorkloadStatus
 from shared.events.v1.workloads import FieldError
@@ -42,17 +44,21 @@ _WORKLOAD_PREFIX: Final = "workload/"
 
 
 class Intake:
-    """Decodes one record at a time. `live` is told of heartbeats by the clock, else by their record's time."""
+    """Decodes one record at a time. `live` is told of heartbeats by the clock, else by their record's time.
 
-    def __init__(self) -> None:
+    `told` says of a record whether what follows from it was told before a restart.
+    """
+
+    def __init__(self, told: Callable[[Record], bool] = lambda _: False) -> None:
         self._readers: Mapping[str, Callable[[Record, int], StatusStimulus | None]] = {
-            PLACEMENTS.name: _placement,
+            PLACEMENTS.name: self._placement,
             RESULTS.name: _result,
             OBJECTS.name: self._object,
             INVENTORIES.name: _inventory,
             STATUS.name: _status,
             EVENTS.name: _event,
         }
+        self._told = told
         self.live = False
 
     def stimulus(self, record: Record, now_ms: int) -> StatusStimulus | None:
@@ -75,11 +81,14 @@ class Intake:
             return HeartbeatSeen(id=_id(record), at_ms=heard, cluster=_text(cluster), observed=observed)
         return None
 
-
-def _placement(record: Record, now_ms: int) -> StatusStimulus:
-    placement = decode(PlacementPublished, record.value) if record.value is not None else None
-    key = _workload_key(record)
-    return PlacementSeen(id=_id(record), at_ms=min(record.timestamp_ms, now_ms), key=key, placement=placement)
+    def _placement(self, record: Record, now_ms: int) -> StatusStimulus:
+        return PlacementSeen(
+            id=_id(record),
+            at_ms=min(record.timestamp_ms, now_ms),
+            placement=placement_of(record.value) if record.value is not None else None,
+            key=_workload_key(record),
+            restored=self._told(record),
+        )
 
 
 def _result(record: Record, now_ms: int) -> StatusStimulus | None:
@@ -105,7 +114,7 @@ def _inventory(record: Record, now_ms: int) -> StatusStimulus:
 
 
 def _status(record: Record, now_ms: int) -> StatusStimulus:
-    status = decode(WorkloadStatus, record.value) if record.value is not None else None
+    status = decode_message(values.DECODER, WorkloadStatus, record.value) if record.value is not None else None
     key = _workload_key(record)
     return StatusRestored(id=_id(record), at_ms=min(record.timestamp_ms, now_ms), key=key, status=status)
 
@@ -137,6 +146,7 @@ def _text(raw: bytes) -> str:
 
 def _parsed(text: str, name: str) -> str:
     try:
-        return str(WorkloadKey.parse(text))
+        WorkloadKey.parse(text)
     except ValueError as error:
         raise DecodeError((FieldError(field=name, reason="Invalid", message=str(error)),)) from error
+    return text

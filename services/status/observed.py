@@ -5,14 +5,13 @@ Decoding a whole 3.5 KB pod takes four times as long, and pods are most of what 
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 from msgspec import Struct, field
 
 from services.status.decision.facts import OwnedFacts, PodFacts, PodPhase
-from shared.events.registry import DecodeError
-from shared.events.v1.workloads import FieldError
+from services.status.decoding import MAX_TEXT, decode_with
 from shared.model.identities import (
     APPLIED_BY,
     APPLIED_BY_LABEL,
@@ -24,7 +23,6 @@ from shared.model.identities import (
 )
 
 _TRUE: Final = "True"
-_MAX_TEXT: Final = 512
 
 
 class _Labels(Struct):
@@ -126,7 +124,7 @@ _PHASES: Final = {phase.value: phase for phase in PodPhase}
 
 def pod_facts(value: bytes) -> PodFacts | None:
     """The pod's facts; None if it belongs to no workload. Raises DecodeError."""
-    pod = _decode(_POD_DECODER, value)
+    pod = decode_with(_POD_DECODER, value)
     owner = pod.metadata.owner
     if owner is None:
         return None
@@ -145,17 +143,17 @@ def pod_facts(value: bytes) -> PodFacts | None:
 def _trouble(status: _PodStatus) -> str:
     for item in status.conditions or ():
         if item.type == "PodScheduled" and item.status == "False":
-            return (item.reason or "Unschedulable")[:_MAX_TEXT]
+            return (item.reason or "Unschedulable")[:MAX_TEXT]
     for container in status.container_statuses or ():
         waiting = container.state.waiting if container.state else None
         if waiting is not None and waiting.reason and waiting.reason != "ContainerCreating":
-            return waiting.reason[:_MAX_TEXT]
+            return waiting.reason[:MAX_TEXT]
     return ""
 
 
 def owned_facts(kind: str, value: bytes) -> OwnedFacts | None:
     """The facts of an object that the executor applied; None if it is anyone else's. Raises DecodeError."""
-    owned = _decode(_OWNED_DECODER, value)
+    owned = decode_with(_OWNED_DECODER, value)
     metadata = owned.metadata
     owner = metadata.owner
     if owner is None or metadata.labels is None or metadata.labels.applied_by != APPLIED_BY:
@@ -180,8 +178,8 @@ def owned_facts(kind: str, value: bytes) -> OwnedFacts | None:
         succeeded=status.succeeded or 0,
         complete=kind == "Job" and "Complete" in conditions,
         failed=failed is not None,
-        reason=(failed.reason or "JobFailed")[:_MAX_TEXT] if failed else "",
-        message=(failed.message or "")[:_MAX_TEXT] if failed else "",
+        reason=(failed.reason or "JobFailed")[:MAX_TEXT] if failed else "",
+        message=(failed.message or "")[:MAX_TEXT] if failed else "",
     )
 
 
@@ -194,10 +192,3 @@ def _replicas(kind: str, spec: _OwnedSpec, status: _OwnedStatus) -> tuple[int, i
         wanted = spec.completions if spec.completions is not None else spec.parallelism or 1
         return wanted, wanted, status.ready or 0
     return 1 if spec.replicas is None else spec.replicas, status.updated_replicas or 0, status.ready_replicas or 0
-
-
-def _decode(decoder: msgspec.json.Decoder[Any], value: bytes) -> Any:
-    try:
-        return decoder.decode(value)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise DecodeError((FieldError(field="", reason="Malformed", message=str(error)[:_MAX_TEXT]),)) from error

@@ -11,11 +11,11 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from services.status import metrics
 from services.status.decision.machine import StatusMachine
-from services.status.decision.messages import BatchEnded, CaughtUp, PlacementSeen, TimeAdvanced
+from services.status.decision.messages import BatchEnded, CaughtUp, TimeAdvanced
 from services.status.holdings import Holdings
 from services.status.intake import Intake
 from services.status.measures import Measures
@@ -86,7 +86,7 @@ class Session:
         self._read_model = read_model
         self._clock = clock
         self._settings = settings
-        self._intake = Intake()
+        self._intake = Intake(self._told)
         self._holdings = Holdings(events, clock, settings.status_doubt_s)
         self._outbox = Outbox(publisher, read_model, clock)
         self._stored = Stored({})
@@ -209,8 +209,6 @@ class Session:
             return self._refuse(record, error)
         if stimulus is None:
             return None
-        if isinstance(stimulus, PlacementSeen) and self._told(record):
-            stimulus = replace(stimulus, restored=True)
         self._machine.handle(stimulus)
         return None
 

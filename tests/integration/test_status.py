@@ -294,7 +294,7 @@ def fold(records: Sequence[Record]) -> dict[str, WorkloadStatus]:
             machine.handle(stimulus)
     machine.handle(CaughtUp(id="end", at_ms=NOW()))
     machine.handle(BatchEnded(id="end", at_ms=NOW()))
-    return dict(machine.statuses())
+    return {key: WorkloadStatus.model_validate_json(status.to_json()) for key, status in machine.statuses()}
 
 
 async def test_killed_again_and_again_it_tells_every_history_once(

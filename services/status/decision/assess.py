@@ -7,13 +7,13 @@ on running while it is held, so that a rolling update does not look like an outa
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from services.status.decision.clusters import Roster
 from services.status.decision.facts import OwnedFacts, ReportFacts, Tally
 from services.status.decision.plan import Mode, Plan, SetPlan, Share
 from services.status.decision.tracked import Tracked
-from shared.events.v1.status import Counts
+from services.status.decision.values import Counts
 
 NOT_REPORTED = "NotYetReported"
 ENDING = frozenset({Mode.COMPLETION, Mode.JOB})
@@ -21,16 +21,14 @@ _MOST_NAMES = 8
 _NOTHING = Tally()
 
 
-@dataclass(frozen=True, slots=True)
-class Fault:
+class Fault(Struct, frozen=True, gc=False):
     """Why something is not as it should be."""
 
     reason: str
     message: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class PlaceVerdict:
+class PlaceVerdict(Struct, frozen=True, gc=False):
     """`ready` are replicas that count: surplus in one place does not make up for a lack in another."""
 
     pod_set: str
@@ -43,8 +41,7 @@ class PlaceVerdict:
     trouble: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class ClusterVerdict:
+class ClusterVerdict(Struct, frozen=True, gc=False):
     cluster: str
     places: tuple[PlaceVerdict, ...]
     generation: int | None
@@ -56,8 +53,7 @@ class ClusterVerdict:
     applied_at: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(Struct, frozen=True, gc=False):
     """Everything about a workload's present state that its phase, conditions and counts follow from.
 
     `left` and `silent`: clusters in use that are no part of the fleet any more, and others that are not heard.
@@ -75,13 +71,9 @@ class Verdict:
     refused: Fault | None
     unapplied: Fault | None
     applied_at: int
-
-    desired: int = 0
+    desired: int
+    ready: int
     drift: Fault | None = None
-
-    @property
-    def ready(self) -> int:
-        return sum(place.ready for part in self.clusters for place in part.places)
 
     @property
     def trouble(self) -> str:
@@ -111,6 +103,7 @@ def assess(tracked: Tracked, plan: Plan, roster: Roster) -> Verdict:
         unapplied=_located(unapplied, unapplied.fault or Fault(NOT_REPORTED, "no report yet")) if unapplied else None,
         applied_at=applied_at,
         desired=sum(_desired(item, places) for item in plan.sets),
+        ready=sum(place.ready for part in parts for place in part.places),
         drift=_drift(tracked, plan, roster),
     )
 

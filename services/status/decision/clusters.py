@@ -10,13 +10,14 @@ it said. One that was never heard is not said to have left, since that cannot be
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
-from services.status.decision.consistency import Consistency, Drift, drift_of
+from services.status.decision.consistency import Consistency, Drift, Inventory, PlanOf, drift_of
 from services.status.decision.plan import Plan
+from services.status.decision.values import Condition
 from shared.events.v1.objects import ClusterObserved
-from shared.events.v1.status import Condition
 
 SILENCE_INTERVALS = 3
 
@@ -45,6 +46,8 @@ class Roster:
         self._clusters: dict[str, ClusterState] = {}
         self._left: set[str] = set()
         self._consistency: dict[str, Consistency] = {}
+        # By workload, the clusters that hold something else of it than was asked.
+        self._drifting: dict[str, set[str]] = {}
 
     def get(self, cluster: str) -> ClusterState | None:
         return self._clusters.get(cluster)
@@ -65,7 +68,8 @@ class Roster:
         news = cluster not in self._left
         self._left.add(cluster)
         self._clusters.pop(cluster, None)
-        self._consistency.pop(cluster, None)
+        self._note_drift(cluster, self.consistency(cluster).drifting, {})
+        del self._consistency[cluster]
         return news
 
     def left(self, cluster: str) -> bool:
@@ -86,13 +90,25 @@ class Roster:
         return tuple(self._clusters)
 
     def consistency(self, cluster: str) -> Consistency:
-        return self._consistency.setdefault(cluster, Consistency())
+        known = self._consistency.get(cluster)
+        if known is None:
+            known = self._consistency[cluster] = Consistency()
+        return known
+
+    def take_inventory(
+        self, cluster: str, inventory: Inventory | None, asked: AbstractSet[str], plan_of: PlanOf
+    ) -> set[str]:
+        """Compares what a cluster holds with what was asked. Returns the workloads of which something changed by it."""
+        known = self.consistency(cluster)
+        before = known.drifting
+        changed = known.take(inventory, asked, plan_of)
+        self._note_drift(cluster, before, known.drifting)
+        return changed
 
     def drift_of(self, key: str, plan: Plan) -> Iterator[tuple[str, Drift]]:
         """The clusters that hold something else of a workload than was asked, and how."""
         asked = {*plan.clusters, *plan.withdrawn}
-        others = (cluster for cluster, known in self._consistency.items() if key in known.drifting)
-        for cluster in asked.union(others):
+        for cluster in asked.union(self._drifting.get(key, ())):
             inventory = self.consistency(cluster).inventory
             if (drift := drift_of(key, plan, inventory, asked=cluster in asked)) is not None:
                 yield cluster, drift
@@ -100,6 +116,14 @@ class Roster:
     def drifts(self) -> Iterator[tuple[str, Counter[Drift]]]:
         """By cluster: how many workloads it does not hold as was asked, and how."""
         return ((cluster, self.consistency(cluster).counts()) for cluster in self._clusters)
+
+    def _note_drift(self, cluster: str, before: Iterable[str], after: Iterable[str]) -> None:
+        for key in before:
+            self._drifting[key].discard(cluster)
+            if not self._drifting[key]:
+                del self._drifting[key]
+        for key in after:
+            self._drifting.setdefault(key, set()).add(cluster)
 
     def heard(self) -> Iterator[tuple[str, ClusterState]]:
         return iter(self._clusters.items())

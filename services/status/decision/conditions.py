@@ -9,7 +9,8 @@ from services.status.decision.assess import Fault, Verdict, unheard
 from services.status.decision.clusters import Roster
 from services.status.decision.phases import not_ready_fault, waiting_fault
 from services.status.decision.plan import Plan
-from shared.events.v1.status import Condition, Phase
+from services.status.decision.values import Condition
+from shared.events.v1.status import Phase
 
 State = Literal["True", "False", "Unknown"]
 Finding = tuple[str, State, Fault]

@@ -8,13 +8,13 @@ there long after everything was read is about a workload that is gone.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from services.status.decision.facts import ReportFacts
 
 
-@dataclass(frozen=True, slots=True)
-class Held:
+class Held(Struct, frozen=True, gc=False):
     cluster: str
     report: ReportFacts
     partition: int

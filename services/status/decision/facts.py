@@ -8,8 +8,10 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
+from msgspec import UNSET, Struct
+
+from services.status.decision.values import ClusterStatus
 from shared.events.v1.results import CommandReported
-from shared.events.v1.status import ClusterStatus
 
 # Reasons with which a document is refused for good: the same bytes will never be accepted.
 PERMANENT_REASONS = frozenset(
@@ -35,8 +37,7 @@ class PodPhase(Enum):
     UNKNOWN = "Unknown"
 
 
-@dataclass(frozen=True, slots=True)
-class PodFacts:
+class PodFacts(Struct, frozen=True, gc=False):
     """One pod of a workload. `generation` is what the executor wrote on it, if it wrote it itself."""
 
     workload: str
@@ -48,8 +49,7 @@ class PodFacts:
     trouble: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class OwnedFacts:
+class OwnedFacts(Struct, frozen=True, gc=False):
     """One Deployment, StatefulSet, DaemonSet or Job of a workload.
 
     `current` says that its controller has seen the latest specification and updated `wanted` replicas to it;
@@ -74,8 +74,7 @@ class OwnedFacts:
     message: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class ReportFacts:
+class ReportFacts(Struct, frozen=True, gc=False):
     """The newest report of one cluster's executor.
 
     `permanent`: trying again cannot help. `hearsay`: a refusal that mentions what was applied; a report knows better.
@@ -112,7 +111,7 @@ def restored_reports(clusters: Iterable[ClusterStatus]) -> dict[str, ReportFacts
             message=part.message,
         )
         for part in clusters
-        if part.generation is not None
+        if part.generation is not UNSET
     }
 
 

@@ -6,6 +6,8 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Final
 
+from msgspec import structs
+
 from services.status.decision.assess import Fault
 from services.status.decision.clusters import Roster
 from services.status.decision.conditions import transitioned
@@ -14,6 +16,7 @@ from services.status.decision.facts import OwnedFacts, PodFacts, Tally
 from services.status.decision.plan import Plan
 from services.status.decision.tracked import Tracked
 from shared.events.v1.read_model import ClusterView
+from shared.events.v1.status import Condition
 from shared.model.identities import WorkloadKey
 
 _NOBODY: Final[frozenset[str]] = frozenset()
@@ -110,7 +113,7 @@ class Fleet:
     def take_inventory(self, cluster: str, inventory: Inventory | None) -> set[str]:
         """Compares what a cluster holds with what was asked. Returns the workloads of which something changed by it."""
         asked = self._asked.get(cluster, _NOBODY)
-        return self.roster.consistency(cluster).take(inventory, asked, self._plan_of)
+        return self.roster.take_inventory(cluster, inventory, asked, self._plan_of)
 
     def stale(self) -> int:
         """Workloads with a share in a cluster that is silent, or no part of the fleet any more."""
@@ -144,7 +147,7 @@ class Fleet:
             pods=sum(tally.pods for tally in tallies),
             pods_running=sum(tally.running for tally in tallies),
             pods_ready=sum(tally.ready for tally in tallies),
-            conditions=state.conditions,
+            conditions=tuple(Condition(**structs.asdict(condition)) for condition in state.conditions),
         )
 
     def _bump_seen(self, cluster: str, key: str, step: int) -> None:

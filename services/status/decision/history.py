@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from itertools import accumulate
+
+from msgspec import Struct, structs
 
 from services.status.decision.assess import Fault, Verdict, assess
 from services.status.decision.clusters import Roster
@@ -15,11 +17,11 @@ from services.status.decision.phases import MAIN_LINE, Line, explain, path, targ
 from services.status.decision.plan import Plan, Refusal
 from services.status.decision.statuses import event_of, status_of
 from services.status.decision.tracked import Tracked
-from shared.events.v1.status import Milestones, Phase, WorkloadPhaseChanged, WorkloadStatus
+from services.status.decision.values import Milestones, WorkloadStatus
+from shared.events.v1.status import Phase, WorkloadPhaseChanged
 
 
-@dataclass(frozen=True, slots=True)
-class Told:
+class Told(Struct, frozen=True, gc=False):
     """The next status, the steps that lead to it, and the hops that were reached."""
 
     status: WorkloadStatus
@@ -39,10 +41,9 @@ def tell(tracked: Tracked, plan: Plan, roster: Roster, *, plan_only: bool = Fals
     if plan_only:
         target = _planned(plan, line)
     steps = path(line, target, verdict, waiting=plan.waiting is not None)
-    clock = _Steps(tracked, plan, verdict)
-    times = [clock.at(phase) for phase in steps]
+    times = _times(steps, tracked, plan, verdict)
     milestones = _milestones(line.milestones, steps, times)
-    at_ms = max(clock.floor, tracked.at_ms, *times) if times else max(clock.floor, tracked.at_ms)
+    at_ms = max(said.updated_at if said else 0, tracked.at_ms, *times)
     fault = explain(target, plan, verdict, changed=plan.workload_generation > 1, back=False)
     if plan.deleting:
         fault = Fault("Terminating", "the workload is being deleted")
@@ -58,6 +59,8 @@ def tell(tracked: Tracked, plan: Plan, roster: Roster, *, plan_only: bool = Fals
         step=(said.step if said else 0) + len(steps),
         updated_at=at_ms,
     )
+    if not steps:
+        return Told(status)
     return Told(
         status=status,
         events=_events(status, list(zip(steps, times, strict=True)), plan, verdict, line=line, said=said),
@@ -73,19 +76,17 @@ def tell_end(tracked: Tracked, reason: str, message: str) -> Told | None:
         return None
     at_ms = max(said.updated_at, tracked.at_ms)
     fault = Fault(reason, message)
-    status = said.model_copy(
-        update={
-            "phase": Phase.DELETED,
-            "reason": reason,
-            "message": message,
-            "desired": 0,
-            "ready": 0,
-            "conditions": transitioned(iter([("Ready", "False", fault)]), said.conditions, at_ms),
-            "pod_sets": (),
-            "clusters": (),
-            "step": said.step + 1,
-            "updated_at": at_ms,
-        }
+    status = said.but(
+        phase=Phase.DELETED,
+        reason=reason,
+        message=message,
+        desired=0,
+        ready=0,
+        conditions=transitioned(iter([("Ready", "False", fault)]), said.conditions, at_ms),
+        pod_sets=(),
+        clusters=(),
+        step=said.step + 1,
+        updated_at=at_ms,
     )
     return Told(status, (event_of(status, said.phase, at_ms),))
 
@@ -123,12 +124,12 @@ def resume(said: WorkloadStatus | None, event: WorkloadPhaseChanged) -> Workload
     if event.phase is Phase.RUNNING and milestones.running_at is None:
         update["running_at"] = event.changed_at
     fields = event.model_dump(exclude={"previous", "changed_at"})
-    fields |= {"milestones": milestones.model_copy(update=update), "updated_at": event.changed_at}
+    fields |= {"milestones": structs.replace(milestones, **update), "updated_at": event.changed_at}
     if said is None:
         return WorkloadStatus(**fields)
     if not same:
         fields |= {"clusters": (), "pod_sets": (), "conditions": ()}
-    return said.model_copy(update=fields)
+    return said.but(**fields)
 
 
 def _continues(said: WorkloadStatus, plan: Plan) -> bool:
@@ -148,36 +149,33 @@ def _begun(known: Milestones, begin: Milestones) -> Milestones:
     """Milestones that were resumed from a phase change lack when it all began."""
     if known.decided_at is not None:
         return known
-    return known.model_copy(update={"requested_at": begin.requested_at, "decided_at": begin.decided_at})
+    return structs.replace(known, requested_at=begin.requested_at, decided_at=begin.decided_at)
 
 
-class _Steps:
+def _times(steps: tuple[Phase, ...], tracked: Tracked, plan: Plan, verdict: Verdict) -> list[int]:
     """When each step happened: never before the one that was told before it."""
-
-    def __init__(self, tracked: Tracked, plan: Plan, verdict: Verdict) -> None:
-        self.floor = tracked.said.updated_at if tracked.said else 0
-        self._last = self.floor
-        self._times = {
-            Phase.ACCEPTED: plan.decided_at,
-            Phase.PENDING: plan.decided_at,
-            Phase.SCHEDULED: plan.decided_at,
-            Phase.APPLIED: verdict.applied_at or tracked.at_ms,
-        }
-        self._at_ms = tracked.at_ms
-
-    def at(self, phase: Phase) -> int:
-        self._last = max(self._last, self._times.get(phase, self._at_ms))
-        return self._last
+    if not steps:
+        return []
+    known = {
+        Phase.ACCEPTED: plan.decided_at,
+        Phase.PENDING: plan.decided_at,
+        Phase.SCHEDULED: plan.decided_at,
+        Phase.APPLIED: verdict.applied_at or tracked.at_ms,
+    }
+    floor = tracked.said.updated_at if tracked.said else 0
+    return list(accumulate((known.get(phase, tracked.at_ms) for phase in steps), max, initial=floor))[1:]
 
 
 def _milestones(before: Milestones, steps: tuple[Phase, ...], times: list[int]) -> Milestones:
+    if not steps:
+        return before
     reached = dict(zip(steps, times, strict=True))
     update: dict[str, int] = {}
     if before.applied_at is None and Phase.APPLIED in reached:
         update["applied_at"] = reached[Phase.APPLIED]
     if before.running_at is None and Phase.RUNNING in reached:
         update["running_at"] = reached[Phase.RUNNING]
-    return before.model_copy(update=update) if update else before
+    return structs.replace(before, **update) if update else before
 
 
 def _hops(line: Line, after: Milestones) -> tuple[tuple[Hop, int], ...]:
@@ -208,9 +206,7 @@ def _events(
     for index, (phase, at_ms) in enumerate(steps):
         back = phase in MAIN_LINE and MAIN_LINE.index(phase) < rank
         fault = explain(phase, plan, verdict, changed=plan.workload_generation > 1, back=back)
-        step = status.model_copy(
-            update={"phase": phase, "reason": fault.reason, "message": fault.message, "step": first + index}
-        )
+        step = status.but(phase=phase, reason=fault.reason, message=fault.message, step=first + index)
         events.append(event_of(step, previous, at_ms))
         previous = phase
     return tuple(events)

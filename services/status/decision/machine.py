@@ -34,13 +34,13 @@ from services.status.decision.messages import (
     TimeAdvanced,
     ViewCompared,
 )
-from services.status.decision.plan import Refusal, plan_of, refusal_of
+from services.status.decision.plan import Placement, Refusal
 from services.status.decision.telling import Teller
 from services.status.decision.tracked import ENDED, Tracked
+from services.status.decision.values import WorkloadStatus
 from shared.events.v1.objects import LEFT
-from shared.events.v1.placements import PlacementPublished
 from shared.events.v1.read_model import ClusterView
-from shared.events.v1.status import Phase, WorkloadStatus
+from shared.events.v1.status import Phase
 from shared.kernel.machine import Stimulus
 
 RETENTION_MS = 3_600_000
@@ -160,27 +160,26 @@ class StatusMachine:
             self._teller.end(tracked, "Forgotten", "gone from every cluster")
         tracked.refused = None
 
-    def _placement_taken(self, tracked: Tracked, stimulus: PlacementSeen, published: PlacementPublished) -> None:
-        placed, rejection = published.placement, published.rejection
+    def _placement_taken(self, tracked: Tracked, stimulus: PlacementSeen, placement: Placement) -> None:
+        plan, refusal = placement.plan, placement.refusal
         self._teller.touch(tracked, stimulus)
-        request = placed.request if placed else rejection.request if rejection else None
-        tracked.traceparent = request.traceparent if request else ""
+        tracked.traceparent = placement.traceparent
         said = tracked.said
-        if not stimulus.restored and said is not None and tracked.alive and (placed is None or placed.uid != said.uid):
+        if not stimulus.restored and said is not None and tracked.alive and (plan is None or plan.uid != said.uid):
             self._fleet.forget_plan(tracked)
             self._teller.end(tracked, "Replaced", "another workload of this name took its place")
-        if placed is None:
-            if rejection is not None:
-                self._refuse(tracked, refusal_of(rejection), published.generation, restored=stimulus.restored)
+        if plan is None:
+            if refusal is not None:
+                self._refuse(tracked, refusal, placement.generation, restored=stimulus.restored)
             return
-        self._fleet.adopt(tracked, plan_of(published, placed))
-        if not self._teller.live and said is not None and said.uid == placed.uid:
+        self._fleet.adopt(tracked, plan)
+        if not self._teller.live and said is not None and said.uid == plan.uid:
             # What stood in the log before this placement (its name's earlier life, ended or refused) took them away.
             for cluster, report in restored_reports(said.clusters).items():
                 known = tracked.reports.get(cluster)
                 if known is None or known.generation < report.generation:
                     tracked.reports[cluster] = report
-        for held in self._early.take(tracked.key, published.generation):
+        for held in self._early.take(tracked.key, placement.generation):
             self._take_report(tracked, held.cluster, held.report)
         if not self._teller.live and not stimulus.restored:
             self._teller.tell(tracked, plan_only=True)
@@ -300,14 +299,14 @@ class StatusMachine:
             tracked.reports[cluster] = report
 
 
-def _outdated(tracked: Tracked, published: PlacementPublished) -> bool:
+def _outdated(tracked: Tracked, placement: Placement) -> bool:
     """Whether a placement is a repetition of an older one than what is known or was told."""
-    if tracked.plan is not None and published.generation < tracked.plan.generation:
+    if tracked.plan is not None and placement.generation < tracked.plan.generation:
         return True
     said = tracked.said
-    if said is None or published.generation > said.generation:
+    if said is None or placement.generation > said.generation:
         return False
-    if published.generation < said.generation:
+    if placement.generation < said.generation:
         return True
-    refused = published.rejection.request.id if published.placement is None and published.rejection else None
+    refused = placement.refusal.request_id if placement.plan is None and placement.refusal else None
     return said.phase in ENDED and (refused is None or refused == said.request_id)

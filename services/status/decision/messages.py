@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from services.status.decision.facts import OwnedFacts, PodFacts
+from services.status.decision.plan import Placement
+from services.status.decision.values import WorkloadStatus
 from shared.events.v1.inventories import InventoryReported
 from shared.events.v1.objects import ClusterObserved
-from shared.events.v1.placements import PlacementPublished
 from shared.events.v1.read_model import ClusterView
 from shared.events.v1.results import CommandReported
-from shared.events.v1.status import WorkloadPhaseChanged, WorkloadStatus
+from shared.events.v1.status import WorkloadPhaseChanged
 from shared.kernel.machine import Instruction, Stimulus
 
 
@@ -43,7 +44,7 @@ class PlacementSeen(Stimulus):
     """
 
     key: str
-    placement: PlacementPublished | None
+    placement: Placement | None
     restored: bool = False
 
 

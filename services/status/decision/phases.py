@@ -7,11 +7,12 @@ place (Pending), or run no longer (Degraded). A deletion keeps the phase until t
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from services.status.decision.assess import NOT_REPORTED, Fault, Verdict, unheard
 from services.status.decision.plan import Plan
-from shared.events.v1.status import Milestones, Phase
+from services.status.decision.values import Milestones
+from shared.events.v1.status import Phase
 
 MAIN_LINE = (Phase.ACCEPTED, Phase.SCHEDULED, Phase.APPLIED, Phase.RUNNING)
 _RANK = {
@@ -25,8 +26,7 @@ _RANK = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(Struct, frozen=True, gc=False):
     """How far one specification has come. `phase` is None where nothing was said of it yet."""
 
     phase: Phase | None

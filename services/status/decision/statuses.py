@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+from msgspec import UNSET, structs
+
 from services.status.decision.assess import ClusterVerdict, Fault, Verdict
 from services.status.decision.plan import Mode, Plan, SetPlan
 from services.status.decision.tracked import Tracked
-from shared.events.v1.status import (
+from services.status.decision.values import (
     ClusterStatus,
     Condition,
     Counts,
     Milestones,
-    Phase,
     PodSetStatus,
-    WorkloadPhaseChanged,
     WorkloadStatus,
 )
+from shared.events.v1.status import Phase, WorkloadPhaseChanged
 
 _NONE = Counts()
 
@@ -74,7 +75,7 @@ def _set_status(item: SetPlan, verdict: Verdict) -> PodSetStatus:
     total = total_of(parts)
     desired = total.desired if item.mode is Mode.DAEMON else item.desired
     if (total.desired, total.placed) != (desired, item.placed):
-        total = total.model_copy(update={"desired": desired, "placed": item.placed})
+        total = structs.replace(total, desired=desired, placed=item.placed)
     return PodSetStatus(name=item.name, counts=total)
 
 
@@ -89,7 +90,7 @@ def _cluster_status(part: ClusterVerdict, tracked: Tracked) -> ClusterStatus:
         cluster=part.cluster,
         counts=total_of([place.counts for place in part.places]),
         pod_sets=tuple(PodSetStatus(name=place.pod_set, counts=place.counts) for place in part.places),
-        generation=part.generation,
+        generation=UNSET if part.generation is None else part.generation,
         applied=part.applied,
         stale=part.silent or part.left,
         reason=fault.reason,

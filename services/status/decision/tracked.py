@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from msgspec import UNSET
+
 from services.status.decision.facts import OwnedFacts, ReportFacts, Tally
 from services.status.decision.plan import Plan, Refusal
-from shared.events.v1.status import Phase, WorkloadStatus
+from services.status.decision.values import WorkloadStatus
+from shared.events.v1.status import Phase
 
 # Phases after which a status is only kept to be read.
 ENDED = frozenset({Phase.DELETED, Phase.REJECTED})
@@ -81,7 +84,7 @@ class Tracked:
         said = self.said
         if self.plan is None and said is not None and self._same_line_as_said(plan):
             part = next((item for item in said.clusters if item.cluster == cluster), None)
-            if part is not None and part.applied and part.generation is not None:
+            if part is not None and part.applied and part.generation is not UNSET:
                 then = {item.name: item.counts.placed for item in part.pod_sets if item.counts.placed}
                 now = {name: share.replicas for name, share in plan.shares_in(cluster) if share.replicas}
                 if then == now:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from services.status.decision.consistency import GRACE_MS
 from shared.events.v1.inventories import HeldSubject
-from shared.events.v1.objects import ObjectsAudited
+from shared.events.v1.objects import LEFT, ObjectsAudited
 from shared.events.v1.status import Condition, Phase
 from tests.unit.status.world import KEY, World, placement
 
@@ -105,6 +105,19 @@ def test_objects_of_nobody_are_orphans_when_two_inventories_show_them() -> None:
     found = of_cluster(world, "CommandsConsistent")
     assert (found.status, found.reason) == ("False", "ObjectsOrphaned")
     assert "shop/nobody" in found.message
+
+
+def test_what_a_cluster_held_that_left_is_no_drift_until_it_says_so_again() -> None:
+    world = running()
+    world.beat("c")
+    world.inventory("c", held())
+    assert drifted(world) == "ObjectsOrphaned c: ObjectsOrphaned"
+    world.beat("c", reason=LEFT)
+    world.pod("a", "web-1")
+    assert not drifted(world)
+    world.beat("c")
+    world.inventory("c", held())
+    assert drifted(world) == "ObjectsOrphaned c: ObjectsOrphaned"
 
 
 def test_a_withdrawal_that_nobody_holds_is_missing() -> None:

@@ -26,13 +26,15 @@ from services.status.decision.messages import (
     TimeAdvanced,
     WriteCluster,
 )
+from services.status.decision.values import Condition, WorkloadStatus
+from services.status.placed import placement_of
 from shared.events.v1.decisions import ClusterShare, PodSetPlacement, RequestRef, RequestRejected, WorkloadPlaced
 from shared.events.v1.inventories import HeldSubject, InventoryReported
 from shared.events.v1.objects import ClusterObserved
 from shared.events.v1.placements import PlacementPublished
 from shared.events.v1.read_model import ClusterView
 from shared.events.v1.results import CommandReported, ObjectResult
-from shared.events.v1.status import Condition, WorkloadPhaseChanged, WorkloadStatus
+from shared.events.v1.status import WorkloadPhaseChanged
 from shared.events.v1.workloads import FieldError, PodSet, Workload
 
 KEY = "shop/cart"
@@ -136,7 +138,8 @@ class World:
         return f"t/{self.number}"
 
     def place(self, published: PlacementPublished | None, *, key: str = KEY, restored: bool = False) -> None:
-        self.feed(PlacementSeen(id=self._next(), at_ms=self.now_ms, key=key, placement=published, restored=restored))
+        seen = placement_of(published.to_json()) if published is not None else None
+        self.feed(PlacementSeen(id=self._next(), at_ms=self.now_ms, key=key, placement=seen, restored=restored))
 
     def report(
         self,
