@@ -49,6 +49,8 @@ class Reference:
         self._config = config
         self.nodes: dict[tuple[str, str], ReferenceNode] = {}
         self.clusters_taking: set[str] = set()
+        # Pods of the fleet, as cpu, devices and thousandths of each, and what part of all they are.
+        self.mix: list[tuple[tuple[int, int, int], float]] = []
         self._arrays: dict[str, np.ndarray[Any, Any]] = {}
         self._index: dict[tuple[str, str], int] = {}
 
@@ -98,6 +100,8 @@ class Reference:
         cost = cost + weights.fit * (1.0 - mean if config.fit is Fit.MOST_ALLOCATED else mean)
         cost = cost + weights.balance * (np.abs(fractions[0] - fractions[1]) / 2)
         cost = cost + weights.fragmentation * self._fragmentation(shape)
+        if weights.expected_fragmentation:
+            cost = cost + weights.expected_fragmentation * self._expected_fragmentation(shape)
         if spread and weights.spread:
             cost = cost + self._spread(spread, desired)
         refused = self._refused(shape)
@@ -109,6 +113,36 @@ class Reference:
         count = np.count_nonzero(devices >= 0, axis=1)
         free = np.where(devices >= 0, devices, 0).sum(axis=1)
         return np.asarray(np.maximum(free - asked * shape.gpu_milli, 0) / np.maximum(count * 1000, 1))
+
+    def _expected_fragmentation(self, shape: PodShape) -> np.ndarray[Any, Any]:
+        requests = dict(shape.requests)
+        asked, cpu = requests.get(self._config.gpu_resource, 0), requests.get("cpu", 0)
+        terms = []
+        for node in self.nodes.values():
+            free_cpu = node.allocatable.get("cpu", 0) - node.used["cpu"]
+            fitting = sorted((free, index) for index, free in enumerate(node.devices) if free >= shape.gpu_milli)
+            if not node.devices or len(fitting) < asked:
+                terms.append(0.0)
+                continue
+            behind = list(node.devices)
+            for _, index in fitting[:asked]:
+                behind[index] -= shape.gpu_milli
+            change = self._fragment(behind, free_cpu - cpu) - self._fragment(node.devices, free_cpu)
+            terms.append(min(max(0.5 + change / 16_000, 0.0), 1.0))
+        return np.array(terms)
+
+    def _fragment(self, devices: list[int], cpu: int) -> float:
+        """What a pod of the mix is expected not to be able to use."""
+        total, left = 0.0, sum(devices)
+        for (asked_cpu, wanted, milli), part in self.mix:
+            room = [free for free in devices if free >= milli]
+            if len(room) < wanted or cpu < asked_cpu:
+                total += part * left
+                continue
+            pods = sum(free // milli for free in room) // wanted
+            pods = min(pods, cpu // asked_cpu) if asked_cpu else pods
+            total += part * (0.9 * (left - sum(room)) + 0.1 * (left - pods * wanted * milli))
+        return total
 
     def _spread(self, spread: Counter[tuple[str, str]], desired: int) -> np.ndarray[Any, Any]:
         in_cluster: Counter[str] = Counter()

@@ -90,8 +90,8 @@ def request_of(row: dict[str, str]) -> WorkloadRequested:
     return WorkloadRequested.model_validate({"operation": "create", "workload": workload})
 
 
-def new_state(nodes: list[dict[str, str]]) -> SchedulerState:
-    state = SchedulerState(SchedulerConfig())
+def new_state(nodes: list[dict[str, str]], config: SchedulerConfig | None = None) -> SchedulerState:
+    state = SchedulerState(config or SchedulerConfig())
     for row in nodes:
         state.observe_object(ObjectKey(CLUSTER, NODES, "", row["sn"]), orjson.dumps(node_document(row)))
     heartbeat = ClusterObserved(cluster=CLUSTER, epoch=1, observed_at=NOW, interval_ms=3_600_000, ready=True)

@@ -2,9 +2,9 @@
 
 GPU nodes only; pods of the list, some left out or drawn once more, until what they ask of GPUs is `--demand` times
 what there is; in seeded random order, nothing departs. Measured is the part of the GPUs that is taken at the end, as
-the mean over seeds. Policies: `scheduler` is `SchedulerState` with its default weights, which knows neither list nor
-future; `random`, `best-fit` and `fgd` are those of the paper (`tests.bench.quality_policies`). FGD is told how often
-each shape occurs in the list.
+the mean over seeds. Policies: `scheduler` is `SchedulerState` with its default weights, `fragmentation` with those of
+`GPU_POLICY`; they know neither list nor future. `random`, `best-fit` and `fgd` are those of the paper
+(`tests.bench.quality_policies`); FGD is told how often each shape occurs in the list.
 
     python -m tests.bench.quality [--nodes FILE] [--pods FILE] [--demand 1.3] [--seeds 10] [--policy NAME]...
 """
@@ -20,6 +20,7 @@ from statistics import mean, pstdev
 from rich.console import Console
 from rich.table import Table
 
+from services.scheduler.decision.config import GPU_POLICY, SchedulerConfig
 from services.scheduler.decision.state import SchedulerState
 from shared.events.v1.decisions import RequestRef, WorkloadPlaced
 from shared.events.v1.requests import WorkloadRequested
@@ -28,7 +29,7 @@ from tests.bench.placement import NOW, OPENB, machine, new_state, node_of, read_
 from tests.bench.quality_policies import POLICIES, Ints, Nodes, Shapes, draw, place, read_nodes, read_shapes
 from tests.bench.support import write_result
 
-SCHEDULER = "scheduler"
+OURS = {"scheduler": SchedulerConfig(), "fragmentation": SchedulerConfig(weights=GPU_POLICY)}
 
 
 def schedule(state: SchedulerState, requests: list[WorkloadRequested], shapes: Shapes, order: Ints) -> int:
@@ -52,7 +53,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--pods", type=Path, default=OPENB / "openb_pod_list_default.csv")
     parser.add_argument("--demand", type=float, default=1.3, help="what is asked of GPUs, as a part of what there is")
     parser.add_argument("--seeds", type=int, default=10, help="how many orders of arrival")
-    choices = (SCHEDULER, *POLICIES)
+    choices = (*OURS, *POLICIES)
     parser.add_argument("--policy", action="append", choices=choices, help="may be given again; default: all")
     return parser.parse_args()
 
@@ -72,8 +73,8 @@ class Trace:
     def allocation(self, policy: str, demand: float, seed: int) -> float:
         """The percentage of the GPUs that are taken at the end."""
         order = draw(self.shapes, int(demand * self.capacity), seed)
-        if policy == SCHEDULER:
-            taken = schedule(new_state(self._node_rows), self.requests, self.shapes, order)
+        if policy in OURS:
+            taken = schedule(new_state(self._node_rows, OURS[policy]), self.requests, self.shapes, order)
         else:
             taken = place(policy, self.nodes, self.shapes, order, seed)
         return 100 * taken / self.capacity
@@ -90,7 +91,7 @@ def main() -> None:
     for column in ("policy", "GPUs taken (%)", "deviation", "least", "most", "seconds"):
         table.add_column(column, justify="left" if column == "policy" else "right")
     means: dict[str, float] = {}
-    for policy in options.policy or [SCHEDULER, *POLICIES]:
+    for policy in options.policy or [*OURS, *POLICIES]:
         began = time.perf_counter()
         found = [trace.allocation(policy, options.demand, seed) for seed in range(options.seeds)]
         means[policy] = round(mean(found), 2)

@@ -21,12 +21,14 @@ class Weights:
 
     `fit` packs, so that large pods find room and empty nodes can be given back; `load` keeps away from nodes that
     are busy whatever was requested on them; `spread` outweighs the others for the replicas of one pod set, so that
-    one lost cluster takes few of them.
+    one lost cluster takes few of them. `expected_fragmentation` judges free GPUs by the pods that the fleet runs; it is
+    off by default, and `GPU_POLICY` lets it decide.
     """
 
     fit: float = 1.0
     balance: float = 0.5
     fragmentation: float = 1.0
+    expected_fragmentation: float = 0.0
     load: float = 1.0
     price: float = 0.5
     spread: float = 2.0
@@ -41,6 +43,10 @@ class Weights:
             if not 0 <= weight < float("inf"):
                 raise ValueError(f"the weight of {name} must be zero or more, not {weight}")
         return cls(**given)
+
+
+# A thousandth of a GPU weighs as much as another term as a whole: these decide where GPUs make no difference.
+GPU_POLICY = Weights(fit=0.1, balance=0.0, expected_fragmentation=16_000.0)
 
 
 @dataclass(frozen=True, slots=True)

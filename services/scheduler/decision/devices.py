@@ -15,7 +15,7 @@ from shared.model.pods import WHOLE_DEVICE
 
 # More devices than any node has; beyond it the count alone is kept.
 MAX_DEVICES = 128
-_ABSENT = -30_000
+ABSENT = -30_000
 
 
 DeviceArray = npt.NDArray[np.int16]
@@ -29,20 +29,20 @@ class DeviceTable:
         self._counts: dict[int, int] = {}
 
     def grow(self, rows: int) -> None:
-        self.free = grown(self.free, (rows, self.free.shape[1]), _ABSENT)
+        self.free = grown(self.free, (rows, self.free.shape[1]), ABSENT)
 
     def install(self, row: int, devices: int) -> None:
         """Gives a row its devices, all free; none for zero."""
         devices = min(devices, MAX_DEVICES)
         if devices > self.free.shape[1]:
-            self.free = grown(self.free, (self.free.shape[0], devices), _ABSENT)
+            self.free = grown(self.free, (self.free.shape[0], devices), ABSENT)
         if devices:
             self._counts[row] = devices
         else:
             self._counts.pop(row, None)
         if self.free.shape[1]:
             self.free[row, :devices] = WHOLE_DEVICE
-            self.free[row, devices:] = _ABSENT
+            self.free[row, devices:] = ABSENT
 
     def count(self, row: int) -> int:
         return self._counts.get(row, 0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from services.scheduler.decision.clusters import ClusterTable
 from services.scheduler.decision.config import SchedulerConfig
+from services.scheduler.decision.mix import DemandMix
 from services.scheduler.decision.nodes import NodeFacts, NodeTable
 from services.scheduler.decision.observed import (
     JOBS,
@@ -42,7 +43,8 @@ class Fleet:
         self.slots = NodeSlots(self.table)
         self.requests = Requests(self.table.columns)
         self.pods = PodRegistry(self.slots, self.requests)
-        self.profiles = Profiles(self.table, self.clusters, self.requests, config)
+        self.mix = DemandMix(config.gpu_resource)
+        self.profiles = Profiles(self.table, self.clusters, self.requests, self.mix, config)
         self.jobs_changed: set[ShareKey] = set()
         self._finished: dict[str, ShareKey] = {}
         self._finished_shares: set[ShareKey] = set()

@@ -15,20 +15,25 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
+import numpy as np
 from numba import njit
 
 from services.scheduler.decision.arrays import BLOCK, FloatArray, IntArray, Rows
-from services.scheduler.decision.devices import DeviceArray
+from services.scheduler.decision.devices import ABSENT, DeviceArray
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 _INF = float("inf")
+# The change of a node's fragment that makes the term 0 or 1: what eight GPUs have, down or up.
+_WHOLE_NODE = 16_000.0
+# How much what is left over counts beside what is of no use at once. From 0.1 to 0.5 it matters little.
+_PACKED = 0.1
 # rows; then what `usage_cost` is told of the profile, the node table, the request, and the configuration.
 _ROWS = "int64[::1]"
 _BLOCKS = "float64[::1], int64[::1]"
 _USAGE = (
     "float64[::1], float64[::1], int64[:, ::1], int64[:, ::1], float64[:, ::1], int16[:, ::1], "
-    "int64[::1], int64[::1], int64, int64, int64, float64[::1], boolean"
+    "int64[::1], int64[::1], int64, int64, int64, float64[::1], boolean, int64[:, ::1], float64[::1]"
 )
 
 
@@ -60,6 +65,55 @@ def _fitting(row: int, devices_free: DeviceArray, milli: int) -> int:
     return count
 
 
+@_compiled("int16[::1](int16[::1], int64, int64)")
+def _taken(devices_free: DeviceArray, devices: int, milli: int) -> DeviceArray:
+    """What is free behind `devices.DeviceTable.take`, which takes the tightest devices that fit; they do fit."""
+    left = devices_free.copy()
+    taken = np.zeros(len(left), np.bool_)
+    for _ in range(devices):
+        chosen = -1
+        for device in range(len(left)):
+            fits = not taken[device] and left[device] >= milli
+            if fits and (chosen < 0 or left[device] < left[chosen]):
+                chosen = device
+        taken[chosen] = True
+        left[chosen] -= milli
+    return left
+
+
+@_compiled("float64(int16[::1], int64, int64[:, ::1], float64[::1])")
+def expected_fragment(devices_free: DeviceArray, cpu: int, mix: IntArray, frequency: FloatArray) -> float:
+    """The expected part of a node's free GPUs, in thousandths, that is of no use to a pod of the mix.
+
+    For a pod that does not fit that is all of them. For one that fits it is what it could not be given, the devices
+    with less room than it needs; and, to the part `_PACKED`, what is left over when as many such pods are there as
+    devices and cpu allow. The former is the measure of FGD ("Beware of Fragmentation", Weng et al., USENIX ATC '23,
+    equation 2); the latter sees that cpu will strand GPUs before it does.
+    """
+    left = 0
+    for device in range(len(devices_free)):
+        left += max(devices_free[device], 0)
+    total = 0.0
+    for kind in range(len(frequency)):
+        asked_cpu, devices, milli = mix[kind]
+        unusable, fitting, slots = 0, 0, 0
+        for device in range(len(devices_free)):
+            if devices_free[device] >= milli:
+                fitting += 1
+                slots += devices_free[device] // milli
+            else:
+                unusable += max(devices_free[device], 0)
+        if fitting < devices or cpu < asked_cpu:
+            total += frequency[kind] * left
+            continue
+        pods = slots // devices
+        if asked_cpu:
+            pods = min(pods, cpu // asked_cpu)
+        rest = left - pods * devices * milli
+        total += frequency[kind] * ((1.0 - _PACKED) * unusable + _PACKED * rest)
+    return total
+
+
 @_compiled(f"void({_ROWS}, {_USAGE})")
 def usage_cost(
     rows: Rows,
@@ -76,18 +130,22 @@ def usage_cost(
     gpu_column: int,
     weights: FloatArray,
     most_allocated: bool,
+    mix: IntArray,
+    frequency: FloatArray,
 ) -> None:
-    """Writes `cost[rows]`: infinite where a pod does not fit, else `base` plus three weighted terms, each in [0, 1].
+    """Writes `cost[rows]`: infinite where a pod does not fit, else `base` plus the weighted terms, each in [0, 1].
 
     - fit: the mean part of cpu and memory that would be free (`most_allocated`) or taken, with this pod;
     - balance: the standard deviation of the parts of cpu and memory that would be taken, as in kube-scheduler's
       NodeResourcesBalancedAllocation;
     - fragmentation: the part of the node's GPUs that would stay free. Pods with GPUs go where the fewest are left; pods
-      without go where they strand none, since they take cpu and memory that GPUs need.
+      without go where they strand none, since they take cpu and memory that GPUs need;
+    - expected fragmentation: by how much `expected_fragment` of the node's GPUs would change; 0.5 where it would not.
 
     `vector` is what a pod takes, by resource column, and `floor` what must be free; it asks for `devices` GPUs,
     `milli` thousandths of each. `weights` are those of the terms, in this order. `gpu_column` is -1 where no node has
-    GPUs. The other arrays are the node table's, see `nodes.NodeTable.usage`.
+    GPUs; `mix` and `frequency` are the classes of `mix.DemandMix`. The other arrays are the node table's, see
+    `nodes.NodeTable.usage`.
     """
     for row in rows:
         total = base[row]
@@ -105,6 +163,11 @@ def usage_cost(
             rest = max(free[row, gpu_column] - vector[gpu_column], 0)
             left = rest / max(allocatable[row, gpu_column], 1)
             total += left * weights[2]
+        if weights[3] and devices_free.shape[1] and devices_free[row, 0] != ABSENT:
+            before = expected_fragment(devices_free[row], free[row, 0], mix, frequency)
+            rest_free = _taken(devices_free[row], devices, milli)
+            after = expected_fragment(rest_free, free[row, 0] - vector[0], mix, frequency)
+            total += min(max(0.5 + (after - before) / _WHOLE_NODE, 0.0), 1.0) * weights[3]
         cost[row] = total
 
 
@@ -141,6 +204,8 @@ def renew(
     gpu_column: int,
     weights: FloatArray,
     most_allocated: bool,
+    mix: IntArray,
+    frequency: FloatArray,
 ) -> None:
     """`usage_cost` and `renew_blocks` in one call."""
     usage_cost(
@@ -158,5 +223,7 @@ def renew(
         gpu_column,
         weights,
         most_allocated,
+        mix,
+        frequency,
     )
     renew_blocks(rows, cost, block_cost, block_row)

@@ -23,6 +23,7 @@ from services.scheduler.decision.costs import TIE_WEIGHT, fact_terms
 from services.scheduler.decision.demands import Demand
 from services.scheduler.decision.filters import PortsAreFree, TaintsAreTolerated, filters_for
 from services.scheduler.decision.kernel import renew, renew_blocks, usage_cost
+from services.scheduler.decision.mix import DemandMix
 from services.scheduler.decision.nodes import NodeTable
 from services.scheduler.decision.requests import Request, Requests
 from services.scheduler.decision.views import NodeView
@@ -42,12 +43,19 @@ class Profile:
     """See the module. `request` is what each pod takes."""
 
     def __init__(
-        self, demand: Demand, request: Request, table: NodeTable, clusters: ClusterTable, config: SchedulerConfig
+        self,
+        demand: Demand,
+        request: Request,
+        table: NodeTable,
+        clusters: ClusterTable,
+        mix: DemandMix,
+        config: SchedulerConfig,
     ) -> None:
         self.demand = demand
         self.request = request
         self._table = table
         self._clusters = clusters
+        self._mix = mix
         filters = filters_for(demand.shape, request)
         self._taints = TaintsAreTolerated(demand.shape)
         self._selector = LabelSelector.model_validate_json(demand.selector) if demand.selector else None
@@ -57,7 +65,11 @@ class Profile:
         self._fact_terms = fact_terms(config)
         weights = config.weights
         # What the kernel is told of the configuration, and of the request as the table's columns are now.
-        parts: FloatArray = np.array((weights.fit, weights.balance, weights.fragmentation), np.float64)
+        parts: FloatArray = np.array(
+            (weights.fit, weights.balance, weights.fragmentation, weights.expected_fragmentation), np.float64
+        )
+        self._follows_mix = weights.expected_fragmentation > 0
+        self._mix_seen = mix.version
         self._weights = (parts, config.fit is Fit.MOST_ALLOCATED)
         self._asked = (request.vector, request.floor, request.devices, request.milli)
         self._cost: FloatArray = np.zeros(0, np.float64)
@@ -159,6 +171,9 @@ class Profile:
         """Renews what changed since the last time."""
         table = self._table
         facts, usage = table.facts_log, table.usage_log
+        if self._follows_mix and self._mix_seen != self._mix.version:
+            self._rebuild()
+            return
         if self._facts_seen == facts.end and self._price_scale == table.price_scale:
             if self._usage_seen == usage.end:
                 return
@@ -187,6 +202,7 @@ class Profile:
         self._width, self._price_scale = table.columns.width, table.price_scale
         self._facts_seen, self._usage_seen = table.facts_log.end, table.usage_log.end
         self._asked = (request.vector, request.floor, request.devices, request.milli)
+        self._mix_seen = self._mix.version
         self._fit_rows()
         rows = np.arange(table.rows)
         self._base = self._fact_cost(rows)
@@ -203,7 +219,8 @@ class Profile:
     def _renew(self, rows: Rows) -> None:
         """Computes rows anew, which may repeat, and the cheapest of their blocks."""
         table, request = self._table, self.request
-        usage = (self._base, self._cost, *table.usage, *self._asked, table.columns.gpu_column, *self._weights)
+        mix = (self._mix.classes, self._mix.frequency)
+        usage = (self._base, self._cost, *table.usage, *self._asked, table.columns.gpu_column, *self._weights, *mix)
         if not request.ports and not request.missing:
             renew(rows, self._block_cost, self._block_row, *usage)
             return
@@ -262,9 +279,12 @@ class Profile:
 class Profiles:
     """Profiles by demand; the least recently used one makes room."""
 
-    def __init__(self, table: NodeTable, clusters: ClusterTable, requests: Requests, config: SchedulerConfig) -> None:
+    def __init__(
+        self, table: NodeTable, clusters: ClusterTable, requests: Requests, mix: DemandMix, config: SchedulerConfig
+    ) -> None:
         self._table = table
         self._clusters = clusters
+        self._mix = mix
         self._requests = requests
         self._config = config
         self._known: dict[Demand, Profile] = {}
@@ -274,7 +294,7 @@ class Profiles:
         if profile is None:
             shape = demand.shape
             request = self._requests.intern(shape.requests, shape.gpu_milli, shape.host_ports)
-            profile = Profile(demand, request, self._table, self._clusters, self._config)
+            profile = Profile(demand, request, self._table, self._clusters, self._mix, self._config)
             # Each profile has two numbers for each row: the larger the fleet, the fewer of them are kept.
             limit = max(_FEWEST_PROFILES, min(self._config.cached_profiles, _CACHED_ROWS // max(self._table.rows, 1)))
             while len(self._known) >= limit:

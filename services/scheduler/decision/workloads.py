@@ -57,6 +57,7 @@ class Workloads:
                 for share in item.shares:
                     if (item.name, share.cluster) not in present:
                         self._fleet.pods.set_share(ShareKey(key, item.name, share.cluster), (), None)
+        self._fleet.mix.replace(record.plans if record is not None else (), plans)
         if record is None or record.placed.uid != placed.uid:
             record = self._records[key] = WorkloadRecord(key, placed, plans)
         record.replace(placed, plans)
@@ -119,6 +120,7 @@ class Workloads:
         for item in record.placed.pod_sets:
             for share in item.shares:
                 self._fleet.pods.set_share(ShareKey(key, item.name, share.cluster), (), None)
+        self._fleet.mix.replace(record.plans, ())
         del self._records[key]
         self.waiting.put(key, 0, 0, ())
         for index in (self.everywhere, self.bound, self.unfinished, self.stranded):

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.scheduler.decision.admission import plan_workload
-from services.scheduler.decision.config import Fit, SchedulerConfig, Weights
+from services.scheduler.decision.config import GPU_POLICY, Fit, SchedulerConfig, Weights
 from services.scheduler.decision.observed import NODES
 from shared.events.v1.decisions import PodSetPlacement, WorkloadPlaced
 from shared.model.identities import ZONE_LABEL, ObjectKey
@@ -24,6 +24,7 @@ CONFIGS = (
     SchedulerConfig(),
     SchedulerConfig(fit=Fit.LEAST_ALLOCATED),
     SchedulerConfig(weights=Weights(fit=0.3, balance=1.7, fragmentation=0.0, load=0.0, price=3.0, spread=0.25)),
+    SchedulerConfig(weights=GPU_POLICY),
 )
 FLEETS = st.lists(st.tuples(st.sampled_from(CLUSTERS), nodes()), min_size=1, max_size=70)
 
@@ -72,6 +73,8 @@ def test_every_choice_is_the_cheapest(
         reference.add(cluster, f"n{index}", document)
     for index in range(data.draw(st.integers(1, 8), label="workloads")):
         document = data.draw(workloads(f"w{index}", ("node",)), label="workload")
+        mix = world.state.fleet.mix
+        reference.mix = [(tuple(kind), part) for kind, part in zip(mix.classes.tolist(), mix.frequency, strict=True)]
         (decision,) = world.apply(document)
         assert isinstance(decision, WorkloadPlaced)
         check(reference, config, decision)
