@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -221,8 +222,10 @@ def workload_crd() -> Crd:
     )
 
 
-def crds() -> list[Crd]:
-    return [cluster_crd(), workload_crd()]
+@cache
+def crds() -> tuple[Crd, ...]:
+    """To be read alone: made once, since every life of the bridge installs them."""
+    return cluster_crd(), workload_crd()
 
 
 def write(directory: Path) -> None:

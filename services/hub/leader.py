@@ -26,9 +26,6 @@ _NOT_FOUND = 404
 _JITTER = 1.2
 _RELEASE_S = 3.0
 
-# Jitter needs no secret.
-_random = random.Random()  # noqa: S311
-
 
 class Elector:
     """Runs `lead(lost)` while this replica holds the lease; `lead` has to return soon after `lost` is set."""
@@ -73,7 +70,7 @@ class Elector:
             if self.leader != self._told:
                 self._told = self.leader
                 log.info("standing by", leader=self.leader or "nobody yet")
-            await _pause(stop, self._terms.retry_s * _random.uniform(1.0, _JITTER))
+            await _pause(stop, self._terms.retry_s * random.uniform(1.0, _JITTER))  # noqa: S311 - jitter
         return False
 
     async def _hold(self, stop: asyncio.Event, lead: Lead) -> None:

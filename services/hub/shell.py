@@ -18,6 +18,7 @@ from services.hub.leader import Elector
 from services.hub.rest import Rest
 from services.hub.settings import HubSettings
 from services.hub.tls import ServerTls, from_files, self_signed
+from shared.adapters.clock import SteadyClock
 from shared.observability.logs import get_logger
 from shared.ports.clock import Clock
 from shared.ports.cluster_api import ApiError, ClusterApi
@@ -102,7 +103,8 @@ class HubService:
 
     async def _bridge(self, lost: asyncio.Event) -> None:
         await self._install()
-        self._term = BridgeTerm(self._api, self._events, self._settings, self._clock, self._elector.holds)
+        clock = SteadyClock(self._clock)
+        self._term = BridgeTerm(self._api, self._events, self._settings, clock, self._elector.holds)
         await self._term.run(lost)
 
     async def _install(self) -> None:

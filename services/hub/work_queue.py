@@ -16,9 +16,6 @@ from services.hub.decision.instructions import Item
 _FIRST_RETRY_S = 0.05
 _LAST_RETRY_S = 30.0
 
-# Jitter needs no secret.
-_random = random.Random()  # noqa: S311
-
 
 class WorkQueue:
     """Belongs to one event loop. `close` before leaving it."""
@@ -71,7 +68,8 @@ class WorkQueue:
         """Adds it again after a while, which is returned."""
         failures = self._failures.get(item, 0)
         self._failures[item] = failures + 1
-        pause = min(_FIRST_RETRY_S * 2.0 ** min(failures, 20), _LAST_RETRY_S) * _random.uniform(0.8, 1.2)
+        ceiling = min(_FIRST_RETRY_S * 2.0 ** min(failures, 20), _LAST_RETRY_S)
+        pause = ceiling * random.uniform(0.8, 1.2)  # noqa: S311 - jitter
         pause = max(pause, retry_after_s or 0.0)
         self.add(item, pause)
         return pause
