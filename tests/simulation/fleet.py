@@ -8,6 +8,8 @@ from typing import Final, Protocol
 
 from services.executor.settings import ExecutorSettings
 from services.executor.shell import ExecutorService
+from services.hub.settings import HubSettings
+from services.hub.shell import HubService
 from services.scheduler.bootstrap import assemble as assemble_scheduler
 from services.scheduler.settings import SchedulerSettings
 from services.status.settings import StatusSettings
@@ -24,6 +26,7 @@ from tests.simulation.broker import Broker
 from tests.simulation.links import Link
 from tests.simulation.log_client import SimLog
 from tests.simulation.process import Process
+from tests.simulation.slots import HUB
 from tests.simulation.store import SimKeyValue, Store
 
 # How often an agent looks whether its clusters are still the same: here they are.
@@ -80,6 +83,11 @@ def build(kind: str, process: Process, around: Surroundings, names: tuple[str, .
         case "status":
             store = SimKeyValue(process, around.store, around.link(process, "store"))
             return StatusService(log, store, process.clock, _status())
+        case "hub":
+            transport = SimTransport(process, around.servers[HUB], around.link(process, HUB))
+            store = SimKeyValue(process, around.store, around.link(process, "store"))
+            api = KubernetesApi(transport, deadline_s=_CALL_S)
+            return HubService(_hub(str(process)), api, log, store, process.clock)
     raise ValueError(f"no service {kind!r}")
 
 
@@ -97,6 +105,12 @@ def _executor(cluster: str) -> ExecutorSettings:
 def _scheduler(name: str) -> SchedulerSettings:
     # Small batches, so that a queue which has no bound shows with few requests.
     return SchedulerSettings(scheduler_id=name, scheduler_batch=16)
+
+
+@lru_cache
+def _hub(name: str) -> HubSettings:
+    # `/admit` needs a socket.
+    return HubSettings(hub_id=name, hub_admit_port=-1)
 
 
 @lru_cache

@@ -6,67 +6,20 @@ import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from tests.simulation.plan import Action, ClusterPlan, Fault, Plan, Request
-from tests.simulation.slots import slots_of
-from tests.simulation.users import Users, crowd, farewells, flood, hurry, nonsense
+from tests.simulation.slots import HUB, slots_of
+from tests.simulation.users import Users, crowd, farewells, flood, hurry, nonsense, orders
 
 _NAMES = ("alpha", "beta", "gamma")
 # Of a seed, until the time when all is quiet, in these clusters.
 Scene = Callable[[int, float, list[str]], list[Request]]
 # What users do as well where a hunt's kinds name it: none of these is a fault.
 FLOOD, HURRY, FAREWELLS, NONSENSE, CROWD = "flood", "hurry", "farewells", "nonsense", "crowd"
+# That a hub is there and much is ordered in it; kinds of faults that end so befall the hub, or its API server, alone.
+ORDERS, TO_HUB = "orders", f":{HUB}"
+# How many of the plans that fence have a hub: a third of all. The hub has no other guard against its former leaders.
+_HUBS = 0.66
+_MANY = 40
 SCENES: Mapping[str, Scene] = {HURRY: hurry, FAREWELLS: farewells, NONSENSE: nonsense, CROWD: crowd}
-
-
-def generate(seed: int, kinds: Sequence[str] = ()) -> Plan:
-    """The plan of a seed. With `kinds`, all that breaks is of these kinds, and more often.
-
-    A kind may name whom it befalls by the beginning of the name, as in `kill:scheduler`. Two of them together, as in
-    `cut_log:executor+short_reads`, are a fault and another one that begins while the first lasts, and outlasts it.
-    `FLOOD` and `SCENES` are none of the faults.
-    """
-    rng = random.Random(f"{seed}/plan")
-    clusters = tuple(
-        ClusterPlan(name=name, nodes=rng.randint(2, 4), cpu=rng.choice((2, 4, 8)), pod_start_s=rng.choice((0.5, 1, 3)))
-        for name in _NAMES[: rng.choice((1, 2, 2, 3))]
-    )
-    names = [cluster.name for cluster in clusters]
-    busy = rng.uniform(40, 90)
-    agents, schedulers = rng.choice(("each", "each", "shared")), rng.choice((1, 2, 2))
-    services = [slot.name for slot in slots_of(names, agents, schedulers)]
-    requests, actions, faults = (
-        Users(rng, names).stream(busy),
-        _actions(rng, names, busy),
-        _faults(rng, names, services, busy, [kind for kind in kinds if kind != FLOOD and kind not in SCENES]),
-    )
-    requests += flood(seed, busy, always=FLOOD in kinds)
-    for kind in kinds:
-        if kind in SCENES:
-            requests += SCENES[kind](seed, busy, names)
-    return Plan(
-        seed=seed,
-        clusters=clusters,
-        agents=agents,
-        schedulers=schedulers,
-        fenced=random.Random(f"{seed}/fenced").random() < 0.5,
-        requests=tuple(requests),
-        actions=tuple(actions),
-        faults=tuple(faults),
-        busy_s=busy,
-        quiet_s=rng.choice((0, 0, 60, 300)),
-    )
-
-
-_ACTIONS = ("add_nodes", "remove_node", "fail_node", "delete_deployment", "delete_pod", "create_foreign")
-
-
-def _actions(rng: random.Random, names: list[str], busy: float) -> list[Action]:
-    count = rng.choice((0, 0, 1, 2, 4))
-    return [
-        Action(
-            at_s=rng.uniform(5, busy), what=rng.choice(_ACTIONS), cluster=rng.choice(names), number=rng.randint(1, 3)
-        )
-        for _ in range(count)
-    ]
 
 
 # Kinds of faults, by what they befall. A plan draws a few kinds and some faults of each.
@@ -85,12 +38,90 @@ API_FAULTS = (
 WORLD_FAULTS = ("clean_log", "lose_broker", "cut_store", "wipe_store")
 ALL_KINDS = (*PROCESS_FAULTS, *LOG_FAULTS, *API_FAULTS, *WORLD_FAULTS)
 KINDS = ALL_KINDS
+HUB_KINDS = (*PROCESS_FAULTS, *LOG_FAULTS, *API_FAULTS)
+
+
+def generate(seed: int, kinds: Sequence[str] = ()) -> Plan:
+    """The plan of a seed. With `kinds`, all that breaks is of these kinds, and more often.
+
+    A kind may name whom it befalls by the beginning of the name, as in `kill:scheduler`. Two of them together, as in
+    `cut_log:executor+short_reads`, are a fault and another one that begins while the first lasts, and outlasts it.
+    `FLOOD`, `ORDERS` and `SCENES` are none of the faults.
+    """
+    rng = random.Random(f"{seed}/plan")
+    clusters = tuple(
+        ClusterPlan(name=name, nodes=rng.randint(2, 4), cpu=rng.choice((2, 4, 8)), pod_start_s=rng.choice((0.5, 1, 3)))
+        for name in _NAMES[: rng.choice((1, 2, 2, 3))]
+    )
+    names = [cluster.name for cluster in clusters]
+    busy = rng.uniform(40, 90)
+    agents, schedulers = rng.choice(("each", "each", "shared")), rng.choice((1, 2, 2))
+    services = [slot.name for slot in slots_of(names, agents, schedulers)]
+    hubs = [kind for kind in kinds if kind == ORDERS or kind.endswith(TO_HUB)]
+    only = [kind for kind in kinds if kind != FLOOD and kind not in SCENES and kind not in hubs]
+    requests, actions = Users(rng, names).stream(busy), _actions(rng, names, busy)
+    faults = _faults(rng, names, services, busy, only) if only or not hubs else []
+    requests += flood(seed, busy, always=FLOOD in kinds)
+    for kind in kinds:
+        if kind in SCENES:
+            requests += SCENES[kind](seed, busy, names)
+    plan = Plan(
+        seed=seed,
+        clusters=clusters,
+        agents=agents,
+        schedulers=schedulers,
+        fenced=random.Random(f"{seed}/fenced").random() < 0.5,
+        requests=tuple(requests),
+        actions=tuple(actions),
+        faults=tuple(faults),
+        busy_s=busy,
+        quiet_s=rng.choice((0, 0, 60, 300)),
+    )
+    rng = random.Random(f"{seed}/hub")
+    if hubs or (not kinds and plan.fenced and rng.random() < _HUBS):
+        return _with_hub(plan, rng, hubs)
+    return plan
+
+
+def _with_hub(plan: Plan, rng: random.Random, kinds: list[str]) -> Plan:
+    """The same plan, and a hub in it: nothing else is drawn anew."""
+    hubs = rng.choice((1, 2))
+    services = [slot.name for slot in slots_of((), plan.agents, 0, hubs) if slot.kind == HUB]
+    only, count = [kind for kind in kinds if kind != ORDERS], rng.randint(4, 16) if ORDERS not in kinds else _MANY
+    faults = _faults(rng, [HUB], services, plan.busy_s, only, HUB_KINDS)
+    clusters = [cluster.name for cluster in plan.clusters]
+    return plan.model_copy(
+        update={
+            "fenced": True,
+            "hubs": hubs,
+            "orders": tuple(orders(rng, clusters, plan.busy_s, count)),
+            "faults": tuple(sorted([*plan.faults, *faults], key=lambda fault: fault.at_s)),
+        }
+    )
+
+
+_ACTIONS = ("add_nodes", "remove_node", "fail_node", "delete_deployment", "delete_pod", "create_foreign")
+
+
+def _actions(rng: random.Random, names: list[str], busy: float) -> list[Action]:
+    count = rng.choice((0, 0, 1, 2, 4))
+    return [
+        Action(
+            at_s=rng.uniform(5, busy), what=rng.choice(_ACTIONS), cluster=rng.choice(names), number=rng.randint(1, 3)
+        )
+        for _ in range(count)
+    ]
 
 
 def _faults(
-    rng: random.Random, names: list[str], services: list[str], busy: float, only: Sequence[str] = ()
+    rng: random.Random,
+    names: list[str],
+    services: list[str],
+    busy: float,
+    only: Sequence[str] = (),
+    drawn: Sequence[str] = KINDS,
 ) -> list[Fault]:
-    kinds = only or rng.sample(KINDS, min(len(KINDS), rng.choice((0, 1, 2, 3, 5, 8))))
+    kinds = only or rng.sample(drawn, min(len(drawn), rng.choice((0, 1, 2, 3, 5, 8))))
     counts = (3, 5, 8) if only else (1, 2, 3, 5)
     return sorted(
         (

@@ -11,6 +11,8 @@ from hashlib import blake2b
 from typing import Any, Literal
 
 Json = dict[str, Any]
+# The author of what no process of the fleet did.
+USERS = "users"
 
 
 @dataclass(frozen=True, slots=True)

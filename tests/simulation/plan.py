@@ -31,6 +31,14 @@ class Request(_Part):
     repeated: bool = False
 
 
+class Order(_Part):
+    """What a user makes of a Workload in the hub's API: `spec` is applied; without one the object is deleted."""
+
+    at_s: float
+    name: str
+    spec: Json | None = None
+
+
 class Action(_Part):
     """What people and machines do in the clusters themselves: `what` names a method of `people.People`."""
 
@@ -61,7 +69,10 @@ class Plan(_Part):
     agents: Literal["each", "shared"] = "each"
     schedulers: int = 2
     fenced: bool = True
+    # Replicas of the hub; without any there is no hub cluster either, and nobody orders anything there.
+    hubs: int = 0
     requests: tuple[Request, ...] = ()
+    orders: tuple[Order, ...] = ()
     actions: tuple[Action, ...] = ()
     faults: tuple[Fault, ...] = ()
     busy_s: float = 60.0

@@ -13,7 +13,7 @@ from tests.simulation.plan import Plan
 from tests.simulation.simulate import Result, simulate
 
 BUDGET = 120
-_PARTS = ("faults", "requests", "actions")
+_PARTS = ("faults", "requests", "orders", "actions")
 
 Try = Callable[[Plan], Result]
 

@@ -19,6 +19,7 @@ from tests.simulation.loop import OWNER, DeadlockError, VirtualLoop
 from tests.simulation.people import People
 from tests.simulation.plan import Plan
 from tests.simulation.process import KilledError
+from tests.simulation.slots import HUB
 from tests.simulation.world import World
 
 # After everything is healed: the first look, the time between looks, and the time within which all must be settled.
@@ -104,6 +105,8 @@ async def _run(world: World, broken: list[str]) -> list[checker.Violation]:
     faults, people = Faults(world), People(world)
     for request in plan.requests:
         world.at(request.at_s, lambda request=request: world.send(request))  # type: ignore[misc]
+    for order in plan.orders:
+        world.at(order.at_s, lambda order=order: world.order(order))  # type: ignore[misc]
     for action in plan.actions:
         world.at(action.at_s, lambda action=action: people.do(action))  # type: ignore[misc]
     for fault in plan.faults:
@@ -130,7 +133,8 @@ async def _settle(world: World, evidence: checker.Evidence) -> list[checker.Viol
     content = 0
     while True:
         evidence.records = world.broker.everything()
-        evidence.objects = {name: server.objects() for name, server in world.servers.items()}
+        evidence.objects = {name: world.servers[name].objects() for name in world.clusters}
+        evidence.hub = world.servers[HUB].objects() if HUB in world.servers else None
         evidence.tables = world.store.tables
         violations = checker.settled(evidence)
         content = 0 if violations else content + 1

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 
 from tests.simulation.process import Process
 
+# The hub's cluster, and the beginning of its services' names.
+HUB = "hub"
+
 
 @dataclass(slots=True, eq=False)
 class Slot:
@@ -20,11 +23,12 @@ class Slot:
     skew_ms: int = 0
 
 
-def slots_of(clusters: Sequence[str], agents: str, schedulers: int) -> list[Slot]:
+def slots_of(clusters: Sequence[str], agents: str, schedulers: int, hubs: int = 0) -> list[Slot]:
     groups = [(name, (name,)) for name in clusters] if agents == "each" else [("all", tuple(clusters))]
     pairs = [Slot(kind, f"{kind}-{name}", own) for kind in ("watcher", "executor") for name, own in groups]
     return [
         *(Slot("scheduler", f"scheduler-{number}") for number in range(schedulers)),
         Slot("status", "status"),
         *pairs,
+        *(Slot(HUB, f"{HUB}-{number}") for number in range(hubs)),
     ]

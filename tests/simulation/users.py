@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from typing import Any
 
-from tests.simulation.plan import Request
+from tests.simulation.plan import Order, Request
 
 Json = dict[str, Any]
 # How many plans have a flood of requests, and how many requests that is: more than a leader takes at once.
@@ -99,6 +99,25 @@ class Users:
                     changed["image"] = f"app:{rng.randint(1, 3)}"
             sets.append(changed)
         return {**workload, "podSets": sets}
+
+
+def orders(rng: random.Random, clusters: list[str], until: float, count: int) -> list[Order]:
+    """What users of the hub ask for, and now and then that what others asked for in the log is to go."""
+    made = [
+        Order(at_s=request.at_s, name=request.key.partition("/")[2], spec=_spec(request.value))
+        for request in Users(rng, clusters, "o").stream(until, count)
+        if isinstance(request.value, dict) and len(request.value) > 1
+    ]
+    ended = [
+        Order(at_s=rng.uniform(3, until - 2), name=f"w{rng.randint(0, 5)}") for _ in range(rng.choice((0, 0, 1, 2)))
+    ]
+    return sorted([*made, *ended], key=lambda order: order.at_s)
+
+
+def _spec(request: Json) -> Json | None:
+    if request["operation"] == "delete":
+        return None
+    return {name: request["workload"][name] for name in ("podSets", "placement")}
 
 
 def flood(seed: int, busy: float, *, always: bool) -> list[Request]:

@@ -12,20 +12,23 @@ from services.simulator.spec import ClusterSpec, NodeGroup, Timing
 from shared.events.envelope import Envelope
 from shared.events.topics import ALL_TOPICS, REQUESTED, REQUESTS
 from shared.ports.event_log import NewRecord
-from tests.simulation.api_server import ApiServer
+from tests.simulation.api_server import ApiServer, headers
+from tests.simulation.api_server import Request as ApiRequest
 from tests.simulation.broker import Broker
 from tests.simulation.fleet import build
-from tests.simulation.history import History, Lived
+from tests.simulation.history import USERS, History, Lived
 from tests.simulation.links import Link
 from tests.simulation.loop import OWNER, WORLD, VirtualLoop
-from tests.simulation.plan import ClusterPlan, Plan, Request
+from tests.simulation.plan import ClusterPlan, Order, Plan, Request
 from tests.simulation.process import EPOCH_MS, KilledError, Process
-from tests.simulation.slots import Slot, slots_of
+from tests.simulation.slots import HUB, Slot, slots_of
 from tests.simulation.store import Store
 
 _RESTART_S = 2.0
 # How long a service may take to end after SIGTERM, as `drain_s` of its settings has it.
 _DRAIN_S = 20.0
+_WORKLOADS = "/apis/cluster.k8s.io/v1alpha1/namespaces/default/workloads"
+_WORKLOAD = {"apiVersion": "cluster.k8s.io/v1alpha1", "kind": "Workload"}
 
 
 class World:
@@ -38,7 +41,13 @@ class World:
         self.store = Store()
         self.rng = random.Random(f"{plan.seed}/world")
         self.servers = {item.name: ApiServer(loop, _spec(item), plan.seed, self.history) for item in plan.clusters}
-        self.slots = {slot.name: slot for slot in slots_of([*self.servers], plan.agents, plan.schedulers)}
+        # Those that are the fleet's.
+        self.clusters = [*self.servers]
+        if plan.hubs:
+            spec = ClusterSpec(name=HUB, node_groups=(), controllers=False, event_limit=0)
+            self.servers[HUB] = ApiServer(loop, spec, plan.seed, self.history)
+        slots = slots_of(self.clusters, plan.agents, plan.schedulers, plan.hubs)
+        self.slots = {slot.name: slot for slot in slots}
         self._links: dict[tuple[str, str], Link] = {}
         self.processes: list[Process] = []
         self._ids = 0
@@ -141,7 +150,21 @@ class World:
             id=self.new_id(), source="users", type=REQUESTED.ce_type, time_ms=self.now_ms(), subject=request.key
         ).to_headers()
         for _ in range(2 if request.repeated else 1):
-            self.broker.accept(NewRecord(REQUESTS.name, request.key.encode(), value, headers), "users")
+            self.broker.accept(NewRecord(REQUESTS.name, request.key.encode(), value, headers), USERS)
+
+    def order(self, order: Order) -> None:
+        """What kubectl does, once: who is refused has asked for nothing."""
+        server = self.servers[HUB]
+        if server.down:
+            return
+        path = f"{_WORKLOADS}/{order.name}"
+        if order.spec is None:
+            request = ApiRequest("DELETE", path, headers=headers("application/json"))
+        else:
+            body = {**_WORKLOAD, "metadata": {"name": order.name}, "spec": order.spec}
+            query = {"fieldManager": "kubectl", "force": "true"}
+            request = ApiRequest("PATCH", path, query, headers("application/apply-patch+yaml"), orjson.dumps(body))
+        server.handle(request, USERS)
 
     async def until(self, seconds: float) -> None:
         await asyncio.sleep(seconds - self.loop.time())

@@ -13,6 +13,7 @@ from tests.simulation.checker import (
     clusters,
     deletions,
     fencing,
+    hub,
     leaders,
     lives,
     order,
@@ -23,13 +24,14 @@ from tests.simulation.checker import (
     status,
     told,
     topics,
+    wishes,
     withdrawals,
 )
 from tests.simulation.checker.evidence import Evidence, Violation
 
 Rule = Callable[[Evidence], Iterable[Violation]]
 
-_SETTLED: tuple[Rule, ...] = (requests.check, topics.check, clusters.check, status.check, read_model.check)
+_SETTLED: tuple[Rule, ...] = (requests.check, topics.check, clusters.check, status.check, read_model.check, hub.check)
 _ALWAYS: tuple[Rule, ...] = (
     fencing.check,
     order.check,
@@ -38,6 +40,7 @@ _ALWAYS: tuple[Rule, ...] = (
     replicas.check,
     deletions.check,
     withdrawals.check,
+    wishes.check,
     told.check,
     silence.check,
     backlog.check,

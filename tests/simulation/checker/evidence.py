@@ -41,6 +41,8 @@ class Evidence:
     watched: frozenset[str]
     # The read model by table and key.
     tables: Mapping[str, Mapping[str, bytes]] = field(default_factory=dict)
+    # The hub cluster's objects, if there is one.
+    hub: Mapping[Place, Json] | None = None
     journal: Journal = field(default_factory=Journal)
     _taken: int = 0
     _commands: dict[tuple[str, str], list[tuple[Appended, CommandIssued | None]]] = field(
