@@ -1,0 +1,137 @@
+"""Decisions a second on large fleets, in memory, on one core.
+
+One cluster of equal nodes, half filled before; then workloads of one replica, in turn of each shape, each followed by
+the deletion of the oldest one, so that the fleet stays as full as it is. Timed is `SchedulerState.decide_request` for
+the placements alone. Every node is scored for each of them (`services.scheduler.decision.profiles`).
+
+    python -m tests.bench.decisions [--nodes N] [--shapes S] [--decisions K]
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+from collections import deque
+from typing import Any
+
+import orjson
+from rich.console import Console
+
+from services.scheduler.decision.config import SchedulerConfig
+from services.scheduler.decision.observed import NODES
+from services.scheduler.decision.state import SchedulerState
+from shared.events.v1.decisions import RequestRef, WorkloadForgotten, WorkloadPlaced
+from shared.events.v1.objects import ClusterObserved
+from shared.events.v1.requests import WorkloadRequested
+from shared.events.v1.results import CommandReported
+from shared.model.identities import WORKLOAD_SUBJECT, ObjectKey
+from shared.runtime.heap import relax
+from tests.bench.placement import machine
+from tests.bench.support import quantile, resident_mb, show_figures, write_result
+from tests.scheduling import NOW, node_json
+
+Json = dict[str, Any]
+CLUSTER = "large"
+
+
+def shape(number: int) -> Json:
+    """Different requests, none more than an eighth of a node."""
+    requests = {"cpu": f"{500 + 25 * (number % 64)}m", "memory": f"{512 + 64 * (number // 4)}Mi"}
+    return {"containers": [{"name": "main", "image": "i", "resources": {"requests": requests}}]}
+
+
+def create(name: str, spec: Json) -> WorkloadRequested:
+    pod_sets = [{"name": "main", "replicas": 1, "template": {"spec": spec}}]
+    workload = {"name": name, "podSets": pod_sets, "placement": {"binding": "node"}}
+    return WorkloadRequested.model_validate({"operation": "create", "workload": workload})
+
+
+def delete(name: str) -> WorkloadRequested:
+    return WorkloadRequested.model_validate({"operation": "delete", "workload": {"name": name}})
+
+
+class Bench:
+    def __init__(self, nodes: int, shapes: int) -> None:
+        self.state = SchedulerState(SchedulerConfig())
+        self._specs = [shape(number) for number in range(shapes)]
+        self._made = 0
+        self._generation = 0
+        self._living: deque[str] = deque()
+        node = orjson.dumps(node_json(cpu="32", memory="128Gi"))
+        for number in range(nodes):
+            self.state.observe_object(ObjectKey(CLUSTER, NODES, "", f"node-{number}"), node)
+        beat = ClusterObserved(cluster=CLUSTER, epoch=1, observed_at=NOW, interval_ms=3_600_000, ready=True)
+        self.state.observe_cluster(beat, NOW)
+
+    def place(self) -> float:
+        """One more workload; the seconds that its decision took."""
+        name, spec = f"w{self._made}", self._specs[self._made % len(self._specs)]
+        request, ref = create(name, spec), RequestRef(id=f"request-{self._made}", published_at=NOW)
+        began = time.perf_counter()
+        (decision,) = self.state.decide_request(request, ref, NOW)
+        took = time.perf_counter() - began
+        assert isinstance(decision, WorkloadPlaced), decision
+        assert decision.pod_sets[0].placed == 1, decision.pod_sets[0].message
+        self._note(decision)
+        self._made += 1
+        self._living.append(name)
+        return took
+
+    def end_oldest(self) -> None:
+        """Deletes it, and lets its cluster confirm that it is gone."""
+        name = self._living.popleft()
+        ref = RequestRef(id=f"end-{name}", published_at=NOW)
+        for decision in self.state.decide_request(delete(name), ref, NOW):
+            self._note(decision)
+        report = CommandReported(
+            cluster=CLUSTER,
+            subject=f"{WORKLOAD_SUBJECT}default/{name}",
+            generation=self._generation,
+            epoch=1,
+            digest="",
+            outcome="withdrawn",
+            reported_at=NOW,
+        )
+        self.state.observe_result(report)
+        assert any(isinstance(decision, WorkloadForgotten) for decision in self.state.decide_pending(NOW))
+
+    def _note(self, decision: Any) -> None:
+        self._generation += 1
+        self.state.note_generation(decision, self._generation)
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--nodes", type=int, default=5_000)
+    parser.add_argument("--shapes", type=int, default=16, help="different pods, at most 256")
+    parser.add_argument("--decisions", type=int, default=10_000, help="how many are timed")
+    return parser.parse_args()
+
+
+def main() -> None:
+    options = arguments()
+    relax()
+    bench = Bench(options.nodes, min(max(options.shapes, 1), 256))
+    for _ in range(2 * options.nodes):
+        bench.place()
+    took = []
+    for _ in range(options.decisions):
+        took.append(bench.place())
+        bench.end_oldest()
+    result = {
+        "decisions_per_s": round(len(took) / sum(took), 1),
+        "p50_ms": round(1000 * quantile(took, 0.5), 3),
+        "p99_ms": round(1000 * quantile(took, 0.99), 3),
+        "rss_mib": round(resident_mb(os.getpid()) * 1e6 / 2**20),
+        "nodes": options.nodes,
+        "shapes": options.shapes,
+        "decisions": options.decisions,
+        "machine": machine(),
+    }
+    show_figures(f"{options.nodes} nodes, {options.shapes} shapes", result, Console())
+    write_result(result)
+
+
+if __name__ == "__main__":
+    main()
