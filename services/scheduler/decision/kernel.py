@@ -1,7 +1,7 @@
 """The inner loop of scheduling, compiled: what rows of the node table cost one request, and the cheapest of each block.
 
 After every placement a handful of rows changed for each request. NumPy needs some thirty calls for them, each of which
-costs more than the rows; this is one call of a few microseconds. The filters here are `filters.ResourcesAreFree` and
+costs more than the rows; these are two calls of a few microseconds. The filters here are `filters.ResourcesAreFree` and
 `filters.DevicesAreFree`, the cost terms those that depend on what runs on a node. Sums keep their order, on 64-bit
 numbers, so a choice is the same everywhere, and equal to the last bit to a plain re-implementation in Python
 (`tests/property/scheduler/test_exactness.py`).
@@ -184,46 +184,3 @@ def renew_blocks(rows: Rows, cost: FloatArray, block_cost: FloatArray, block_row
             block_cost[block], block_row[block] = cost[where], where
         elif value < block_cost[block] or (value == block_cost[block] and row < block_row[block]):
             block_cost[block], block_row[block] = value, row
-
-
-@_compiled(f"void({_ROWS}, {_BLOCKS}, {_USAGE})")
-def renew(
-    rows: Rows,
-    block_cost: FloatArray,
-    block_row: Rows,
-    base: FloatArray,
-    cost: FloatArray,
-    free: IntArray,
-    allocatable: IntArray,
-    native: FloatArray,
-    devices_free: DeviceArray,
-    vector: IntArray,
-    floor: IntArray,
-    devices: int,
-    milli: int,
-    gpu_column: int,
-    weights: FloatArray,
-    most_allocated: bool,
-    mix: IntArray,
-    frequency: FloatArray,
-) -> None:
-    """`usage_cost` and `renew_blocks` in one call."""
-    usage_cost(
-        rows,
-        base,
-        cost,
-        free,
-        allocatable,
-        native,
-        devices_free,
-        vector,
-        floor,
-        devices,
-        milli,
-        gpu_column,
-        weights,
-        most_allocated,
-        mix,
-        frequency,
-    )
-    renew_blocks(rows, cost, block_cost, block_row)

@@ -22,7 +22,7 @@ from services.scheduler.decision.config import Fit, SchedulerConfig
 from services.scheduler.decision.costs import TIE_WEIGHT, fact_terms
 from services.scheduler.decision.demands import Demand
 from services.scheduler.decision.filters import PortsAreFree, TaintsAreTolerated, filters_for
-from services.scheduler.decision.kernel import renew, renew_blocks, usage_cost
+from services.scheduler.decision.kernel import renew_blocks, usage_cost
 from services.scheduler.decision.mix import DemandMix
 from services.scheduler.decision.nodes import NodeTable
 from services.scheduler.decision.requests import Request, Requests
@@ -221,13 +221,11 @@ class Profile:
         table, request = self._table, self.request
         mix = (self._mix.classes, self._mix.frequency)
         usage = (self._base, self._cost, *table.usage, *self._asked, table.columns.gpu_column, *self._weights, *mix)
-        if not request.ports and not request.missing:
-            renew(rows, self._block_cost, self._block_row, *usage)
-            return
         if request.missing:
             self._cost[rows] = np.inf
         else:
             usage_cost(rows, *usage)
+        if request.ports:
             self._cost[rows[~self._ports.mask(NodeView(table, rows, request))]] = np.inf
         renew_blocks(rows, self._cost, self._block_cost, self._block_row)
 
