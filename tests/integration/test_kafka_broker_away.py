@@ -30,6 +30,19 @@ async def test_questions_of_the_admin_client_find_a_broker_that_lives(parts: Emb
             await log.close()
 
 
+async def test_topics_are_created_when_the_controller_died(parts: EmbeddedSettings, tmp_path: Path) -> None:
+    """The client goes on asking the controller that it knows, and is told of none other by that one's silence."""
+    async with EmbeddedKafkaCluster(tmp_path, settings=parts) as cluster:
+        log = await KafkaLog.connect(KafkaOptions(bootstrap=cluster.bootstrap, replication=3), "away")
+        try:
+            await log.ensure_topics([REQUESTS])
+            controller = log._admin._client.cluster.controller.nodeId
+            next(node for node in cluster.nodes if node.config.node_id == controller).kill()
+            await log.ensure_topics([REQUESTS, EVENTS])
+        finally:
+            await log.close()
+
+
 async def test_without_a_majority_a_publisher_is_refused_in_time(parts: EmbeddedSettings, tmp_path: Path) -> None:
     """Nobody gives it a producer id, and the client asks for one without end."""
     async with EmbeddedKafkaCluster(tmp_path, settings=parts) as cluster:

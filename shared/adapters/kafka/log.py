@@ -9,7 +9,13 @@ from typing import TypeVar
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-from aiokafka.errors import KafkaError, TopicAlreadyExistsError, UnknownTopicOrPartitionError, for_code
+from aiokafka.errors import (
+    KafkaError,
+    KafkaTimeoutError,
+    TopicAlreadyExistsError,
+    UnknownTopicOrPartitionError,
+    for_code,
+)
 from aiokafka.structs import OffsetAndMetadata
 
 from shared.adapters.kafka.lifecycle import ended, start, stop_consumer
@@ -23,6 +29,9 @@ from shared.ports.event_log import Committed, LogError, Partition
 T = TypeVar("T")
 
 _RETRY_S = 0.5
+# The client does not see by itself that the controller is another broker now: it looks at the metadata again so often.
+_ADMIN_METADATA_MS = 2_000
+_ATTEMPTS = 5
 
 
 class KafkaLog:
@@ -143,11 +152,19 @@ class KafkaLog:
         return self._committers[group]
 
     async def _persistently(self, call: Callable[[], Awaitable[T]]) -> T:
-        """Asks again, until the deadline, where a retry may help: the admin client may take a broker that is dead."""
+        """Asks again, until the deadline, where a retry may help: the admin client may take a broker that is dead.
+
+        An attempt has a part of that time only: the client waits for the broker that it has taken for as long as it
+        may, and would not see meanwhile that another is the controller. Raises KafkaError.
+        """
         deadline = time.monotonic() + self._options.timeout_s
         while True:
             try:
-                return await call()
+                async with asyncio.timeout(self._options.timeout_s / _ATTEMPTS):
+                    return await call()
+            except TimeoutError as error:
+                if time.monotonic() > deadline:
+                    raise KafkaTimeoutError(f"no answer within {self._options.timeout_s:g} s") from error
             except KafkaError as error:
                 if not error.retriable or time.monotonic() > deadline:
                     raise
@@ -170,4 +187,4 @@ class KafkaLog:
 
 
 def _admin_arguments(options: KafkaOptions, client_id: str) -> dict[str, object]:
-    return options.client_arguments(f"{client_id}-admin")
+    return options.client_arguments(f"{client_id}-admin") | {"metadata_max_age_ms": _ADMIN_METADATA_MS}
