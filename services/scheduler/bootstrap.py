@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from contextlib import AsyncExitStack
 
-from services.scheduler.decision.config import SchedulerConfig, Weights
+from services.scheduler.decision.config import SchedulerConfig
+from services.scheduler.plugins import with_plugins
 from services.scheduler.settings import SchedulerSettings
 from services.scheduler.shell import SchedulerService
 from shared.adapters.clock import SystemClock
@@ -22,8 +23,10 @@ async def build(settings: SchedulerSettings, stack: AsyncExitStack) -> Scheduler
 
 def assemble(settings: SchedulerSettings, events: EventLog, clock: Clock) -> SchedulerService:
     """The service on any log, its topics being there."""
-    config = SchedulerConfig(
-        weights=Weights.from_mapping(settings.scheduler_weights),
-        move_after_ms=round(settings.scheduler_move_after_s * 1000),
-    )
-    return SchedulerService(events, clock, settings, config)
+    return SchedulerService(events, clock, settings, configuration(settings))
+
+
+def configuration(settings: SchedulerSettings) -> SchedulerConfig:
+    """Raises PluginsError or ValueError for settings that make none."""
+    config = SchedulerConfig(move_after_ms=round(settings.scheduler_move_after_s * 1000))
+    return with_plugins(config, settings.scheduler_plugins, settings.scheduler_weights)

@@ -21,7 +21,10 @@ class SchedulerSettings(CommonSettings):
     scheduler_lease_s: float = Field(default=1.6, gt=0, description="a leader silent for longer is replaced")
     scheduler_batch: int = Field(default=256, ge=1, description="most requests decided in one journal record")
     scheduler_weights: dict[str, float] = Field(
-        default_factory=dict, description='weights of the cost terms, as JSON: {"fit": 1.0, "price": 0.5}'
+        default_factory=dict, description='weights of cost terms, as JSON: {"fit": 1.0, "price": 0.5}'
+    )
+    scheduler_plugins: list[str] = Field(
+        default_factory=list, description='your own filters and cost terms, by name, as JSON: ["carbon"]'
     )
     scheduler_move_after_s: float = Field(
         default=5.0, gt=0, description="a pod unschedulable in its cluster for longer is placed elsewhere"

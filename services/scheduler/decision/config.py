@@ -7,6 +7,8 @@ from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from typing import Self
 
+from services.scheduler.decision.interface import CostPlugin, FilterPlugin
+
 
 class Fit(StrEnum):
     """`most` fills nodes before it opens others, `least` levels them as kube-scheduler does by default."""
@@ -34,9 +36,13 @@ class Weights:
     spread: float = 2.0
 
     @classmethod
+    def names(cls) -> frozenset[str]:
+        return frozenset(item.name for item in fields(cls))
+
+    @classmethod
     def from_mapping(cls, given: Mapping[str, float]) -> Self:
         """Defaults with some replaced. Raises ValueError for an unknown term or a negative weight."""
-        known = {item.name for item in fields(cls)}
+        known = cls.names()
         for name, weight in given.items():
             if name not in known:
                 raise ValueError(f"{name!r} is not a cost term: want one of {', '.join(sorted(known))}")
@@ -56,7 +62,7 @@ class SchedulerConfig:
     A cluster is silent after `silent_after_intervals` of its heartbeat's interval, but not before `silent_after_ms`.
     A pod that its cluster cannot schedule for `move_after_ms` is placed elsewhere, and its pod set keeps away from
     that cluster for `avoid_ms`. One call places at most `placements_per_call` replicas, so that no workload, however
-    large, holds up the others.
+    large, holds up the others. `filters` and `costs` are a user's own, beside those that are built in.
     """
 
     weights: Weights = field(default_factory=Weights)
@@ -69,3 +75,5 @@ class SchedulerConfig:
     silent_after_ms: int = 10_000
     placements_per_call: int = 2_000
     cached_profiles: int = 1_024
+    filters: tuple[FilterPlugin, ...] = ()
+    costs: tuple[CostPlugin, ...] = ()

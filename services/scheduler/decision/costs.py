@@ -8,30 +8,24 @@ set and not on the shape.
 
 from __future__ import annotations
 
-from typing import Protocol
-
 import numpy as np
 
 from services.scheduler.decision.arrays import FloatArray
 from services.scheduler.decision.config import SchedulerConfig
+from services.scheduler.decision.interface import CostPlugin, CostTerm
+from services.scheduler.decision.requests import Request
 from services.scheduler.decision.views import NodeView
+from shared.model.pods import PodShape
 
 # Smaller than any difference that a term makes on purpose, larger than rounding.
 TIE_WEIGHT = 1e-7
-
-
-class CostTerm(Protocol):
-    """`cost` has a number in [0, 1] for each row of the view, in an array of its own that the caller may change."""
-
-    name: str
-
-    def cost(self, view: NodeView) -> FloatArray: ...
 
 
 class Price:
     """The node's price as a part of the highest in the fleet."""
 
     name = "price"
+    dynamic = False
 
     def cost(self, view: NodeView) -> FloatArray:
         return np.asarray(view.table.price[view.rows] / view.table.price_scale)
@@ -41,12 +35,25 @@ class MeasuredLoad:
     """The mean of the measured use of cpu and memory, whatever was requested."""
 
     name = "load"
+    dynamic = False
 
     def cost(self, view: NodeView) -> FloatArray:
         return view.table.load[view.rows]
 
 
-def fact_terms(config: SchedulerConfig) -> list[tuple[CostTerm, float]]:
-    """The terms that do not depend on what runs on a node, with their weights; those with weight zero are left out."""
-    terms: list[tuple[CostTerm, float]] = [(Price(), config.weights.price), (MeasuredLoad(), config.weights.load)]
-    return [(term, weight) for term, weight in terms if weight]
+def built_in_costs(config: SchedulerConfig) -> tuple[CostPlugin, ...]:
+    """The terms that do not depend on what runs on a node, in the order in which they are added."""
+    weights = config.weights
+    return (
+        CostPlugin("price", weights.price, lambda _shape, _request: Price()),
+        CostPlugin("load", weights.load, lambda _shape, _request: MeasuredLoad()),
+    )
+
+
+def costs_for(shape: PodShape, request: Request, config: SchedulerConfig) -> list[tuple[CostTerm, float]]:
+    """The built-in terms that this shape needs, with their weights; those with weight zero are left out."""
+    return [
+        (made, plugin.weight)
+        for plugin in built_in_costs(config)
+        if plugin.weight and (made := plugin.make(shape, request)) is not None
+    ]

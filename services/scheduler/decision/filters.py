@@ -8,34 +8,22 @@ not made.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Protocol
 
 import numpy as np
 
 from services.scheduler.decision.arrays import BoolArray, Rows
 from services.scheduler.decision.classes import HOSTNAME_LABEL, NodeClass
+from services.scheduler.decision.interface import Filter, FilterPlugin, Reasons
 from services.scheduler.decision.requests import Request
 from services.scheduler.decision.views import NodeView
 from shared.model.pods import PodShape
 from shared.model.selectors import NodeSelector
 from shared.model.taints import Taint
 
-Reasons = Iterator[tuple[str, BoolArray]]
-
 UNSCHEDULABLE_TAINT = Taint(key="node.kubernetes.io/unschedulable", effect="NoSchedule")
 _HARD_EFFECTS = frozenset({"NoSchedule", "NoExecute"})
-
-
-class Filter(Protocol):
-    """`mask` is true for each row of the view that passes; `reasons` says why rows do not, each with its mask."""
-
-    name: str
-    dynamic: bool
-
-    def mask(self, view: NodeView) -> BoolArray: ...
-
-    def reasons(self, view: NodeView) -> Reasons: ...
 
 
 class NodeIsReady:
@@ -221,17 +209,25 @@ def _names_nodes(affinity: NodeSelector | None) -> bool:
     )
 
 
+def _schedulable(shape: PodShape, _request: Request) -> Filter | None:
+    tolerated = any(item.tolerates(UNSCHEDULABLE_TAINT) for item in shape.tolerations)
+    return None if tolerated else NodeIsSchedulable()
+
+
+# In the order in which reasons are given.
+BUILT_IN: tuple[FilterPlugin, ...] = (
+    FilterPlugin("ready", lambda _shape, _request: NodeIsReady()),
+    FilterPlugin("unschedulable", _schedulable),
+    FilterPlugin("selector", lambda shape, _request: SelectorMatches(shape) if SelectorMatches.needed(shape) else None),
+    FilterPlugin("taints", lambda shape, _request: TaintsAreTolerated(shape)),
+    FilterPlugin("resources", lambda _shape, _request: ResourcesAreFree()),
+    FilterPlugin("devices", lambda _shape, request: DevicesAreFree() if DevicesAreFree.needed(request) else None),
+    FilterPlugin("ports", lambda _shape, request: PortsAreFree() if PortsAreFree.needed(request) else None),
+)
+# What the compiled kernel applies by itself: they explain.
+IN_KERNEL = ("resources", "devices")
+
+
 def filters_for(shape: PodShape, request: Request) -> list[Filter]:
-    """All filters that this shape needs, in the order in which reasons are given."""
-    filters: list[Filter] = [NodeIsReady()]
-    if not any(item.tolerates(UNSCHEDULABLE_TAINT) for item in shape.tolerations):
-        filters.append(NodeIsSchedulable())
-    if SelectorMatches.needed(shape):
-        filters.append(SelectorMatches(shape))
-    filters.append(TaintsAreTolerated(shape))
-    filters.append(ResourcesAreFree())
-    if DevicesAreFree.needed(request):
-        filters.append(DevicesAreFree())
-    if PortsAreFree.needed(request):
-        filters.append(PortsAreFree())
-    return filters
+    """All built-in filters that this shape needs, in the order in which reasons are given."""
+    return [made for plugin in BUILT_IN if (made := plugin.make(shape, request)) is not None]

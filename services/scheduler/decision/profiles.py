@@ -19,9 +19,10 @@ import numpy as np
 from services.scheduler.decision.arrays import BLOCK, BoolArray, FloatArray, Rows, grown
 from services.scheduler.decision.clusters import Cluster, ClusterTable
 from services.scheduler.decision.config import Fit, SchedulerConfig
-from services.scheduler.decision.costs import TIE_WEIGHT, fact_terms
+from services.scheduler.decision.costs import TIE_WEIGHT, costs_for
 from services.scheduler.decision.demands import Demand
-from services.scheduler.decision.filters import PortsAreFree, TaintsAreTolerated, filters_for
+from services.scheduler.decision.filters import IN_KERNEL, TaintsAreTolerated, filters_for
+from services.scheduler.decision.interface import CostTerm, Filter, PluginError, make_cost, make_filter
 from services.scheduler.decision.kernel import renew_blocks, usage_cost
 from services.scheduler.decision.mix import DemandMix
 from services.scheduler.decision.nodes import NodeTable
@@ -37,6 +38,7 @@ _NO_LIMIT = 2**63 - 1
 
 NO_CLUSTER = "NoCluster"
 UNSCHEDULABLE = "Unschedulable"
+PLUGIN_FAILED = "PluginFailed"
 
 
 class Profile:
@@ -56,13 +58,12 @@ class Profile:
         self._table = table
         self._clusters = clusters
         self._mix = mix
-        filters = filters_for(demand.shape, request)
+        self._config = config
         self._taints = TaintsAreTolerated(demand.shape)
         self._selector = LabelSelector.model_validate_json(demand.selector) if demand.selector else None
-        self._filters = filters
-        self._fact_filters = [item for item in filters if not item.dynamic]
-        self._ports = PortsAreFree()
-        self._fact_terms = fact_terms(config)
+        # What a plug-in did instead of answering, the last time that rows were computed.
+        self._broken = ""
+        self._make_terms()
         weights = config.weights
         # What the kernel is told of the configuration, and of the request as the table's columns are now.
         parts: FloatArray = np.array(
@@ -92,10 +93,11 @@ class Profile:
     def best(self, spread: FloatArray | None = None, avoid: Collection[int] = ()) -> int | None:
         """The row where the next pod costs least, or None where no node passes.
 
-        `spread` is a further cost for each domain; `avoid` are indexes of clusters that are left out.
+        `spread` is a further cost for each domain; `avoid` are indexes of clusters that are left out. Where a plug-in
+        failed it is None as well: nobody knows better.
         """
         self.refresh()
-        if not len(self._block_cost):
+        if self._broken or not len(self._block_cost):
             return None
         costs = self._block_cost
         if spread is not None:
@@ -171,6 +173,11 @@ class Profile:
         """Renews what changed since the last time."""
         table = self._table
         facts, usage = table.facts_log, table.usage_log
+        if self._broken:
+            # Perhaps it was a passing trouble. Every row is asked for: which ones were not judged is not known.
+            self._make_terms()
+            self._rebuild()
+            return
         if self._follows_mix and self._mix_seen != self._mix.version:
             self._rebuild()
             return
@@ -225,19 +232,64 @@ class Profile:
             self._cost[rows] = np.inf
         else:
             usage_cost(rows, *usage)
-        if request.ports:
-            self._cost[rows[~self._ports.mask(NodeView(table, rows, request))]] = np.inf
+        if self._moving_filters or self._moving_terms:
+            self._apply_moving(rows)
         renew_blocks(rows, self._cost, self._block_cost, self._block_row)
+
+    def _apply_moving(self, rows: Rows) -> None:
+        """What depends on what runs on a node, and is not in the kernel."""
+        view = NodeView(self._table, rows, self.request)
+        cost = self._cost[rows]
+        for term, weight in self._moving_terms:
+            cost = cost + weight * self._cost_of(term, view)
+        for item in self._moving_filters:
+            cost = np.where(self._mask_of(item, view), cost, np.inf)
+        self._cost[rows] = cost
 
     def _fact_cost(self, rows: Rows) -> FloatArray:
         view = NodeView(self._table, rows, self.request)
         passes = self._table.alive[rows]
         for item in self._fact_filters:
-            passes = passes & item.mask(view)
+            passes = passes & self._mask_of(item, view)
         cost = TIE_WEIGHT * self._table.order[rows]
         for term, weight in self._fact_terms:
-            cost = cost + weight * term.cost(view)
+            cost = cost + weight * self._cost_of(term, view)
         return np.where(passes, cost, np.inf)
+
+    # --- filters and terms ---
+
+    def _make_terms(self) -> None:
+        self._broken = ""
+        shape, request = self.demand.shape, self.request
+        filters, terms = filters_for(shape, request), costs_for(shape, request, self._config)
+        try:
+            made_filters = (make_filter(plugin, shape, request) for plugin in self._config.filters)
+            filters += [item for item in made_filters if item is not None]
+            weighing = [plugin for plugin in self._config.costs if plugin.weight]
+            made_terms = ((make_cost(plugin, shape, request), plugin.weight) for plugin in weighing)
+            terms += [(term, weight) for term, weight in made_terms if term is not None]
+        except PluginError as error:
+            self._broken = str(error)
+        self._filters = filters
+        self._fact_filters = [item for item in filters if not item.dynamic]
+        self._moving_filters = [item for item in filters if item.dynamic and item.name not in IN_KERNEL]
+        self._fact_terms = [(term, weight) for term, weight in terms if not term.dynamic]
+        self._moving_terms = [(term, weight) for term, weight in terms if term.dynamic]
+
+    def _mask_of(self, item: Filter, view: NodeView) -> BoolArray:
+        """A plug-in that fails refuses nothing by itself: what runs stays where it is, and `best` finds nothing."""
+        try:
+            return item.mask(view)
+        except PluginError as error:
+            self._broken = str(error)
+            return np.ones(len(view.rows), np.bool_)
+
+    def _cost_of(self, term: CostTerm, view: NodeView) -> FloatArray:
+        try:
+            return term.cost(view)
+        except PluginError as error:
+            self._broken = str(error)
+            return np.zeros(len(view.rows), np.float64)
 
     # --- explaining ---
 
@@ -247,9 +299,14 @@ class Profile:
         A node counts for the first filter that refuses it, and there for each of its reasons.
         """
         table = self._table
+        if self._broken:
+            return PLUGIN_FAILED, f"0/{table.count} nodes are available: {self._broken}."
         version = (table.facts_log.end, table.usage_log.end, self._clusters.version)
         if version != self._explained:
-            self._explanation = self._explain()
+            try:
+                self._explanation = self._explain()
+            except PluginError as error:
+                return PLUGIN_FAILED, f"0/{table.count} nodes are available: {error}."
             self._explained = version
         return self._explanation
 

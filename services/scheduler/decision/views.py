@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from services.scheduler.decision.arrays import BoolArray, IntArray, Rows
+from services.scheduler.decision.classes import HOSTNAME_LABEL
 from services.scheduler.decision.devices import DeviceArray
 from services.scheduler.decision.nodes import NodeTable
 from services.scheduler.decision.requests import Request
@@ -41,3 +44,26 @@ class NodeView:
         if self._devices_fit is None:
             self._devices_fit = self.devices >= self.request.milli
         return self._devices_fit
+
+    def label(self, key: str) -> list[str | None]:
+        """The value of a label, by row; None where there is none."""
+        table = self.table
+        numbers = table.node_class[self.rows].tolist()
+        if key == HOSTNAME_LABEL:
+            return [
+                table.classes[number].labels_of(table.names[row]).get(key)
+                for row, number in zip(self.rows.tolist(), numbers, strict=True)
+            ]
+        by_class = {number: table.classes[number].labels.get(key) for number in set(numbers)}
+        return [by_class[number] for number in numbers]
+
+    def free_of(self, resource: str) -> IntArray:
+        """What is free of a resource, by row: cpu and GPUs in thousandths, less than zero where too much was given."""
+        return self._column(self.table.free, resource)
+
+    def allocatable_of(self, resource: str) -> IntArray:
+        return self._column(self.table.allocatable, resource)
+
+    def _column(self, amounts: IntArray, resource: str) -> IntArray:
+        index = self.table.columns.index.get(resource)
+        return np.zeros(len(self.rows), np.int64) if index is None else amounts[self.rows, index]
