@@ -97,6 +97,9 @@ class Reference:
         cost = TIE * arrays["order"]
         cost = cost + weights.price * (arrays["price"] / (arrays["price"].max() or 1.0))
         cost = cost + weights.load * arrays["load"]
+        if shape.preferred:
+            cost = cost + weights.node_affinity * np.array([_disliked(node, shape) for node in self.nodes.values()])
+        cost = cost + weights.taints * np.array([_discouraged(node, shape) for node in self.nodes.values()])
         cost = cost + weights.fit * (1.0 - mean if config.fit is Fit.MOST_ALLOCATED else mean)
         cost = cost + weights.balance * (np.abs(fractions[0] - fractions[1]) / 2)
         cost = cost + weights.fragmentation * self._fragmentation(shape)
@@ -209,6 +212,23 @@ class Reference:
             arrays[f"used {name}"][index] = amount
         if node.devices:
             arrays["devices"][index, : len(node.devices)] = node.devices
+
+
+def _disliked(node: ReferenceNode, shape: PodShape) -> float:
+    labels, fields = node.labels, {"metadata.name": node.name}
+    total, missed = 0, 0
+    for item in shape.preferred:
+        needs = [(labels, need) for need in item.preference.match_expressions]
+        needs += [(fields, need) for need in item.preference.match_fields]
+        total += item.weight if needs else 0
+        missed += item.weight if needs and not all(need.matches(where) for where, need in needs) else 0
+    return missed / max(total, 1)
+
+
+def _discouraged(node: ReferenceNode, shape: PodShape) -> float:
+    soft = [taint for taint in node.taints if taint.effect == "PreferNoSchedule"]
+    count = sum(1 for taint in soft if not any(item.tolerates(taint) for item in shape.tolerations))
+    return count / (1 + count)
 
 
 def _price(text: str | None, default: float) -> float:

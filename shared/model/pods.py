@@ -16,7 +16,7 @@ from shared.model.base import Value
 from shared.model.names import DnsLabel, LabelKey, LabelValue
 from shared.model.quantities import NonNegativeQuantity, parse_quantity
 from shared.model.resources import ContainerRequest, ContainerResources, effective_requests, is_extended
-from shared.model.selectors import NodeSelector
+from shared.model.selectors import NodeSelector, PreferredTerm
 from shared.model.taints import Toleration
 
 WHOLE_DEVICE = 1000
@@ -49,6 +49,7 @@ class PodShape:
     host_ports: tuple[HostPort, ...] = ()
     node_selector: tuple[tuple[str, str], ...] = ()
     affinity: NodeSelector | None = None
+    preferred: tuple[PreferredTerm, ...] = ()
     tolerations: tuple[Toleration, ...] = ()
 
 
@@ -93,6 +94,7 @@ class Container(KubernetesValue):
 
 class NodeAffinity(KubernetesValue):
     required_during_scheduling_ignored_during_execution: NodeSelector | None = None
+    preferred_during_scheduling_ignored_during_execution: tuple[PreferredTerm, ...] = ()
 
 
 class Affinity(KubernetesValue):
@@ -150,11 +152,13 @@ class PodSpec(KubernetesValue):
         tolerations: tuple[Toleration, ...] = (),
     ) -> PodShape:
         """The shape of this pod with further node selectors and tolerations merged in."""
+        node_affinity = self.affinity.node_affinity
         return PodShape(
             requests=tuple(sorted(self.requests().items())),
             gpu_milli=gpu_milli,
             host_ports=self.host_ports(),
             node_selector=tuple(sorted({**self.node_selector, **(node_selector or {})}.items())),
-            affinity=self.affinity.node_affinity.required_during_scheduling_ignored_during_execution,
+            affinity=node_affinity.required_during_scheduling_ignored_during_execution,
+            preferred=node_affinity.preferred_during_scheduling_ignored_during_execution,
             tolerations=(*self.tolerations, *tolerations),
         )

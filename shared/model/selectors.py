@@ -8,7 +8,7 @@ An empty label selector selects everything; an absent one is for the caller to d
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -113,3 +113,10 @@ class NodeSelector(StrictValue):
 
     def matches(self, labels: Mapping[str, str], name: str) -> bool:
         return any(term.matches(labels, name) for term in self.node_selector_terms)
+
+
+class PreferredTerm(StrictValue):
+    """`corev1.PreferredSchedulingTerm`."""
+
+    weight: Annotated[int, Field(ge=1, le=100)]
+    preference: NodeSelectorTerm

@@ -39,6 +39,8 @@ class NodeClasses:
         self._nodes: list[int] = []
         self._unused: list[int] = []
         self.version = 0
+        # Classes with taints that are to be avoided where that is possible.
+        self.softly_tainted = 0
 
     def __len__(self) -> int:
         return len(self._classes)
@@ -60,10 +62,12 @@ class NodeClasses:
     def leave(self, number: int) -> None:
         self._nodes[number] -= 1
         if not self._nodes[number]:
+            self.softly_tainted -= is_softly_tainted(self._classes[number])
             del self._numbers[self._keys[number]]
             self._unused.append(number)
 
     def _number(self, key: _Key, made: NodeClass) -> int:
+        self.softly_tainted += is_softly_tainted(made)
         if self._unused:
             number = self._unused.pop()
             self._classes[number], self._keys[number] = made, key
@@ -76,3 +80,7 @@ class NodeClasses:
             self._nodes.append(0)
         self._numbers[key] = number
         return number
+
+
+def is_softly_tainted(node_class: NodeClass) -> bool:
+    return any(taint.effect == "PreferNoSchedule" for taint in node_class.taints)

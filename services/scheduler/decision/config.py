@@ -23,8 +23,9 @@ class Weights:
 
     `fit` packs, so that large pods find room and empty nodes can be given back; `load` keeps away from nodes that
     are busy whatever was requested on them; `spread` outweighs the others for the replicas of one pod set, so that
-    one lost cluster takes few of them. `expected_fragmentation` judges free GPUs by the pods that the fleet runs; it is
-    off by default, and `GPU_POLICY` lets it decide.
+    one lost cluster takes few of them. `node_affinity` (preferred) and `taints` (PreferNoSchedule) weigh what they
+    weigh in kube-scheduler. `expected_fragmentation` judges free GPUs by the pods that the fleet runs; it is off by
+    default, and `GPU_POLICY` lets it decide.
     """
 
     fit: float = 1.0
@@ -34,6 +35,8 @@ class Weights:
     load: float = 1.0
     price: float = 0.5
     spread: float = 2.0
+    node_affinity: float = 2.0
+    taints: float = 3.0
 
     @classmethod
     def names(cls) -> frozenset[str]:

@@ -8,10 +8,15 @@ set and not on the shape.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from services.scheduler.decision.arrays import FloatArray
+from services.scheduler.decision.by_class import ByClass
+from services.scheduler.decision.classes import NodeClass
 from services.scheduler.decision.config import SchedulerConfig
+from services.scheduler.decision.filters import names_nodes
 from services.scheduler.decision.interface import CostPlugin, CostTerm
 from services.scheduler.decision.requests import Request
 from services.scheduler.decision.views import NodeView
@@ -41,13 +46,78 @@ class MeasuredLoad:
         return view.table.load[view.rows]
 
 
+class NodePreference:
+    """Preferred node affinity: the part of the terms' weights that does not match the node.
+
+    As kube-scheduler's NodeAffinity orders nodes; it divides by the largest sum among the nodes that pass, here it is
+    the sum of all weights, so that a node's cost does not depend on others.
+    """
+
+    name = "node_affinity"
+    dynamic = False
+
+    def __init__(self, shape: PodShape) -> None:
+        # A term that says nothing selects nothing, and is not waited for.
+        terms = [item for item in shape.preferred if item.preference.match_expressions or item.preference.match_fields]
+        self._terms = terms
+        self._sum = max(sum(item.weight for item in terms), 1)
+        self._by_node = names_nodes(item.preference for item in terms)
+        self._classes = ByClass(lambda node_class: self._missing(node_class.labels_of(""), ""))
+
+    def cost(self, view: NodeView) -> FloatArray:
+        if not self._by_node:
+            return self._classes.values(view)
+        table = view.table
+        numbers = table.node_class[view.rows].tolist()
+        costs = (
+            self._missing(table.classes[number].labels_of(table.names[row]), table.names[row])
+            for row, number in zip(view.rows.tolist(), numbers, strict=True)
+        )
+        return np.fromiter(costs, np.float64, len(view.rows))
+
+    def _missing(self, labels: Mapping[str, str], name: str) -> float:
+        missing = sum(item.weight for item in self._terms if not item.preference.matches(labels, name))
+        return missing / self._sum
+
+
+class SoftTaints:
+    """`n / (n + 1)` for n taints with effect PreferNoSchedule that are not tolerated.
+
+    Ordered as by kube-scheduler's TaintToleration, which divides by the most of any node that passes.
+    """
+
+    name = "taints"
+    dynamic = False
+
+    def __init__(self, shape: PodShape) -> None:
+        # Kubernetes: of tolerations for other effects none counts.
+        self._tolerations = [item for item in shape.tolerations if item.effect in {"", "PreferNoSchedule"}]
+        self._classes = ByClass(self._of)
+
+    def cost(self, view: NodeView) -> FloatArray:
+        if not view.table.classes.softly_tainted:
+            return np.zeros(len(view.rows), np.float64)
+        return self._classes.values(view)
+
+    def _of(self, node_class: NodeClass) -> float:
+        soft = [taint for taint in node_class.taints if taint.effect == "PreferNoSchedule"]
+        count = sum(not any(item.tolerates(taint) for item in self._tolerations) for taint in soft)
+        return count / (count + 1)
+
+
 def built_in_costs(config: SchedulerConfig) -> tuple[CostPlugin, ...]:
     """The terms that do not depend on what runs on a node, in the order in which they are added."""
     weights = config.weights
     return (
         CostPlugin("price", weights.price, lambda _shape, _request: Price()),
         CostPlugin("load", weights.load, lambda _shape, _request: MeasuredLoad()),
+        CostPlugin("node_affinity", weights.node_affinity, _preference),
+        CostPlugin("taints", weights.taints, lambda shape, _request: SoftTaints(shape)),
     )
+
+
+def _preference(shape: PodShape, _request: Request) -> CostTerm | None:
+    return NodePreference(shape) if shape.preferred else None
 
 
 def costs_for(shape: PodShape, request: Request, config: SchedulerConfig) -> list[tuple[CostTerm, float]]:

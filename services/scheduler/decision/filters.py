@@ -9,17 +9,17 @@ not made.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Protocol
 
 import numpy as np
 
-from services.scheduler.decision.arrays import BoolArray, Rows
+from services.scheduler.decision.arrays import BoolArray
+from services.scheduler.decision.by_class import ByClass
 from services.scheduler.decision.classes import HOSTNAME_LABEL, NodeClass
 from services.scheduler.decision.interface import Filter, FilterPlugin, Reasons
 from services.scheduler.decision.requests import Request
 from services.scheduler.decision.views import NodeView
 from shared.model.pods import PodShape
-from shared.model.selectors import NodeSelector
+from shared.model.selectors import NodeSelectorTerm
 from shared.model.taints import Taint
 
 UNSCHEDULABLE_TAINT = Taint(key="node.kubernetes.io/unschedulable", effect="NoSchedule")
@@ -56,7 +56,7 @@ class TaintsAreTolerated:
 
     def __init__(self, shape: PodShape) -> None:
         self._tolerations = shape.tolerations
-        self._verdicts = _ClassVerdicts()
+        self._verdicts = ByClass(lambda node_class: self.untolerated(node_class.taints) is None)
 
     def untolerated(self, taints: Iterable[Taint]) -> Taint | None:
         for taint in taints:
@@ -65,7 +65,7 @@ class TaintsAreTolerated:
         return None
 
     def mask(self, view: NodeView) -> BoolArray:
-        return self._verdicts.mask(view, lambda node_class: self.untolerated(node_class.taints) is None)
+        return self._verdicts.values(view) > 0
 
     def reasons(self, view: NodeView) -> Reasons:
         numbers = view.table.node_class[view.rows]
@@ -85,8 +85,9 @@ class SelectorMatches:
     def __init__(self, shape: PodShape) -> None:
         self._labels = dict(shape.node_selector)
         self._affinity = shape.affinity
-        self._verdicts = _ClassVerdicts()
-        self._by_node = HOSTNAME_LABEL in self._labels or _names_nodes(shape.affinity)
+        self._verdicts = ByClass(lambda node_class: self._matches(node_class, ""))
+        terms = shape.affinity.node_selector_terms if shape.affinity is not None else ()
+        self._by_node = HOSTNAME_LABEL in self._labels or names_nodes(terms)
 
     @staticmethod
     def needed(shape: PodShape) -> bool:
@@ -95,7 +96,7 @@ class SelectorMatches:
     def mask(self, view: NodeView) -> BoolArray:
         if self._by_node:
             return self._mask_by_node(view)
-        return self._verdicts.mask(view, lambda node_class: self._matches(node_class, ""))
+        return self._verdicts.values(view) > 0
 
     def reasons(self, view: NodeView) -> Reasons:
         yield "node(s) didn't match Pod's node affinity/selector", ~self.mask(view)
@@ -172,40 +173,10 @@ class PortsAreFree:
         yield "node(s) didn't have free ports for the requested pod ports", ~self.mask(view)
 
 
-class _ClassVerdicts:
-    """What was found for each node class, until a class number changes its meaning."""
-
-    def __init__(self) -> None:
-        self._known: dict[int, bool] = {}
-        self._version = -1
-
-    def mask(self, view: NodeView, matches: _Matches) -> BoolArray:
-        classes = view.table.classes
-        if self._version != classes.version:
-            self._known.clear()
-            self._version = classes.version
-        numbers: Rows = view.table.node_class[view.rows]
-        distinct, inverse = np.unique(numbers, return_inverse=True)
-        verdicts = np.fromiter((self._verdict(number, classes[number], matches) for number in distinct), np.bool_)
-        return np.asarray(verdicts[inverse])
-
-    def _verdict(self, number: int, node_class: NodeClass, matches: _Matches) -> bool:
-        verdict = self._known.get(number)
-        if verdict is None:
-            verdict = self._known[number] = matches(node_class)
-        return verdict
-
-
-class _Matches(Protocol):
-    def __call__(self, node_class: NodeClass, /) -> bool: ...
-
-
-def _names_nodes(affinity: NodeSelector | None) -> bool:
-    if affinity is None:
-        return False
+def names_nodes(terms: Iterable[NodeSelectorTerm]) -> bool:
+    """Whether these say anything of single nodes, rather than of classes of them."""
     return any(
-        term.match_fields or any(item.key == HOSTNAME_LABEL for item in term.match_expressions)
-        for term in affinity.node_selector_terms
+        term.match_fields or any(item.key == HOSTNAME_LABEL for item in term.match_expressions) for term in terms
     )
 
 

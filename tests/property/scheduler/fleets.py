@@ -12,6 +12,7 @@ Json = dict[str, Any]
 
 CLUSTERS = ("east", "north", "west")
 TAINT = {"key": "dedicated", "value": "yes", "effect": "NoSchedule"}
+SOFT_TAINT = {"key": "spot", "value": "", "effect": "PreferNoSchedule"}
 
 labels = st.fixed_dictionaries(
     {},
@@ -31,11 +32,26 @@ def nodes(draw: st.DrawFn) -> Json:
         memory=draw(st.sampled_from(["2Gi", "4Gi", "30Gi"])),
         pods=draw(st.sampled_from(["2", "5", "110"])),
         labels=draw(labels),
-        taints=draw(st.sampled_from([[], [], [TAINT]])),
+        taints=draw(st.sampled_from([[], [], [TAINT], [SOFT_TAINT], [TAINT, SOFT_TAINT]])),
         ready=draw(st.sampled_from([True, True, True, False])),
         unschedulable=draw(st.sampled_from([False, False, False, True])),
         **extended,
     )
+
+
+preferences = st.fixed_dictionaries(
+    {
+        "weight": st.sampled_from([1, 30, 100]),
+        "preference": st.sampled_from(
+            [
+                {"matchExpressions": [{"key": "disk", "operator": "In", "values": ["ssd"]}]},
+                {"matchExpressions": [{"key": "disk", "operator": "DoesNotExist"}]},
+                {"matchFields": [{"key": "metadata.name", "operator": "In", "values": ["n1"]}]},
+                {},
+            ]
+        ),
+    }
+)
 
 
 @st.composite
@@ -55,13 +71,16 @@ def pod_specs(draw: st.DrawFn) -> tuple[Json, str | None]:
         container["ports"] = [{"containerPort": 80, "hostPort": 8080}]
     spec: Json = {"containers": [container]}
     if draw(st.integers(0, 3)) == 0:
-        spec["tolerations"] = [{"key": "dedicated", "operator": "Exists"}]
+        spec["tolerations"] = [{"key": draw(st.sampled_from(["dedicated", "spot"])), "operator": "Exists"}]
     if draw(st.integers(0, 3)) == 0:
         spec["nodeSelector"] = {"disk": draw(st.sampled_from(["ssd", "hdd"]))}
     if draw(st.integers(0, 4)) == 0:
         expression = {"key": "disk", "operator": draw(st.sampled_from(["Exists", "DoesNotExist"]))}
         terms = {"nodeSelectorTerms": [{"matchExpressions": [expression]}]}
         spec["affinity"] = {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": terms}}
+    if draw(st.integers(0, 3)) == 0:
+        affinity = spec.setdefault("affinity", {}).setdefault("nodeAffinity", {})
+        affinity["preferredDuringSchedulingIgnoredDuringExecution"] = draw(st.lists(preferences, max_size=3))
     return spec, milli
 
 
