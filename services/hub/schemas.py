@@ -48,6 +48,9 @@ class _Converter:
         out: Schema = {name: node[name] for name in _KEPT if name in node}
         if "const" in node:
             out["enum"] = [node["const"]]
+        if "type" not in out:
+            # Any JSON at all: the one thing, beside int-or-string, that may be without a type.
+            out["x-kubernetes-preserve-unknown-fields"] = True
         match out.get("type"):
             case "object":
                 self._object(node, out)

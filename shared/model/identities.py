@@ -26,6 +26,8 @@ IDENTITY_ANNOTATION = "flotilla.dev/applied-as"
 # On a pod that is yet to be replaced: `<epoch>/<generation>` of the newest command, while the pod is an older one's.
 FENCE_ANNOTATION = "flotilla.dev/fence"
 TEMPLATE_HASH_ANNOTATION = "flotilla.dev/template-hash"
+# On an object that lacks an override which could not be applied any more: which one, and why.
+OVERRIDE_FAILED_ANNOTATION = "flotilla.dev/override-failed"
 # On a namespace, one annotation for each further kind that was ever applied in it: what has to be listed to prune.
 KINDS_ANNOTATION_PREFIX = "kinds.flotilla.dev/"
 # On a namespace, one annotation for each object that ran to its end and may be gone, so that it is not run again.

@@ -8,7 +8,7 @@ field by its path in the request.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic import ValidationError
@@ -16,6 +16,8 @@ from pydantic import ValidationError
 from services.scheduler.decision.demands import Demand, demand_of
 from services.scheduler.decision.documents import document_error
 from services.scheduler.decision.manifests import Division, Kind, image_pod_spec, is_pod, kind_for
+from services.scheduler.decision.overrides import OverrideError, PodSetOverrides, apply_override, check_values
+from services.scheduler.decision.rendering import rendered_object
 from shared.events.registry import field_errors
 from shared.events.v1.workloads import MAX_REPLICAS, Binding, FieldError, Manifest, PlacementTerms, PodSet, Workload
 from shared.model.names import dns_subdomain_error, label_key_error, label_value_error
@@ -32,7 +34,8 @@ MAX_WORKLOAD_REPLICAS = 40_000
 class PodSetPlan:
     """What is to be placed. `desired` counts pods; of `EVERYWHERE` it is not known before the clusters are.
 
-    `holds_room` says whether replicas hold room on nodes until their pods are seen.
+    `holds_room` says whether replicas hold room on nodes until their pods are seen. `overrides` is None where it is the
+    same in all clusters.
     """
 
     name: str
@@ -40,6 +43,12 @@ class PodSetPlan:
     desired: int
     demand: Demand
     holds_room: bool = True
+    overrides: PodSetOverrides | None = field(default=None, compare=False)
+
+    @property
+    def follows_clusters(self) -> bool:
+        """Whether it may be different as soon as clusters come, go, or have other labels."""
+        return self.division is Division.EVERYWHERE or (self.overrides is not None and self.overrides.by_labels)
 
 
 @dataclass(slots=True)
@@ -119,7 +128,9 @@ class PlanCache:
     def key(self, workload: Workload, pod_set: PodSet) -> tuple[object, ...]:
         terms = workload.placement.to_json()
         milli = workload.annotations.get(GPU_MILLI_ANNOTATION)
-        return (workload.namespace, milli, terms, pod_set.to_json())
+        # Overrides are tried on the object as it is rendered, which has parts of all of the workload.
+        whole = workload.to_json() if workload.placement.overrides else b""
+        return (workload.namespace, milli, terms, pod_set.to_json(), whole)
 
     def get(self, key: tuple[object, ...] | None) -> PodSetPlan | None:
         return self._plans.get(key) if key is not None else None
@@ -133,6 +144,7 @@ class PlanCache:
 
 class _Planner:
     def __init__(self, workload: Workload, pod_set: PodSet, gpu_resource: str) -> None:
+        self._workload = workload
         self._terms: PlacementTerms = workload.placement
         self._namespace = workload.namespace
         self._annotations = workload.annotations
@@ -150,13 +162,31 @@ class _Planner:
             self._check_manifest(manifest, errors.at("manifest"))
         shape = self._shape(errors)
         desired = self._desired(errors)
+        overrides = self._overrides(errors) if self._terms.overrides and not errors.found else None
         return PodSetPlan(
             name=self._pod_set.name,
             division=self._kind.division,
             desired=desired,
             demand=demand_of(shape, self._terms),
             holds_room=self._kind.pod_template is not None and self._kind.division is not Division.EVERYWHERE,
+            overrides=overrides,
         )
+
+    def _overrides(self, errors: _Errors) -> PodSetOverrides | None:
+        """Those that are for this pod set, each of which can be applied to it."""
+        name, own = self._pod_set.name, []
+        rendered = rendered_object(self._workload, self._pod_set)
+        for index, override in enumerate(self._terms.overrides):
+            if override.pod_sets and name not in override.pod_sets:
+                continue
+            own.append(override)
+            where = _Errors(f"workload.placement.overrides.{index}", errors.found)
+            try:
+                check_values(override)
+                apply_override(rendered, override, self._kind)
+            except OverrideError as error:
+                where.at_path(f".{error.field}").add("Contradiction", f"pod set {name!r}: {error}")
+        return PodSetOverrides(own, rendered, self._kind) if own else None
 
     def _check_manifest(self, manifest: Manifest, errors: _Errors) -> None:
         for required in ("apiVersion", "kind"):

@@ -20,6 +20,7 @@ import numpy as np
 
 from services.scheduler.decision.admission import PodSetPlan
 from services.scheduler.decision.arrays import BLOCK
+from services.scheduler.decision.differing import OVERRIDES, Differing
 from services.scheduler.decision.fleet import Fleet
 from services.scheduler.decision.manifests import Division
 from services.scheduler.decision.pods import SeenPod
@@ -66,7 +67,8 @@ class PodSetDraft:
         self.ready_holds: dict[str, list[Hold]] = {}
         self._fleet = fleet
         self._workload = workload
-        self._avoid = avoid
+        self._differing = Differing(fleet, plan, previous) if plan.overrides is not None else None
+        self._avoid = avoid.union(self._differing.unfit) if self._differing is not None else avoid
         self._profile: Profile = fleet.profiles.get(plan.demand)
         self._reason, self._message = "", ""
         for share in previous.shares if previous is not None else ():
@@ -74,6 +76,9 @@ class PodSetDraft:
                 node = share.nodes[position] if share.nodes else ""
                 ordinal = share.ordinals[position] if share.ordinals else 0
                 self.replicas.append(Replica(share.cluster, node, ordinal, position))
+        if self._differing is not None:
+            differing = self._differing
+            self.drop(lambda replica: differing.is_impossible(replica.cluster))
 
     @property
     def missing(self) -> int:
@@ -104,7 +109,13 @@ class PodSetDraft:
             replicas = by_cluster[cluster]
             nodes = [replica.node for replica in replicas if replica.node]
             ordinals = [replica.ordinal for replica in replicas] if plan.division is Division.NODES else ()
-            share = ClusterShare(cluster=cluster, replicas=len(replicas), nodes=tuple(nodes), ordinals=tuple(ordinals))
+            share = ClusterShare(
+                cluster=cluster,
+                replicas=len(replicas),
+                nodes=tuple(nodes),
+                ordinals=tuple(ordinals),
+                overrides=self._differing.names_in(cluster) if self._differing is not None else (),
+            )
             shares.append(share)
         return PodSetPlacement(
             name=plan.name,
@@ -121,6 +132,8 @@ class PodSetDraft:
         return found
 
     def _explain(self) -> tuple[str, str]:
+        if self._differing is not None and self._differing.unfit and self._profile.has_room():
+            return OVERRIDES, self._differing.message
         if self._avoid and self._profile.has_room():
             names = sorted(cluster.name for cluster in self._fleet.clusters if cluster.index in self._avoid)
             return UNSCHEDULABLE, f"its pods found no node lately in the clusters that have room: {', '.join(names)}"
@@ -298,11 +311,13 @@ class PodSetDraft:
     def _place_everywhere(self) -> None:
         present = {replica.cluster for replica in self.replicas}
         for cluster in self._fleet.clusters:
-            if cluster.name not in present and self._profile.accepts(cluster):
+            if cluster.name in present or cluster.index in self._avoid:
+                continue
+            if self._profile.accepts(cluster):
                 self.replicas.append(Replica(cluster.name))
         self._reason, self._message = "", ""
         if not self.replicas:
-            self._reason, self._message = self._profile.explain()
+            self._reason, self._message = self._explain()
 
     def _gain(self, row: int, ordinal: int) -> None:
         slot = self._fleet.slots.by_row(row)

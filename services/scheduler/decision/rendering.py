@@ -4,7 +4,8 @@ With `binding: cluster`, an image or a template becomes a Deployment of the clus
 is, but for its replicas where its kind divides. With `binding: node` pods are named `<workload>-<pod set>-<ordinal>`.
 Labels that say which workload a pod belongs to are put on every object and every pod template; selectors and
 tolerations of the placement terms are merged into every pod spec, so that the cluster's own scheduler keeps them too.
-The namespace of a manifest is left to the executor, which knows which kinds have one.
+The namespace of a manifest is left to the executor, which knows which kinds have one. Overrides come last: those whose
+names stand in the share, and in the terms of the same decision.
 """
 
 from __future__ import annotations
@@ -16,12 +17,14 @@ from typing import Any
 import orjson
 
 from services.scheduler.decision.manifests import Division, image_pod_spec, kind_for
+from services.scheduler.decision.overrides import OverrideError, apply_unchecked
 from shared.events.v1.commands import CommandIssued, ManagedObject, PodBinding, PodGroup
 from shared.events.v1.decisions import ClusterShare, WorkloadPlaced
 from shared.events.v1.workloads import Binding, Manifest, PodSet, Workload
 from shared.model.identities import (
     MANAGED_BY,
     MANAGED_BY_LABEL,
+    OVERRIDE_FAILED_ANNOTATION,
     POD_SET_LABEL,
     SCHEDULER_NAME,
     WORKLOAD_LABEL,
@@ -60,6 +63,11 @@ def render_commands(placed: WorkloadPlaced, epoch: int, generation: int) -> list
     ]
 
 
+def rendered_object(workload: Workload, pod_set: PodSet) -> Manifest:
+    """The object of a pod set, or its pod where Flotilla binds, before overrides and without replicas."""
+    return _Renderer(workload).rendered(pod_set)
+
+
 class _Content:
     """Objects and pods of one command. The digest is over canonical JSON: keys sorted, no white space."""
 
@@ -82,13 +90,13 @@ class _Renderer:
 
     def __init__(self, workload: Workload) -> None:
         self._workload = workload
-        self._whole: dict[str, Manifest] = {}
-        self._contents: dict[tuple[tuple[str, int], ...], _Content] = {}
+        self._whole: dict[tuple[str, tuple[str, ...]], Manifest] = {}
+        self._contents: dict[tuple[tuple[str, int, tuple[str, ...]], ...], _Content] = {}
 
     def content(self, parts: list[tuple[PodSet, ClusterShare]]) -> _Content:
         if self._workload.placement.binding is Binding.NODE:
             return _Content("run", pods=tuple(self._pod_group(pod_set, share) for pod_set, share in parts))
-        key = tuple((pod_set.name, share.replicas) for pod_set, share in parts)
+        key = tuple((pod_set.name, share.replicas, share.overrides) for pod_set, share in parts)
         if key not in self._contents:
             objects = tuple(
                 ManagedObject(pod_set=pod_set.name, manifest=self._object(pod_set, share)) for pod_set, share in parts
@@ -102,20 +110,39 @@ class _Renderer:
             PodBinding(name=f"{name}-{ordinal}", node=node)
             for ordinal, node in zip(share.ordinals, share.nodes, strict=True)
         )
-        return PodGroup(pod_set=pod_set.name, manifest=self._rendered(pod_set), bindings=bindings)
+        return PodGroup(pod_set=pod_set.name, manifest=self.rendered(pod_set, share.overrides), bindings=bindings)
 
     def _object(self, pod_set: PodSet, share: ClusterShare) -> Manifest:
-        manifest = self._rendered(pod_set)
+        manifest = self.rendered(pod_set, share.overrides)
         if kind_for(pod_set, Binding.CLUSTER).division is not Division.DIVIDED:
             return manifest
         return {**manifest, "spec": {**manifest["spec"], "replicas": share.replicas}}
 
-    def _rendered(self, pod_set: PodSet) -> Manifest:
-        if pod_set.name not in self._whole:
-            binding = self._workload.placement.binding
-            manifest = self._user_manifest(pod_set) if pod_set.manifest is not None else self._template(pod_set)
-            self._whole[pod_set.name] = self._bound_pod(manifest) if binding is Binding.NODE else manifest
-        return self._whole[pod_set.name]
+    def rendered(self, pod_set: PodSet, overrides: tuple[str, ...] = ()) -> Manifest:
+        """The object, or the pod where Flotilla binds, as it is in clusters where these overrides apply."""
+        key = (pod_set.name, overrides)
+        if key not in self._whole:
+            self._whole[key] = self._overridden(pod_set, overrides) if overrides else self._plain(pod_set)
+        return self._whole[key]
+
+    def _plain(self, pod_set: PodSet) -> Manifest:
+        manifest = self._user_manifest(pod_set) if pod_set.manifest is not None else self._template(pod_set)
+        return self._bound_pod(manifest) if self._workload.placement.binding is Binding.NODE else manifest
+
+    def _overridden(self, pod_set: PodSet, names: tuple[str, ...]) -> Manifest:
+        """What was decided could be applied. Should it not be so any more, the object says which override it lacks."""
+        terms = self._workload.placement
+        manifest, kind = self.rendered(pod_set), kind_for(pod_set, terms.binding)
+        for override in terms.overrides:
+            if override.name in names:
+                try:
+                    manifest = apply_unchecked(manifest, override, kind)
+                except OverrideError as error:
+                    metadata = manifest["metadata"]
+                    failed = {OVERRIDE_FAILED_ANNOTATION: f"{override.name}.{error.field}: {error}"}
+                    annotations = {**(metadata.get("annotations") or {}), **failed}
+                    manifest = {**manifest, "metadata": {**metadata, "annotations": annotations}}
+        return manifest
 
     def _template(self, pod_set: PodSet) -> Manifest:
         """A Deployment, or a Pod where Flotilla binds, of an image or a pod template."""

@@ -22,8 +22,9 @@ ReadyHolds = dict[tuple[str, str], list[Hold]]
 
 
 class Workloads:
-    """`everywhere`, `bound` and `unfinished` are keys of workloads with copies everywhere, with pods that Flotilla
-    binds, and with replicas that a limit left over; `waiting` has those with replicas that found no place.
+    """`everywhere`, `bound` and `unfinished` are keys of workloads that may be different as soon as clusters are (they
+    have copies everywhere, or overrides by labels), with pods that Flotilla binds, and with replicas that a limit left
+    over; `waiting` has those with replicas that found no place.
     `stranded` are those that clusters which left the fleet keep from where they should be; see `note_departures`.
     """
 
@@ -109,7 +110,7 @@ class Workloads:
         demands = {plan.demand for plan in record.plans if plan.name in short} if short else set()
         self.waiting.put(key, placed.workload.priority, placed.request.published_at, demands)
         divisions = set() if placed.deleting else {plan.division for plan in record.plans}
-        _mark(self.everywhere, key, Division.EVERYWHERE in divisions)
+        _mark(self.everywhere, key, not placed.deleting and any(plan.follows_clusters for plan in record.plans))
         _mark(self.bound, key, Division.NODES in divisions)
         _mark(self.stranded, key, bool(self._gone) and self._is_stranded(record))
         _mark(self.unfinished, key, bool(short) and any(item.reason == PLACING for item in placed.pod_sets))

@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from shared.events.v1.policies import is_empty
 from shared.events.v1.workloads import FieldError, Workload
 from shared.model.base import Value
 
@@ -40,13 +41,16 @@ class ClusterShare(Value):
     """The replicas of one pod set in one cluster.
 
     `nodes` has a node for each replica: where Flotilla binds it (`binding: node`), or where room is reserved
-    for it until its pod is observed (`binding: cluster`). `ordinals` number the pods of `binding: node`.
+    for it until its pod is observed (`binding: cluster`). `ordinals` number the pods of `binding: node`. `overrides`
+    are those of the workload's terms that apply here, in their order: by names and labels of the cluster as they were
+    when this was decided.
     """
 
     cluster: str
     replicas: int = Field(ge=0)
     nodes: tuple[str, ...] = ()
     ordinals: tuple[int, ...] = ()
+    overrides: tuple[str, ...] = Field(default=(), exclude_if=is_empty)
 
 
 class PodSetPlacement(Value):

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
+from shared.events.v1.policies import MAX_OVERRIDES, Override, is_empty
 from shared.model.base import StrictValue, Value
 from shared.model.identities import WorkloadKey
 from shared.model.names import DnsLabel, LabelKey, LabelValue
@@ -98,6 +99,21 @@ class PlacementTerms(StrictValue):
     tolerations: tuple[Toleration, ...] = Field(
         default=(), description="taints of clusters and nodes that do not keep the pods away"
     )
+    overrides: tuple[Override, ...] = Field(
+        default=(),
+        max_length=MAX_OVERRIDES,
+        exclude_if=is_empty,
+        description="what is different in some clusters; those that select a cluster apply there, in their order",
+    )
+
+    @model_validator(mode="after")
+    def _named_once(self) -> Self:
+        seen: set[str] = set()
+        for index, override in enumerate(self.overrides):
+            if override.name in seen:
+                raise ValueError(f"overrides.{index}.name {override.name!r} is used twice")
+            seen.add(override.name)
+        return self
 
 
 class WorkloadRef(StrictValue):
@@ -143,6 +159,9 @@ class Workload(WorkloadRef):
                     f"podSets.{index}.name: {self.name}-{pod_set.name} is longer than "
                     f"{MAX_OBJECT_NAME} characters, the limit for names of objects in the clusters"
                 )
+        for index, override in enumerate(self.placement.overrides):
+            for unknown in sorted(set(override.pod_sets) - seen):
+                raise ValueError(f"placement.overrides.{index}.podSets: there is no pod set {unknown!r}")
         return self
 
 

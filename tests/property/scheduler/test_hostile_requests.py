@@ -101,13 +101,35 @@ POD_SETS = st.one_of(
 )
 
 
-@given(POD_SETS, st.sampled_from(["cluster", "node"]), mostly({}))
-def test_every_document_is_refused_or_placed(pod_set: Json, binding: str, annotations: Any) -> None:
+PATHS = st.lists(st.one_of(NAMES, st.sampled_from(["0", "-", "", "01", "a~1b"])), min_size=1, max_size=5)
+PATCHES = st.fixed_dictionaries(
+    {"op": st.sampled_from(["add", "replace", "remove", "test"]), "path": PATHS.map(lambda path: "/" + "/".join(path))},
+    optional={"value": ANY},
+)
+OVERRIDES = st.fixed_dictionaries(
+    {"name": st.sampled_from(["a", "b", "c"])},
+    optional={
+        "clusterSelector": st.just({"matchLabels": {"region": "x"}}),
+        "imageRegistry": st.just("mirror"),
+        "args": st.just(["x"]),
+        "labels": st.just({"l": "m"}),
+        "annotations": st.just({"l": "m"}),
+        "storageClass": st.just("fast"),
+        "patches": st.lists(PATCHES, max_size=3),
+    },
+)
+
+
+@given(POD_SETS, st.sampled_from(["cluster", "node"]), mostly({}), st.lists(OVERRIDES, max_size=3))
+def test_every_document_is_refused_or_placed(
+    pod_set: Json, binding: str, annotations: Any, overrides: list[Json]
+) -> None:
     world, standby = World(), World()
     for each in (world, standby):
         each.cluster("east")
         each.node("east", "n0", **{"nvidia.com_gpu": "2"})
-    workload = {"name": "w", "podSets": [pod_set], "placement": {"binding": binding}, "annotations": annotations}
+    workload = {"name": "w", "podSets": [pod_set], "annotations": annotations}
+    workload["placement"] = {"binding": binding, **({"overrides": overrides} if overrides else {})}
     raw = json.dumps({"operation": "apply", "workload": workload})
     try:
         request = WorkloadRequested.model_validate_json(raw)

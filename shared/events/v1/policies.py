@@ -1,0 +1,104 @@
+"""How clusters differ, and how a workload is shared out among them: parts of the placement terms.
+
+Names are those of Kubernetes and Karmada where these have the thing. A list that is empty is left out of JSON, so that
+a workload without policies has the bytes that it had before there were any.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, StringConstraints, model_validator
+
+from shared.model.base import StrictValue
+from shared.model.identities import MANAGED_BY_LABEL
+from shared.model.names import DnsLabel, DnsSubdomain, LabelKey, LabelValue
+from shared.model.selectors import LabelSelector
+
+MAX_TARGETS = 64
+MAX_OVERRIDES = 16
+MAX_OPERATIONS = 32
+
+_OWN_LABELS = "flotilla.dev/"
+_Text = Annotated[str, StringConstraints(min_length=1, max_length=4096)]
+_Registry = Annotated[str, StringConstraints(max_length=253, pattern=r"^[A-Za-z0-9][A-Za-z0-9.:_/-]*[A-Za-z0-9]$")]
+_Pointer = Annotated[str, StringConstraints(min_length=1, max_length=1024, pattern=r"^(/([^~]|~[01])*)+$")]
+
+
+def is_empty(value: object) -> bool:
+    return not value
+
+
+class ClusterTarget(StrictValue):
+    """Some clusters: those that are named, as far as the selector matches them too. Without both, all."""
+
+    clusters: tuple[DnsLabel, ...] = Field(
+        default=(), max_length=MAX_TARGETS, exclude_if=is_empty, description="names of clusters; absent means any"
+    )
+    cluster_selector: LabelSelector | None = Field(default=None, description="labels that the clusters have")
+
+    def selects(self, name: str, labels: Mapping[str, str]) -> bool:
+        if self.clusters and name not in self.clusters:
+            return False
+        return self.cluster_selector is None or self.cluster_selector.matches(labels)
+
+
+class PatchOperation(StrictValue):
+    """One operation of a JSON patch (RFC 6902). Not `move` and `copy`: by these, a patch grows what it patches."""
+
+    op: Literal["add", "remove", "replace", "test"]
+    path: _Pointer = Field(description="JSON pointer (RFC 6901) into the object as it is rendered")
+    value: Any = Field(default=None, description="what is added, put in place, or must be there; not null")
+
+    @model_validator(mode="after")
+    def _has_its_value(self) -> Self:
+        if self.op == "remove" and self.value is not None:
+            raise ValueError("value must not be given for op remove")
+        if self.op != "remove" and self.value is None:
+            raise ValueError(f"value must be given for op {self.op}, and not be null")
+        return self
+
+
+class Override(ClusterTarget):
+    """What is different in some clusters.
+
+    All overrides that select a cluster apply there, in their order; within one in the order of its fields. An override
+    must not change what the scheduler went by: what pods ask of their nodes, names, selectors, and replicas.
+    """
+
+    name: DnsLabel = Field(description="unique in the workload; decisions name the overrides that apply")
+    pod_sets: tuple[DnsLabel, ...] = Field(
+        default=(), max_length=MAX_TARGETS, exclude_if=is_empty, description="pod sets that differ; absent means all"
+    )
+    image_registry: _Registry | None = Field(
+        default=None, description="registry, with or without a path, from which all images come instead"
+    )
+    container: DnsLabel | None = Field(
+        default=None, description="the container that command and args are for; absent means the first"
+    )
+    command: tuple[_Text, ...] | None = Field(default=None, description="entry point of the container instead")
+    args: tuple[_Text, ...] | None = Field(default=None, description="arguments of the entry point instead")
+    labels: dict[LabelKey, LabelValue] = Field(
+        default_factory=dict, exclude_if=is_empty, description="labels added to objects and their pod templates"
+    )
+    annotations: dict[LabelKey, str] = Field(
+        default_factory=dict, exclude_if=is_empty, description="annotations added to objects and their pod templates"
+    )
+    storage_class: DnsSubdomain | None = Field(
+        default=None, description="storage class of PersistentVolumeClaims and of claims in templates"
+    )
+    patches: tuple[PatchOperation, ...] = Field(
+        default=(),
+        max_length=MAX_OPERATIONS,
+        exclude_if=is_empty,
+        description="JSON patch for each object, after all else; name podSets where objects are of several kinds",
+    )
+
+    @model_validator(mode="after")
+    def _not_ours(self) -> Self:
+        for kind, given in (("labels", self.labels), ("annotations", self.annotations)):
+            for key in given:
+                if key.startswith(_OWN_LABELS) or key == MANAGED_BY_LABEL:
+                    raise ValueError(f"{kind}: {key} says whose the objects are, and cannot be overridden")
+        return self

@@ -1,0 +1,24 @@
+"""Every workload in docs/placement.md is accepted as it stands."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from services.scheduler.decision.admission import plan_workload
+from shared.events.v1.workloads import Workload
+
+PAGE = Path(__file__).parents[3] / "docs" / "placement.md"
+EXAMPLES = [part.partition("```")[0] for part in PAGE.read_text().split("```yaml\n")[1:]]
+
+
+def test_the_page_has_examples() -> None:
+    assert EXAMPLES
+
+
+@pytest.mark.parametrize("example", EXAMPLES)
+def test_an_example_is_accepted(example: str) -> None:
+    _, errors = plan_workload(Workload.model_validate(yaml.safe_load(example)), "nvidia.com/gpu")
+    assert errors == ()
