@@ -106,6 +106,7 @@ class World:
         phase: str = "Running",
         restart: str = "Always",
         unschedulable: bool = False,
+        ready: bool = False,
     ) -> None:
         """`of` is `workload/pod set`, in the namespace default."""
         labels: Json = {}
@@ -122,6 +123,8 @@ class World:
         if unschedulable:
             condition = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable"}
             status = {"phase": "Pending", "conditions": [condition]}
+        if ready:
+            status["conditions"] = [{"type": "Ready", "status": "True"}]
         document = {"metadata": {"labels": labels}, "spec": spec, "status": status}
         self.observe(ObjectKey(cluster, PODS, "default", name), document)
 

@@ -28,5 +28,13 @@ def assemble(settings: SchedulerSettings, events: EventLog, clock: Clock) -> Sch
 
 def configuration(settings: SchedulerSettings) -> SchedulerConfig:
     """Raises PluginsError or ValueError for settings that make none."""
-    config = SchedulerConfig(move_after_ms=round(settings.scheduler_move_after_s * 1000))
+    config = SchedulerConfig(
+        move_after_ms=round(settings.scheduler_move_after_s * 1000),
+        tolerate_loss_ms=round(settings.scheduler_tolerate_loss_s * 1000),
+        evacuations_per_s=settings.scheduler_evacuations_per_s,
+        evacuations_at_once=settings.scheduler_evacuations_at_once,
+        cluster_evacuations_at_once=settings.scheduler_cluster_evacuations_at_once,
+        most_lost=settings.scheduler_most_lost,
+        stable_ms=round(settings.scheduler_stable_s * 1000),
+    )
     return with_plugins(config, settings.scheduler_plugins, settings.scheduler_weights)

@@ -29,4 +29,23 @@ class SchedulerSettings(CommonSettings):
     scheduler_move_after_s: float = Field(
         default=5.0, gt=0, description="a pod unschedulable in its cluster for longer is placed elsewhere"
     )
+    scheduler_tolerate_loss_s: float = Field(
+        default=10.0,
+        ge=0,
+        description="a cluster that is silent for longer than it takes to notice is left, unless a workload's "
+        "tolerations of flotilla.dev/silent say something else",
+    )
+    scheduler_evacuations_per_s: float = Field(
+        default=100.0, ge=0, description="replicas that begin to leave clusters in a second; 0 is none"
+    )
+    scheduler_evacuations_at_once: int = Field(
+        default=1_000, ge=1, description="replicas that wait at once for those that replace them elsewhere"
+    )
+    scheduler_cluster_evacuations_at_once: int = Field(default=500, ge=1, description="likewise, of one cluster")
+    scheduler_most_lost: float = Field(
+        default=0.55, gt=0, le=1, description="while this part of all clusters is silent, none is left for that"
+    )
+    scheduler_stable_s: float = Field(
+        default=30.0, ge=0, description="a cluster that is well again for so long keeps what has not left it"
+    )
     scheduler_max_request_bytes: int = Field(default=512 * 1024, ge=1024, description="larger requests are rejected")

@@ -49,6 +49,11 @@ class _Share(_Part, frozen=True):
     replicas: int
     nodes: tuple[str, ...] = ()
     ordinals: tuple[int, ...] = ()
+    leaving: int = 0
+
+    @property
+    def kept(self) -> int:
+        return self.replicas - self.leaving
 
 
 class _SetPlacement(_Part, frozen=True):
@@ -137,10 +142,18 @@ def _plan(published: _Published, placed: _Placed, refusal: Refusal | None) -> Pl
         request_id=placed.request.id,
         requested_at=placed.request.published_at,
         sets=tuple(_set_plan(item, shapes.get(item.name), placed.workload, first=first) for item in placed.pod_sets),
-        withdrawn=placed.withdrawn,
+        withdrawn=_left(placed),
         deleting=placed.deleting,
         refusal=refusal,
     )
+
+
+def _left(placed: _Placed) -> tuple[str, ...]:
+    """Where nothing counts any more: what is there has yet to be withdrawn, or to be replaced elsewhere until it is."""
+    shares = [share for placement in placed.pod_sets for share in placement.shares]
+    kept = {share.cluster for share in shares if share.kept}
+    leaving = {share.cluster for share in shares if share.leaving} - kept
+    return (*placed.withdrawn, *sorted(leaving))
 
 
 def _set_plan(placement: _SetPlacement, shape: PodSetShape | None, workload: _Workload, *, first: bool) -> SetPlan:
@@ -149,8 +162,8 @@ def _set_plan(placement: _SetPlacement, shape: PodSetShape | None, workload: _Wo
         name=placement.name,
         mode=_mode(shape) if shape is not None else Mode.PODS,
         desired=placement.desired,
-        shares=tuple(_share(share, bound=bound) for share in placement.shares),
-        placed=sum(share.replicas for share in placement.shares),
+        shares=tuple(_share(share, bound=bound) for share in placement.shares if share.kept or not share.leaving),
+        placed=sum(share.kept for share in placement.shares),
         reason=placement.reason,
         message=placement.message[:_MAX_MESSAGE],
         template=_template_hash(shape, workload) if shape is not None else "",
@@ -166,7 +179,7 @@ def _is_rolled(shape: PodSetShape) -> bool:
 def _share(share: _Share, *, bound: bool) -> Share:
     # With `binding: cluster` the nodes are reservations only: the cluster does not learn of them.
     bindings = tuple(zip(share.ordinals, share.nodes, strict=False)) if bound else ()
-    return Share(share.cluster, share.replicas, bindings)
+    return Share(share.cluster, share.kept, bindings[: share.kept])
 
 
 def _template_hash(shape: PodSetShape, workload: _Workload) -> str:

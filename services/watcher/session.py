@@ -64,7 +64,7 @@ class SessionConfig:
 
     resources: frozenset[Resource]
     labels: Mapping[str, str]
-    heartbeat_s: float = 5.0
+    heartbeat_s: float = 3.0
     probe_timeout_s: float = 4.0
     metrics_s: float = 15.0
     audit: AuditPolicy = DEFAULT_AUDIT

@@ -69,7 +69,7 @@ class WatcherSettings(CommonSettings):
     watcher_labels: LabelList = Field(
         default="", description="labels of the clusters of this process (region, provider), as key=value, by commas"
     )
-    watcher_heartbeat_s: float = Field(default=5.0, gt=0, description="time between heartbeats, in seconds")
+    watcher_heartbeat_s: float = Field(default=3.0, gt=0, description="time between heartbeats, in seconds")
     watcher_probe_timeout_s: float = Field(
         default=4.0, gt=0, description="deadline of the question whether the API server lives, in seconds"
     )

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 
 from services.scheduler.decision.config import SchedulerConfig
 from shared.events.v1.clusters import ClusterDeclared
-from shared.events.v1.objects import LEFT, ClusterObserved
+from shared.events.v1.objects import LEFT, UNREACHABLE, ClusterObserved
 from shared.model.identities import CLUSTER_LABEL
 from shared.model.taints import Taint
 
@@ -14,10 +14,11 @@ from shared.model.taints import Taint
 class Cluster:
     """One cluster, as its watcher reports it and as the hub's users declare it.
 
-    `index` is its place in arrays; `heard_at` is when its last heartbeat was heard, by the scheduler's clock.
+    `index` is its place in arrays; `heard_at` is when its last heartbeat was heard, by the scheduler's clock, and
+    `silent_since` when it was overdue.
     """
 
-    __slots__ = ("declared", "gone", "heard_at", "heartbeat", "index", "name", "silent")
+    __slots__ = ("declared", "gone", "heard_at", "heartbeat", "index", "name", "silent", "silent_since")
 
     def __init__(self, name: str, index: int) -> None:
         self.name = name
@@ -26,6 +27,7 @@ class Cluster:
         self.heard_at = 0
         self.declared: ClusterDeclared | None = None
         self.silent = False
+        self.silent_since = 0
         self.gone = False
 
     @property
@@ -47,6 +49,13 @@ class Cluster:
     def heard(self) -> bool:
         """Whether what is known of its nodes and pods can be believed to be so now."""
         return self.heartbeat is not None and self.heartbeat.ready and not self.silent
+
+    @property
+    def lost(self) -> bool:
+        """Whether neither its watcher nor its API server is heard; one that is still listed anew is not lost."""
+        if self.heartbeat is None or self.gone:
+            return False
+        return self.silent or (not self.heartbeat.ready and self.heartbeat.reason == UNREACHABLE)
 
     @property
     def refusal(self) -> str:
@@ -134,7 +143,7 @@ class ClusterTable:
             due = cluster.heard_at + self._patience(cluster.heartbeat)
             silent = now_ms >= due
             if silent != cluster.silent:
-                cluster.silent = silent
+                cluster.silent, cluster.silent_since = silent, due
                 self.version += 1
             if not silent:
                 self._due_ms = min(self._due_ms, due)

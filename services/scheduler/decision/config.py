@@ -66,6 +66,12 @@ class SchedulerConfig:
     A pod that its cluster cannot schedule for `move_after_ms` is placed elsewhere, and its pod set keeps away from
     that cluster for `avoid_ms`. One call places at most `placements_per_call` replicas, so that no workload, however
     large, holds up the others. `filters` and `costs` are a user's own, beside those that are built in.
+
+    Evacuation: a cluster that is lost is tolerated for `tolerate_loss_ms` beyond its silence where a workload does not
+    say for how long. Replicas are replaced at `evacuations_per_s`, and at most `evacuations_at_once` at a time wait for
+    those that replace them, of one cluster `cluster_evacuations_at_once`. While `most_lost` of all clusters are lost at
+    once it is the scheduler that is cut off, and nothing is evacuated for that. A cluster that is well again for
+    `stable_ms` gets back what waited to leave it.
     """
 
     weights: Weights = field(default_factory=Weights)
@@ -75,8 +81,14 @@ class SchedulerConfig:
     move_after_ms: int = 5_000
     avoid_ms: int = 60_000
     silent_after_intervals: float = 3.0
-    silent_after_ms: int = 10_000
+    silent_after_ms: int = 9_000
     placements_per_call: int = 2_000
+    tolerate_loss_ms: int = 10_000
+    evacuations_per_s: float = 100.0
+    evacuations_at_once: int = 1_000
+    cluster_evacuations_at_once: int = 500
+    most_lost: float = 0.55
+    stable_ms: int = 30_000
     cached_profiles: int = 1_024
     filters: tuple[FilterPlugin, ...] = ()
     costs: tuple[CostPlugin, ...] = ()

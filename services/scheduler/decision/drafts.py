@@ -11,7 +11,7 @@ spread). A new shape or new terms move only those replicas that no longer pass.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from heapq import heapify, heappop, heappush
 from itertools import count, filterfalse, repeat
@@ -57,13 +57,16 @@ class Replica:
 
 
 class PodSetDraft:
-    """`avoid` are indexes of clusters where no new replica shall go."""
+    """`avoid` are indexes of clusters where no new replica shall go. `leaving` are replicas that count no more, and
+    stay until those that replace them are ready; see `evacuation`.
+    """
 
     def __init__(
         self, fleet: Fleet, workload: str, plan: PodSetPlan, previous: PodSetPlacement | None, avoid: frozenset[int]
     ) -> None:
         self.plan = plan
         self.replicas: list[Replica] = []
+        self.leaving: list[Replica] = []
         self.ready_holds: dict[str, list[Hold]] = {}
         self._fleet = fleet
         self._workload = workload
@@ -75,7 +78,8 @@ class PodSetDraft:
             for position in range(share.replicas):
                 node = share.nodes[position] if share.nodes else ""
                 ordinal = share.ordinals[position] if share.ordinals else 0
-                self.replicas.append(Replica(share.cluster, node, ordinal, position))
+                replicas = self.replicas if position < share.kept else self.leaving
+                replicas.append(Replica(share.cluster, node, ordinal, position))
         if self._differing is not None:
             differing = self._differing
             self.drop(lambda replica: differing.is_impossible(replica.cluster))
@@ -104,19 +108,22 @@ class PodSetDraft:
 
     def outcome(self) -> PodSetPlacement:
         plan, shares = self.plan, []
-        by_cluster = self._by_cluster()
-        for cluster in sorted(by_cluster):
-            replicas = by_cluster[cluster]
+        kept, leaving = by_cluster(self.replicas), by_cluster(self.leaving)
+        for cluster in sorted(kept.keys() | leaving.keys()):
+            gone = leaving.get(cluster, ())
+            replicas = [*kept.get(cluster, ()), *gone]
             nodes = [replica.node for replica in replicas if replica.node]
             ordinals = [replica.ordinal for replica in replicas] if plan.division is Division.NODES else ()
-            share = ClusterShare(
-                cluster=cluster,
-                replicas=len(replicas),
-                nodes=tuple(nodes),
-                ordinals=tuple(ordinals),
-                overrides=self._differing.names_in(cluster) if self._differing is not None else (),
+            shares.append(
+                ClusterShare(
+                    cluster=cluster,
+                    replicas=len(replicas),
+                    nodes=tuple(nodes),
+                    ordinals=tuple(ordinals),
+                    overrides=self._differing.names_in(cluster) if self._differing is not None else (),
+                    leaving=len(gone) or None,
+                )
             )
-            shares.append(share)
         return PodSetPlacement(
             name=plan.name,
             desired=max(1, len(self.replicas)) if plan.division is Division.EVERYWHERE else plan.desired,
@@ -124,12 +131,6 @@ class PodSetDraft:
             reason=self._reason,
             message=self._message,
         )
-
-    def _by_cluster(self) -> dict[str, list[Replica]]:
-        found: dict[str, list[Replica]] = {}
-        for replica in self.replicas:
-            found.setdefault(replica.cluster, []).append(replica)
-        return found
 
     def _explain(self) -> tuple[str, str]:
         if self._differing is not None and self._differing.unfit and self._profile.has_room():
@@ -150,12 +151,14 @@ class PodSetDraft:
 
     def refit(self) -> None:
         """Keeps the replicas that pass the filters of the present plan, in the room that they have now."""
-        by_cluster = self._by_cluster()
-        self.replicas = []
-        for cluster, replicas in by_cluster.items():
+        shares, leaving = by_cluster([*self.replicas, *self.leaving]), set(self.leaving)
+        fitting: list[Replica] = []
+        for cluster, replicas in shares.items():
             known = self._fleet.clusters.get(cluster)
             if known is not None and self._profile.allows(known):
-                self.replicas += self._refit_share(cluster, replicas)
+                fitting += self._refit_share(cluster, replicas)
+        self.replicas = [replica for replica in fitting if replica not in leaving]
+        self.leaving = [replica for replica in fitting if replica in leaving]
 
     def _refit_share(self, cluster: str, replicas: list[Replica]) -> Iterator[Replica]:
         share = self._fleet.pods.find_share(self._share_key(cluster))
@@ -184,6 +187,24 @@ class PodSetDraft:
     def drop(self, unfit: Callable[[Replica], bool]) -> None:
         """Gives up the replicas of which this holds."""
         self.replicas = [replica for replica in self.replicas if not unfit(replica)]
+        self.leaving = [replica for replica in self.leaving if not unfit(replica)]
+
+    def replace(self, replicas: Sequence[Replica], budget: Budget) -> int:
+        """Places others for some of the replicas, which leave, as far as there is room; how many, from the end."""
+        kept, left, asked = self.replicas, self.leaving, set(replicas)
+        self.replicas, self.leaving = [replica for replica in kept if replica not in asked], [*replicas, *left]
+        before = len(self.replicas)
+        if self.plan.division is Division.TOGETHER:
+            self._place_together(budget)
+        else:
+            self._place_each(budget, most=len(replicas))
+        placed = self.replicas[before:]
+        gone = list(replicas)[len(replicas) - len(placed) :]
+        staying = asked.difference(gone)
+        self.replicas = [*(item for item in kept if item not in asked or item in staying), *placed]
+        self.leaving = [*gone, *left]
+        self._reason, self._message = "", ""
+        return len(placed)
 
     def move_one(self, cluster: str, budget: Budget) -> bool:
         """Places one unseen replica of a cluster, which is to be avoided, elsewhere; whether there was room."""
@@ -341,9 +362,9 @@ class PodSetDraft:
     def _free_ordinals(self) -> Iterator[int]:
         if self.plan.division is not Division.NODES:
             return repeat(0)
-        if not self.replicas:
+        if not self.replicas and not self.leaving:
             return count()
-        taken = {replica.ordinal for replica in self.replicas}
+        taken = {replica.ordinal for replica in (*self.replicas, *self.leaving)}
         return filterfalse(taken.__contains__, count())
 
     def _fits(self, row: int) -> bool:
@@ -355,6 +376,13 @@ class PodSetDraft:
 
     def _share_key(self, cluster: str) -> ShareKey:
         return ShareKey(self._workload, self.plan.name, cluster)
+
+
+def by_cluster(replicas: Iterable[Replica]) -> dict[str, list[Replica]]:
+    found: dict[str, list[Replica]] = {}
+    for replica in replicas:
+        found.setdefault(replica.cluster, []).append(replica)
+    return found
 
 
 def _take_pod(pods: list[SeenPod], node: str) -> SeenPod | None:

@@ -33,6 +33,7 @@ class _Struct(msgspec.Struct, rename="camel", frozen=True, gc=False):
 class Metadata(_Struct, frozen=True):
     labels: dict[str, str] | None = None
     annotations: dict[str, str] | None = None
+    deletion_timestamp: str | None = None
 
 
 class TaintObject(_Struct, frozen=True):
@@ -84,6 +85,15 @@ class PodObject(_Struct, frozen=True):
             item.type == "PodScheduled" and item.status == "False" and item.reason == "Unschedulable"
             for item in self.status.conditions or ()
         )
+
+    @property
+    def ready(self) -> bool:
+        """Whether it does what it is there for, or has done it."""
+        if self.status.phase == "Succeeded":
+            return True
+        if self.metadata.deletion_timestamp is not None:
+            return False
+        return any(item.type == "Ready" and item.status == "True" for item in self.status.conditions or ())
 
 
 class JobStatusObject(_Struct, frozen=True):

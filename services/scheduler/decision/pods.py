@@ -20,13 +20,14 @@ from shared.model.pod_objects import gpu_milli
 class SeenPod:
     """A bound pod. `hold` is None once it has ended; `share` is None where it belongs to no workload of ours."""
 
-    __slots__ = ("hold", "request", "share", "slot")
+    __slots__ = ("hold", "ready", "request", "share", "slot")
 
     def __init__(self, slot: NodeSlot, share: ShareReservations | None, request: Request) -> None:
         self.slot = slot
         self.share = share
         self.request = request
         self.hold: Hold | None = None
+        self.ready = False
 
 
 class PodRegistry:
@@ -54,11 +55,13 @@ class PodRegistry:
         known = self._pods.get(name)
         node = pod.spec.node_name
         if known is not None and self._same(known, node, key, request, ended=ended):
+            _note_ready(known, ready=pod.ready)
             return
         if known is not None:
             self._remove(name, known)
         if node and (stands or not ended):
-            self._pods[name] = self._add(self._slots.ensure(cluster, node), key, request, ended=ended)
+            known = self._pods[name] = self._add(self._slots.ensure(cluster, node), key, request, ended=ended)
+            _note_ready(known, ready=pod.ready)
 
     def forget(self, name: str) -> None:
         self.unschedulable.pop(name, None)
@@ -126,6 +129,7 @@ class PodRegistry:
 
     def _remove(self, name: str, pod: SeenPod) -> None:
         del self._pods[name]
+        _note_ready(pod, ready=False)
         if pod.hold is not None:
             self._slots.release(pod.hold)
         if pod.share is not None:
@@ -151,6 +155,13 @@ class PodRegistry:
             self.unsettled.discard(share.key)
             del self._shares[share.key]
             del self._by_share[share]
+
+
+def _note_ready(pod: SeenPod, *, ready: bool) -> None:
+    if pod.ready is not ready:
+        pod.ready = ready
+        if pod.share is not None:
+            pod.share.ready += 1 if ready else -1
 
 
 def share_of(cluster: str, labels: dict[str, str] | None) -> ShareKey | None:

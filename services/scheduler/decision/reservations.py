@@ -28,7 +28,10 @@ class ShareKey(NamedTuple):
 
 
 class ShareReservations:
-    """One pod set in one cluster. `request` is what each replica takes, None where replicas hold no room."""
+    """One pod set in one cluster. `request` is what each replica takes, None where replicas hold no room.
+
+    `seen` are its pods that were seen bound, `ready` those of them that were last seen ready.
+    """
 
     __slots__ = (
         "_bound",
@@ -40,6 +43,7 @@ class ShareReservations:
         "_seen",
         "_slots",
         "key",
+        "ready",
         "request",
         "seen",
     )
@@ -47,6 +51,7 @@ class ShareReservations:
     def __init__(self, key: ShareKey, slots: NodeSlots) -> None:
         self.key = key
         self.seen = 0
+        self.ready = 0
         self._slots = slots
         self.request: Request | None = None
         self._nodes: Sequence[NodeSlot] = ()

@@ -15,6 +15,8 @@ from collections.abc import Iterable
 from services.scheduler.decision.admission import PlanCache, PodSetPlan, plan_workload
 from services.scheduler.decision.config import SchedulerConfig
 from services.scheduler.decision.drafts import Budget, PodSetDraft, Replica
+from services.scheduler.decision.evacuation import Evacuation
+from services.scheduler.decision.exodus import Exodus
 from services.scheduler.decision.fingerprint import fingerprint
 from services.scheduler.decision.fleet import Fleet
 from services.scheduler.decision.manifests import Division
@@ -51,6 +53,7 @@ class SchedulerState:
         self._workloads = Workloads(self.fleet)
         self._confirmed: dict[str, set[str]] = {}
         self._moves = Moves(config)
+        self._exodus = Exodus(self.fleet, self._workloads)
         self._plans = PlanCache(_CACHED_PLANS)
         # Shares that may have lost a replica, of clusters that are not heard.
         self._unheard: set[ShareKey] = set()
@@ -160,6 +163,7 @@ class SchedulerState:
         budget = Budget(self.config.placements_per_call)
         decisions += self._decide_stranded(budget, now_ms)
         decisions += self._decide_moves(budget, now_ms)
+        decisions += self._decide_evacuations(budget, now_ms)
         if self._clusters_at != fleet.clusters.version:
             self._clusters_at = fleet.clusters.version
             for key in sorted(self._workloads.everywhere):
@@ -240,19 +244,25 @@ class SchedulerState:
         """The clusters that had a share, or were being left already, and now have none."""
         if record is None:
             return ()
-        present = {replica.cluster for draft in drafts for replica in draft.replicas}
+        present = {replica.cluster for draft in drafts for replica in (*draft.replicas, *draft.leaving)}
         return tuple(sorted((record.clusters | set(record.placed.withdrawn)) - present))
 
     def _draft(self, key: str, plan: PodSetPlan, previous: PodSetPlacement | None, now_ms: int) -> PodSetDraft:
         avoided = (self.fleet.clusters.get(name) for name in self._moves.avoided(key, plan.name, now_ms))
         avoid = frozenset(cluster.index for cluster in avoided if cluster is not None)
+        avoid = avoid.union(self._exodus.avoided(plan))
         draft = PodSetDraft(self.fleet, key, plan, previous, avoid)
         if gone := self.fleet.clusters.gone:
             draft.drop(lambda replica: replica.cluster in gone)
         return draft
 
     def _redecide(
-        self, key: str, budget: Budget, now_ms: int, moving: dict[ShareKey, int] | None = None
+        self,
+        key: str,
+        budget: Budget,
+        now_ms: int,
+        moving: dict[ShareKey, int] | None = None,
+        evacuation: Evacuation | None = None,
     ) -> list[Decision]:
         """Settles a workload anew as it was accepted; decides nothing where nothing comes of it."""
         record = self._workloads.live(key)
@@ -267,6 +277,8 @@ class SchedulerState:
                 if share.pod_set == plan.name and plan.division is Division.DIVIDED:
                     for _ in range(count):
                         draft.move_one(share.cluster, budget)
+            if evacuation is not None:
+                evacuation.settle(key, draft, budget)
             draft.settle(budget)
             drafts.append(draft)
         outcomes = tuple(draft.outcome() for draft in drafts)
@@ -340,6 +352,17 @@ class SchedulerState:
             if key in self._workloads.bound or any(share.workload == key for share in moving):
                 own = {share: count for share, count in moving.items() if share.workload == key}
                 decisions += self._redecide(key, budget, now_ms, own)
+        return decisions
+
+    def _decide_evacuations(self, budget: Budget, now_ms: int) -> list[Decision]:
+        """Replicas that have to leave their clusters, and those that wait to leave."""
+        decisions: list[Decision] = []
+        if not self._exodus.look(now_ms):
+            return decisions
+        for key in self._exodus.turns(self._room_version):
+            if budget.spent:
+                break
+            decisions += self._redecide(key, budget, now_ms, evacuation=self._exodus.evacuation)
         return decisions
 
     def _decide_waiting(self, budget: Budget, now_ms: int) -> list[Decision]:

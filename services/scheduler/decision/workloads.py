@@ -26,6 +26,7 @@ class Workloads:
     have copies everywhere, or overrides by labels), with pods that Flotilla binds, and with replicas that a limit left
     over; `waiting` has those with replicas that found no place.
     `stranded` are those that clusters which left the fleet keep from where they should be; see `note_departures`.
+    `troubled` have replicas in clusters that may have to be left, `leaving` some that wait to leave; see `watch`.
     """
 
     def __init__(self, fleet: Fleet) -> None:
@@ -36,6 +37,9 @@ class Workloads:
         self.bound: set[str] = set()
         self.unfinished: set[str] = set()
         self.stranded: set[str] = set()
+        self.troubled: set[str] = set()
+        self.leaving: set[str] = set()
+        self._watched: frozenset[str] = frozenset()
         self._gone: frozenset[str] = frozenset()
 
     def __iter__(self) -> Iterator[WorkloadRecord]:
@@ -96,6 +100,18 @@ class Workloads:
             for record in self._records.values():
                 _mark(self.stranded, record.key, self._is_stranded(record))
 
+    def watch(self, clusters: frozenset[str]) -> bool:
+        """These clusters may have to be left; whether that has changed, which takes the time of all workloads."""
+        if clusters == self._watched:
+            return False
+        self._watched = clusters
+        for record in self._records.values():
+            _mark(self.troubled, record.key, self._is_troubled(record))
+        return True
+
+    def _is_troubled(self, record: WorkloadRecord) -> bool:
+        return not record.placed.deleting and not self._watched.isdisjoint(record.clusters)
+
     def _is_stranded(self, record: WorkloadRecord) -> bool:
         """Whether it has replicas where nothing runs them any more, or its end waits for nobody else."""
         if record.placed.deleting:
@@ -113,6 +129,8 @@ class Workloads:
         _mark(self.everywhere, key, not placed.deleting and any(plan.follows_clusters for plan in record.plans))
         _mark(self.bound, key, Division.NODES in divisions)
         _mark(self.stranded, key, bool(self._gone) and self._is_stranded(record))
+        _mark(self.troubled, key, bool(self._watched) and self._is_troubled(record))
+        _mark(self.leaving, key, any(share.leaving for item in placed.pod_sets for share in item.shares))
         _mark(self.unfinished, key, bool(short) and any(item.reason == PLACING for item in placed.pod_sets))
 
     def forget(self, record: WorkloadRecord) -> None:
@@ -124,7 +142,14 @@ class Workloads:
         self._fleet.mix.replace(record.plans, ())
         del self._records[key]
         self.waiting.put(key, 0, 0, ())
-        for index in (self.everywhere, self.bound, self.unfinished, self.stranded):
+        for index in (
+            self.everywhere,
+            self.bound,
+            self.unfinished,
+            self.stranded,
+            self.troubled,
+            self.leaving,
+        ):
             index.discard(key)
 
 

@@ -62,6 +62,7 @@ class Plan(Struct, frozen=True, kw_only=True, gc=False):
 
     What follows from its sets is computed once, by `of`, since it is asked for whenever something of the workload is
     told: `waiting` is the first pod set with replicas that have no place, `clusters` should run something, sorted.
+    `withdrawn` are those where nothing counts any more, though it may be asked for until it is replaced elsewhere.
     """
 
     generation: int

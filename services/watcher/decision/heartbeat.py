@@ -9,7 +9,7 @@ from typing import Final
 from services.watcher.decision.nodes import NodeTotals
 from services.watcher.decision.resources import ResourceMirror, Trouble
 from services.watcher.decision.stimuli import ServerProbed, UsageMeasured
-from shared.events.v1.objects import ClusterObserved, ObjectsAudited
+from shared.events.v1.objects import UNREACHABLE, ClusterObserved, ObjectsAudited
 from shared.model.quantities import format_amount
 
 # A connection that breaks and is back at once makes no cluster unready.
@@ -43,7 +43,7 @@ class Pulse:
     def probed(self, probe: ServerProbed) -> None:
         if probe.error:
             since = self._silence.since_ms if self._silence else probe.at_ms
-            self._silence = Trouble(since, "ApiUnreachable", probe.error)
+            self._silence = Trouble(since, UNREACHABLE, probe.error)
         else:
             self._version, self._silence = probe.version, None
 
@@ -55,7 +55,7 @@ class Pulse:
         """Ready if the server answers and every resource is in sync, but for a moment."""
         if not self._version:
             message = self._silence.message if self._silence else "the API server has not answered yet"
-            return Condition(ready=False, reason="ApiUnreachable", message=message[:_MAX_MESSAGE])
+            return Condition(ready=False, reason=UNREACHABLE, message=message[:_MAX_MESSAGE])
         if self._silence and _lasts(self._silence, at_ms):
             return Condition(ready=False, reason=self._silence.reason, message=self._silence.message[:_MAX_MESSAGE])
         for mirror in resources:

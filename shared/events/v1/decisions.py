@@ -43,7 +43,7 @@ class ClusterShare(Value):
     `nodes` has a node for each replica: where Flotilla binds it (`binding: node`), or where room is reserved
     for it until its pod is observed (`binding: cluster`). `ordinals` number the pods of `binding: node`. `overrides`
     are those of the workload's terms that apply here, in their order: by names and labels of the cluster as they were
-    when this was decided.
+    when this was decided. The last `leaving` of the replicas are replaced elsewhere, and stay until others are ready.
     """
 
     cluster: str
@@ -51,6 +51,12 @@ class ClusterShare(Value):
     nodes: tuple[str, ...] = ()
     ordinals: tuple[int, ...] = ()
     overrides: tuple[str, ...] = Field(default=(), exclude_if=is_empty)
+    leaving: int | None = Field(default=None, ge=1, description="replicas that count no more: others replace them")
+
+    @property
+    def kept(self) -> int:
+        """The replicas that count."""
+        return self.replicas - (self.leaving or 0)
 
 
 class PodSetPlacement(Value):
@@ -64,7 +70,11 @@ class PodSetPlacement(Value):
 
     @property
     def placed(self) -> int:
-        return sum(share.replicas for share in self.shares)
+        return sum(share.kept for share in self.shares)
+
+    @property
+    def leaving(self) -> int:
+        return sum(share.leaving or 0 for share in self.shares)
 
 
 class WorkloadPlaced(Value):

@@ -16,6 +16,8 @@ from shared.model.base import Value
 
 # The reason of a cluster's last heartbeat, before its tombstone: it is no member of the fleet any more.
 LEFT: Final = "Left"
+# The reason of a heartbeat whose watcher is well, and whose API server does not answer.
+UNREACHABLE: Final = "ApiUnreachable"
 
 
 class ObjectMeta(Value):

@@ -87,6 +87,8 @@ def _placed(cluster: str, objects: Mapping[Place, Json], key: str, placed: Workl
         manifest = manifests.get(pod_set.name)
         name = f"{placed.workload.name}-{pod_set.name}"
         where = f"{cluster}/{key}/{pod_set.name}"
+        if share is not None and share.leaving:
+            yield Violation("leaving", where, f"{share.leaving} of {share.replicas} replicas wait to leave")
         if placed.workload.placement.binding is Binding.NODE:
             yield from _bound(where, name, share.ordinals if share else (), share.nodes if share else (), pods)
         elif manifest is None or manifest.get("kind") in _DIVIDED:

@@ -1,28 +1,41 @@
-"""A cluster whose watcher is silent is neither healthy nor empty: what it runs does not count as ready, and stays."""
+"""A cluster whose watcher is silent is neither healthy nor empty: what it runs does not count as ready.
+
+It is left in an orderly way: when it was silent for as long as that is tolerated, and what it ran is given up when
+as much is ready elsewhere.
+"""
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterator
 
 from shared.events.registry import decode
 from shared.events.topics import DECISIONS, OBJECTS, STATUS
-from shared.events.v1.decisions import WorkloadPlaced
+from shared.events.v1.decisions import PodSetPlacement, WorkloadPlaced
+from shared.events.v1.objects import UNREACHABLE, ClusterObserved
 from shared.events.v1.status import WorkloadStatus
-from shared.model.identities import heartbeat_cluster
+from shared.model.identities import POD_SET_LABEL, heartbeat_cluster
+from tests.simulation.checker.clusters import is_alive, is_ready, workload_of
 from tests.simulation.checker.evidence import Evidence, Violation
 
 _Beats = dict[str, list[int]]
-# Three intervals of 5 s without a heartbeat are silence; that it is noticed and told takes some more.
+# So long without a heartbeat is silence, and more; that it is noticed and told takes some more.
 _SILENT_MS = 15_000
 _TOLD_MS = 10_000
-# After so long without a heartbeat nothing new can be known of a cluster.
-_DEAF_MS = 14_000
+# After so long without a heartbeat a cluster is silent for the scheduler: nothing new can be known of it.
+_DEAF_MS = 9_000
+# A cluster is left when it was silent for 9 s and that was tolerated for 10 s more. Of a heartbeat that is on its way
+# for so long, because its reader is cut off or slow, a leader knows nothing.
+_HASTY_MS = 19_000 - 8_000
+# So old may be what a leader knows of pods.
+_SEEN_MS = 30_000
 
 
 def check(evidence: Evidence) -> Iterator[Violation]:
     evidence.take()
     beats: _Beats = defaultdict(list)
+    well: _Beats = defaultdict(list)
     end = 0
     for append in evidence.history.appends:
         end = append.at_ms
@@ -30,6 +43,10 @@ def check(evidence: Evidence) -> Iterator[Violation]:
             cluster = heartbeat_cluster(append.key or b"")
             if cluster is not None:
                 beats[cluster].append(append.at_ms)
+                observed = decode(ClusterObserved, append.value)
+                if observed.ready or observed.reason != UNREACHABLE:
+                    well[cluster].append(append.at_ms)
+    yield from _haste(evidence, well)
     yield from _moves(evidence, beats)
     # Every silence is looked at when it must have been told, if the status service was well until then.
     late = [
@@ -38,8 +55,7 @@ def check(evidence: Evidence) -> Iterator[Violation]:
         for before, after in zip(times, [*times[1:], end], strict=True)
         if after - before > _SILENT_MS + _TOLD_MS
     ]
-    well = [moment for moment in sorted(late) if _was_well(evidence, moment[0])]
-    yield from _claims(evidence, well)
+    yield from _claims(evidence, [moment for moment in sorted(late) if _was_well(evidence, moment[0])])
 
 
 def _was_well(evidence: Evidence, at_ms: int) -> bool:
@@ -72,8 +88,8 @@ def _claims(evidence: Evidence, moments: list[tuple[int, str]]) -> Iterator[Viol
                     yield Violation("silent and well", key, message)
 
 
-def _moves(evidence: Evidence, beats: _Beats) -> Iterator[Violation]:
-    """Nobody asked for it, and nothing new can be known of the cluster: then nothing is taken away from it."""
+def _unasked(evidence: Evidence) -> Iterator[tuple[int, str, PodSetPlacement, PodSetPlacement]]:
+    """What becomes of a pod set by a decision that nobody asked for: when, whose, before and after."""
     journal = evidence.journal
     times = {append.offset: append.at_ms for append in evidence.history.appends if append.topic == DECISIONS.name}
     former: dict[str, WorkloadPlaced] = {}
@@ -82,19 +98,66 @@ def _moves(evidence: Evidence, beats: _Beats) -> Iterator[Violation]:
         former[key] = placed
         if before is None or before.uid != placed.uid or before.request != placed.request:
             continue
-        had, has = _shares(before), _shares(placed)
-        for cluster in had:
-            silent_ms = times[offset] - max((at for at in beats[cluster] if at <= times[offset]), default=0)
-            if has.get(cluster, 0) < had[cluster] and silent_ms > _DEAF_MS:
+        for had, has in zip(before.pod_sets, placed.pod_sets, strict=False):
+            yield times[offset], key, had, has
+
+
+def _haste(evidence: Evidence, well: _Beats) -> Iterator[Violation]:
+    """Nothing begins to leave a cluster that was heard, and well, a short time ago."""
+    for at_ms, key, before, after in _unasked(evidence):
+        had = {share.cluster: share.leaving or 0 for share in before.shares}
+        for share in after.shares:
+            heard = bisect_right(well[share.cluster], at_ms)
+            silent_ms = at_ms - well[share.cluster][heard - 1] if heard else at_ms
+            if (share.leaving or 0) > had.get(share.cluster, 0) and silent_ms < _HASTY_MS:
+                yield Violation("left in haste", key, f"{share.cluster}, which was well {silent_ms} ms ago, is left")
+
+
+def _moves(evidence: Evidence, beats: _Beats) -> Iterator[Violation]:
+    """Nobody asked for it, and nothing new can be known of the cluster: what is taken away there is ready elsewhere.
+
+    Of the replicas that leave as many stay as others, where anything can be known, are not ready.
+    """
+    ready = _Ready(evidence)
+    for at_ms, key, before, after in _unasked(evidence):
+        had, has = ({share.cluster: share.replicas for share in item.shares} for item in (before, after))
+        silent = {
+            name: silent_ms
+            for name in {*had, *has}
+            if (silent_ms := at_ms - max((at for at in beats[name] if at <= at_ms), default=0)) > _DEAF_MS
+        }
+        unready = sum(
+            max(share.kept - ready.most(key, after.name, share.cluster, at_ms), 0)
+            for share in after.shares
+            if share.cluster not in silent
+        )
+        for cluster in sorted(had.keys() & silent.keys()):
+            if has.get(cluster, 0) < had[cluster] and after.leaving < unready:
                 message = (
-                    f"{had[cluster]} replicas in {cluster} become {has.get(cluster, 0)}, silent for {silent_ms} ms"
+                    f"{had[cluster]} replicas in {cluster} become {has.get(cluster, 0)}, silent for "
+                    f"{silent[cluster]} ms, while {unready} are not ready elsewhere and {after.leaving} stay for them"
                 )
                 yield Violation("moved in silence", key, message)
 
 
-def _shares(placed: WorkloadPlaced) -> dict[str, int]:
-    shares: dict[str, int] = defaultdict(int)
-    for pod_set in placed.pod_sets:
-        for share in pod_set.shares:
-            shares[share.cluster] += share.replicas
-    return shares
+class _Ready:
+    """How many pods of a pod set were ready in a cluster, at any time."""
+
+    def __init__(self, evidence: Evidence) -> None:
+        self._counts: dict[tuple[str, str, str], list[tuple[int, int]]] = defaultdict(list)
+        pods: dict[tuple[str, str, str], set[str]] = defaultdict(set)
+        for write in evidence.history.writes:
+            meta = write.object["metadata"]
+            if write.resource == "pods" and (key := workload_of(write.object)):
+                place = (key, (meta.get("labels") or {}).get(POD_SET_LABEL, ""), write.cluster)
+                done = write.object.get("status", {}).get("phase") == "Succeeded"
+                is_there = write.verb != "DELETED" and (done or (is_alive(write.object) and is_ready(write.object)))
+                (pods[place].add if is_there else pods[place].discard)(meta["uid"])
+                self._counts[place].append((write.at_ms, len(pods[place])))
+
+    def most(self, key: str, pod_set: str, cluster: str, at_ms: int) -> int:
+        """The most that were ready at once, as far back as somebody may know of it."""
+        counts = self._counts[key, pod_set, cluster]
+        end = bisect_right(counts, at_ms, key=lambda item: item[0])
+        begin = bisect_right(counts, at_ms - _SEEN_MS, key=lambda item: item[0])
+        return max((count for _, count in counts[max(begin - 1, 0) : end]), default=0)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 from unittest.mock import patch
 
 from services.scheduler.decision import derivation
 from services.scheduler.decision.clusters import ClusterTable
+from services.scheduler.decision.evacuation import Evacuation
 from services.scheduler.decision.fence import EpochFence
 from services.scheduler.decision.reservations import ShareReservations
+from services.scheduler.decision.troubles import Troubles
 from services.scheduler.inputs import partitions_of
 from services.scheduler.intake import Intake
 from services.scheduler.journal import Checkpoint, journal_partition, publisher_group
@@ -104,6 +107,20 @@ def silence_is_taken_for_departure() -> Iterator[None]:
                 self.version += 1
 
     with patch.object(ClusterTable, "watch_silence", watch_silence):
+        yield
+
+
+@mutant("moved in silence", faults=("outage:watcher",))
+def what_leaves_is_removed_at_once() -> Iterator[None]:
+    """Replicas of a cluster that is lost are given up as soon as others have a place, before any of them is ready."""
+    with patch.object(Evacuation, "_unready", lambda *_: Counter()):
+        yield
+
+
+@mutant("left in haste", faults=("outage:watcher", "pause:watcher"))
+def a_cluster_is_left_as_soon_as_it_is_silent() -> Iterator[None]:
+    """A heartbeat too late, and the workloads move: a network that goes on and off moves the fleet to and fro."""
+    with patch.object(Troubles, "_patience", lambda *_: 0):
         yield
 
 

@@ -95,6 +95,38 @@ def test_what_is_left_in_a_silent_cluster_does_not_count_either(withdrawn: tuple
     assert (left.counts.ready, left.stale) == (1, False)
 
 
+def test_what_is_replaced_elsewhere_is_waited_for_no_more() -> None:
+    """Of a cluster that is silent nobody can confirm anything: what replaces its replicas says whether all is well."""
+    world = World()
+    world.run({"a": 1})
+    world.wait(16_000)
+    assert world.events[-1].reason == "ClusterSilent"
+    world.place(placement({"a": 1, "b": 1}, generation=2, leaving={"a": 1}))
+    world.beat("b")
+    world.report("b", 2)
+    world.pod("b", "web-1")
+    world.end()
+    status = world.status()
+    assert (world.phases[-1], status.desired, status.ready) == ("Running", 1, 1)
+    assert [(part.cluster, part.counts.placed, part.stale) for part in status.clusters] == [
+        ("a", 0, True),
+        ("b", 1, False),
+    ]
+    assert world.condition("ClustersReady").status == "True"
+
+
+def test_what_is_not_replaced_yet_is_waited_for() -> None:
+    world = World()
+    world.run({"a": 2})
+    world.wait(16_000)
+    world.place(placement({"a": 2, "b": 1}, generation=2, leaving={"a": 1}))
+    world.beat("b")
+    world.report("b", 2)
+    world.pod("b", "web-1")
+    world.end()
+    assert (world.events[-1].phase, world.events[-1].reason) == ("Degraded", "ClusterSilent")
+
+
 def test_pods_of_a_cluster_that_was_never_heard_do_not_run() -> None:
     world = World()
     world.place(placement({"a": 1}))

@@ -59,8 +59,9 @@ def placement(
     binding: str = "cluster",
     clusters: Iterable[str] = (),
     at_ms: int = START_MS,
+    leaving: dict[str, int] | None = None,
 ) -> PlacementPublished:
-    """A placement of one pod set `web`, `shares` by cluster."""
+    """A placement of one pod set `web`, `shares` by cluster, and how many of them are `leaving`."""
     namespace, name = key.split("/")
     given = {} if shares is None else shares
     nodes = {c: tuple(f"n{i}" for i in range(n)) if binding == "node" else () for c, n in given.items()}
@@ -70,8 +71,12 @@ def placement(
     workload = Workload.model_validate(
         {"namespace": namespace, "name": name, "podSets": [spec.model_dump()], "placement": terms}
     )
-    parts = tuple(ClusterShare(cluster=c, replicas=n, nodes=nodes[c], ordinals=ordinals[c]) for c, n in given.items())
-    total = sum(given.values()) if desired is None else desired
+    left = leaving or {}
+    parts = tuple(
+        ClusterShare(cluster=c, replicas=n, nodes=nodes[c], ordinals=ordinals[c], leaving=left.get(c))
+        for c, n in given.items()
+    )
+    total = sum(given.values()) - sum(left.values()) if desired is None else desired
     placed = WorkloadPlaced(
         workload=workload,
         uid=uid,

@@ -1,0 +1,384 @@
+"""Out of clusters that are lost or tainted: reserve, start, confirm ready, only then remove."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Any
+
+import pytest
+
+from services.scheduler.decision.config import SchedulerConfig
+from services.scheduler.decision.troubles import DRAINING_KEY
+from shared.events.v1.clusters import ClusterDeclared
+from shared.events.v1.decisions import WorkloadPlaced
+from shared.model.taints import Taint
+from tests.scheduling import World, counts_of, image, placed, workload
+
+SILENT_MS = 15_000
+TOLERATED_MS = 10_000
+STABLE_MS = 30_000
+STEP_MS = 1_000
+BINDINGS = pytest.mark.parametrize("binding", ["cluster", "node"])
+JOB = {
+    "apiVersion": "batch/v1",
+    "kind": "Job",
+    "spec": {
+        "parallelism": 2,
+        "template": {
+            "spec": {
+                "restartPolicy": "Never",
+                "containers": [{"name": "c", "image": "i", "resources": {"requests": {"cpu": "1"}}}],
+            }
+        },
+    },
+}
+
+
+class Fleet(World):
+    """`east` and `west`, whose heartbeats come every second while they are in `heard`."""
+
+    def __init__(self, config: SchedulerConfig | None = None, *, nodes: int = 3, clusters: str = "east west") -> None:
+        super().__init__(config)
+        self.heard = set(clusters.split())
+        for name in sorted(self.heard):
+            self.cluster(name)
+            for number in range(nodes):
+                self.node(name, f"{name}-{number}")
+
+    def passes(self, ms: int) -> list[WorkloadPlaced]:
+        """Time passes; all that was decided meanwhile."""
+        decided = []
+        for _ in range(0, ms, STEP_MS):
+            self.now += STEP_MS
+            for name in sorted(self.heard):
+                self.cluster(name)
+            decided += [item for item in self.pending() if isinstance(item, WorkloadPlaced)]
+        return decided
+
+    def lose(self, *clusters: str) -> None:
+        """They are silent for so long that they have to be left at the next look."""
+        self.heard -= set(clusters)
+        assert self.passes(SILENT_MS + TOLERATED_MS - STEP_MS) == []
+
+    def taint(self, cluster: str, *keys: str) -> None:
+        taints = tuple(Taint(key=key, effect="NoExecute") for key in keys)
+        self.state.declare_cluster(cluster, ClusterDeclared(name=cluster, taints=taints))
+
+    def run(self, name: str, pod_set: str = "web", *, but: int = 0) -> None:
+        """Every replica's pod is ready on its node, but for the last so many in all."""
+        decision = self.placements[f"default/{name}"]
+        item = next(item for item in decision.pod_sets if item.name == pod_set)
+        expected = [(share.cluster, node) for share in item.shares for node in share.nodes]
+        for number, (cluster, node) in enumerate(expected):
+            ready = number < len(expected) - but
+            self.pod(cluster, f"{name}-{pod_set}-{cluster}-{number}", node=node, of=f"{name}/{pod_set}", ready=ready)
+
+    def start(self, name: str, cluster: str, count: int) -> None:
+        """So many of its pods are ready in a cluster."""
+        for number in range(count):
+            self.pod(cluster, f"new-{name}-{number}", node=f"{cluster}-0", of=f"{name}/web", ready=True)
+
+
+@pytest.fixture
+def fleet() -> Fleet:
+    return Fleet()
+
+
+def leaving_of(decision: WorkloadPlaced) -> dict[str, int]:
+    return {share.cluster: share.leaving for share in decision.pod_sets[0].shares if share.leaving}
+
+
+def shop(fleet: Fleet, replicas: int = 4, **more: Any) -> None:
+    """Half of its replicas in each cluster, and their pods ready."""
+    decision = placed(fleet.apply(workload("shop", image(replicas=replicas), **more)))
+    assert set(counts_of(decision)) == {"east", "west"}
+    fleet.run("shop")
+
+
+@BINDINGS
+def test_the_old_stay_until_the_new_are_ready(fleet: Fleet, binding: str) -> None:
+    shop(fleet, placement={"binding": binding})
+    fleet.lose("east")
+    decided = fleet.passes(2 * STEP_MS)
+    assert (counts_of(decided[-1]), leaving_of(decided[-1])) == ({"east": 2, "west": 4}, {"east": 2})
+    assert decided[-1].withdrawn == ()
+    assert decided[-1].pod_sets[0].placed == 4
+    assert fleet.passes(60_000) == []
+    fleet.start("shop", "west", 1)
+    assert leaving_of(fleet.passes(STEP_MS)[-1]) == {"east": 1}
+    fleet.start("shop", "west", 2)
+    after = fleet.passes(STEP_MS)[-1]
+    assert (counts_of(after), leaving_of(after), after.withdrawn) == ({"west": 4}, {}, ("east",))
+    assert fleet.passes(60_000) == []
+
+
+@BINDINGS
+def test_no_replica_is_in_two_places_by_one_decision(fleet: Fleet, binding: str) -> None:
+    shop(fleet, placement={"binding": binding})
+    fleet.lose("east")
+    shares = fleet.passes(2 * STEP_MS)[-1].pod_sets[0].shares
+    ordinals = [ordinal for share in shares for ordinal in share.ordinals]
+    assert len(set(ordinals)) == len(ordinals)
+
+
+def test_where_there_is_no_room_nothing_is_removed() -> None:
+    fleet = Fleet(nodes=1)
+    shop(fleet, replicas=6)
+    fleet.lose("east")
+    moved = fleet.passes(600_000)
+    assert (counts_of(moved[-1]), leaving_of(moved[-1])) == ({"east": 3, "west": 4}, {"east": 1})
+    assert fleet.passes(600_000) == []
+    fleet.node("west", "west-9")
+    assert counts_of(fleet.passes(STEP_MS)[-1]) == {"east": 3, "west": 6}
+
+
+def test_one_that_goes_on_and_off_moves_nothing(fleet: Fleet) -> None:
+    shop(fleet)
+    for _ in range(10):
+        fleet.heard.discard("east")
+        assert fleet.passes(SILENT_MS + TOLERATED_MS - STEP_MS) == []
+        fleet.heard.add("east")
+        assert fleet.passes(2 * STEP_MS) == []
+
+
+def test_what_may_still_be_there_stays_when_its_cluster_is_back_for_a_while(fleet: Fleet) -> None:
+    shop(fleet)
+    fleet.lose("east")
+    assert leaving_of(fleet.passes(2 * STEP_MS)[-1]) == {"east": 2}
+    fleet.start("shop", "west", 1)
+    assert leaving_of(fleet.passes(STEP_MS)[-1]) == {"east": 1}
+    fleet.heard.add("east")
+    assert fleet.passes(STABLE_MS) == []
+    back = fleet.passes(2 * STEP_MS)[-1]
+    assert (counts_of(back), leaving_of(back)) == ({"east": 1, "west": 3}, {})
+    assert fleet.passes(60_000) == []
+
+
+def test_of_a_cluster_that_is_back_the_old_go_where_the_new_are_ready(fleet: Fleet) -> None:
+    shop(fleet)
+    fleet.lose("east")
+    fleet.passes(2 * STEP_MS)
+    fleet.heard.add("east")
+    fleet.start("shop", "west", 2)
+    after = fleet.passes(STEP_MS)[-1]
+    assert (counts_of(after), after.withdrawn) == ({"west": 4}, ("east",))
+
+
+def test_a_replacement_that_is_lost_before_it_was_ready_frees_nobody() -> None:
+    fleet = Fleet(clusters="a b c east north west")
+    fleet.apply(workload("shop", image(replicas=2), placement={"clusters": ["east"]}))
+    fleet.run("shop")
+    fleet.apply(workload("shop", image(replicas=2), placement={"clusters": ["east", "north", "west"]}))
+    fleet.lose("east")
+    assert counts_of(fleet.passes(2 * STEP_MS)[-1]) == {"east": 2, "north": 1, "west": 1}
+    fleet.heard.remove("west")
+    again = fleet.passes(120_000)[-1]
+    assert (counts_of(again), leaving_of(again)) == ({"east": 2, "north": 2}, {"east": 2})
+    fleet.start("shop", "north", 2)
+    assert counts_of(fleet.passes(STEP_MS)[-1]) == {"north": 2}
+
+
+def test_one_that_is_well_again_takes_back_what_another_has_to_give_up() -> None:
+    fleet = Fleet(clusters="a b c east west")
+    fleet.apply(workload("shop", image(replicas=2), placement={"clusters": ["east"]}))
+    fleet.run("shop")
+    fleet.apply(workload("shop", image(replicas=2), placement={"clusters": ["east", "west"]}))
+    fleet.lose("east")
+    assert counts_of(fleet.passes(2 * STEP_MS)[-1]) == {"east": 2, "west": 2}
+    fleet.heard.add("east")
+    fleet.taint("west", DRAINING_KEY)
+    back = fleet.passes(2 * STEP_MS)[-1]
+    assert (counts_of(back), leaving_of(back), back.withdrawn) == ({"east": 2}, {}, ("west",))
+
+
+@pytest.mark.parametrize("seconds", [0, 60, None])
+def test_a_workload_says_for_how_long_it_tolerates_silence(fleet: Fleet, seconds: int | None) -> None:
+    toleration: dict[str, Any] = {"key": "flotilla.dev/silent", "operator": "Exists", "effect": "NoExecute"}
+    if seconds is not None:
+        toleration["tolerationSeconds"] = seconds
+    shop(fleet, placement={"tolerations": [toleration]})
+    fleet.heard.remove("east")
+    assert fleet.passes(SILENT_MS + 1000 * (seconds or 0) - STEP_MS) == []
+    moved = fleet.passes(60_000)
+    assert bool(moved) is (seconds is not None)
+
+
+@pytest.mark.parametrize("key", [DRAINING_KEY, "acme.dev/maintenance"])
+def test_a_tainted_cluster_is_left_though_it_is_well(fleet: Fleet, key: str) -> None:
+    shop(fleet)
+    fleet.taint("east", key)
+    assert leaving_of(fleet.passes(2 * STEP_MS)[-1]) == {"east": 2}
+    fleet.start("shop", "west", 2)
+    assert counts_of(fleet.passes(STEP_MS)[-1]) == {"west": 4}
+
+
+def test_a_taint_that_is_tolerated_for_a_while_keeps_new_replicas_away_behind_it(fleet: Fleet) -> None:
+    patience = {"key": DRAINING_KEY, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 30}
+    shop(fleet, placement={"tolerations": [patience]})
+    fleet.taint("east", DRAINING_KEY)
+    assert fleet.passes(30_000) == []
+    assert leaving_of(fleet.passes(2 * STEP_MS)[-1]) == {"east": 2}
+    fleet.start("shop", "west", 2)
+    assert counts_of(fleet.passes(STEP_MS)[-1]) == {"west": 4}
+    fleet.apply(workload("shop", image(replicas=5), placement={"tolerations": [patience]}))
+    assert counts_of(fleet.placements["default/shop"]) == {"west": 5}
+
+
+def test_one_that_is_cordoned_is_not_left(fleet: Fleet) -> None:
+    shop(fleet)
+    fleet.state.declare_cluster("east", ClusterDeclared(name="east", unschedulable=True))
+    assert fleet.passes(60_000) == []
+
+
+def test_one_that_is_listed_anew_is_not_left(fleet: Fleet) -> None:
+    shop(fleet)
+    for _ in range(60):
+        fleet.now += STEP_MS
+        fleet.cluster("west")
+        fleet.cluster("east", ready=False)
+        assert fleet.pending() == []
+
+
+def test_while_most_are_lost_at_once_nothing_moves() -> None:
+    fleet = Fleet(clusters="east north west")
+    fleet.apply(workload("shop", image(replicas=6)))
+    fleet.run("shop")
+    fleet.heard = {"west"}
+    assert fleet.passes(600_000) == []
+    fleet.heard = {"north", "west"}
+    assert fleet.passes(TOLERATED_MS - STEP_MS) == []
+    assert leaving_of(fleet.passes(2 * STEP_MS)[-1]) == {"east": 2}
+
+
+class TestPace:
+    def test_so_many_a_second(self) -> None:
+        fleet = Fleet(SchedulerConfig(evacuations_per_s=2.0), nodes=10)
+        shop(fleet, replicas=20)
+        fleet.lose("east")
+        seen = [0, *(sum(leaving_of(item).values()) for item in fleet.passes(4 * STEP_MS))]
+        assert all(after - before <= 2 for before, after in pairwise(seen))
+        assert seen[-1] == 8
+
+    @pytest.mark.parametrize(
+        "config", [SchedulerConfig(evacuations_at_once=3), SchedulerConfig(cluster_evacuations_at_once=3)]
+    )
+    def test_so_many_at_once(self, config: SchedulerConfig) -> None:
+        fleet = Fleet(config, nodes=10)
+        shop(fleet, replicas=20)
+        fleet.lose("east")
+        first = fleet.passes(60_000)[-1]
+        before = counts_of(first)["east"]
+        assert leaving_of(first) == {"east": 3}
+        fleet.start("shop", "west", 2)
+        after = fleet.passes(60_000)[-1]
+        assert leaving_of(after) == {"east": 3}
+        assert counts_of(after)["east"] == before - 2
+
+    def test_what_never_was_ready_does_not_hold_up_the_rest(self) -> None:
+        fleet = Fleet(SchedulerConfig(evacuations_at_once=2), nodes=10)
+        decision = placed(fleet.apply(workload("shop", image(replicas=8))))
+        assert counts_of(decision) == {"east": 4, "west": 4}
+        fleet.start("shop", "west", 4)
+        fleet.lose("east")
+        for ready in range(4, 9):
+            fleet.start("shop", "west", ready)
+            fleet.passes(2 * STEP_MS)
+        assert counts_of(fleet.placements["default/shop"]) == {"west": 8}
+
+    def test_the_more_important_go_first(self) -> None:
+        fleet = Fleet(SchedulerConfig(evacuations_per_s=1.0), nodes=10)
+        for name, priority in (("a", 0), ("b", 5)):
+            fleet.apply(workload(name, image(replicas=1), priority=priority, placement={"clusters": ["east"]}))
+            fleet.apply(workload(name, image(replicas=1), priority=priority))
+            fleet.run(name)
+        fleet.lose("east")
+        assert [str(item.workload.key) for item in fleet.passes(4 * STEP_MS)] == ["default/b", "default/a"]
+
+
+class TestTogether:
+    def test_a_job_goes_as_a_whole(self, fleet: Fleet) -> None:
+        ((source, _),) = counts_of(placed(fleet.apply(workload("sum", {"name": "web", "manifest": JOB})))).items()
+        (target,) = {"east", "west"} - {source}
+        fleet.run("sum")
+        fleet.lose(source)
+        moved = fleet.passes(2 * STEP_MS)[-1]
+        assert (counts_of(moved), leaving_of(moved)) == ({source: 2, target: 2}, {source: 2})
+        fleet.start("sum", target, 1)
+        assert fleet.passes(60_000) == []
+        fleet.start("sum", target, 2)
+        assert counts_of(fleet.passes(STEP_MS)[-1]) == {target: 2}
+
+    def test_one_that_ran_to_its_end_stays(self, fleet: Fleet) -> None:
+        ((source, _),) = counts_of(placed(fleet.apply(workload("sum", {"name": "web", "manifest": JOB})))).items()
+        fleet.job(source, "sum-web", of="sum/web", finished=True)
+        fleet.lose(source)
+        assert fleet.passes(60_000) == []
+
+    def test_it_stays_where_it_was_when_its_cluster_is_back_first(self, fleet: Fleet) -> None:
+        ((source, _),) = counts_of(placed(fleet.apply(workload("sum", {"name": "web", "manifest": JOB})))).items()
+        fleet.run("sum")
+        fleet.lose(source)
+        fleet.passes(2 * STEP_MS)
+        fleet.heard.add(source)
+        assert counts_of(fleet.passes(STABLE_MS + 2 * STEP_MS)[-1]) == {source: 2}
+
+
+class TestWhoTakesOver:
+    @BINDINGS
+    def test_goes_on_where_the_other_stopped(self, fleet: Fleet, binding: str) -> None:
+        shop(fleet, placement={"binding": binding})
+        fleet.lose("east")
+        decision = fleet.passes(2 * STEP_MS)[-1]
+        successor = Fleet()
+        successor.now = fleet.now
+        successor.heard = {"west"}
+        successor.cluster("west")
+        successor.state.apply(decision)
+        successor.state.note_generation(decision, 0)
+        successor.placements = {"default/shop": decision}
+        successor.start("shop", "west", 4)
+        after = successor.passes(STEP_MS)[-1]
+        assert (counts_of(after), after.withdrawn) == ({"west": 4}, ("east",))
+
+    def test_comes_to_the_same_state(self, fleet: Fleet) -> None:
+        shop(fleet)
+        fleet.lose("east")
+        fleet.passes(2 * STEP_MS)
+        follower = Fleet()
+        for decision in fleet.journal:
+            follower.state.apply(decision)
+        for number, (cluster, node) in enumerate(
+            (share.cluster, node)
+            for share in fleet.journal[0].pod_sets[0].shares  # type: ignore[union-attr]
+            for node in share.nodes
+        ):
+            follower.pod(cluster, f"shop-web-{cluster}-{number}", node=node, of="shop/web", ready=True)
+        assert follower.state.hash() == fleet.state.hash()
+
+
+def test_a_change_of_the_workload_keeps_what_waits_to_leave(fleet: Fleet) -> None:
+    shop(fleet)
+    fleet.lose("east")
+    fleet.passes(2 * STEP_MS)
+    changed = placed(fleet.apply(workload("shop", image(replicas=5))))
+    assert (counts_of(changed), leaving_of(changed)) == ({"east": 2, "west": 5}, {"east": 2})
+    fewer = placed(fleet.apply(workload("shop", image(replicas=1))))
+    assert (counts_of(fewer), leaving_of(fewer)) == ({"east": 2, "west": 1}, {"east": 2})
+    excluded = placed(fleet.apply(workload("shop", image(replicas=1), placement={"clusters": ["west"]})))
+    assert (counts_of(excluded), excluded.withdrawn) == ({"west": 1}, ("east",))
+
+
+def test_a_deletion_takes_all(fleet: Fleet) -> None:
+    shop(fleet)
+    fleet.lose("east")
+    fleet.passes(2 * STEP_MS)
+    assert placed(fleet.delete("shop")).withdrawn == ("east", "west")
+    assert fleet.passes(60_000) == []
+
+
+def test_what_leaves_the_fleet_need_not_be_waited_for(fleet: Fleet) -> None:
+    shop(fleet)
+    fleet.lose("east")
+    fleet.passes(2 * STEP_MS)
+    fleet.leaves("east")
+    assert counts_of(placed(fleet.pending())) == {"west": 4}
