@@ -24,7 +24,7 @@ from services.scheduler.replica import Replica
 from services.scheduler.request_feed import RequestFeed
 from services.scheduler.requests import Refused, read_request
 from services.scheduler.settings import SchedulerSettings
-from services.scheduler.turns import Turn, rest
+from services.scheduler.turns import Breaks, Turn, rest
 from shared.events.registry import DecodeError, decode
 from shared.events.topics import REQUESTS, RESULTS, SOLE_WRITERS
 from shared.events.v1.decisions import Decision, DecisionsMade
@@ -84,6 +84,7 @@ class Leadership:
         self._changed = asyncio.Event()
         self._appended_at = clock.monotonic()
         self._appended = 0
+        self._breaks = Breaks(clock)
         # Clusters and workloads of which is published again what is asked there.
         self._repeat: set[tuple[str, str]] = set()
         # Workloads whose placement is published again.
@@ -233,6 +234,8 @@ class Leadership:
                 if turn.over:
                     break
         self._feed.taken()
+        if emptied:
+            self._breaks.served()
         return emptied
 
     @property
@@ -242,6 +245,7 @@ class Leadership:
     async def _round(self, derived: Publisher) -> None:
         await self._follower.ensure_topics(self._replica.clusters)
         decided = Round()
+        self._breaks.work()
         if not self._results.empty():
             self._observe_results(self._results.get_nowait())
         await self._decide_requests(decided)
@@ -260,6 +264,9 @@ class Leadership:
         entries = decided.entries()
         for entry in entries:
             await self._append(entry.decisions, self._all_seen() if entry.seen is None else entry.seen)
+        if len(self._intake):
+            await self._breaks.take(self._changed, lambda: self._intake.namespaces == 1)
+            self._changed.set()
         if not entries and self._clock.monotonic() - self._appended_at >= self._settings.scheduler_renew_s:
             await self._append([], Seen())
 

@@ -8,11 +8,16 @@ round a few times: what is on its way waits for a slice, and not for a slice at 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from contextlib import suppress
 
 from shared.ports.clock import Clock
 
 SLICE_S = 0.001
 _ROUNDS = 6
+# Whoever was served so recently counts as somebody who is about.
+_CARE_S = 2.0
+_LONGEST_BREAK_S = 0.025
 
 
 async def rest() -> None:
@@ -38,3 +43,34 @@ class Turn:
         if self.over:
             await rest()
             self._ends = self._clock.monotonic() + self._seconds
+
+
+class Breaks:
+    """How long a flood rests between two entries: as long as it worked, if somebody else was served lately.
+
+    It would have one core for itself, and what it makes the broker do the other: whoever comes next finds both taken.
+    With nobody else about it does not rest at all.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._worked_since = self._careful_until = clock.monotonic()
+
+    def work(self) -> None:
+        """A round begins."""
+        self._worked_since = self._clock.monotonic()
+
+    def served(self) -> None:
+        """Somebody has all his answers, and may come again."""
+        self._careful_until = self._clock.monotonic() + _CARE_S
+
+    async def take(self, changed: asyncio.Event, alone: Callable[[], bool]) -> None:
+        """Returns when the rest is over, or when the flood is not `alone` any more; `changed` says to look."""
+        now = self._clock.monotonic()
+        rested_at = min(now + min(now - self._worked_since, _LONGEST_BREAK_S), self._careful_until)
+        while now < rested_at and alone():
+            with suppress(TimeoutError):
+                async with asyncio.timeout(rested_at - now):
+                    await changed.wait()
+            changed.clear()
+            now = self._clock.monotonic()

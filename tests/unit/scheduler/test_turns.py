@@ -12,7 +12,7 @@ from services.scheduler.decision.config import SchedulerConfig
 from services.scheduler.journal import decode_entry, is_entry
 from services.scheduler.settings import SchedulerSettings
 from services.scheduler.shell import SchedulerService
-from services.scheduler.turns import SLICE_S, Turn
+from services.scheduler.turns import SLICE_S, Breaks, Turn
 from shared.adapters.clock import SystemClock
 from shared.adapters.memory.event_log import MemoryLog
 from shared.events.registry import decode
@@ -124,3 +124,55 @@ async def test_a_slice_that_is_over_lets_what_is_on_its_way_arrive() -> None:
     await turn.go_on()
     assert arriving.done()
     assert not turn.over
+
+
+async def resting(breaks: Breaks, changed: asyncio.Event, namespaces: list[str]) -> asyncio.Task[None]:
+    """A break that has begun, of a flood that is alone for as long as there is one namespace."""
+    taking = asyncio.create_task(breaks.take(changed, lambda: len(namespaces) == 1))
+    for _ in range(5):
+        await asyncio.sleep(0)
+    return taking
+
+
+async def test_a_flood_rests_as_long_as_it_worked_where_somebody_was_served_lately() -> None:
+    clock, changed = FakeClock(), asyncio.Event()
+    breaks = Breaks(clock)
+    breaks.served()
+    breaks.work()
+    await clock.advance(0.008)
+    taking = await resting(breaks, changed, ["noisy"])
+    await clock.advance(0.007)
+    changed.set()
+    await asyncio.sleep(0)
+    assert not taking.done()
+    await clock.advance(0.002)
+    changed.set()
+    async with asyncio.timeout(10):
+        await taking
+
+
+async def test_a_break_ends_when_somebody_comes() -> None:
+    clock, changed, namespaces = FakeClock(), asyncio.Event(), ["noisy"]
+    breaks = Breaks(clock)
+    breaks.served()
+    breaks.work()
+    await clock.advance(0.02)
+    taking = await resting(breaks, changed, namespaces)
+    assert not taking.done()
+    namespaces.append("quiet")
+    changed.set()
+    async with asyncio.timeout(10):
+        await taking
+
+
+async def test_nobody_rests_who_is_alone_all_the_time() -> None:
+    clock, changed = FakeClock(), asyncio.Event()
+    breaks = Breaks(clock)
+    breaks.work()
+    await clock.advance(0.02)
+    assert (await resting(breaks, changed, ["noisy"])).done()
+    breaks.served()
+    await clock.advance(3)
+    breaks.work()
+    await clock.advance(0.02)
+    assert (await resting(breaks, changed, ["noisy"])).done()
