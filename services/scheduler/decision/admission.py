@@ -44,6 +44,7 @@ class PodSetPlan:
     demand: Demand
     holds_room: bool = True
     overrides: PodSetOverrides | None = field(default=None, compare=False)
+    failback: bool = False
 
     @property
     def follows_clusters(self) -> bool:
@@ -170,6 +171,7 @@ class _Planner:
             demand=demand_of(shape, self._terms),
             holds_room=self._kind.pod_template is not None and self._kind.division is not Division.EVERYWHERE,
             overrides=overrides,
+            failback=self._terms.failback,
         )
 
     def _overrides(self, errors: _Errors) -> PodSetOverrides | None:

@@ -67,6 +67,8 @@ class PodSetDraft:
         self.plan = plan
         self.replicas: list[Replica] = []
         self.leaving: list[Replica] = []
+        self.away: dict[str, int] = {**previous.away} if previous is not None and plan.failback else {}
+        self.returning = previous.returning if previous is not None else ()
         self.ready_holds: dict[str, list[Hold]] = {}
         self._fleet = fleet
         self._workload = workload
@@ -130,6 +132,8 @@ class PodSetDraft:
             shares=tuple(shares),
             reason=self._reason,
             message=self._message,
+            away={name: self.away[name] for name in sorted(self.away) if self.away[name] > 0},
+            returning=self.returning,
         )
 
     def _explain(self) -> tuple[str, str]:
@@ -189,8 +193,14 @@ class PodSetDraft:
         self.replicas = [replica for replica in self.replicas if not unfit(replica)]
         self.leaving = [replica for replica in self.leaving if not unfit(replica)]
 
-    def replace(self, replicas: Sequence[Replica], budget: Budget) -> int:
-        """Places others for some of the replicas, which leave, as far as there is room; how many, from the end."""
+    def replace(self, replicas: Sequence[Replica], budget: Budget, target: str = "") -> int:
+        """Places others for some of the replicas, which leave, as far as there is room; how many, from the end.
+
+        With a `target` they go to that cluster alone.
+        """
+        avoid = self._avoid
+        if target:
+            self._avoid = avoid.union(item.index for item in self._fleet.clusters if item.name != target)
         kept, left, asked = self.replicas, self.leaving, set(replicas)
         self.replicas, self.leaving = [replica for replica in kept if replica not in asked], [*replicas, *left]
         before = len(self.replicas)
@@ -198,6 +208,7 @@ class PodSetDraft:
             self._place_together(budget)
         else:
             self._place_each(budget, most=len(replicas))
+        self._avoid = avoid
         placed = self.replicas[before:]
         gone = list(replicas)[len(replicas) - len(placed) :]
         staying = asked.difference(gone)

@@ -12,12 +12,16 @@ heard; of any other, none: it may be the next to be left. So nothing is removed 
 A cluster that is well again for a while gets back what waits to leave it, in place of replacements that are not
 ready; of those that are ready the old one goes. What is least change comes first.
 
+Where a workload asks for it, what had to leave a cluster is counted as `away`, and goes back the same way when the
+cluster is well, and has confirmed that the old replicas are gone: started there first, and then removed elsewhere.
+
 How fast is a matter of the pace: so many replacements a second, so many under way at once, of each cluster and of all.
 """
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
 from collections.abc import Set as AbstractSet
 
 from services.scheduler.decision.admission import PodSetPlan
@@ -81,14 +85,21 @@ class Evacuation:
         self._pace = pace
         self.no_room = False
 
-    def settle(self, workload: str, draft: PodSetDraft, budget: Budget) -> None:
-        """What may go goes, what may stay stays, and what has to leave is replaced, as far as the pace allows."""
+    def settle(self, workload: str, draft: PodSetDraft, budget: Budget, withdrawn: Collection[str]) -> None:
+        """What may go goes, what may stay stays, and what has to leave is replaced, as far as the pace allows.
+
+        From the clusters in `withdrawn` the workload has yet to be gone.
+        """
         if not can_leave(draft.plan):
             return
         if draft.leaving:
             self._let_go(workload, draft)
-            self._take_back(workload, draft)
+            homes = [home for home in draft.returning if home not in self._troubles.troubled]
+            draft.returning = tuple(homes) if draft.leaving else ()
+            if not homes:
+                self._take_back(workload, draft)
         self._replace(workload, draft, budget)
+        self._return(draft, budget, withdrawn)
         self._pace.note((workload, draft.plan.name), self._waiting(workload, draft))
 
     def sources(self, draft: PodSetDraft) -> list[str]:
@@ -132,6 +143,9 @@ class Evacuation:
             ready, due = known.ready if known is not None else 0, self._is_due(draft, cluster)
             order += [(number < ready, not due, -places[item]) for number, item in enumerate(replicas)]
         gone = {-index for _, _, index in sorted(order)[:surplus]}
+        if draft.plan.failback:
+            left = [draft.leaving[at].cluster for at in gone]
+            draft.away = Counter(draft.away) + Counter(name for name in left if self._is_due(draft, name))
         draft.leaving = [replica for index, replica in enumerate(draft.leaving) if index not in gone]
 
     def _take_back(self, workload: str, draft: PodSetDraft) -> None:
@@ -176,6 +190,30 @@ class Evacuation:
             self.no_room = self.no_room or not placed
             self._pace.spend(placed)
 
+    def _return(self, draft: PodSetDraft, budget: Budget, withdrawn: Collection[str]) -> None:
+        """What had to leave a cluster goes back, when that was well for a while and nothing else is under way."""
+        if self.sources(draft) or draft.missing or (draft.leaving and not draft.returning):
+            return
+        for home in self.homes(draft.away, withdrawn):
+            guests = _spread_out(item for item in draft.replicas if item.cluster != home)
+            if draft.plan.division is not Division.TOGETHER:
+                pace = min(map(self._pace.allows, by_cluster(guests)), default=0)
+                most = min(draft.away[home], pace, budget.left)
+                guests = guests[len(guests) - max(most, 0) :]
+            if not guests or not self._pace.allows_any:
+                continue
+            placed = draft.replace(guests, budget, home)
+            self.no_room = self.no_room or not placed
+            self._pace.spend(placed)
+            draft.away[home] -= placed
+            if placed:
+                draft.returning = tuple(sorted({*draft.returning, home}))
+
+    def homes(self, away: Mapping[str, int], withdrawn: Collection[str]) -> list[str]:
+        """Those of the clusters to which replicas can return now."""
+        names = (name for name in sorted(away) if away[name] > 0 and name not in withdrawn)
+        return [name for name in names if self._troubles.is_stable(name)]
+
     def _exchange(self, draft: PodSetDraft, cluster: str) -> None:
         """Who waits to leave a cluster that is well again takes the place of one that has to leave another."""
         if draft.plan.division is Division.TOGETHER:
@@ -204,6 +242,17 @@ class Evacuation:
     def _is_heard(self, replica: Replica) -> bool:
         cluster = self._fleet.clusters.get(replica.cluster)
         return cluster is not None and cluster.heard
+
+
+def _spread_out(replicas: Iterable[Replica]) -> list[Replica]:
+    """In the order, from the end, in which they are to be given up: of the cluster that has most of them."""
+    groups, order = by_cluster(replicas), []
+    while groups:
+        cluster = max(sorted(groups), key=lambda name: len(groups[name]))
+        order.append(groups[cluster].pop())
+        if not groups[cluster]:
+            del groups[cluster]
+    return order[::-1]
 
 
 def can_leave(plan: PodSetPlan) -> bool:

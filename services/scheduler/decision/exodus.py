@@ -33,6 +33,7 @@ class Exodus:
         self._next_ms = 0
         self._queue: deque[str] = deque()
         self._no_room: dict[Demand, RoomVersion] = {}
+        self._no_way_back: dict[str, RoomVersion] = {}
         self.evacuation = Evacuation(fleet, self._troubles, self._pace)
 
     def avoided(self, plan: PodSetPlan) -> list[int]:
@@ -50,6 +51,7 @@ class Exodus:
         if self._workloads.watch(self._troubles.troubled):
             self._queue.clear()
             self._no_room.clear()
+            self._no_way_back.clear()
         self._pace.fill(now_ms)
         self._pace.keep(self._workloads.leaving)
         return True
@@ -58,6 +60,7 @@ class Exodus:
         """The workloads of this look; each is decided upon before the next is asked for."""
         leaving = frozenset(self._workloads.leaving)
         yield from sorted(leaving)
+        yield from self._returning(leaving, room_version)
         if not self._queue:
             self._queue.extend(sorted(self._workloads.troubled, key=self._rank))
         for _ in range(min(len(self._queue), _MOST_ASKED)):
@@ -75,6 +78,22 @@ class Exodus:
             yield key
             if self.evacuation.no_room:
                 self._no_room.update(dict.fromkeys(demands, room_version()))
+
+    def _returning(self, leaving: frozenset[str], room_version: Callable[[], RoomVersion]) -> Iterator[str]:
+        """Those with replicas that may return to a cluster now."""
+        for key in sorted(self._workloads.away - leaving):
+            if not self._pace.allows_any:
+                return
+            record = self._workloads.live(key)
+            if record is None or self._no_way_back.get(key) == room_version():
+                continue
+            if any(self.evacuation.homes(item.away, record.placed.withdrawn) for item in record.placed.pod_sets):
+                self.evacuation.no_room = False
+                yield key
+                if self.evacuation.no_room:
+                    self._no_way_back[key] = room_version()
+                else:
+                    self._no_way_back.pop(key, None)
 
     def _rank(self, key: str) -> tuple[int, str]:
         record = self._workloads.live(key)

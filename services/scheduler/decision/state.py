@@ -278,7 +278,7 @@ class SchedulerState:
                     for _ in range(count):
                         draft.move_one(share.cluster, budget)
             if evacuation is not None:
-                evacuation.settle(key, draft, budget)
+                evacuation.settle(key, draft, budget, record.placed.withdrawn)
             draft.settle(budget)
             drafts.append(draft)
         outcomes = tuple(draft.outcome() for draft in drafts)

@@ -26,7 +26,8 @@ class Workloads:
     have copies everywhere, or overrides by labels), with pods that Flotilla binds, and with replicas that a limit left
     over; `waiting` has those with replicas that found no place.
     `stranded` are those that clusters which left the fleet keep from where they should be; see `note_departures`.
-    `troubled` have replicas in clusters that may have to be left, `leaving` some that wait to leave; see `watch`.
+    `troubled` have replicas in clusters that may have to be left, `leaving` some that wait to leave, `away` some that
+    are to return; see `watch`.
     """
 
     def __init__(self, fleet: Fleet) -> None:
@@ -39,6 +40,7 @@ class Workloads:
         self.stranded: set[str] = set()
         self.troubled: set[str] = set()
         self.leaving: set[str] = set()
+        self.away: set[str] = set()
         self._watched: frozenset[str] = frozenset()
         self._gone: frozenset[str] = frozenset()
 
@@ -130,6 +132,7 @@ class Workloads:
         _mark(self.bound, key, Division.NODES in divisions)
         _mark(self.stranded, key, bool(self._gone) and self._is_stranded(record))
         _mark(self.troubled, key, bool(self._watched) and self._is_troubled(record))
+        _mark(self.away, key, any(item.away for item in placed.pod_sets))
         _mark(self.leaving, key, any(share.leaving for item in placed.pod_sets for share in item.shares))
         _mark(self.unfinished, key, bool(short) and any(item.reason == PLACING for item in placed.pod_sets))
 
@@ -149,6 +152,7 @@ class Workloads:
             self.stranded,
             self.troubled,
             self.leaving,
+            self.away,
         ):
             index.discard(key)
 

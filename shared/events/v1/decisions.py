@@ -60,13 +60,19 @@ class ClusterShare(Value):
 
 
 class PodSetPlacement(Value):
-    """The outcome for one pod set. Replicas in no share wait, for `reason` and `message`."""
+    """The outcome for one pod set. Replicas in no share wait, for `reason` and `message`.
+
+    `away` counts, by cluster, replicas that had to leave it and are to return; to those in `returning` some are on
+    their way: what leaves other clusters then is replaced there.
+    """
 
     name: str
     desired: int = Field(ge=0)
     shares: tuple[ClusterShare, ...] = ()
     reason: str = ""
     message: str = ""
+    away: dict[str, int] = Field(default_factory=dict, exclude_if=is_empty)
+    returning: tuple[str, ...] = Field(default=(), exclude_if=is_empty)
 
     @property
     def placed(self) -> int:

@@ -105,6 +105,11 @@ class PlacementTerms(StrictValue):
         exclude_if=is_empty,
         description="what is different in some clusters; those that select a cluster apply there, in their order",
     )
+    failback: bool = Field(
+        default=False,
+        exclude_if=is_empty,
+        description="what had to leave a cluster that was lost, tainted or draining returns when that is well again",
+    )
 
     @model_validator(mode="after")
     def _named_once(self) -> Self:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -321,6 +321,91 @@ class TestTogether:
         fleet.passes(2 * STEP_MS)
         fleet.heard.add(source)
         assert counts_of(fleet.passes(STABLE_MS + 2 * STEP_MS)[-1]) == {source: 2}
+
+
+class TestFailback:
+    TERMS: ClassVar = {"placement": {"failback": True}}
+
+    def evacuated(self, fleet: Fleet, **more: Any) -> None:
+        """What ran in `east` runs in `west`."""
+        shop(fleet, **more)
+        fleet.lose("east")
+        fleet.passes(2 * STEP_MS)
+        fleet.start("shop", "west", 2)
+        after = fleet.passes(STEP_MS)[-1]
+        assert counts_of(after) == {"west": 4}
+        self.confirm(fleet, "shop", "east")
+
+    def confirm(self, fleet: Fleet, name: str, cluster: str) -> None:
+        """The executor of a cluster has withdrawn it."""
+        for number in range(2):
+            fleet.no_pod(cluster, f"{name}-web-{cluster}-{number}")
+        fleet.withdrawn(cluster, name)
+        assert placed(fleet.pending()).withdrawn == ()
+
+    @BINDINGS
+    def test_what_had_to_leave_returns_when_its_cluster_is_well(self, fleet: Fleet, binding: str) -> None:
+        self.evacuated(fleet, placement={"failback": True, "binding": binding})
+        assert fleet.placements["default/shop"].pod_sets[0].away == {"east": 2}
+        fleet.heard.add("east")
+        assert fleet.passes(STABLE_MS) == []
+        under_way = fleet.passes(2 * STEP_MS)[-1]
+        assert (counts_of(under_way), leaving_of(under_way)) == ({"east": 2, "west": 4}, {"west": 2})
+        assert fleet.passes(120_000) == []
+        for number in range(2):
+            fleet.pod("east", f"back-{number}", node="east-0", of="shop/web", ready=True)
+        back = fleet.passes(STEP_MS)[-1]
+        assert (counts_of(back), leaving_of(back)) == ({"east": 2, "west": 2}, {})
+        assert (back.pod_sets[0].away, back.pod_sets[0].returning) == ({}, ())
+        assert fleet.passes(120_000) == []
+
+    def test_unless_asked_nothing_returns(self, fleet: Fleet) -> None:
+        self.evacuated(fleet)
+        fleet.heard.add("east")
+        assert fleet.passes(300_000) == []
+
+    def test_who_is_lost_again_before_anything_runs_there_gets_it_later(self, fleet: Fleet) -> None:
+        self.evacuated(fleet, **self.TERMS)
+        fleet.heard.add("east")
+        assert leaving_of(fleet.passes(STABLE_MS + 2 * STEP_MS)[-1]) == {"west": 2}
+        fleet.heard.remove("east")
+        again = fleet.passes(60_000)[-1]
+        assert (counts_of(again), again.pod_sets[0].away) == ({"west": 4}, {"east": 2})
+        fleet.heard.add("east")
+        assert fleet.passes(STABLE_MS + 60_000) == []
+        self.confirm(fleet, "shop", "east")
+        assert leaving_of(fleet.passes(STABLE_MS + 2 * STEP_MS)[-1]) == {"west": 2}
+
+    def test_where_there_is_no_room_any_more_nothing_returns(self, fleet: Fleet) -> None:
+        self.evacuated(fleet, **self.TERMS)
+        for number in range(3):
+            fleet.pod("east", f"other-{number}", node=f"east-{number}", cpu="4")
+        fleet.heard.add("east")
+        assert fleet.passes(120_000) == []
+        fleet.no_pod("east", "other-0")
+        assert leaving_of(fleet.passes(2 * STEP_MS)[-1]) == {"west": 2}
+
+    def test_whoever_takes_over_knows_what_is_away(self, fleet: Fleet) -> None:
+        self.evacuated(fleet, **self.TERMS)
+        successor = Fleet()
+        successor.now = fleet.now
+        successor.state.apply(fleet.placements["default/shop"])
+        successor.start("shop", "west", 4)
+        assert leaving_of(successor.passes(STABLE_MS + 2 * STEP_MS)[-1]) == {"west": 2}
+
+    def test_a_job_goes_back_as_a_whole(self, fleet: Fleet) -> None:
+        job = {"name": "web", "manifest": JOB}
+        ((source, _),) = counts_of(placed(fleet.apply(workload("sum", job, **self.TERMS)))).items()
+        (target,) = {"east", "west"} - {source}
+        fleet.run("sum")
+        fleet.lose(source)
+        fleet.passes(2 * STEP_MS)
+        fleet.start("sum", target, 2)
+        assert counts_of(fleet.passes(STEP_MS)[-1]) == {target: 2}
+        fleet.heard.add(source)
+        self.confirm(fleet, "sum", source)
+        under_way = fleet.passes(STABLE_MS + 2 * STEP_MS)[-1]
+        assert (counts_of(under_way), leaving_of(under_way)) == ({source: 2, target: 2}, {target: 2})
 
 
 class TestWhoTakesOver:
