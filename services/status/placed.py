@@ -49,6 +49,7 @@ class _Share(_Part, frozen=True):
     replicas: int
     nodes: tuple[str, ...] = ()
     ordinals: tuple[int, ...] = ()
+    overrides: tuple[str, ...] = ()
     leaving: int = 0
 
     @property
@@ -179,7 +180,7 @@ def _is_rolled(shape: PodSetShape) -> bool:
 def _share(share: _Share, *, bound: bool) -> Share:
     # With `binding: cluster` the nodes are reservations only: the cluster does not learn of them.
     bindings = tuple(zip(share.ordinals, share.nodes, strict=False)) if bound else ()
-    return Share(share.cluster, share.kept, bindings[: share.kept])
+    return Share(share.cluster, share.kept, bindings[: share.kept], share.overrides)
 
 
 def _template_hash(shape: PodSetShape, workload: _Workload) -> str:

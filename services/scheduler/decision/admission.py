@@ -8,12 +8,13 @@ field by its path in the request.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pydantic import ValidationError
 
 from services.scheduler.decision.demands import Demand, demand_of
+from services.scheduler.decision.dependencies import followed
 from services.scheduler.decision.documents import document_error
 from services.scheduler.decision.manifests import Division, Kind, image_pod_spec, is_pod, kind_for
 from services.scheduler.decision.overrides import OverrideError, PodSetOverrides, apply_override, check_values
@@ -35,7 +36,7 @@ class PodSetPlan:
     """What is to be placed. `desired` counts pods; of `EVERYWHERE` it is not known before the clusters are.
 
     `holds_room` says whether replicas hold room on nodes until their pods are seen. `overrides` is None where it is the
-    same in all clusters.
+    same in all clusters. `follows` are the pod sets to whose clusters this one goes, with division `FOLLOWS`.
     """
 
     name: str
@@ -45,6 +46,7 @@ class PodSetPlan:
     holds_room: bool = True
     overrides: PodSetOverrides | None = field(default=None, compare=False)
     failback: bool = False
+    follows: tuple[str, ...] = ()
 
     @property
     def follows_clusters(self) -> bool:
@@ -96,11 +98,22 @@ def plan_workload(
         plans.append(plan)
     if len(plans) > 1:
         _check_names(workload, errors)
+        if not errors and any(plan.division is Division.TOGETHER and not plan.holds_room for plan in plans):
+            plans = _following(workload, plans)
     total = sum(plan.desired for plan in plans)
     if total > MAX_WORKLOAD_REPLICAS:
         message = f"{total} replicas are more than one workload may have: {MAX_WORKLOAD_REPLICAS}; use several"
         errors.append(FieldError(field="workload.podSets", reason="TooLarge", message=message))
     return tuple(plans), tuple(errors[:_MAX_ERRORS])
+
+
+def _following(workload: Workload, plans: list[PodSetPlan]) -> list[PodSetPlan]:
+    """The plans, with those that follow others doing so. Not part of what is cached: it takes all pod sets to know."""
+    leaders = followed(workload)
+    return [
+        replace(plan, division=Division.FOLLOWS, follows=leaders[plan.name]) if plan.name in leaders else plan
+        for plan in plans
+    ]
 
 
 def _check_names(workload: Workload, errors: list[FieldError]) -> None:
@@ -112,7 +125,8 @@ def _check_names(workload: Workload, errors: list[FieldError]) -> None:
         name = metadata.get("name") if isinstance(metadata, dict) else None
         kind = str(manifest.get("kind", "Deployment"))
         identity = (kind, str(name or f"{workload.name}-{pod_set.name}"))
-        if identity in seen and workload.placement.binding is Binding.CLUSTER:
+        # Bound pods have names of their own.
+        if identity in seen and (workload.placement.binding is Binding.CLUSTER or kind != "Pod"):
             message = f"{kind} {identity[1][:80]!r} is that of pod set {seen[identity]!r} too"
             field = f"workload.podSets.{index}.manifest.metadata.name"
             errors.append(FieldError(field=field, reason="Contradiction", message=message))
@@ -206,8 +220,10 @@ class _Planner:
         if namespace not in (None, "", self._namespace):
             message = f"is {str(namespace)[:80]!r}, but the workload's namespace is {self._namespace!r}"
             errors.at("metadata", "namespace").add("Contradiction", message)
-        if self._terms.binding is Binding.NODE and not is_pod(manifest):
-            message = f"with binding node the manifest must be a v1 Pod, not {str(manifest.get('kind'))[:80]!r}"
+        if self._kind.division is Division.NODES and not is_pod(manifest):
+            message = (
+                f"with binding node a manifest that has pods must be a v1 Pod, not {str(manifest.get('kind'))[:80]!r}"
+            )
             errors.at("kind").add("Contradiction", message)
         _check_labels(metadata, errors.at("metadata"))
 

@@ -76,6 +76,8 @@ class PodSetDraft:
         self._avoid = avoid.union(self._differing.unfit) if self._differing is not None else avoid
         self._profile: Profile = fleet.profiles.get(plan.demand)
         self._reason, self._message = "", ""
+        # Clusters where it should be and cannot.
+        self._refused = 0
         for share in previous.shares if previous is not None else ():
             for position in range(share.replicas):
                 node = share.nodes[position] if share.nodes else ""
@@ -91,7 +93,9 @@ class PodSetDraft:
         return max(0, self.plan.desired - len(self.replicas))
 
     def settle(self, budget: Budget) -> None:
-        """Brings the number of replicas to what is desired, as far as there is room."""
+        """Brings the number of replicas to what is desired, as far as there is room; see `follow` for those that do."""
+        if self.plan.division is Division.FOLLOWS:
+            return
         if self.plan.division is Division.EVERYWHERE:
             self._place_everywhere()
             return
@@ -128,13 +132,23 @@ class PodSetDraft:
             )
         return PodSetPlacement(
             name=plan.name,
-            desired=max(1, len(self.replicas)) if plan.division is Division.EVERYWHERE else plan.desired,
+            desired=self._desired(),
             shares=tuple(shares),
             reason=self._reason,
             message=self._message,
             away={name: self.away[name] for name in sorted(self.away) if self.away[name] > 0},
             returning=self.returning,
+            follows=plan.follows,
         )
+
+    def _desired(self) -> int:
+        match self.plan.division:
+            case Division.EVERYWHERE:
+                return max(1, len(self.replicas))
+            case Division.FOLLOWS:
+                return len(self.replicas) + self._refused
+            case _:
+                return self.plan.desired
 
     def _explain(self) -> tuple[str, str]:
         if self._differing is not None and self._differing.unfit and self._profile.has_room():
@@ -143,6 +157,17 @@ class PodSetDraft:
             names = sorted(cluster.name for cluster in self._fleet.clusters if cluster.index in self._avoid)
             return UNSCHEDULABLE, f"its pods found no node lately in the clusters that have room: {', '.join(names)}"
         return self._profile.explain()
+
+    def follow(self, clusters: set[str]) -> None:
+        """One copy in each of these clusters, and no other."""
+        impossible = self._differing.is_impossible if self._differing is not None else lambda _: False
+        refused = {cluster for cluster in clusters if impossible(cluster)}
+        kept = {replica.cluster: replica for replica in self.replicas}
+        self.replicas = [kept.get(cluster) or Replica(cluster) for cluster in sorted(clusters - refused)]
+        self._refused = len(refused)
+        self._reason, self._message = "", ""
+        if refused and self._differing is not None:
+            self._reason, self._message = OVERRIDES, self._differing.message
 
     def discard(self) -> None:
         """Gives back the room that was taken: nothing came of this draft."""
@@ -394,6 +419,14 @@ def by_cluster(replicas: Iterable[Replica]) -> dict[str, list[Replica]]:
     for replica in replicas:
         found.setdefault(replica.cluster, []).append(replica)
     return found
+
+
+def settle_followers(drafts: list[PodSetDraft]) -> None:
+    """Copies of what follows go where the others are now, and stay until these have left."""
+    for draft in drafts:
+        if draft.plan.follows:
+            leaders = (other for other in drafts if other.plan.name in draft.plan.follows)
+            draft.follow({replica.cluster for leader in leaders for replica in (*leader.replicas, *leader.leaving)})
 
 
 def _take_pod(pods: list[SeenPod], node: str) -> SeenPod | None:

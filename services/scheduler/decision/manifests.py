@@ -17,6 +17,7 @@ class Division(StrEnum):
     NODES = "nodes"  # each replica by itself, to a node; Flotilla binds it
     TOGETHER = "together"  # all pods in one cluster, or none
     EVERYWHERE = "everywhere"  # one copy in each eligible cluster
+    FOLLOWS = "follows"  # one copy in each cluster where pods are that it belongs to; see `dependencies`
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,14 +56,24 @@ def kind_of(manifest: Manifest) -> Kind:
 
 
 def kind_for(pod_set: PodSet, binding: Binding) -> Kind:
-    """The kind of object that a pod set becomes in the clusters."""
+    """The kind of object that a pod set becomes in the clusters. What has no pods is bound by nobody."""
     if pod_set.manifest is not None:
         kind = kind_of(pod_set.manifest)
     else:
         kind = _DEPLOYMENT if binding is Binding.CLUSTER else _POD
-    if binding is Binding.NODE:
+    if binding is Binding.NODE and kind.pod_template is not None:
         return Kind(Division.NODES, kind.pod_template, kind.restart_policies)
     return kind
+
+
+def template_in(manifest: Manifest, kind: Kind) -> dict[str, Any] | None:
+    """The part of an object that has the metadata and the specification of its pods; None where there is none."""
+    if kind.pod_template is None:
+        return None
+    found: Any = manifest
+    for part in kind.pod_template:
+        found = found.get(part) if isinstance(found, dict) else None
+    return found if isinstance(found, dict) else None
 
 
 def image_pod_spec(pod_set: PodSet) -> dict[str, Any]:

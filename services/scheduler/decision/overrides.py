@@ -21,7 +21,7 @@ import jsonpointer
 from pydantic import ValidationError
 
 from services.scheduler.decision.documents import document_error
-from services.scheduler.decision.manifests import Kind
+from services.scheduler.decision.manifests import Kind, template_in
 from shared.events.v1.policies import Override, PatchOperation
 from shared.events.v1.workloads import Manifest
 from shared.model.identities import MANAGED_BY_LABEL, POD_SET_LABEL, WORKLOAD_LABEL, WORKLOAD_NAMESPACE_LABEL
@@ -108,7 +108,7 @@ def apply_override(manifest: Manifest, override: Override, kind: Kind) -> Manife
 def apply_unchecked(manifest: Manifest, override: Override, kind: Kind) -> Manifest:
     """As `apply_override`, of what was decided: what counts as a fact may be more now than it was then."""
     changed: Manifest = deepcopy(manifest)
-    template = _template(changed, kind)
+    template = template_in(changed, kind)
     if template is not None:
         _override_pods(template, override)
     for name, given in (("labels", override.labels), ("annotations", override.annotations)):
@@ -127,16 +127,6 @@ def with_registry(image: str, registry: str) -> str:
     first, slash, rest = image.partition("/")
     names_registry = bool(slash) and ("." in first or ":" in first or first == "localhost")
     return f"{registry}/{rest if names_registry else image}"
-
-
-def _template(manifest: Manifest, kind: Kind) -> dict[str, Any] | None:
-    """The part that has the metadata and the specification of the pods; None where there is none."""
-    if kind.pod_template is None:
-        return None
-    found: Any = manifest
-    for part in kind.pod_template:
-        found = found.get(part) if isinstance(found, dict) else None
-    return found if isinstance(found, dict) else None
 
 
 def _override_pods(template: dict[str, Any], override: Override) -> None:
@@ -205,7 +195,7 @@ def _facts(manifest: Manifest, kind: Kind) -> Iterator[tuple[str, Any]]:
     yield "the labels by which the fleet knows the object", _identity(metadata)
     if kind.pod_template is None:
         return
-    template = _template(manifest, kind) or {}
+    template = template_in(manifest, kind) or {}
     pods = _mapping(template, "metadata")
     labels, selector = _mapping(pods, "labels"), _mapping(spec, "selector")
     yield (

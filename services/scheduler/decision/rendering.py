@@ -1,7 +1,8 @@
 """From a workload's placement to what each cluster is to run. Pure: equal placements give equal commands.
 
 With `binding: cluster`, an image or a template becomes a Deployment of the cluster's replicas; a manifest stays as it
-is, but for its replicas where its kind divides. With `binding: node` pods are named `<workload>-<pod set>-<ordinal>`.
+is, but for its replicas where its kind divides. With `binding: node` pods are named `<workload>-<pod set>-<ordinal>`;
+what has no pods is an object there too.
 Labels that say which workload a pod belongs to are put on every object and every pod template; selectors and
 tolerations of the placement terms are merged into every pod spec, so that the cluster's own scheduler keeps them too.
 The namespace of a manifest is left to the executor, which knows which kinds have one. Overrides come last: those whose
@@ -41,7 +42,8 @@ def render_commands(placed: WorkloadPlaced, epoch: int, generation: int) -> list
     renderer = _Renderer(placed.workload)
     shares: dict[str, list[tuple[PodSet, ClusterShare]]] = {}
     pod_sets = {pod_set.name: pod_set for pod_set in placed.workload.pod_sets}
-    for placement in placed.pod_sets:
+    # What others need comes before them; all else in the workload's order.
+    for placement in sorted(placed.pod_sets, key=lambda item: not item.follows):
         for share in placement.shares:
             shares.setdefault(share.cluster, []).append((pod_sets[placement.name], share))
     run = [(cluster, "run", renderer.content(parts)) for cluster, parts in shares.items()]
@@ -95,14 +97,19 @@ class _Renderer:
 
     def content(self, parts: list[tuple[PodSet, ClusterShare]]) -> _Content:
         if self._workload.placement.binding is Binding.NODE:
-            return _Content("run", pods=tuple(self._pod_group(pod_set, share) for pod_set, share in parts))
+            objects = tuple(self._managed(*part) for part in parts if not self._is_bound(part[0]))
+            pods = tuple(self._pod_group(*part) for part in parts if self._is_bound(part[0]))
+            return _Content("run", objects, pods)
         key = tuple((pod_set.name, share.replicas, share.overrides) for pod_set, share in parts)
         if key not in self._contents:
-            objects = tuple(
-                ManagedObject(pod_set=pod_set.name, manifest=self._object(pod_set, share)) for pod_set, share in parts
-            )
-            self._contents[key] = _Content("run", objects)
+            self._contents[key] = _Content("run", tuple(self._managed(*part) for part in parts))
         return self._contents[key]
+
+    def _is_bound(self, pod_set: PodSet) -> bool:
+        return kind_for(pod_set, self._workload.placement.binding).division is Division.NODES
+
+    def _managed(self, pod_set: PodSet, share: ClusterShare) -> ManagedObject:
+        return ManagedObject(pod_set=pod_set.name, manifest=self._object(pod_set, share))
 
     def _pod_group(self, pod_set: PodSet, share: ClusterShare) -> PodGroup:
         name = self._object_name(pod_set)
@@ -127,7 +134,7 @@ class _Renderer:
 
     def _plain(self, pod_set: PodSet) -> Manifest:
         manifest = self._user_manifest(pod_set) if pod_set.manifest is not None else self._template(pod_set)
-        return self._bound_pod(manifest) if self._workload.placement.binding is Binding.NODE else manifest
+        return self._bound_pod(manifest) if self._is_bound(pod_set) else manifest
 
     def _overridden(self, pod_set: PodSet, names: tuple[str, ...]) -> Manifest:
         """What was decided could be applied. Should it not be so any more, the object says which override it lacks."""

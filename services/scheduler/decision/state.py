@@ -14,7 +14,7 @@ from collections.abc import Iterable
 
 from services.scheduler.decision.admission import PlanCache, PodSetPlan, plan_workload
 from services.scheduler.decision.config import SchedulerConfig
-from services.scheduler.decision.drafts import Budget, PodSetDraft, Replica
+from services.scheduler.decision.drafts import Budget, PodSetDraft, Replica, settle_followers
 from services.scheduler.decision.evacuation import Evacuation
 from services.scheduler.decision.exodus import Exodus
 from services.scheduler.decision.fingerprint import fingerprint
@@ -212,6 +212,7 @@ class SchedulerState:
                 draft.refit()
             draft.settle(budget)
             drafts.append(draft)
+        settle_followers(drafts)
         placed = WorkloadPlaced(
             workload=workload,
             uid=record.placed.uid if record is not None and live else uid_for(key, ref.id),
@@ -281,6 +282,7 @@ class SchedulerState:
                 evacuation.settle(key, draft, budget, record.placed.withdrawn)
             draft.settle(budget)
             drafts.append(draft)
+        settle_followers(drafts)
         outcomes = tuple(draft.outcome() for draft in drafts)
         if not _differ(outcomes, record.placed.pod_sets):
             for draft in drafts:

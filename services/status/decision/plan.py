@@ -28,6 +28,7 @@ class Share(Struct, frozen=True, gc=False):
     cluster: str
     replicas: int
     bindings: tuple[tuple[int, str], ...] = ()
+    overrides: tuple[str, ...] = ()
 
 
 class SetPlan(Struct, frozen=True, kw_only=True, gc=False):

@@ -64,6 +64,7 @@ class PodSetPlacement(Value):
 
     `away` counts, by cluster, replicas that had to leave it and are to return; to those in `returning` some are on
     their way: what leaves other clusters then is replaced there.
+    `follows` are the pod sets in whose clusters this one has its copies; commands name these before what needs them.
     """
 
     name: str
@@ -73,6 +74,7 @@ class PodSetPlacement(Value):
     message: str = ""
     away: dict[str, int] = Field(default_factory=dict, exclude_if=is_empty)
     returning: tuple[str, ...] = Field(default=(), exclude_if=is_empty)
+    follows: tuple[str, ...] = Field(default=(), exclude_if=is_empty)
 
     @property
     def placed(self) -> int:

@@ -4,7 +4,8 @@ A pod set says what runs in one of three ways, and exactly one of them:
 - `image` (with `command`, `args`, `env`, `ports`, `resources`): the common case in one line;
 - `template`: a full pod template, for everything that a pod can be;
 - `manifest`: any Kubernetes object. Deployment, StatefulSet and ReplicaSet are divided by replicas; a Job and
-  a Pod are placed whole; a DaemonSet goes to every cluster that is eligible; any other kind is placed whole.
+  a Pod are placed whole; a DaemonSet goes to every cluster that is eligible; any other kind goes where the pods of the
+  workload are that refer to it, or, if none do, is placed whole.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ from typing import Any
 
 from shared.adapters.memory.event_log import MemoryLog
 from shared.events.v1.commands import CommandIssued
+from shared.events.v1.requests import WorkloadRequested
 from tests.integration.scheduler.world import World, apply_request, scheduler
 
 SUBJECT = "workload/it/shop"
@@ -37,3 +38,19 @@ async def test_clusters_differ_by_overrides_and_a_change_is_a_new_generation() -
         )
     assert state[SUBJECT].objects[0].manifest["spec"]["template"]["spec"]["containers"][0]["args"] == ["2"]
     assert state[SUBJECT].digest != before.digest
+
+
+async def test_what_pods_need_goes_where_they_go_in_one_command() -> None:
+    world = World(MemoryLog())
+    await world.prepare()
+    request = apply_request("shop", replicas=4).model_dump(by_alias=True, mode="json", exclude_none=True)
+    request["workload"]["podSets"] = [
+        {"name": "main", "replicas": 4, "template": {"spec": {"containers": [{"name": "c", "image": "i"}]}}},
+        {"name": "conf", "manifest": {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "conf"}}},
+    ]
+    request["workload"]["podSets"][0]["template"]["spec"]["volumes"] = [{"name": "v", "configMap": {"name": "conf"}}]
+    async with scheduler(world.log):
+        await world.request(WorkloadRequested.model_validate(request))
+        for cluster in ("alpha", "beta"):
+            issued = await command(world, cluster)
+            assert [item.manifest["kind"] for item in issued.objects] == ["ConfigMap", "Deployment"]

@@ -99,3 +99,12 @@ def test_what_the_message_allows_is_read_however_it_is_written() -> None:
     lax = document()
     lax["generation"] = "7"
     assert placement_of(orjson.dumps(lax)).generation == 7
+
+
+def test_other_overrides_are_something_new_for_a_cluster_to_do() -> None:
+    plain, overridden = document(), document()
+    overridden["placement"]["podSets"][0]["shares"][0]["overrides"] = ["eu"]
+    one, two = (placement_of(orjson.dumps(item)).plan for item in (plain, overridden))
+    assert one is not None
+    assert two is not None
+    assert one.shares_in("a") != two.shares_in("a")
