@@ -8,7 +8,7 @@ is on them from the decisions that it is told.
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from typing import Any
 
@@ -18,6 +18,7 @@ from services.scheduler.decision.config import Fit, SchedulerConfig
 from shared.model.pods import PodShape
 from shared.model.quantities import resource_amount
 from shared.model.taints import Taint
+from tests.reference_rules import Pod, RulesReference
 
 TIE = 1e-7
 INFINITE = float("inf")
@@ -51,6 +52,7 @@ class Reference:
         self.clusters_taking: set[str] = set()
         # Pods of the fleet, as cpu, devices and thousandths of each, and what part of all they are.
         self.mix: list[tuple[tuple[int, int, int], float]] = []
+        self.rules = RulesReference()
         self._arrays: dict[str, np.ndarray[Any, Any]] = {}
         self._index: dict[tuple[str, str], int] = {}
 
@@ -70,10 +72,13 @@ class Reference:
             price=price,
             devices=[1000] * gpus,
         )
+        self.rules.nodes[cluster, name] = labels
         self._arrays = {}
 
-    def take(self, cluster: str, name: str, shape: PodShape) -> None:
+    def take(self, cluster: str, name: str, shape: PodShape, pod: Pod | None = None) -> None:
         node = self.nodes[cluster, name]
+        if pod is not None:
+            self.rules.pods.append(replace(pod, at=(cluster, name)))
         node.used.update(dict(shape.requests))
         node.ports.extend(shape.host_ports)
         count = dict(shape.requests).get(self._config.gpu_resource, 0)
@@ -85,7 +90,9 @@ class Reference:
 
     # --- the objective ---
 
-    def costs(self, shape: PodShape, spread: Counter[tuple[str, str]], desired: int) -> dict[tuple[str, str], float]:
+    def costs(
+        self, shape: PodShape, spread: Counter[tuple[str, str]], desired: int, pod: Pod | None = None
+    ) -> dict[tuple[str, str], float]:
         """What one more pod costs on every node of the fleet; `spread` counts replicas by cluster and zone."""
         config, weights, arrays = self._config, self._config.weights, self._columns()
         requests = dict(shape.requests)
@@ -105,10 +112,35 @@ class Reference:
         cost = cost + weights.fragmentation * self._fragmentation(shape)
         if weights.expected_fragmentation:
             cost = cost + weights.expected_fragmentation * self._expected_fragmentation(shape)
+        in_rows, in_zones, refused = self._between_pods(shape, pod)
+        cost = cost + in_rows
         if spread and weights.spread:
             cost = cost + self._spread(spread, desired)
-        refused = self._refused(shape)
+        cost = cost + in_zones
+        refused |= self._refused(shape)
         return {key: INFINITE if refused[index] else float(cost[index]) for index, key in enumerate(self.nodes)}
+
+    def _between_pods(self, shape: PodShape, pod: Pod | None) -> tuple[np.ndarray[Any, Any], ...]:
+        """What other pods add to the cost of each node: as nodes, and as zones; and where they refuse."""
+        parts = np.zeros((2, len(self.nodes)))
+        refused = np.zeros(len(self.nodes), bool)
+        if pod is None:
+            return parts[0], parts[1], refused
+        weights, rules = self._config.weights, self.rules
+        included = {
+            (key, affinity, taints): (affinity == "Ignore" or _selected(node, shape))
+            and (taints == "Ignore" or _tolerated(node.taints, shape))
+            for key, node in self.nodes.items()
+            for affinity in ("Honor", "Ignore")
+            for taints in ("Honor", "Ignore")
+        }
+        for index, key in enumerate(self.nodes):
+            refused[index] = rules.refuses(pod, key, included)
+            for cost, zones in rules.skew(pod, key, weights.topology_spread, included):
+                parts[int(zones), index] += cost
+            cost, zones = rules.liking(pod, key, weights.pod_affinity)
+            parts[int(zones), index] += cost
+        return parts[0], parts[1], refused
 
     def _fragmentation(self, shape: PodShape) -> np.ndarray[Any, Any]:
         asked = dict(shape.requests).get(self._config.gpu_resource, 0)
@@ -179,9 +211,8 @@ class Reference:
         return (
             node.cluster not in self.clusters_taking
             or not node.ready
-            or any(not any(item.tolerates(taint) for item in shape.tolerations) for taint in taints)
-            or any(node.labels.get(key) != value for key, value in shape.node_selector)
-            or (shape.affinity is not None and not shape.affinity.matches(node.labels, node.name))
+            or not _tolerated(taints, shape)
+            or not _selected(node, shape)
             or any(wanted.conflicts(port) for wanted in shape.host_ports for port in node.ports)
         )
 
@@ -212,6 +243,17 @@ class Reference:
             arrays[f"used {name}"][index] = amount
         if node.devices:
             arrays["devices"][index, : len(node.devices)] = node.devices
+
+
+def _tolerated(taints: list[Taint], shape: PodShape) -> bool:
+    hard = [taint for taint in taints if taint.effect != "PreferNoSchedule"]
+    return all(any(item.tolerates(taint) for item in shape.tolerations) for taint in hard)
+
+
+def _selected(node: ReferenceNode, shape: PodShape) -> bool:
+    if any(node.labels.get(key) != value for key, value in shape.node_selector):
+        return False
+    return shape.affinity is None or shape.affinity.matches(node.labels, node.name)
 
 
 def _disliked(node: ReferenceNode, shape: PodShape) -> float:

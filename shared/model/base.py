@@ -7,7 +7,9 @@ typing error that is ignored is a workload that runs in the wrong way.
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, model_validator
 from pydantic.alias_generators import to_camel
 
 
@@ -23,3 +25,12 @@ class Value(BaseModel):
 
 class StrictValue(Value):
     model_config = ConfigDict(extra="forbid")
+
+
+class KubernetesValue(Value):
+    """As Kubernetes reads JSON: null is the same as absent."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _null_is_absent(cls, data: Any) -> Any:
+        return {key: value for key, value in data.items() if value is not None} if isinstance(data, dict) else data

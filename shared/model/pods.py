@@ -8,11 +8,12 @@ them. `PodSpec` reads those fields of `corev1.PodSpec` that matter for that and 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, NamedTuple, Self
+from typing import Annotated, Literal, NamedTuple, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
-from shared.model.base import Value
+from shared.model.affinity import PodAffinity, TopologySpreadConstraint
+from shared.model.base import KubernetesValue
 from shared.model.names import DnsLabel, LabelKey, LabelValue
 from shared.model.quantities import NonNegativeQuantity, parse_quantity
 from shared.model.resources import ContainerRequest, ContainerResources, effective_requests, is_extended
@@ -57,15 +58,6 @@ class PodShape:
 NO_POD = PodShape(requests=(), tolerations=(Toleration(operator="Exists"),))
 
 
-class KubernetesValue(Value):
-    """As Kubernetes reads JSON: null is the same as absent."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _null_is_absent(cls, data: Any) -> Any:
-        return {key: value for key, value in data.items() if value is not None} if isinstance(data, dict) else data
-
-
 class PodContainerPort(KubernetesValue):
     container_port: Port
     host_port: Annotated[int, Field(ge=0, le=65535)] = 0
@@ -99,8 +91,8 @@ class NodeAffinity(KubernetesValue):
 
 class Affinity(KubernetesValue):
     node_affinity: NodeAffinity = NodeAffinity()
-    pod_affinity: dict[str, Any] | None = None
-    pod_anti_affinity: dict[str, Any] | None = None
+    pod_affinity: PodAffinity = PodAffinity()
+    pod_anti_affinity: PodAffinity = PodAffinity()
 
 
 class PodSpec(KubernetesValue):
@@ -114,7 +106,14 @@ class PodSpec(KubernetesValue):
     host_network: bool = False
     restart_policy: RestartPolicy | None = None
     node_name: str = ""
-    topology_spread_constraints: tuple[dict[str, Any], ...] = ()
+    topology_spread_constraints: tuple[TopologySpreadConstraint, ...] = ()
+
+    @model_validator(mode="after")
+    def _constraints_are_unique(self) -> Self:
+        seen = {(item.topology_key, item.when_unsatisfiable) for item in self.topology_spread_constraints}
+        if len(seen) < len(self.topology_spread_constraints):
+            raise ValueError("two topologySpreadConstraints have the same topologyKey and whenUnsatisfiable")
+        return self
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> Self:

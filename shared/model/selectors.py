@@ -26,7 +26,8 @@ def _check_values(operator: str, values: tuple[str, ...]) -> None:
         raise ValueError(f"values must be empty for operator {operator}")
 
 
-def _holds(operator: str, values: tuple[str, ...], actual: str | None) -> bool:
+def holds(operator: str, values: tuple[str, ...], actual: str | None) -> bool:
+    """Whether one requirement is fulfilled by a label's value, None where there is no such label."""
     match operator:
         case "In":
             return actual is not None and actual in values
@@ -59,7 +60,7 @@ class LabelRequirement(StrictValue):
         return self
 
     def matches(self, labels: Mapping[str, str]) -> bool:
-        return _holds(self.operator, self.values, labels.get(self.key))
+        return holds(self.operator, self.values, labels.get(self.key))
 
 
 class LabelSelector(StrictValue):
@@ -89,7 +90,7 @@ class NodeRequirement(StrictValue):
         return self
 
     def matches(self, labels: Mapping[str, str]) -> bool:
-        return _holds(self.operator, self.values, labels.get(self.key))
+        return holds(self.operator, self.values, labels.get(self.key))
 
 
 class NodeSelectorTerm(StrictValue):

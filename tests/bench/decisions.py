@@ -4,7 +4,10 @@ One cluster of equal nodes, half filled before; then workloads of one replica, i
 the deletion of the oldest one, so that the fleet stays as full as it is. Timed is `SchedulerState.decide_request` for
 the placements alone. Every node is scored for each of them (`services.scheduler.decision.profiles`).
 
-    python -m tests.bench.decisions [--nodes N] [--shapes S] [--decisions K]
+With `--constraint` the pods of each shape keep apart: `anti-affinity` from node to node; `spread` over zones and over
+nodes, with a skew of at most one.
+
+    python -m tests.bench.decisions [--nodes N] [--shapes S] [--decisions K] [--constraint none|anti-affinity|spread]
 """
 
 from __future__ import annotations
@@ -25,7 +28,7 @@ from shared.events.v1.decisions import RequestRef, WorkloadForgotten, WorkloadPl
 from shared.events.v1.objects import ClusterObserved
 from shared.events.v1.requests import WorkloadRequested
 from shared.events.v1.results import CommandReported
-from shared.model.identities import WORKLOAD_SUBJECT, ObjectKey
+from shared.model.identities import WORKLOAD_SUBJECT, ZONE_LABEL, ObjectKey
 from shared.runtime.heap import relax
 from tests.bench.placement import machine
 from tests.bench.support import quantile, resident_mb, show_figures, write_result
@@ -33,6 +36,9 @@ from tests.scheduling import NOW, node_json
 
 Json = dict[str, Any]
 CLUSTER = "large"
+HOSTNAME = "kubernetes.io/hostname"
+ZONES = 3
+FEWEST_GROUPS = 4
 
 
 def shape(number: int) -> Json:
@@ -41,8 +47,24 @@ def shape(number: int) -> Json:
     return {"containers": [{"name": "main", "image": "i", "resources": {"requests": requests}}]}
 
 
-def create(name: str, spec: Json) -> WorkloadRequested:
-    pod_sets = [{"name": "main", "replicas": 1, "template": {"spec": spec}}]
+def constrained(template: Json, constraint: str, number: int) -> Json:
+    """The template with a label, and with what it asks of pods that have it too."""
+    group = {"app": f"app-{number}"}
+    selector = {"labelSelector": {"matchLabels": group}}
+    spec = dict(template["spec"])
+    if constraint == "anti-affinity":
+        terms = [{"topologyKey": HOSTNAME, **selector}]
+        spec["affinity"] = {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": terms}}
+    elif constraint == "spread":
+        spec["topologySpreadConstraints"] = [
+            {"maxSkew": 1, "topologyKey": key, "whenUnsatisfiable": "DoNotSchedule", **selector}
+            for key in (ZONE_LABEL, HOSTNAME)
+        ]
+    return {"metadata": {"labels": group}, "spec": spec}
+
+
+def create(name: str, template: Json) -> WorkloadRequested:
+    pod_sets = [{"name": "main", "replicas": 1, "template": template}]
     workload = {"name": name, "podSets": pod_sets, "placement": {"binding": "node"}}
     return WorkloadRequested.model_validate({"operation": "create", "workload": workload})
 
@@ -52,22 +74,29 @@ def delete(name: str) -> WorkloadRequested:
 
 
 class Bench:
-    def __init__(self, nodes: int, shapes: int) -> None:
+    def __init__(self, nodes: int, shapes: int, constraint: str = "none") -> None:
         self.state = SchedulerState(SchedulerConfig())
-        self._specs = [shape(number) for number in range(shapes)]
+        # One group of pods that keep apart can fill half of the fleet no more than once for each node.
+        groups = shapes if constraint == "none" else max(shapes, FEWEST_GROUPS)
+        templates = [{"spec": shape(number % shapes)} for number in range(groups)]
+        self._templates = [
+            template if constraint == "none" else constrained(template, constraint, number)
+            for number, template in enumerate(templates)
+        ]
         self._made = 0
         self._generation = 0
         self._living: deque[str] = deque()
-        node = orjson.dumps(node_json(cpu="32", memory="128Gi"))
         for number in range(nodes):
+            labels = {HOSTNAME: f"node-{number}", ZONE_LABEL: f"zone-{number % ZONES}"}
+            node = orjson.dumps(node_json(cpu="32", memory="128Gi", labels=labels))
             self.state.observe_object(ObjectKey(CLUSTER, NODES, "", f"node-{number}"), node)
         beat = ClusterObserved(cluster=CLUSTER, epoch=1, observed_at=NOW, interval_ms=3_600_000, ready=True)
         self.state.observe_cluster(beat, NOW)
 
     def place(self) -> float:
         """One more workload; the seconds that its decision took."""
-        name, spec = f"w{self._made}", self._specs[self._made % len(self._specs)]
-        request, ref = create(name, spec), RequestRef(id=f"request-{self._made}", published_at=NOW)
+        name, template = f"w{self._made}", self._templates[self._made % len(self._templates)]
+        request, ref = create(name, template), RequestRef(id=f"request-{self._made}", published_at=NOW)
         began = time.perf_counter()
         (decision,) = self.state.decide_request(request, ref, NOW)
         took = time.perf_counter() - began
@@ -105,6 +134,7 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--nodes", type=int, default=5_000)
     parser.add_argument("--shapes", type=int, default=16, help="different pods, at most 256")
+    parser.add_argument("--constraint", choices=("none", "anti-affinity", "spread"), default="none")
     parser.add_argument("--decisions", type=int, default=10_000, help="how many are timed")
     return parser.parse_args()
 
@@ -112,7 +142,7 @@ def arguments() -> argparse.Namespace:
 def main() -> None:
     options = arguments()
     relax()
-    bench = Bench(options.nodes, min(max(options.shapes, 1), 256))
+    bench = Bench(options.nodes, min(max(options.shapes, 1), 256), options.constraint)
     for _ in range(2 * options.nodes):
         bench.place()
     took = []
@@ -126,10 +156,12 @@ def main() -> None:
         "rss_mib": round(resident_mb(os.getpid()) * 1e6 / 2**20),
         "nodes": options.nodes,
         "shapes": options.shapes,
+        "constraint": options.constraint,
         "decisions": options.decisions,
         "machine": machine(),
     }
-    show_figures(f"{options.nodes} nodes, {options.shapes} shapes", result, Console())
+    title = f"{options.nodes} nodes, {options.shapes} shapes, constraint {options.constraint}"
+    show_figures(title, result, Console())
     write_result(result)
 
 

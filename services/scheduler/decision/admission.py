@@ -16,9 +16,12 @@ from pydantic import ValidationError
 from services.scheduler.decision.demands import Demand, demand_of
 from services.scheduler.decision.dependencies import followed
 from services.scheduler.decision.documents import document_error
+from services.scheduler.decision.labels import labels_of
 from services.scheduler.decision.manifests import Division, Kind, image_pod_spec, is_pod, kind_for
+from services.scheduler.decision.neighbours import PodFacts
 from services.scheduler.decision.overrides import OverrideError, PodSetOverrides, apply_override, check_values
 from services.scheduler.decision.rendering import rendered_object
+from services.scheduler.decision.rules import Rules, Term, rules_of, terms_of
 from shared.events.registry import field_errors
 from shared.events.v1.workloads import MAX_REPLICAS, Binding, FieldError, Manifest, PlacementTerms, PodSet, Workload
 from shared.model.names import dns_subdomain_error, label_key_error, label_value_error
@@ -36,7 +39,8 @@ class PodSetPlan:
     """What is to be placed. `desired` counts pods; of `EVERYWHERE` it is not known before the clusters are.
 
     `holds_room` says whether replicas hold room on nodes until their pods are seen. `overrides` is None where it is the
-    same in all clusters. `follows` are the pod sets to whose clusters this one goes, with division `FOLLOWS`.
+    same in all clusters. `follows` are the pod sets to whose clusters this one goes, with division `FOLLOWS`. `labels`
+    are those of the pod template, and `terms` what its pods want of others that are to run beside them.
     """
 
     name: str
@@ -47,11 +51,19 @@ class PodSetPlan:
     overrides: PodSetOverrides | None = field(default=None, compare=False)
     failback: bool = False
     follows: tuple[str, ...] = ()
+    labels: tuple[tuple[str, str], ...] = ()
+    terms: tuple[Term, ...] = ()
 
     @property
     def follows_clusters(self) -> bool:
         """Whether it may be different as soon as clusters come, go, or have other labels."""
         return self.division is Division.EVERYWHERE or (self.overrides is not None and self.overrides.by_labels)
+
+    def facts(self, workload: Workload) -> PodFacts | None:
+        """What others may know of the pods; None where a cluster's own scheduler decides where they are."""
+        if self.division is not Division.NODES:
+            return None
+        return PodFacts(workload.namespace, lambda: labels_of(workload, self.name, dict(self.labels)), self.terms)
 
 
 @dataclass(slots=True)
@@ -141,11 +153,16 @@ class PlanCache:
         self._plans: dict[tuple[object, ...], PodSetPlan] = {}
 
     def key(self, workload: Workload, pod_set: PodSet) -> tuple[object, ...]:
-        terms = workload.placement.to_json()
+        terms, document = workload.placement.to_json(), pod_set.to_json()
         milli = workload.annotations.get(GPU_MILLI_ANNOTATION)
         # Overrides are tried on the object as it is rendered, which has parts of all of the workload.
         whole = workload.to_json() if workload.placement.overrides else b""
-        return (workload.namespace, milli, terms, pod_set.to_json(), whole)
+        key = (workload.namespace, milli, terms, document, whole)
+        if b"ffinity" in document or b"topologySpread" in document:
+            # The pods may ask for their own labels, some of which are the workload's.
+            named = b"flotilla.dev/" in document or b"app.kubernetes.io/" in document
+            return (*key, workload.name if named else "", tuple(sorted(workload.labels.items())))
+        return key
 
     def get(self, key: tuple[object, ...] | None) -> PodSetPlan | None:
         return self._plans.get(key) if key is not None else None
@@ -166,6 +183,9 @@ class _Planner:
         self._pod_set = pod_set
         self._gpu_resource = gpu_resource
         self._kind: Kind = kind_for(pod_set, self._terms.binding)
+        self._labels: dict[str, str] = {}
+        self._rules: Rules | None = None
+        self._wanted: tuple[Term, ...] = ()
 
     def plan(self, errors: _Errors) -> PodSetPlan:
         manifest = self._pod_set.manifest
@@ -182,10 +202,12 @@ class _Planner:
             name=self._pod_set.name,
             division=self._kind.division,
             desired=desired,
-            demand=demand_of(shape, self._terms),
+            demand=demand_of(shape, self._terms, self._rules),
             holds_room=self._kind.pod_template is not None and self._kind.division is not Division.EVERYWHERE,
             overrides=overrides,
             failback=self._terms.failback,
+            labels=tuple(sorted(self._labels.items())),
+            terms=self._wanted,
         )
 
     def _overrides(self, errors: _Errors) -> PodSetOverrides | None:
@@ -254,7 +276,7 @@ class _Planner:
         if not isinstance(metadata, dict):
             errors.at("metadata").add("Invalid", "must be an object")
             metadata = {}
-        _check_labels(metadata, errors.at("metadata"))
+        self._labels = _check_labels(metadata, errors.at("metadata"))
         if self._kind.needs_selector and self._pod_set.manifest is not None:
             selected = _Errors(errors.path.removesuffix(".template") + ".selector", errors.found)
             _check_selector(self._pod_set.manifest, metadata.get("labels"), selected)
@@ -270,6 +292,8 @@ class _Planner:
             errors.add_all(error)
             return NO_POD
         self._check_pod_spec(spec, errors)
+        if self._terms.binding is Binding.NODE:
+            self._read_rules(spec)
         if milli != WHOLE_DEVICE and not spec.requests().get(self._gpu_resource):
             message = f"shares GPUs, but no container asks for {self._gpu_resource}"
             annotations.add("Contradiction", f"{GPU_MILLI_ANNOTATION} {message}")
@@ -286,18 +310,13 @@ class _Planner:
             if spec.node_selector.get(key, value) != value:
                 message = f"{key} is {spec.node_selector[key]!r} here and {value!r} in placement.nodeSelector"
                 errors.at("nodeSelector").add("Contradiction", message)
-        if self._terms.binding is Binding.NODE:
-            self._check_bound(spec, errors)
 
-    def _check_bound(self, spec: PodSpec, errors: _Errors) -> None:
-        """Refuses what only a cluster's own scheduler can promise, rather than bind against it."""
-        affinity = spec.affinity
-        for name, terms in (("podAffinity", affinity.pod_affinity), ("podAntiAffinity", affinity.pod_anti_affinity)):
-            if terms and terms.get("requiredDuringSchedulingIgnoredDuringExecution"):
-                errors.at("affinity", name).add("Unsupported", "is not kept with binding node; use binding cluster")
-        if any(item.get("whenUnsatisfiable") == "DoNotSchedule" for item in spec.topology_spread_constraints):
-            where = errors.at("topologySpreadConstraints")
-            where.add("Unsupported", "DoNotSchedule is not kept with binding node; use binding cluster")
+    def _read_rules(self, spec: PodSpec) -> None:
+        """What the pods ask of others; with binding cluster each cluster's own scheduler sees to it."""
+        workload, affinity = self._workload, spec.affinity
+        labels = labels_of(workload, self._pod_set.name, self._labels)
+        self._rules = rules_of(affinity, spec.topology_spread_constraints, workload.namespace, labels)
+        self._wanted = terms_of(affinity.pod_affinity, affinity.pod_anti_affinity, workload.namespace, labels)
 
     def _gpu_milli(self, annotations: Mapping[str, Any], errors: _Errors) -> int:
         text = annotations.get(GPU_MILLI_ANNOTATION)
@@ -349,19 +368,22 @@ def _count(spec: Mapping[str, Any], name: str, errors: _Errors) -> int | None:
     return value
 
 
-def _check_labels(metadata: Mapping[str, Any], errors: _Errors) -> None:
+def _check_labels(metadata: Mapping[str, Any], errors: _Errors) -> dict[str, str]:
+    """The labels, none where they are no labels."""
     labels = metadata.get("labels")
     if labels is None:
-        return
+        return {}
     where = errors.at("labels")
     if not isinstance(labels, dict):
         where.add("Invalid", "must be an object")
-        return
+        return {}
+    before = len(errors.found)
     for key, value in labels.items():
         wrong_value = label_value_error(value) if isinstance(value, str) else "must be a string"
         for problem in (label_key_error(key), wrong_value):
             if problem:
                 where.add("Invalid", f"{key[:80]!r}: {problem}")
+    return labels if len(errors.found) == before else {}
 
 
 def _check_selector(manifest: Manifest, labels: object, errors: _Errors) -> None:

@@ -25,7 +25,7 @@ class Weights:
     are busy whatever was requested on them; `spread` outweighs the others for the replicas of one pod set, so that
     one lost cluster takes few of them. `node_affinity` (preferred) and `taints` (PreferNoSchedule) weigh what they
     weigh in kube-scheduler. `expected_fragmentation` judges free GPUs by the pods that the fleet runs; it is off by
-    default, and `GPU_POLICY` lets it decide.
+    default, and `GPU_POLICY` lets it decide. `pod_affinity` and `topology_spread` are of what is preferred.
     """
 
     fit: float = 1.0
@@ -37,6 +37,8 @@ class Weights:
     spread: float = 2.0
     node_affinity: float = 2.0
     taints: float = 3.0
+    pod_affinity: float = 4.0
+    topology_spread: float = 2.0
 
     @classmethod
     def names(cls) -> frozenset[str]:

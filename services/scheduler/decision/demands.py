@@ -1,9 +1,10 @@
-"""What is asked of the fleet: the shape of a pod, and the clusters that its workload's terms allow."""
+"""What is asked of the fleet: the shape of a pod, the clusters that its workload's terms allow, and its rules."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from services.scheduler.decision.rules import Rules
 from shared.events.v1.workloads import PlacementTerms
 from shared.model.pods import PodShape
 
@@ -18,15 +19,16 @@ class Demand:
     shape: PodShape
     clusters: tuple[str, ...] = ()
     selector: bytes = b""
+    rules: Rules | None = None
     _hash: int = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "_hash", hash((self.shape, self.clusters, self.selector)))
+        object.__setattr__(self, "_hash", hash((self.shape, self.clusters, self.selector, self.rules)))
 
     def __hash__(self) -> int:
         return self._hash
 
 
-def demand_of(shape: PodShape, terms: PlacementTerms) -> Demand:
+def demand_of(shape: PodShape, terms: PlacementTerms, rules: Rules | None = None) -> Demand:
     selector = terms.cluster_selector
-    return Demand(shape, tuple(sorted(terms.clusters)), selector.to_json() if selector is not None else b"")
+    return Demand(shape, tuple(sorted(terms.clusters)), selector.to_json() if selector is not None else b"", rules)

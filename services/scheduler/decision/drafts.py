@@ -23,12 +23,14 @@ from services.scheduler.decision.arrays import BLOCK
 from services.scheduler.decision.differing import OVERRIDES, Differing
 from services.scheduler.decision.fleet import Fleet
 from services.scheduler.decision.manifests import Division
+from services.scheduler.decision.neighbours import PodFacts
 from services.scheduler.decision.pods import SeenPod
 from services.scheduler.decision.profiles import UNSCHEDULABLE, Profile
 from services.scheduler.decision.reservations import ShareKey
 from services.scheduler.decision.slots import NO_ROW, Hold
 from services.scheduler.decision.spread import Spread
 from shared.events.v1.decisions import ClusterShare, PodSetPlacement
+from shared.events.v1.workloads import Workload
 
 PLACING = "Placing"
 
@@ -62,7 +64,12 @@ class PodSetDraft:
     """
 
     def __init__(
-        self, fleet: Fleet, workload: str, plan: PodSetPlan, previous: PodSetPlacement | None, avoid: frozenset[int]
+        self,
+        fleet: Fleet,
+        workload: Workload,
+        plan: PodSetPlan,
+        previous: PodSetPlacement | None,
+        avoid: frozenset[int],
     ) -> None:
         self.plan = plan
         self.replicas: list[Replica] = []
@@ -71,10 +78,11 @@ class PodSetDraft:
         self.returning = previous.returning if previous is not None else ()
         self.ready_holds: dict[str, list[Hold]] = {}
         self._fleet = fleet
-        self._workload = workload
+        self._workload = str(workload.key)
         self._differing = Differing(fleet, plan, previous) if plan.overrides is not None else None
         self._avoid = avoid.union(self._differing.unfit) if self._differing is not None else avoid
-        self._profile: Profile = fleet.profiles.get(plan.demand)
+        self._facts: PodFacts | None = plan.facts(workload)
+        self._profile: Profile = fleet.profile_for(plan.demand, self._facts)
         self._reason, self._message = "", ""
         # Clusters where it should be and cannot.
         self._refused = 0
@@ -200,11 +208,12 @@ class PodSetDraft:
             # First all give up their room, so that as many as possible find it again.
             if hold is not None:
                 slots.resize(hold, self._fleet.requests.nothing)
+                slots.know(hold, None)
         pods = [pod for pod in self._fleet.pods.pods_of(share) if pod.hold is not None]
         for replica, hold in zip(replicas, holds, strict=True):
             pod = None if hold is not None else _take_pod(pods, replica.node)
             if hold is not None:
-                fits = slots.try_resize(hold, request, self._fits)
+                fits = slots.try_resize(hold, request, self._fits, self._facts)
             elif pod is not None and pod.hold is not None:
                 replica.node = pod.slot.name
                 fits = slots.try_resize(pod.hold, self._fleet.requests.larger(pod.request, request), self._fits)
@@ -381,7 +390,7 @@ class PodSetDraft:
         if not self.plan.holds_room:
             self.replicas.append(Replica(slot.cluster))
             return
-        hold = self._fleet.slots.hold(slot, self._profile.request, None)
+        hold = self._fleet.slots.hold(slot, self._profile.request, None, self._facts)
         self.ready_holds.setdefault(slot.cluster, []).append(hold)
         self.replicas.append(Replica(slot.cluster, slot.name, ordinal))
 

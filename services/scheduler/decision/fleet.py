@@ -4,20 +4,24 @@ from __future__ import annotations
 
 from services.scheduler.decision.clusters import ClusterTable
 from services.scheduler.decision.config import SchedulerConfig
+from services.scheduler.decision.demands import Demand
 from services.scheduler.decision.mix import DemandMix
+from services.scheduler.decision.neighbours import Neighbours, PodFacts
 from services.scheduler.decision.nodes import NodeFacts, NodeTable
 from services.scheduler.decision.observed import (
     JOBS,
+    NAMESPACES,
     NODES,
     PODS,
     NodeObject,
     allocatable,
     decode_job,
+    decode_namespace,
     decode_node,
     decode_pod,
 )
 from services.scheduler.decision.pods import PodRegistry, share_of
-from services.scheduler.decision.profiles import Profiles
+from services.scheduler.decision.profiles import Profile, Profiles
 from services.scheduler.decision.requests import Requests
 from services.scheduler.decision.reservations import ShareKey
 from services.scheduler.decision.slots import NO_ROW, NodeSlots
@@ -40,23 +44,35 @@ class Fleet:
         self.config = config
         self.clusters = ClusterTable(config)
         self.table = NodeTable(config.gpu_resource)
-        self.slots = NodeSlots(self.table)
+        self.neighbours = Neighbours(self.table)
+        self.slots = NodeSlots(self.table, self.neighbours)
         self.requests = Requests(self.table.columns)
         self.pods = PodRegistry(self.slots, self.requests)
         self.mix = DemandMix(config.gpu_resource)
-        self.profiles = Profiles(self.table, self.clusters, self.requests, self.mix, config)
+        self.profiles = Profiles(self.table, self.clusters, self.requests, self.mix, self.neighbours, config)
         self.jobs_changed: set[ShareKey] = set()
         self._finished: dict[str, ShareKey] = {}
         self._finished_shares: set[ShareKey] = set()
 
     def observe_object(self, key: ObjectKey, raw: bytes | None) -> None:
-        """Nodes, pods and jobs; all else is ignored. Raises DecodeError, with nothing changed."""
+        """Nodes, pods, jobs and namespaces; all else is ignored. Raises DecodeError, with nothing changed."""
         if key.resource == PODS:
             self._observe_pod(key, raw)
         elif key.resource == NODES:
             self._observe_node(key, raw)
         elif key.resource == JOBS:
             self._observe_job(key, raw)
+        elif key.resource == NAMESPACES:
+            labels = (decode_namespace(raw).metadata.labels or {}) if raw is not None else None
+            self.neighbours.label_namespace(self.clusters.ensure(key.cluster).index, key.name, labels)
+
+    def profile_for(self, demand: Demand, facts: PodFacts | None = None) -> Profile:
+        """Of pods of which others may know `facts`, if given: what running pods want of them counts as well."""
+        neighbours = self.neighbours
+        asked = facts is not None and (neighbours.wanted or bool(facts.terms))
+        if (asked or demand.rules is not None) and not neighbours.active:
+            neighbours.activate(self.slots.present())
+        return self.profiles.get(demand, neighbours.about(facts)) if asked and facts else self.profiles.get(demand)
 
     def observe_usage(self, sample: NodeMetricsSampled) -> None:
         for usage in sample.nodes:
@@ -80,7 +96,7 @@ class Fleet:
         if raw is None:
             self.pods.forget(name)
         else:
-            self.pods.observe(name, key.cluster, decode_pod(raw))
+            self.pods.observe(name, key.cluster, key.namespace, decode_pod(raw))
 
     def _observe_node(self, key: ObjectKey, raw: bytes | None) -> None:
         slot = self.slots.get(key.cluster, key.name)

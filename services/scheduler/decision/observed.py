@@ -9,9 +9,11 @@ from __future__ import annotations
 from typing import TypeVar
 
 import msgspec
+from pydantic import ValidationError
 
-from shared.events.registry import DecodeError
+from shared.events.registry import DecodeError, field_errors
 from shared.events.v1.workloads import FieldError
+from shared.model.affinity import PodAffinity
 from shared.model.identities import Resource
 from shared.model.pod_objects import PodSpecObject
 from shared.model.quantities import QuantityError
@@ -19,6 +21,7 @@ from shared.model.resources import amount_of
 
 NODES = Resource("", "v1", "nodes")
 PODS = Resource("", "v1", "pods")
+NAMESPACES = Resource("", "v1", "namespaces")
 JOBS = Resource("batch", "v1", "jobs")
 
 T = TypeVar("T")
@@ -73,9 +76,32 @@ class PodStatusObject(_Struct, frozen=True):
     conditions: list[Condition] | None = None
 
 
+class AffinityObject(_Struct, frozen=True):
+    """As it was written: read once for all pods of a kind."""
+
+    pod_affinity: msgspec.Raw = msgspec.Raw(b"{}")
+    pod_anti_affinity: msgspec.Raw = msgspec.Raw(b"{}")
+
+    @property
+    def near(self) -> bytes:
+        return bytes(self.pod_affinity)
+
+    @property
+    def far(self) -> bytes:
+        return bytes(self.pod_anti_affinity)
+
+
+class ScheduledSpecObject(PodSpecObject, frozen=True):
+    affinity: AffinityObject | None = None
+
+
+class NamespaceObject(_Struct, frozen=True):
+    metadata: Metadata = Metadata()
+
+
 class PodObject(_Struct, frozen=True):
     metadata: Metadata = Metadata()
-    spec: PodSpecObject = PodSpecObject()
+    spec: ScheduledSpecObject = ScheduledSpecObject()
     status: PodStatusObject = PodStatusObject()
 
     @property
@@ -114,6 +140,7 @@ class JobObject(_Struct, frozen=True):
 _NODE_DECODER = msgspec.json.Decoder(NodeObject)
 _POD_DECODER = msgspec.json.Decoder(PodObject)
 _JOB_DECODER = msgspec.json.Decoder(JobObject)
+_NAMESPACE_DECODER = msgspec.json.Decoder(NamespaceObject)
 
 
 def decode_node(raw: bytes) -> NodeObject:
@@ -124,6 +151,11 @@ def decode_node(raw: bytes) -> NodeObject:
 def decode_pod(raw: bytes) -> PodObject:
     """Raises DecodeError."""
     return _decode(_POD_DECODER, raw)
+
+
+def decode_namespace(raw: bytes) -> NamespaceObject:
+    """Raises DecodeError."""
+    return _decode(_NAMESPACE_DECODER, raw)
 
 
 def decode_job(raw: bytes) -> JobObject:
@@ -145,6 +177,19 @@ def pod_requests(pod: PodObject) -> tuple[tuple[str, int], ...]:
         return tuple(sorted(pod.spec.requests().items()))
     except QuantityError as error:
         raise _error(str(error)) from error
+
+
+def affinity_of(affinity: AffinityObject) -> tuple[PodAffinity, PodAffinity]:
+    """Affinity and anti-affinity. Raises DecodeError."""
+    try:
+        near, far = (
+            PodAffinity.model_validate(msgspec.json.decode(raw) or {}) for raw in (affinity.near, affinity.far)
+        )
+    except msgspec.MsgspecError as error:
+        raise _error(str(error)) from error
+    except ValidationError as error:
+        raise DecodeError(field_errors(error)) from error
+    return near, far
 
 
 def _decode(decoder: msgspec.json.Decoder[T], raw: bytes) -> T:

@@ -8,10 +8,13 @@ its end it takes nothing; if it was meant to end, it goes on standing for its re
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from weakref import WeakValueDictionary
 
-from services.scheduler.decision.observed import TERMINAL_PHASES, PodObject, pod_requests
+from services.scheduler.decision.neighbours import PodFacts
+from services.scheduler.decision.observed import TERMINAL_PHASES, PodObject, affinity_of, pod_requests
 from services.scheduler.decision.requests import Request, Requests
 from services.scheduler.decision.reservations import ShareKey, ShareReservations
+from services.scheduler.decision.rules import terms_of
 from services.scheduler.decision.slots import Hold, NodeSlot, NodeSlots
 from shared.model.identities import POD_SET_LABEL, WORKLOAD_LABEL, WORKLOAD_NAMESPACE_LABEL
 from shared.model.pod_objects import gpu_milli
@@ -20,9 +23,10 @@ from shared.model.pod_objects import gpu_milli
 class SeenPod:
     """A bound pod. `hold` is None once it has ended; `share` is None where it belongs to no workload of ours."""
 
-    __slots__ = ("hold", "ready", "request", "share", "slot")
+    __slots__ = ("facts", "hold", "ready", "request", "share", "slot")
 
-    def __init__(self, slot: NodeSlot, share: ShareReservations | None, request: Request) -> None:
+    def __init__(self, slot: NodeSlot, share: ShareReservations | None, request: Request, facts: PodFacts) -> None:
+        self.facts = facts
         self.slot = slot
         self.share = share
         self.request = request
@@ -41,10 +45,11 @@ class PodRegistry:
         self._pods: dict[str, SeenPod] = {}
         self._shares: dict[ShareKey, ShareReservations] = {}
         self._by_share: dict[ShareReservations, dict[SeenPod, None]] = {}
+        self._facts: WeakValueDictionary[tuple[object, ...], PodFacts] = WeakValueDictionary()
         self.unsettled: set[ShareKey] = set()
         self.unschedulable: dict[str, ShareKey] = {}
 
-    def observe(self, name: str, cluster: str, pod: PodObject) -> None:
+    def observe(self, name: str, cluster: str, namespace: str, pod: PodObject) -> None:
         """`name` is unique in the fleet. Raises DecodeError, with nothing changed, for amounts that are none."""
         amounts = pod_requests(pod)
         request = self._requests.intern(amounts, gpu_milli(pod.metadata.annotations), pod.spec.host_ports())
@@ -54,13 +59,14 @@ class PodRegistry:
         stands = not ended or pod.spec.restart_policy != "Always"
         known = self._pods.get(name)
         node = pod.spec.node_name
-        if known is not None and self._same(known, node, key, request, ended=ended):
+        facts = self._facts_of(namespace, pod)
+        if known is not None and known.facts is facts and self._same(known, node, key, request, ended=ended):
             _note_ready(known, ready=pod.ready)
             return
         if known is not None:
             self._remove(name, known)
         if node and (stands or not ended):
-            known = self._pods[name] = self._add(self._slots.ensure(cluster, node), key, request, ended=ended)
+            known = self._pods[name] = self._add(self._slots.ensure(cluster, node), key, request, facts, ended=ended)
             _note_ready(known, ready=pod.ready)
 
     def forget(self, name: str) -> None:
@@ -88,12 +94,13 @@ class PodRegistry:
         nodes: Sequence[NodeSlot],
         request: Request | None,
         ready: Iterable[Hold] = (),
+        facts: PodFacts | None = None,
         *,
         bound: bool = False,
     ) -> None:
         """The nodes of a share from now on, and what each of its replicas asks; see `ShareReservations.set_share`."""
         share = self.share(key)
-        share.set_share(nodes, request, ready, bound=bound)
+        share.set_share(nodes, request, ready, facts, bound=bound)
         for pod in self._by_share[share]:
             if pod.hold is not None:
                 self._slots.resize(pod.hold, self._effective(pod.request, share))
@@ -107,10 +114,10 @@ class PodRegistry:
             and (known.share.key if known.share else None) == key
         )
 
-    def _add(self, slot: NodeSlot, key: ShareKey | None, request: Request, *, ended: bool) -> SeenPod:
+    def _add(self, slot: NodeSlot, key: ShareKey | None, request: Request, facts: PodFacts, *, ended: bool) -> SeenPod:
         self._slots.use(slot)
         share = self.share(key) if key is not None else None
-        pod = SeenPod(slot, share, request)
+        pod = SeenPod(slot, share, request, facts)
         hold = None
         if share is not None:
             self._by_share[share][pod] = None
@@ -121,9 +128,10 @@ class PodRegistry:
             return pod
         wanted = self._effective(request, share)
         if hold is None:
-            hold = self._slots.hold(slot, wanted, None)
+            hold = self._slots.hold(slot, wanted, None, facts)
         else:
             self._slots.resize(hold, wanted)
+            self._slots.know(hold, facts)
         pod.hold = hold
         return pod
 
@@ -138,6 +146,18 @@ class PodRegistry:
             self.unsettled.add(pod.share.key)
             self._drop_unused(pod.share)
         self._slots.leave(pod.slot)
+
+    def _facts_of(self, namespace: str, pod: PodObject) -> PodFacts:
+        """One object for pods that are alike. Raises DecodeError."""
+        labels = tuple((pod.metadata.labels or {}).items())
+        ending, affinity = pod.metadata.deletion_timestamp is not None, pod.spec.affinity
+        raw = (affinity.near, affinity.far) if affinity is not None else None
+        key = (namespace, labels, ending, raw)
+        facts = self._facts.get(key)
+        if facts is None:
+            terms = terms_of(*affinity_of(affinity), namespace, dict(labels)) if affinity is not None else ()
+            facts = self._facts[key] = PodFacts(namespace, lambda: dict(labels), terms, ending=ending)
+        return facts
 
     def _effective(self, request: Request, share: ShareReservations | None) -> Request:
         if share is None or share.request is None:

@@ -19,15 +19,18 @@ import numpy as np
 from services.scheduler.decision.arrays import BLOCK, BoolArray, FloatArray, Rows, grown
 from services.scheduler.decision.clusters import Cluster, ClusterTable
 from services.scheduler.decision.config import Fit, SchedulerConfig
+from services.scheduler.decision.constraints import Constraints
 from services.scheduler.decision.costs import TIE_WEIGHT, costs_for
 from services.scheduler.decision.demands import Demand
-from services.scheduler.decision.filters import IN_KERNEL, TaintsAreTolerated, filters_for
+from services.scheduler.decision.filters import IN_KERNEL, SelectorMatches, TaintsAreTolerated, filters_for
 from services.scheduler.decision.interface import CostTerm, Filter, PluginError, make_cost, make_filter
 from services.scheduler.decision.kernel import renew_blocks, usage_cost
 from services.scheduler.decision.mix import DemandMix
+from services.scheduler.decision.neighbours import About, Neighbours
 from services.scheduler.decision.nodes import NodeTable
 from services.scheduler.decision.requests import Request, Requests
 from services.scheduler.decision.views import NodeView
+from shared.model.pods import PodShape
 from shared.model.selectors import LabelSelector
 
 # Profiles are kept for this many rows in all (16 bytes each), but never fewer profiles than these.
@@ -35,6 +38,7 @@ _CACHED_ROWS = 32_000_000
 _FEWEST_PROFILES = 16
 
 _NO_LIMIT = 2**63 - 1
+NOTHING = About()
 
 NO_CLUSTER = "NoCluster"
 UNSCHEDULABLE = "Unschedulable"
@@ -52,8 +56,10 @@ class Profile:
         clusters: ClusterTable,
         mix: DemandMix,
         config: SchedulerConfig,
+        constraints: Constraints | None = None,
     ) -> None:
         self.demand = demand
+        self._constraints = constraints
         self.request = request
         self._table = table
         self._clusters = clusters
@@ -102,6 +108,8 @@ class Profile:
         costs = self._block_cost
         if spread is not None:
             costs = costs + spread[self._table.block_domain]
+        if self._constraints is not None and (part := self._constraints.block_part()) is not None:
+            costs = costs + part
         open_blocks = self.open_blocks()
         if not self._all_open:
             costs = np.where(open_blocks, costs, np.inf)
@@ -113,7 +121,8 @@ class Profile:
     def cost(self, row: int) -> float:
         """What the next pod costs on a row, without spread; infinite where it does not fit."""
         self.refresh()
-        return float(self._cost[row])
+        part = self._constraints.block_part() if self._constraints is not None else None
+        return float(self._cost[row] + (part[row // BLOCK] if part is not None else 0.0))
 
     def base(self, row: int) -> float:
         """The part of a row's cost that does not depend on what runs there; infinite where it must not run."""
@@ -187,7 +196,12 @@ class Profile:
             rows = usage.since(self._usage_seen)
             if rows is not None and len(rows) <= table.rows and self._width == table.columns.width:
                 self._usage_seen = usage.end
-                self._renew(rows)
+                if self._constraints is None:
+                    self._renew(rows)
+                elif (others := self._constraints.update()) is not None:
+                    self._renew(np.concatenate((rows, others)))
+                else:
+                    self._rebuild()
                 return
         self._refresh_facts()
 
@@ -202,7 +216,11 @@ class Profile:
         if len(self._cost) != table.rows:
             self._fit_rows()
         self._base[facts] = self._fact_cost(facts)
-        self._renew(np.concatenate((usage, facts)))
+        others = self._constraints.update(facts) if self._constraints is not None else None
+        if self._constraints is not None and others is None:
+            self._rebuild()
+        else:
+            self._renew(np.concatenate((usage, facts if others is None else others)))
 
     def _rebuild(self) -> None:
         table, request = self._table, self.request
@@ -213,6 +231,8 @@ class Profile:
         self._fit_rows()
         rows = np.arange(table.rows)
         self._base = self._fact_cost(rows)
+        if self._constraints is not None:
+            self._constraints.rebuild()
         self._block_cost.fill(np.inf)
         self._renew(rows)
 
@@ -234,6 +254,8 @@ class Profile:
             usage_cost(rows, *usage)
         if self._moving_filters or self._moving_terms:
             self._apply_moving(rows)
+        if self._constraints is not None:
+            self._cost[rows] += self._constraints.row_part(rows)
         renew_blocks(rows, self._cost, self._block_cost, self._block_row)
 
     def _apply_moving(self, rows: Rows) -> None:
@@ -270,7 +292,7 @@ class Profile:
             terms += [(term, weight) for term, weight in made_terms if term is not None]
         except PluginError as error:
             self._broken = str(error)
-        self._filters = filters
+        self._filters = filters if self._constraints is None else [*filters, *self._constraints.filters]
         self._fact_filters = [item for item in filters if not item.dynamic]
         self._moving_filters = [item for item in filters if item.dynamic and item.name not in IN_KERNEL]
         self._fact_terms = [(term, weight) for term, weight in terms if not term.dynamic]
@@ -298,6 +320,7 @@ class Profile:
 
         A node counts for the first filter that refuses it, and there for each of its reasons.
         """
+        self.refresh()
         table = self._table
         if self._broken:
             return PLUGIN_FAILED, f"0/{table.count} nodes are available: {self._broken}."
@@ -335,24 +358,56 @@ class Profiles:
     """Profiles by demand; the least recently used one makes room."""
 
     def __init__(
-        self, table: NodeTable, clusters: ClusterTable, requests: Requests, mix: DemandMix, config: SchedulerConfig
+        self,
+        table: NodeTable,
+        clusters: ClusterTable,
+        requests: Requests,
+        mix: DemandMix,
+        neighbours: Neighbours,
+        config: SchedulerConfig,
     ) -> None:
+        self._neighbours = neighbours
         self._table = table
         self._clusters = clusters
         self._mix = mix
         self._requests = requests
         self._config = config
-        self._known: dict[Demand, Profile] = {}
+        self._known: dict[Demand | tuple[Demand, About], Profile] = {}
 
-    def get(self, demand: Demand) -> Profile:
-        profile = self._known.pop(demand, None)
+    def get(self, demand: Demand, about: About = NOTHING) -> Profile:
+        """`about`: what running pods want of such pods."""
+        key = (demand, about) if about.terms else demand
+        profile = self._known.pop(key, None)
         if profile is None:
             shape = demand.shape
             request = self._requests.intern(shape.requests, shape.gpu_milli, shape.host_ports)
-            profile = Profile(demand, request, self._table, self._clusters, self._mix, self._config)
+            constraints = self._constraints(demand, request, about) if demand.rules or about.terms else None
+            profile = Profile(demand, request, self._table, self._clusters, self._mix, self._config, constraints)
             # Each profile has two numbers for each row: the larger the fleet, the fewer of them are kept.
             limit = max(_FEWEST_PROFILES, min(self._config.cached_profiles, _CACHED_ROWS // max(self._table.rows, 1)))
             while len(self._known) >= limit:
                 del self._known[next(iter(self._known))]
-        self._known[demand] = profile
+        self._known[key] = profile
         return profile
+
+    def _constraints(self, demand: Demand, request: Request, about: About) -> Constraints:
+        included = _Included(self._table, demand.shape, request)
+        return Constraints(self._neighbours, demand.rules, about, self._config.weights, included)
+
+
+class _Included:
+    """What a spread constraint's policies ask of nodes."""
+
+    def __init__(self, table: NodeTable, shape: PodShape, request: Request) -> None:
+        self._table = table
+        self._request = request
+        self._selector = SelectorMatches(shape) if SelectorMatches.needed(shape) else None
+        self._taints = TaintsAreTolerated(shape)
+
+    def by_affinity(self, rows: Rows) -> BoolArray:
+        if self._selector is None:
+            return np.ones(len(rows), np.bool_)
+        return self._selector.mask(NodeView(self._table, rows, self._request))
+
+    def by_taints(self, rows: Rows) -> BoolArray:
+        return self._taints.mask(NodeView(self._table, rows, self._request))

@@ -17,23 +17,14 @@ from typing import Any
 
 import orjson
 
+from services.scheduler.decision.labels import identity_of, labels_of
 from services.scheduler.decision.manifests import Division, image_pod_spec, kind_for
 from services.scheduler.decision.overrides import OverrideError, apply_unchecked
 from shared.events.v1.commands import CommandIssued, ManagedObject, PodBinding, PodGroup
 from shared.events.v1.decisions import ClusterShare, WorkloadPlaced
 from shared.events.v1.workloads import Binding, Manifest, PodSet, Workload
-from shared.model.identities import (
-    MANAGED_BY,
-    MANAGED_BY_LABEL,
-    OVERRIDE_FAILED_ANNOTATION,
-    POD_SET_LABEL,
-    SCHEDULER_NAME,
-    WORKLOAD_LABEL,
-    WORKLOAD_NAMESPACE_LABEL,
-)
+from shared.model.identities import OVERRIDE_FAILED_ANNOTATION, SCHEDULER_NAME
 from shared.model.pods import GPU_MILLI_ANNOTATION
-
-_APP_NAME_LABEL = "app.kubernetes.io/name"
 
 
 def render_commands(placed: WorkloadPlaced, epoch: int, generation: int) -> list[CommandIssued]:
@@ -165,8 +156,8 @@ class _Renderer:
         return {
             "apiVersion": "apps/v1",
             "kind": "Deployment",
-            "metadata": {"name": self._object_name(pod_set), "labels": self._labels(pod_set, {})},
-            "spec": {"selector": {"matchLabels": self._identity(pod_set)}, "template": template},
+            "metadata": {"name": self._object_name(pod_set), "labels": labels_of(self._workload, pod_set.name, {})},
+            "spec": {"selector": {"matchLabels": identity_of(self._workload, pod_set.name)}, "template": template},
         }
 
     def _user_manifest(self, pod_set: PodSet) -> Manifest:
@@ -180,7 +171,7 @@ class _Renderer:
             manifest["spec"] = spec
         metadata = dict(manifest.get("metadata") or {})
         metadata.setdefault("name", self._object_name(pod_set))
-        metadata["labels"] = self._labels(pod_set, metadata.get("labels"))
+        metadata["labels"] = labels_of(self._workload, pod_set.name, metadata.get("labels"))
         return {**manifest, "metadata": metadata}
 
     def _bound_pod(self, pod: Manifest) -> Manifest:
@@ -190,7 +181,7 @@ class _Renderer:
 
     def _pod_template(self, template: Mapping[str, Any], pod_set: PodSet) -> dict[str, Any]:
         metadata = dict(template.get("metadata") or {})
-        metadata["labels"] = self._labels(pod_set, metadata.get("labels"))
+        metadata["labels"] = labels_of(self._workload, pod_set.name, metadata.get("labels"))
         return {"metadata": metadata, "spec": self._pod_spec(template["spec"])}
 
     def _pod_spec(self, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -202,24 +193,6 @@ class _Renderer:
             further = [item.model_dump(by_alias=True, exclude_defaults=True) for item in terms.tolerations]
             spec["tolerations"] = [*(spec.get("tolerations") or []), *further]
         return spec
-
-    def _labels(self, pod_set: PodSet, given: Mapping[str, str] | None) -> dict[str, str]:
-        default = {_APP_NAME_LABEL: self._workload.name}
-        return {
-            **default,
-            **self._workload.labels,
-            **(given or {}),
-            MANAGED_BY_LABEL: MANAGED_BY,
-            **self._identity(pod_set),
-        }
-
-    def _identity(self, pod_set: PodSet) -> dict[str, str]:
-        """The labels by which the fleet, and a Deployment's selector, know these pods. They never change."""
-        return {
-            WORKLOAD_LABEL: self._workload.name,
-            WORKLOAD_NAMESPACE_LABEL: self._workload.namespace,
-            POD_SET_LABEL: pod_set.name,
-        }
 
     def _object_name(self, pod_set: PodSet) -> str:
         return f"{self._workload.name}-{pod_set.name}"

@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+from services.scheduler.decision.neighbours import PodFacts
 from services.scheduler.decision.requests import Request
 from services.scheduler.decision.slots import Hold, NodeSlot, NodeSlots
 
@@ -28,7 +29,8 @@ class ShareKey(NamedTuple):
 
 
 class ShareReservations:
-    """One pod set in one cluster. `request` is what each replica takes, None where replicas hold no room.
+    """One pod set in one cluster. `request` is what each replica takes, None where replicas hold no room; `facts` are
+    what others may know of its pods, None where nobody knows on which nodes they will be.
 
     `seen` are its pods that were seen bound, `ready` those of them that were last seen ready.
     """
@@ -42,6 +44,7 @@ class ShareReservations:
         "_nodes",
         "_seen",
         "_slots",
+        "facts",
         "key",
         "ready",
         "request",
@@ -54,6 +57,7 @@ class ShareReservations:
         self.ready = 0
         self._slots = slots
         self.request: Request | None = None
+        self.facts: PodFacts | None = None
         self._nodes: Sequence[NodeSlot] = ()
         self._holds: list[Hold | None] = []
         self._matched = bytearray()
@@ -72,10 +76,17 @@ class ShareReservations:
         return self._holds[index] if index < len(self._holds) else None
 
     def set_share(
-        self, nodes: Sequence[NodeSlot], request: Request | None, ready: Iterable[Hold] = (), *, bound: bool = False
+        self,
+        nodes: Sequence[NodeSlot],
+        request: Request | None,
+        ready: Iterable[Hold] = (),
+        facts: PodFacts | None = None,
+        *,
+        bound: bool = False,
     ) -> None:
         """The share's nodes from now on; `ready` are holds that were made for it already; `bound`: by us, to them."""
         ready = list(ready)
+        self.facts = facts
         if not self._nodes and not self.seen and _serves(ready, nodes, request):
             self._take_over(nodes, request, ready, bound=bound)
             return
@@ -96,7 +107,8 @@ class ShareReservations:
             if not self._matched[self._limit]:
                 waiting = available.get((slot, request)) if request is not None else None
                 if waiting:
-                    self._holds[self._limit] = waiting.pop()
+                    hold = self._holds[self._limit] = waiting.pop()
+                    self._slots.know(hold, facts)
                 else:
                     self._hold(self._limit)
                 keep -= 1
@@ -112,6 +124,7 @@ class ShareReservations:
         for hold in ready:
             hold.owner = self
             hold.slot.uses += 1
+            self._slots.know(hold, self.facts)
         self._nodes, self.request, self._bound = nodes, request, bound
         self._holds = [*ready]
         self._matched = bytearray(len(nodes))
@@ -180,7 +193,7 @@ class ShareReservations:
 
     def _hold(self, index: int) -> None:
         if self.request is not None:
-            self._holds[index] = self._slots.hold(self._nodes[index], self.request, self)
+            self._holds[index] = self._slots.hold(self._nodes[index], self.request, self, self.facts)
 
     def _give_up_one(self) -> None:
         while self._limit:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
+from services.scheduler.decision.neighbours import Neighbours, PodFacts
 from services.scheduler.decision.nodes import NodeFacts, NodeTable
 from services.scheduler.decision.requests import Request
 
@@ -20,12 +21,18 @@ NO_ROW = -1
 
 
 class Hold:
-    """Room for one pod on one node. A reservation has an `owner`, a pod that was seen has none."""
+    """Room for one pod on one node. A reservation has an `owner`, a pod that was seen has none.
 
-    __slots__ = ("devices", "owner", "request", "slot")
+    `facts` are what others may know of the pod; None where it is not known to be there.
+    """
 
-    def __init__(self, slot: NodeSlot, request: Request, owner: ShareReservations | None) -> None:
+    __slots__ = ("devices", "facts", "owner", "request", "slot")
+
+    def __init__(
+        self, slot: NodeSlot, request: Request, owner: ShareReservations | None, facts: PodFacts | None
+    ) -> None:
         self.slot = slot
+        self.facts = facts
         self.request = request
         self.owner = owner
         self.devices: tuple[int, ...] = ()
@@ -49,8 +56,9 @@ class NodeSlot:
 
 
 class NodeSlots:
-    def __init__(self, table: NodeTable) -> None:
+    def __init__(self, table: NodeTable, neighbours: Neighbours) -> None:
         self._table = table
+        self._neighbours = neighbours
         self._slots: dict[str, dict[str, NodeSlot]] = {}
         self._by_row: dict[int, NodeSlot] = {}
 
@@ -93,7 +101,7 @@ class NodeSlots:
         slot.row = self._table.add(facts)
         self._by_row[slot.row] = slot
         for hold in slot.holds:
-            hold.devices = self._table.charge(slot.row, hold.request)
+            self._charge(hold)
         return slot
 
     def forget(self, slot: NodeSlot) -> None:
@@ -108,18 +116,20 @@ class NodeSlots:
         slot.uses -= 1
         self._drop_unused(slot)
 
-    def hold(self, slot: NodeSlot, request: Request, owner: ShareReservations | None) -> Hold:
-        hold = Hold(slot, request, owner)
+    def hold(
+        self, slot: NodeSlot, request: Request, owner: ShareReservations | None, facts: PodFacts | None = None
+    ) -> Hold:
+        hold = Hold(slot, request, owner, facts)
         slot.holds[hold] = None
         if slot.row != NO_ROW:
-            hold.devices = self._table.charge(slot.row, request)
+            self._charge(hold)
         return hold
 
     def release(self, hold: Hold) -> None:
         slot = hold.slot
         del slot.holds[hold]
         if slot.row != NO_ROW:
-            self._table.discharge(slot.row, hold.request, hold.devices)
+            self._discharge(hold)
         self._drop_unused(slot)
 
     def resize(self, hold: Hold, request: Request) -> None:
@@ -132,23 +142,58 @@ class NodeSlots:
             hold.devices = self._table.charge(row, request)
         hold.request = request
 
-    def try_resize(self, hold: Hold, request: Request, fits: Callable[[int], bool]) -> bool:
-        """Resizes where `fits` says so of the node's row, asked without this hold on it; else leaves it as it is."""
+    def know(self, hold: Hold, facts: PodFacts | None) -> None:
+        """What others may know of the pod from now on."""
+        if hold.facts is not facts:
+            row = hold.slot.row
+            if row != NO_ROW and hold.facts is not None:
+                self._neighbours.add(row, hold.facts, -1)
+            hold.facts = facts
+            if row != NO_ROW and facts is not None:
+                self._neighbours.add(row, facts, 1)
+
+    def try_resize(
+        self, hold: Hold, request: Request, fits: Callable[[int], bool], facts: PodFacts | None = None
+    ) -> bool:
+        """Resizes where `fits` says so of the node's row, asked without this hold on it; else leaves it as it is.
+
+        Where it fits, others may know `facts` of the pod, if they are given.
+        """
         row = hold.slot.row
         if row == NO_ROW:
             return False
-        self._table.discharge(row, hold.request, hold.devices)
+        self._discharge(hold)
         fitting = fits(row)
         if fitting:
             hold.request = request
-        hold.devices = self._table.charge(row, hold.request)
+            hold.facts = facts if facts is not None else hold.facts
+        self._charge(hold)
         return fitting
+
+    def present(self) -> Iterator[tuple[int, PodFacts]]:
+        """The row of every pod of which others may know."""
+        for slot in self._by_row.values():
+            for hold in slot.holds:
+                if hold.facts is not None:
+                    yield slot.row, hold.facts
+
+    def _charge(self, hold: Hold) -> None:
+        row = hold.slot.row
+        hold.devices = self._table.charge(row, hold.request)
+        if hold.facts is not None:
+            self._neighbours.add(row, hold.facts, 1)
+
+    def _discharge(self, hold: Hold) -> None:
+        row = hold.slot.row
+        self._table.discharge(row, hold.request, hold.devices)
+        if hold.facts is not None:
+            self._neighbours.add(row, hold.facts, -1)
 
     def _detach(self, slot: NodeSlot) -> None:
         if slot.row == NO_ROW:
             return
         for hold in slot.holds:
-            self._table.discharge(slot.row, hold.request, hold.devices)
+            self._discharge(hold)
             hold.devices = ()
         self._table.remove(slot.row)
         del self._by_row[slot.row]

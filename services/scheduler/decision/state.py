@@ -207,7 +207,7 @@ class SchedulerState:
             before = former.get(plan.name)
             kept = before is not None and before.division is plan.division
             previous = record.placement(plan.name) if record is not None and kept else None
-            draft = self._draft(key, plan, previous, now_ms)
+            draft = self._draft(workload, plan, previous, now_ms)
             if before is not None and kept and before.demand != plan.demand:
                 draft.refit()
             draft.settle(budget)
@@ -248,11 +248,14 @@ class SchedulerState:
         present = {replica.cluster for draft in drafts for replica in (*draft.replicas, *draft.leaving)}
         return tuple(sorted((record.clusters | set(record.placed.withdrawn)) - present))
 
-    def _draft(self, key: str, plan: PodSetPlan, previous: PodSetPlacement | None, now_ms: int) -> PodSetDraft:
+    def _draft(
+        self, workload: Workload, plan: PodSetPlan, previous: PodSetPlacement | None, now_ms: int
+    ) -> PodSetDraft:
+        key = str(workload.key)
         avoided = (self.fleet.clusters.get(name) for name in self._moves.avoided(key, plan.name, now_ms))
         avoid = frozenset(cluster.index for cluster in avoided if cluster is not None)
         avoid = avoid.union(self._exodus.avoided(plan))
-        draft = PodSetDraft(self.fleet, key, plan, previous, avoid)
+        draft = PodSetDraft(self.fleet, workload, plan, previous, avoid)
         if gone := self.fleet.clusters.gone:
             draft.drop(lambda replica: replica.cluster in gone)
         return draft
@@ -271,7 +274,7 @@ class SchedulerState:
             return []
         drafts = []
         for plan in record.plans:
-            draft = self._draft(key, plan, record.placement(plan.name), now_ms)
+            draft = self._draft(record.placed.workload, plan, record.placement(plan.name), now_ms)
             if plan.division is Division.NODES:
                 draft.drop(lambda replica, draft=draft: self._is_lost(draft, replica))  # type: ignore[misc]
             for share, count in (moving or {}).items():
@@ -375,10 +378,10 @@ class SchedulerState:
                 decisions += self._redecide(key, budget, now_ms)
         if not waiting.in_round and not budget.spent and self._tried_at != self._room_version():
             self._tried_at = self._room_version()
-            waiting.start_round(lambda demand: fleet.profiles.get(demand).has_room())
+            waiting.start_round(lambda demand: fleet.profile_for(demand).has_room())
         while not budget.spent and (turn := waiting.next()) is not None:
             key, demand = turn
-            if not fleet.profiles.get(demand).has_room():
+            if not fleet.profile_for(demand).has_room():
                 waiting.skip(demand)
                 continue
             budget.left -= 1

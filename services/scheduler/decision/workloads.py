@@ -5,7 +5,7 @@ A decision states the whole outcome for its workload, so folding it is replacing
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 
 from services.scheduler.decision.admission import PodSetPlan
 from services.scheduler.decision.drafts import PLACING
@@ -16,6 +16,7 @@ from services.scheduler.decision.reservations import ShareKey
 from services.scheduler.decision.slots import Hold
 from services.scheduler.decision.waiting import WaitingQueue
 from shared.events.v1.decisions import ClusterShare, WorkloadPlaced
+from shared.events.v1.workloads import Workload
 
 # Holds that were made for a decision already, by pod set and cluster.
 ReadyHolds = dict[tuple[str, str], list[Hold]]
@@ -71,17 +72,18 @@ class Workloads:
         # A pod set's outcome for each plan, in their order, or none at all for a deletion.
         for item, plan in zip(placed.pod_sets, plans, strict=False):
             for share in item.shares:
-                self._set_share(key, plan, share, ready.get((item.name, share.cluster), ()))
+                self._set_share(placed.workload, plan, share, ready.get((item.name, share.cluster), ()))
         self._index(record)
 
-    def _set_share(self, key: str, plan: PodSetPlan, share: ClusterShare, ready: Iterable[Hold]) -> None:
-        fleet, where = self._fleet, ShareKey(key, plan.name, share.cluster)
+    def _set_share(self, workload: Workload, plan: PodSetPlan, share: ClusterShare, ready: Sequence[Hold]) -> None:
+        fleet, where = self._fleet, ShareKey(str(workload.key), plan.name, share.cluster)
         if not plan.holds_room or fleet.has_finished(where):
             fleet.pods.set_share(where, (), None, ready)
             return
         nodes = fleet.slots.ensure_all(share.cluster, share.nodes)
         bound = plan.division is Division.NODES
-        fleet.pods.set_share(where, nodes, fleet.profiles.get(plan.demand).request, ready, bound=bound)
+        facts = ready[0].facts if ready else plan.facts(workload)
+        fleet.pods.set_share(where, nodes, fleet.profiles.get(plan.demand).request, ready, facts, bound=bound)
 
     def sync_share(self, where: ShareKey) -> None:
         """Holds room for a share anew, after its Job ended or is no longer known to have."""
@@ -92,7 +94,7 @@ class Workloads:
             placement = record.placement(plan.name) if plan.name == where.pod_set else None
             for share in placement.shares if placement is not None else ():
                 if share.cluster == where.cluster:
-                    self._set_share(where.workload, plan, share, ())
+                    self._set_share(record.placed.workload, plan, share, ())
 
     def note_departures(self) -> None:
         """Follows which clusters have left the fleet. Takes the time of all workloads, where that has changed."""

@@ -84,12 +84,91 @@ def pod_specs(draw: st.DrawFn) -> tuple[Json, str | None]:
     return spec, milli
 
 
+KEYS = st.sampled_from(["kubernetes.io/hostname", "topology.kubernetes.io/zone", "rack"])
+pod_labels = st.fixed_dictionaries(
+    {"app": st.sampled_from(["a", "a", "b"])}, optional={"tier": st.sampled_from(["front", "back"])}
+)
+selectors = st.sampled_from(
+    [
+        *[{"matchLabels": {"app": "a"}}] * 6,
+        {"matchLabels": {"app": "b"}},
+        {"matchLabels": {"app": "a", "tier": "front"}},
+        {"matchExpressions": [{"key": "app", "operator": "In", "values": ["a", "b"]}]},
+        {"matchExpressions": [{"key": "tier", "operator": "NotIn", "values": ["front"]}]},
+        {"matchExpressions": [{"key": "app", "operator": "Exists"}]},
+        {},
+        None,
+    ]
+)
+
+
+def _given(**fields: Any) -> Json:
+    return {key: value for key, value in fields.items() if value is not None}
+
+
+affinity_terms = st.builds(
+    _given,
+    topologyKey=KEYS,
+    labelSelector=selectors,
+    namespaces=st.sampled_from([None, None, None, None, ["other"], ["default", "other"]]),
+    namespaceSelector=st.sampled_from([None, None, None, None, {}, {"matchLabels": {"team": "x"}}]),
+    matchLabelKeys=st.sampled_from([None, None, None, ["tier"]]),
+)
+weighted_terms = st.fixed_dictionaries({"weight": st.sampled_from([1, 40, 100]), "podAffinityTerm": affinity_terms})
+_required = st.lists(affinity_terms, min_size=1, max_size=2)
+_preferred = st.lists(weighted_terms, min_size=1, max_size=2)
+pod_affinities = st.one_of(
+    st.fixed_dictionaries({"requiredDuringSchedulingIgnoredDuringExecution": _required}),
+    st.fixed_dictionaries({"preferredDuringSchedulingIgnoredDuringExecution": _preferred}),
+)
+spread_constraints = st.lists(
+    st.builds(
+        _given,
+        maxSkew=st.sampled_from([1, 1, 2]),
+        topologyKey=KEYS,
+        whenUnsatisfiable=st.sampled_from(["DoNotSchedule", "ScheduleAnyway"]),
+        labelSelector=selectors,
+        nodeAffinityPolicy=st.sampled_from([None, None, "Honor", "Ignore"]),
+        nodeTaintsPolicy=st.sampled_from([None, "Honor", "Ignore"]),
+        matchLabelKeys=st.sampled_from([None, None, ["tier"]]),
+        minDomains=st.sampled_from([None, None, 3]),
+    ),
+    min_size=1,
+    max_size=2,
+    unique_by=lambda item: (item["topologyKey"], item["whenUnsatisfiable"]),
+)
+
+
 @st.composite
-def workloads(draw: st.DrawFn, name: str, bindings: tuple[str, ...] = ("cluster", "node")) -> Json:
+def rules(draw: st.DrawFn) -> Json:
+    """What a pod spec says of other pods."""
+    chosen = draw(
+        st.sets(st.sampled_from(["podAffinity", "podAntiAffinity", "spread"]), min_size=0, max_size=2).map(sorted)
+    )
+    found: Json = {}
+    for kind in chosen:
+        if kind == "spread":
+            found["topologySpreadConstraints"] = draw(spread_constraints)
+        else:
+            found.setdefault("affinity", {})[kind] = draw(pod_affinities)
+    for item in found.get("topologySpreadConstraints", []):
+        if item["whenUnsatisfiable"] != "DoNotSchedule":
+            item.pop("minDomains", None)
+    return found
+
+
+@st.composite
+def workloads(
+    draw: st.DrawFn, name: str, bindings: tuple[str, ...] = ("cluster", "node"), *, between_pods: bool = False
+) -> Json:
     pod_sets = []
     for index in range(draw(st.integers(1, 2))):
         spec, milli = draw(pod_specs())
-        metadata = {"annotations": {"flotilla.dev/gpu-milli": milli}} if milli else {}
+        metadata: Json = {"annotations": {"flotilla.dev/gpu-milli": milli}} if milli else {}
+        if between_pods:
+            metadata["labels"] = draw(pod_labels)
+            for key, value in draw(rules()).items():
+                spec[key] = {**spec.get(key, {}), **value} if isinstance(value, dict) else value
         template = {"metadata": metadata, "spec": spec}
         pod_sets.append({"name": f"set{index}", "replicas": draw(st.integers(0, 5)), "template": template})
     placement: Json = {"binding": draw(st.sampled_from(bindings))}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 from hypothesis import given
@@ -9,20 +10,25 @@ from hypothesis import strategies as st
 
 from services.scheduler.decision.config import SchedulerConfig
 from services.scheduler.decision.observed import NODES, PODS
+from shared.model.affinity import PodQuery
 from shared.model.identities import POD_SET_LABEL, WORKLOAD_LABEL, WORKLOAD_NAMESPACE_LABEL, ObjectKey
-from tests.property.scheduler.fleets import CLUSTERS, nodes, workloads
+from tests.property.scheduler.fleets import CLUSTERS, nodes, pod_labels, workloads
 from tests.scheduling import World
 
 Json = dict[str, Any]
 NAMES = st.sampled_from(["n0", "n1", "n2"])
 
 
+_TERM = {"topologyKey": "rack", "labelSelector": {"matchLabels": {"app": "a"}}}
+WANTS_COMPANY = {"affinity": {"podAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [_TERM]}}}
+
+
 @st.composite
 def pods(draw: st.DrawFn) -> Json:
     """A pod of some workload or of none, which the cluster's own scheduler bound wherever it liked."""
-    labels = {}
+    labels = draw(pod_labels)
     if draw(st.integers(0, 4)):
-        labels = {
+        labels |= {
             WORKLOAD_LABEL: draw(st.sampled_from(["w0", "w1"])),
             WORKLOAD_NAMESPACE_LABEL: "default",
             POD_SET_LABEL: draw(st.sampled_from(["set0", "set1"])),
@@ -31,6 +37,7 @@ def pods(draw: st.DrawFn) -> Json:
     return {
         "metadata": {"labels": labels},
         "spec": {
+            **draw(st.sampled_from([{}, {}, WANTS_COMPANY])),
             "nodeName": draw(st.sampled_from(["", "n0", "n1", "n2", "n3"])),
             "restartPolicy": draw(st.sampled_from(["Always", "Never"])),
             "containers": [{"resources": {"requests": requests}}],
@@ -49,7 +56,7 @@ STEPS = st.lists(
     st.one_of(
         OBJECTS,
         OBJECTS,
-        st.sampled_from(["w0", "w1"]).flatmap(workloads),
+        st.sampled_from(["w0", "w1"]).flatmap(lambda name: workloads(name, between_pods=True)),
         st.sampled_from(["delete w0", "delete w1", "pending", "confirm"]),
     ),
     max_size=30,
@@ -87,3 +94,22 @@ def test_a_standby_comes_to_the_leaders_state(steps: list[Any], data: st.DataObj
         else:
             standby.state.apply(next(journal))
     assert standby.state.hash() == leader.state.hash()
+    check_counts(leader, standby)
+
+
+def counted(world: World) -> Counter[tuple[str, str, frozenset[tuple[str, str]]]]:
+    """The pods of which others may know, by node and labels."""
+    slots = world.state.fleet.slots
+    present = ((slots.by_row(row), facts) for row, facts in slots.present())
+    return Counter((slot.cluster, slot.name, frozenset(facts.labels.items())) for slot, facts in present)
+
+
+def check_counts(leader: World, standby: World) -> None:
+    """What was counted by difference is what is there, and both know of the same pods."""
+    assert counted(leader) == counted(standby)
+    for fleet in (world.state.fleet for world in (leader, standby) if world.state.fleet.neighbours.active):
+        anyone = PodQuery(("default", ""), None, ())
+        assert fleet.neighbours.matching((anyone,)).by_row == Counter(row for row, _ in fleet.slots.present())
+        for term in {term for _, facts in fleet.slots.present() for term in facts.terms}:
+            owners = Counter(row for row, facts in fleet.slots.present() for own in facts.terms if own == term)
+            assert fleet.neighbours.owners(term).by_row == owners

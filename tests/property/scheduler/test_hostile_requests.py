@@ -31,7 +31,9 @@ metadata spec name namespace labels annotations template selector matchLabels re
 containers initContainers image resources requests limits cpu memory nvidia.com/gpu ports hostPort containerPort
 nodeSelector tolerations key operator effect affinity nodeAffinity podAntiAffinity overhead restartPolicy
 requiredDuringSchedulingIgnoredDuringExecution nodeSelectorTerms matchExpressions values nodeName hostNetwork
-topologySpreadConstraints flotilla.dev/gpu-milli
+topologySpreadConstraints flotilla.dev/gpu-milli podAffinity topologyKey labelSelector namespaceSelector namespaces
+preferredDuringSchedulingIgnoredDuringExecution weight podAffinityTerm preference maxSkew whenUnsatisfiable minDomains
+matchLabelKeys
 """
 NAMES = st.sampled_from(WORDS.split())
 ANY = st.recursive(
@@ -57,12 +59,16 @@ CONTAINERS = st.lists(
     min_size=1,
     max_size=1,
 )
+REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"
 SPECS = st.fixed_dictionaries(
     {"containers": st.one_of(CONTAINERS, CONTAINERS, ANY)},
     optional={
         "tolerations": mostly([{"operator": "Exists"}]),
         "nodeSelector": mostly({}),
-        "affinity": mostly(None),
+        "affinity": mostly({"podAntiAffinity": {REQUIRED: [{"topologyKey": "zone", "labelSelector": {}}]}}),
+        "topologySpreadConstraints": mostly(
+            [{"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "DoNotSchedule", "labelSelector": {}}]
+        ),
         "restartPolicy": mostly("Always"),
         "overhead": mostly({"cpu": "10m"}),
         "initContainers": mostly([]),

@@ -7,6 +7,7 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
+from services.scheduler.decision.neighbours import Neighbours
 from services.scheduler.decision.nodes import NodeTable
 from services.scheduler.decision.requests import Requests
 from services.scheduler.decision.reservations import ShareKey, ShareReservations
@@ -36,7 +37,7 @@ def expected(share: list[str], seen: Counter[str], *, bound: bool) -> list[int]:
 @given(STEPS, st.booleans())
 def test_incremental_is_as_computed_anew(steps: list[tuple[str, str | list[str]]], bound: bool) -> None:
     table = NodeTable("nvidia.com/gpu")
-    slots = NodeSlots(table)
+    slots = NodeSlots(table, Neighbours(table))
     request = Requests(table.columns).intern((("cpu", 1), ("pods", 1)))
     reservations = ShareReservations(ShareKey("default/shop", "web", "east"), slots)
     share: list[str] = []

@@ -58,6 +58,13 @@ def manifested(manifest: Json, *, replicas: int | None = None, **more: Any) -> J
     return workload("shop", pod_set if replicas is None else {**pod_set, "replicas": replicas}, **more)
 
 
+REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"
+
+
+def spread(**more: Any) -> Json:
+    return {"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "ScheduleAnyway", **more}
+
+
 TEMPLATE = "workload.podSets.0.template"
 MANIFEST = "workload.podSets.0.manifest"
 
@@ -153,15 +160,24 @@ def test_a_template_is_checked_by_the_rules_of_kubernetes(value: Json, field: st
             "Contradiction",
         ),
         (
-            templated(
-                template(
-                    affinity={"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [{"topologyKey":
-                    "z"}]}}
-                ),
-                placement={"binding": "node"},
-            ),
-            f"{TEMPLATE}.spec.affinity.podAntiAffinity",
-            "Unsupported",
+            templated(template(affinity={"podAntiAffinity": {REQUIRED: [{"topologyKey": ""}]}})),
+            f"{TEMPLATE}.spec.affinity.podAntiAffinity.{REQUIRED}.0.topologyKey",
+            "Invalid",
+        ),
+        (
+            templated(template(topologySpreadConstraints=[spread(), spread()])),
+            f"{TEMPLATE}.spec",
+            "Invalid",
+        ),
+        (
+            templated(template(topologySpreadConstraints=[spread(maxSkew=0)])),
+            f"{TEMPLATE}.spec.topologySpreadConstraints.0.maxSkew",
+            "Invalid",
+        ),
+        (
+            templated(template(topologySpreadConstraints=[spread(minDomains=2)])),
+            f"{TEMPLATE}.spec.topologySpreadConstraints.0",
+            "Invalid",
         ),
         (
             workload("shop", {"name": "a", "manifest": deployment("x")}, {"name": "b", "manifest": deployment("x")}),
