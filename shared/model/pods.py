@@ -52,6 +52,8 @@ class PodShape:
     affinity: NodeSelector | None = None
     preferred: tuple[PreferredTerm, ...] = ()
     tolerations: tuple[Toleration, ...] = ()
+    # Of all containers, where it matters which nodes have them.
+    images: tuple[str, ...] = ()
 
 
 # A shape that asks for nothing and tolerates everything: of objects that are no pods.
@@ -149,6 +151,7 @@ class PodSpec(KubernetesValue):
         gpu_milli: int = WHOLE_DEVICE,
         node_selector: dict[str, str] | None = None,
         tolerations: tuple[Toleration, ...] = (),
+        images: bool = False,
     ) -> PodShape:
         """The shape of this pod with further node selectors and tolerations merged in."""
         node_affinity = self.affinity.node_affinity
@@ -160,4 +163,5 @@ class PodSpec(KubernetesValue):
             affinity=node_affinity.required_during_scheduling_ignored_during_execution,
             preferred=node_affinity.preferred_during_scheduling_ignored_during_execution,
             tolerations=(*self.tolerations, *tolerations),
+            images=tuple(item.image for item in (*self.init_containers, *self.containers)) if images else (),
         )

@@ -92,9 +92,12 @@ class _Errors:
 
 
 def plan_workload(
-    workload: Workload, gpu_resource: str, known: PlanCache | None = None
+    workload: Workload, gpu_resource: str, known: PlanCache | None = None, *, images: bool = False
 ) -> tuple[tuple[PodSetPlan, ...], tuple[FieldError, ...]]:
-    """Plans in the order of the pod sets; without errors there is one for each."""
+    """Plans in the order of the pod sets; without errors there is one for each.
+
+    `images`: pods of different images are not alike. Always the same for plans of one cache.
+    """
     errors: list[FieldError] = []
     plans: list[PodSetPlan] = []
     for index, pod_set in enumerate(workload.pod_sets):
@@ -102,7 +105,7 @@ def plan_workload(
         plan = known.get(key) if known is not None else None
         if plan is None:
             found: list[FieldError] = []
-            planner = _Planner(workload, pod_set, gpu_resource)
+            planner = _Planner(workload, pod_set, gpu_resource, images=images)
             plan = planner.plan(_Errors(f"workload.podSets.{index}", found))
             if known is not None and not found:
                 known.put(key, plan)
@@ -175,7 +178,8 @@ class PlanCache:
 
 
 class _Planner:
-    def __init__(self, workload: Workload, pod_set: PodSet, gpu_resource: str) -> None:
+    def __init__(self, workload: Workload, pod_set: PodSet, gpu_resource: str, *, images: bool) -> None:
+        self._images = images
         self._workload = workload
         self._terms: PlacementTerms = workload.placement
         self._namespace = workload.namespace
@@ -297,7 +301,12 @@ class _Planner:
         if milli != WHOLE_DEVICE and not spec.requests().get(self._gpu_resource):
             message = f"shares GPUs, but no container asks for {self._gpu_resource}"
             annotations.add("Contradiction", f"{GPU_MILLI_ANNOTATION} {message}")
-        return spec.shape(gpu_milli=milli, node_selector=self._terms.node_selector, tolerations=self._terms.tolerations)
+        return spec.shape(
+            gpu_milli=milli,
+            node_selector=self._terms.node_selector,
+            tolerations=self._terms.tolerations,
+            images=self._images,
+        )
 
     def _check_pod_spec(self, spec: PodSpec, errors: _Errors) -> None:
         policy = spec.restart_policy or "Always"

@@ -26,6 +26,7 @@ class Weights:
     one lost cluster takes few of them. `node_affinity` (preferred) and `taints` (PreferNoSchedule) weigh what they
     weigh in kube-scheduler. `expected_fragmentation` judges free GPUs by the pods that the fleet runs; it is off by
     default, and `GPU_POLICY` lets it decide. `pod_affinity` and `topology_spread` are of what is preferred.
+    `images` is for large ones: pods of different images are not alike then, and share less work.
     """
 
     fit: float = 1.0
@@ -39,6 +40,7 @@ class Weights:
     taints: float = 3.0
     pod_affinity: float = 4.0
     topology_spread: float = 2.0
+    images: float = 0.0
 
     @classmethod
     def names(cls) -> frozenset[str]:

@@ -17,6 +17,7 @@ from services.scheduler.decision.by_class import ByClass
 from services.scheduler.decision.classes import NodeClass
 from services.scheduler.decision.config import SchedulerConfig
 from services.scheduler.decision.filters import names_nodes
+from services.scheduler.decision.images import normalized
 from services.scheduler.decision.interface import CostPlugin, CostTerm
 from services.scheduler.decision.requests import Request
 from services.scheduler.decision.views import NodeView
@@ -105,6 +106,19 @@ class SoftTaints:
         return count / (count + 1)
 
 
+class ImagesAreThere:
+    """How much of its images a pod would have to wait for; see `images`."""
+
+    name = "images"
+    dynamic = False
+
+    def __init__(self, shape: PodShape) -> None:
+        self._images = [normalized(image) for image in shape.images]
+
+    def cost(self, view: NodeView) -> FloatArray:
+        return view.table.images.cost(self._images, len(self._images), view.table.rows)[view.rows]
+
+
 def built_in_costs(config: SchedulerConfig) -> tuple[CostPlugin, ...]:
     """The terms that do not depend on what runs on a node, in the order in which they are added."""
     weights = config.weights
@@ -112,6 +126,7 @@ def built_in_costs(config: SchedulerConfig) -> tuple[CostPlugin, ...]:
         CostPlugin("price", weights.price, lambda _shape, _request: Price()),
         CostPlugin("load", weights.load, lambda _shape, _request: MeasuredLoad()),
         CostPlugin("node_affinity", weights.node_affinity, _preference),
+        CostPlugin("images", weights.images, lambda shape, _request: ImagesAreThere(shape) if shape.images else None),
         CostPlugin("taints", weights.taints, lambda shape, _request: SoftTaints(shape)),
     )
 

@@ -19,6 +19,7 @@ from services.scheduler.decision.observed import (
     decode_namespace,
     decode_node,
     decode_pod,
+    images_of,
 )
 from services.scheduler.decision.pods import PodRegistry, share_of
 from services.scheduler.decision.profiles import Profile, Profiles
@@ -107,6 +108,7 @@ class Fleet:
         else:
             node = decode_node(raw)
             amounts = allocatable(node)
+            images = images_of(node) if self.config.weights.images else None
             priced, price = self._price(key.cluster, node)
             cluster = self.clusters.ensure(key.cluster)
             labels = node.metadata.labels or {}
@@ -127,6 +129,7 @@ class Fleet:
                     zone=labels.get(ZONE_LABEL, ""),
                     ready=node.ready,
                     unschedulable=node.spec.unschedulable,
+                    images=images,
                 )
             )
             slot.priced = priced

@@ -23,6 +23,7 @@ import numpy as np
 from services.scheduler.decision.arrays import BLOCK, BoolArray, FloatArray, IntArray, Rows, grown
 from services.scheduler.decision.classes import NodeClasses
 from services.scheduler.decision.devices import DeviceArray, DeviceTable
+from services.scheduler.decision.images import ImageTable
 from services.scheduler.decision.ports import PortTable
 from services.scheduler.decision.requests import MAX_AMOUNT, Columns, Request
 from shared.model.pods import WHOLE_DEVICE
@@ -64,7 +65,9 @@ class ChangeLog:
 
 @dataclass(frozen=True, slots=True)
 class NodeFacts:
-    """What is known of a node apart from what runs on it. `allocatable` counts GPUs in devices."""
+    """What is known of a node apart from what runs on it. `allocatable` counts GPUs in devices; `images` are sizes by
+    name, None where nobody asks for them.
+    """
 
     cluster: str
     cluster_index: int
@@ -76,6 +79,7 @@ class NodeFacts:
     zone: str = ""
     ready: bool = True
     unschedulable: bool = False
+    images: Mapping[str, int] | None = None
 
 
 class NodeTable:
@@ -86,6 +90,7 @@ class NodeTable:
         self.classes = NodeClasses()
         self.devices = DeviceTable()
         self.ports = PortTable()
+        self.images = ImageTable()
         self.usage_log = ChangeLog()
         self.facts_log = ChangeLog()
         # Rises whenever room may have appeared: then what waits is worth another look.
@@ -153,6 +158,7 @@ class NodeTable:
         self.node_class[row] = self.classes.join(facts.name, facts.labels, facts.taints)
         self.price[row] = facts.price
         self._count_price(facts.price, 1)
+        self._put_images(row, facts)
         self._write(row, facts)
         return row
 
@@ -169,6 +175,7 @@ class NodeTable:
         self.node_class[row] = self.classes.join(facts.name, facts.labels, facts.taints)
         self.classes.leave(former)
         self.set_price(row, facts.price)
+        self._put_images(row, facts)
         if former != self.node_class[row] or self._differs(row, facts):
             self._write(row, facts)
 
@@ -182,6 +189,7 @@ class NodeTable:
     def remove(self, row: int) -> None:
         """Gives the row back. What was on it has been discharged before."""
         self.devices.install(row, 0)
+        self.images.remove(row)
         self.classes.leave(int(self.node_class[row]))
         self._count_price(float(self.price[row]), -1)
         self.alive[row] = self.ready[row] = False
@@ -244,6 +252,10 @@ class NodeTable:
         self.unschedulable[row] = facts.unschedulable
         self.freed += 1
         self.facts_log.add(row, self.rows)
+
+    def _put_images(self, row: int, facts: NodeFacts) -> None:
+        if facts.images is not None:
+            self.images.put(row, facts.cluster_index, facts.images)
 
     def _gpus(self, facts: NodeFacts) -> int:
         return facts.allocatable.get(self.columns.gpu_resource, 0)

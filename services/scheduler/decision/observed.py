@@ -59,6 +59,13 @@ class NodeSpecObject(_Struct, frozen=True):
 class NodeStatusObject(_Struct, frozen=True):
     allocatable: dict[str, str] | None = None
     conditions: list[Condition] | None = None
+    # As it was written: read where anybody asks.
+    images: msgspec.Raw = msgspec.Raw(b"null")
+
+
+class ImageObject(_Struct, frozen=True):
+    names: list[str] | None = None
+    size_bytes: int = 0
 
 
 class NodeObject(_Struct, frozen=True):
@@ -140,6 +147,7 @@ class JobObject(_Struct, frozen=True):
 _NODE_DECODER = msgspec.json.Decoder(NodeObject)
 _POD_DECODER = msgspec.json.Decoder(PodObject)
 _JOB_DECODER = msgspec.json.Decoder(JobObject)
+_IMAGES_DECODER = msgspec.json.Decoder(list[ImageObject] | None)
 _NAMESPACE_DECODER = msgspec.json.Decoder(NamespaceObject)
 
 
@@ -169,6 +177,12 @@ def allocatable(node: NodeObject) -> dict[str, int]:
         return {name: max(amount_of(name, text), 0) for name, text in (node.status.allocatable or {}).items()}
     except QuantityError as error:
         raise _error(str(error)) from error
+
+
+def images_of(node: NodeObject) -> dict[str, int]:
+    """Size in bytes, by every name that an image has. Raises DecodeError."""
+    images = _decode(_IMAGES_DECODER, bytes(node.status.images)) or ()
+    return {name: image.size_bytes for image in images for name in image.names or ()}
 
 
 def pod_requests(pod: PodObject) -> tuple[tuple[str, int], ...]:

@@ -77,6 +77,7 @@ class Profile:
         )
         self._follows_mix = weights.expected_fragmentation > 0
         self._mix_seen = mix.version
+        self._images_seen = table.images.version
         self._weights = (parts, config.fit is Fit.MOST_ALLOCATED)
         self._asked = (request.vector, request.floor, request.devices, request.milli)
         self._cost: FloatArray = np.zeros(0, np.float64)
@@ -190,6 +191,9 @@ class Profile:
         if self._follows_mix and self._mix_seen != self._mix.version:
             self._rebuild()
             return
+        if self._images_seen != table.images.version and self.demand.shape.images:
+            self._rebuild()
+            return
         if self._facts_seen == facts.end and self._price_scale == table.price_scale:
             if self._usage_seen == usage.end:
                 return
@@ -228,6 +232,7 @@ class Profile:
         self._facts_seen, self._usage_seen = table.facts_log.end, table.usage_log.end
         self._asked = (request.vector, request.floor, request.devices, request.milli)
         self._mix_seen = self._mix.version
+        self._images_seen = table.images.version
         self._fit_rows()
         rows = np.arange(table.rows)
         self._base = self._fact_cost(rows)

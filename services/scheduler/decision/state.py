@@ -108,12 +108,16 @@ class SchedulerState:
     def apply(self, decision: Decision) -> None:
         """Folds one decision of the journal; it states the whole outcome for its workload."""
         if isinstance(decision, WorkloadPlaced):
-            plans, _ = plan_workload(decision.workload, self.config.gpu_resource, self._plans)
+            plans, _ = self._plan(decision.workload)
             self._fold(str(decision.workload.key), decision, plans)
         elif isinstance(decision, WorkloadForgotten):
             record = self._workloads.get(decision.key)
             if record is not None and record.placed.uid == decision.uid:
                 self._forget(record)
+
+    def _plan(self, workload: Workload) -> tuple[tuple[PodSetPlan, ...], tuple[FieldError, ...]]:
+        images = self.config.weights.images > 0
+        return plan_workload(workload, self.config.gpu_resource, self._plans, images=images)
 
     def _fold(
         self, key: str, placed: WorkloadPlaced, plans: tuple[PodSetPlan, ...], drafts: Iterable[PodSetDraft] = ()
@@ -143,7 +147,7 @@ class SchedulerState:
             return []
         if errors := _misplaced(body, live):
             return self.reject(key, ref, errors)
-        plans, errors = plan_workload(body.workload, self.config.gpu_resource, self._plans)
+        plans, errors = self._plan(body.workload)
         if errors:
             return self.reject(key, ref, errors)
         return [self._decide_workload(key, body.workload, plans, ref, record, now_ms)]
