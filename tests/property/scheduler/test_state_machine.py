@@ -108,7 +108,9 @@ class Scheduling(RuleBasedStateMachine):
     @rule(data=st.data())
     def executor(self, data: st.DataObject) -> None:
         """One cluster does what one command says."""
-        command = self.commands[data.draw(st.sampled_from(sorted(self.commands)))]
+        self.obey(self.commands[data.draw(st.sampled_from(sorted(self.commands)))])
+
+    def obey(self, command: CommandIssued) -> None:
         name = command.subject.rpartition("/")[2]
         wanted = {
             binding.name: (group.pod_set, group.manifest, binding.node)
@@ -211,7 +213,8 @@ class Scheduling(RuleBasedStateMachine):
         for placed in self.world.placements.values():
             for item in placed.pod_sets:
                 ordinals = [ordinal for share in item.shares for ordinal in share.ordinals]
-                assert len(set(ordinals)) == len(ordinals) == item.placed <= item.desired
+                assert len(set(ordinals)) == len(ordinals) == item.placed + item.leaving
+                assert item.placed <= item.desired
                 assert bool(item.reason) == (item.placed < item.desired)
                 assert not {share.cluster for share in item.shares} & set(placed.withdrawn)
 
