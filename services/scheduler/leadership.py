@@ -253,6 +253,8 @@ class Leadership:
             decided.add(self._state.decide_pending(self._clock.now_ms()), self._answered)
         metrics.REQUESTS_WAITING.set(len(self._intake))
         metrics.NAMESPACES_PASSED_OVER.set(self._intake.passed_over)
+        metrics.LEAVING.set(self._state.leaving)
+        metrics.CUT_OFF.set(self._state.cut_off)
         if len(self._intake) or not self._results.empty() or self._state.has_work:
             self._changed.set()
         # Dead letters stand in their topic before the journal says that their requests were consumed.

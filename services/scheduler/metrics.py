@@ -21,6 +21,10 @@ REMINDERS = Counter(
 )
 VOID = Counter("flotilla_scheduler_void_entries_total", "Journal entries of a replaced leader")
 PENDING = Gauge("flotilla_scheduler_pending_workloads", "Workloads with replicas that wait for room")
+LEAVING = Gauge("flotilla_scheduler_leaving_workloads", "Workloads with replicas that wait to leave a cluster")
+CUT_OFF = Gauge(
+    "flotilla_scheduler_cut_off", "1 while so many clusters are silent that none is left for it: it is rather we"
+)
 DECIDE_SECONDS = Histogram("flotilla_scheduler_decide_seconds", "One round of decisions", buckets=_LATENCY)
 REQUEST_TO_PLACEMENT_SECONDS = Histogram(
     "flotilla_scheduler_request_to_placement_seconds",

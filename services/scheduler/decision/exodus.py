@@ -36,6 +36,11 @@ class Exodus:
         self._no_way_back: dict[str, RoomVersion] = {}
         self.evacuation = Evacuation(fleet, self._troubles, self._pace)
 
+    @property
+    def cut_off(self) -> bool:
+        """Whether so many clusters are lost that none is left for that."""
+        return self._troubles.cut_off
+
     def avoided(self, plan: PodSetPlan) -> list[int]:
         """The indexes of clusters that pods of a plan would have to leave: none goes there, tolerant as it may be."""
         tolerations = plan.demand.shape.tolerations

@@ -184,6 +184,16 @@ class SchedulerState:
             return True
         return bool(len(self._workloads.waiting)) and self._tried_at != self._room_version()
 
+    @property
+    def leaving(self) -> int:
+        """Workloads with replicas that wait to leave a cluster."""
+        return len(self._workloads.leaving)
+
+    @property
+    def cut_off(self) -> bool:
+        """Whether so many clusters are lost that it is rather the scheduler who is."""
+        return self._exodus.cut_off
+
     def _room_version(self) -> tuple[int, int, int]:
         """Changes whenever there may be room where there was none."""
         return self.fleet.table.freed, self.fleet.clusters.version, self._moves.version

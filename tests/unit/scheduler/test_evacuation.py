@@ -245,9 +245,11 @@ def test_while_most_are_lost_at_once_nothing_moves() -> None:
     fleet.run("shop")
     fleet.heard = {"west"}
     assert fleet.passes(600_000) == []
+    assert fleet.state.cut_off
     fleet.heard = {"north", "west"}
     assert fleet.passes(TOLERATED_MS - STEP_MS) == []
     assert leaving_of(fleet.passes(2 * STEP_MS)[-1]) == {"east": 2}
+    assert (fleet.state.cut_off, fleet.state.leaving) == (False, 1)
 
 
 class TestPace:
