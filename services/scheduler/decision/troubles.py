@@ -48,10 +48,12 @@ class Troubles:
             since = self._since.get(cluster.name, {})
             if taints:
                 self._since[cluster.name] = {taint: self._begun(taint, cluster, since) for taint in taints}
-                self._well_since.pop(cluster.name, None)
             else:
                 self._since.pop(cluster.name, None)
+            if cluster.heard and not taints:
                 self._well_since.setdefault(cluster.name, now_ms)
+            else:
+                self._well_since.pop(cluster.name, None)
         self.troubled = frozenset(self._since)
 
     def is_due(self, cluster: str, tolerations: _Tolerations) -> bool:
@@ -71,7 +73,7 @@ class Troubles:
         return any(taint in since and self._is_over(taint, since[taint], tolerations) for taint in cluster.taints)
 
     def is_stable(self, cluster: str) -> bool:
-        """Whether nothing has been wrong with a cluster for a while."""
+        """Whether a cluster has been heard for a while, and nothing was wrong with it."""
         since = self._well_since.get(cluster)
         return since is not None and self._now_ms - since >= self._config.stable_ms
 

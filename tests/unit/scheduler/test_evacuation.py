@@ -361,6 +361,14 @@ class TestFailback:
         assert (back.pod_sets[0].away, back.pod_sets[0].returning) == ({}, ())
         assert fleet.passes(120_000) == []
 
+    def test_to_a_cluster_that_left_the_fleet_meanwhile_nothing_returns_at_once(self, fleet: Fleet) -> None:
+        self.evacuated(fleet, **self.TERMS)
+        fleet.leaves("east")
+        assert fleet.passes(STABLE_MS) == []
+        fleet.heard.add("east")
+        assert fleet.passes(STABLE_MS) == []
+        assert leaving_of(fleet.passes(2 * STEP_MS)[-1]) == {"west": 2}
+
     def test_unless_asked_nothing_returns(self, fleet: Fleet) -> None:
         self.evacuated(fleet)
         fleet.heard.add("east")
