@@ -20,6 +20,7 @@ from shared.model.affinity import PodQuery, fulfils
 
 # Changes that a tally remembers; a reader that is further behind starts anew.
 _KEPT = 2048
+_FEW = 64
 
 _NAMESPACE_NAME = "kubernetes.io/metadata.name"
 
@@ -197,6 +198,7 @@ class Neighbours:
             tally = self._tallies[queries] = Tally(self._number(), queries)
             for facts in self._rows:
                 if _may_select(queries, facts):
+                    facts.tallies = [found for found in facts.tallies if found() is not None]
                     facts.tallies.append(ref(tally))
             self._by_label.put(queries[0], ref(tally))
             tally.replace(self._counted(tally))
@@ -288,18 +290,32 @@ E = TypeVar("E", bound=Callable[[], Tally | None])
 
 
 class _ByLabel(Generic[E]):
-    """Entries by a label that the pods which their query selects must have, so that few are looked at for a pod."""
+    """Entries by a label that the pods which their query selects must have, so that few are looked at for a pod.
+
+    Those that nobody holds any more are dropped when there are about as many of them as of others.
+    """
 
     def __init__(self) -> None:
         self._entries: dict[tuple[str, str] | None, list[E]] = {}
+        self._most = _FEW
+        self._count = 0
+
+    def __len__(self) -> int:
+        return self._count
 
     def put(self, query: PodQuery, entry: E) -> None:
         if query.labels is None:
             return
         single = ((key, values[0]) for key, operator, values in query.labels if operator == "In" and len(values) == 1)
-        entries = self._entries.setdefault(next(single, None), [])
-        entries[:] = [item for item in entries if item() is not None]
-        entries.append(entry)
+        self._entries.setdefault(next(single, None), []).append(entry)
+        self._count += 1
+        if self._count > self._most:
+            living = {
+                label: [item for item in entries if item() is not None] for label, entries in self._entries.items()
+            }
+            self._entries = {label: entries for label, entries in living.items() if entries}
+            self._count = sum(map(len, self._entries.values()))
+            self._most = 2 * self._count + _FEW
 
     def of(self, labels: Mapping[str, str]) -> Iterator[E]:
         yield from self._entries.get(None, ())

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from services.scheduler.decision.config import SchedulerConfig
 from services.scheduler.decision.observed import PODS
 from shared.events.v1.decisions import WorkloadPlaced
 from shared.model.identities import ObjectKey
@@ -227,3 +228,19 @@ def test_a_new_leader_sees_who_is_there(world: World) -> None:
     assert node_of(placed(successor.pending())) == "b1"
     away = pods("away", **apart(term("cache", ZONE)))
     assert node_of(placed(successor.apply(away)))[0] != node_of(world.placements["default/cache"])[0]
+
+
+def test_what_nobody_asks_any_more_is_forgotten() -> None:
+    world = World(SchedulerConfig(cached_profiles=1))
+    world.cluster("north")
+    world.node("north", "a1", cpu="64", pods="500", labels={HOSTNAME: "a1", ZONE: "a"})
+    world.apply(pods("stays", **apart(term("nobody"))))
+    for number in range(300):
+        app = f"app-{number}"
+        assert placed(world.apply(pods(app, **apart(term(app))))).pod_sets[0].placed == 1
+        world.delete(app)
+    neighbours = world.state.fleet.neighbours
+    assert len(neighbours._by_label) < 200
+    assert len(neighbours._terms_by_label) < 200
+    facts = next(facts for _, facts in world.state.fleet.slots.present())
+    assert len(facts.tallies) < 50
