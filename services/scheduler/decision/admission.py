@@ -39,8 +39,9 @@ class PodSetPlan:
     """What is to be placed. `desired` counts pods; of `EVERYWHERE` it is not known before the clusters are.
 
     `holds_room` says whether replicas hold room on nodes until their pods are seen. `overrides` is None where it is the
-    same in all clusters. `follows` are the pod sets to whose clusters this one goes, with division `FOLLOWS`. `labels`
-    are those of the pod template, and `terms` what its pods want of others that are to run beside them.
+    same in all clusters, `sharing` where the terms say nothing of how replicas are shared out. `follows` are the pod
+    sets to whose clusters this one goes, with division `FOLLOWS`. `labels` are those of the pod template, and `terms`
+    what its pods want of others that are to run beside them.
     """
 
     name: str
@@ -53,11 +54,18 @@ class PodSetPlan:
     follows: tuple[str, ...] = ()
     labels: tuple[tuple[str, str], ...] = ()
     terms: tuple[Term, ...] = ()
+    sharing: PlacementTerms | None = None
+
+    @property
+    def duplicated(self) -> bool:
+        """Whether each eligible cluster has as many as are desired."""
+        return self.sharing is not None and self.sharing.division == "duplicated"
 
     @property
     def follows_clusters(self) -> bool:
         """Whether it may be different as soon as clusters come, go, or have other labels."""
-        return self.division is Division.EVERYWHERE or (self.overrides is not None and self.overrides.by_labels)
+        by_labels = self.overrides is not None and self.overrides.by_labels
+        return by_labels or self.duplicated or self.division is Division.EVERYWHERE
 
     def facts(self, workload: Workload) -> PodFacts | None:
         """What others may know of the pods; None where a cluster's own scheduler decides where they are."""
@@ -126,7 +134,9 @@ def _following(workload: Workload, plans: list[PodSetPlan]) -> list[PodSetPlan]:
     """The plans, with those that follow others doing so. Not part of what is cached: it takes all pod sets to know."""
     leaders = followed(workload)
     return [
-        replace(plan, division=Division.FOLLOWS, follows=leaders[plan.name]) if plan.name in leaders else plan
+        replace(plan, division=Division.FOLLOWS, follows=leaders[plan.name], sharing=None)
+        if plan.name in leaders
+        else plan
         for plan in plans
     ]
 
@@ -212,6 +222,7 @@ class _Planner:
             failback=self._terms.failback,
             labels=tuple(sorted(self._labels.items())),
             terms=self._wanted,
+            sharing=None if self._kind.division is Division.EVERYWHERE else self._terms.of_division,
         )
 
     def _overrides(self, errors: _Errors) -> PodSetOverrides | None:

@@ -24,9 +24,10 @@ class Weights:
     `fit` packs, so that large pods find room and empty nodes can be given back; `load` keeps away from nodes that
     are busy whatever was requested on them; `spread` outweighs the others for the replicas of one pod set, so that
     one lost cluster takes few of them. `node_affinity` (preferred) and `taints` (PreferNoSchedule) weigh what they
-    weigh in kube-scheduler. `expected_fragmentation` judges free GPUs by the pods that the fleet runs; it is off by
-    default, and `GPU_POLICY` lets it decide. `pod_affinity` and `topology_spread` are of what is preferred.
-    `images` is for large ones: pods of different images are not alike then, and share less work.
+    weigh in kube-scheduler; `preferences` are a workload's for clusters. `expected_fragmentation` judges free GPUs by
+    the pods that the fleet runs; it is off by default, and `GPU_POLICY` lets it decide. `pod_affinity` and
+    `topology_spread` are of what is preferred. `images` is for large ones: pods of different images are not alike then,
+    and share less work.
     """
 
     fit: float = 1.0
@@ -41,6 +42,7 @@ class Weights:
     pod_affinity: float = 4.0
     topology_spread: float = 2.0
     images: float = 0.0
+    preferences: float = 4.0
 
     @classmethod
     def names(cls) -> frozenset[str]:

@@ -21,6 +21,8 @@ import numpy as np
 from services.scheduler.decision.admission import PodSetPlan
 from services.scheduler.decision.arrays import BLOCK
 from services.scheduler.decision.differing import OVERRIDES, Differing
+from services.scheduler.decision.division import ClusterShares
+from services.scheduler.decision.duplicates import settle_duplicates
 from services.scheduler.decision.fleet import Fleet
 from services.scheduler.decision.manifests import Division
 from services.scheduler.decision.neighbours import PodFacts
@@ -33,6 +35,9 @@ from shared.events.v1.decisions import ClusterShare, PodSetPlacement
 from shared.events.v1.workloads import Workload
 
 PLACING = "Placing"
+SPREAD = "SpreadConstraint"
+# The index of a cluster of which nothing is known.
+_UNKNOWN = -1
 
 
 class Budget:
@@ -84,8 +89,9 @@ class PodSetDraft:
         self._facts: PodFacts | None = plan.facts(workload)
         self._profile: Profile = fleet.profile_for(plan.demand, self._facts)
         self._reason, self._message = "", ""
-        # Clusters where it should be and cannot.
+        # Replicas that should be where they cannot.
         self._refused = 0
+        self._rearranging = False
         for share in previous.shares if previous is not None else ():
             for position in range(share.replicas):
                 node = share.nodes[position] if share.nodes else ""
@@ -107,18 +113,22 @@ class PodSetDraft:
         if self.plan.division is Division.EVERYWHERE:
             self._place_everywhere()
             return
+        if self.plan.duplicated:
+            settle_duplicates(self, budget)
+            return
         surplus = len(self.replicas) - self.plan.desired
         if surplus > 0:
             self._give_up(surplus)
         self._reason, self._message = "", ""
-        if surplus >= 0:
-            return
-        if self.plan.division is Division.TOGETHER:
-            self._place_together(budget)
-        else:
-            self._place_each(budget)
-        if self.missing and not self._reason:
-            self._reason, self._message = self._explain()
+        if surplus < 0:
+            if self.plan.division is Division.TOGETHER:
+                self._place_together(budget)
+            else:
+                self._place_each(budget)
+            if self.missing and not self._reason:
+                self._reason, self._message = self._explain()
+        if self._rearranging:
+            self._rearrange(budget)
 
     def outcome(self) -> PodSetPlacement:
         plan, shares = self.plan, []
@@ -156,7 +166,7 @@ class PodSetDraft:
             case Division.FOLLOWS:
                 return len(self.replicas) + self._refused
             case _:
-                return self.plan.desired
+                return len(self.replicas) + self._refused if self.plan.duplicated else self.plan.desired
 
     def _explain(self) -> tuple[str, str]:
         if self._differing is not None and self._differing.unfit and self._profile.has_room():
@@ -165,6 +175,20 @@ class PodSetDraft:
             names = sorted(cluster.name for cluster in self._fleet.clusters if cluster.index in self._avoid)
             return UNSCHEDULABLE, f"its pods found no node lately in the clusters that have room: {', '.join(names)}"
         return self._profile.explain()
+
+    def conform(self) -> None:
+        """Other terms share replicas out: gives up those that these exclude, and lets `settle` move what is better off
+        elsewhere, one by one, as long as that makes a difference. So no more move than the terms need.
+        """
+        shares = self._cluster_shares()
+        if shares is not None:
+            surplus = shares.surplus_clusters()
+            self.drop(lambda replica: self._index_of(replica) in surplus)
+            self._rearranging = self.plan.division is not Division.TOGETHER
+
+    def lack(self, count: int, reason: str, message: str) -> None:
+        """So many replicas find no place, beside those that are there."""
+        self._refused, self._reason, self._message = count, reason, message
 
     def follow(self, clusters: set[str]) -> None:
         """One copy in each of these clusters, and no other."""
@@ -280,12 +304,63 @@ class PodSetDraft:
     # --- giving up ---
 
     def _give_up(self, surplus: int) -> None:
-        if self.plan.division is Division.NODES:
+        shares = self._cluster_shares()
+        if shares is not None:
+            gone = set(self._surplus_by_shares(surplus, shares))
+        elif self.plan.division is Division.NODES:
             ordered = sorted(self.replicas, key=lambda item: (not self.is_unseen(item), -item.ordinal))
             gone = set(ordered[:surplus])
         else:
             gone = set(self._surplus_by_cluster(surplus))
         self.replicas = [replica for replica in self.replicas if replica not in gone]
+
+    def _surplus_by_shares(self, surplus: int, shares: ClusterShares) -> Iterator[Replica]:
+        """One after the other from where the terms want the last one least; see `division`."""
+        found: dict[int, list[Replica]] = {}
+        for replica in sorted(self.replicas, key=lambda item: (self.is_unseen(item), item.ordinal)):
+            found.setdefault(self._index_of(replica), []).append(replica)
+        costs, each = self._cluster_costs(), self._fleet.config.weights.spread / len(self.replicas)
+        for _ in range(surplus):
+            totals = {
+                index: costs[group[-1].cluster] + each * len(group)
+                for index, group in found.items()
+                if index >= 0 and group
+            }
+            index = _UNKNOWN if found.get(_UNKNOWN) else shares.to_give_up(totals)
+            yield found[index].pop()
+            if index != _UNKNOWN:
+                shares.count(index, -1)
+
+    def _rearrange(self, budget: Budget) -> None:
+        shares = self._cluster_shares()
+        if shares is None:
+            return
+        spread, ordinals = self._spread(), self._free_ordinals()
+        while not budget.spent:
+            budget.left -= 1
+            row = shares.best(spread.costs(), self._avoid)
+            if row is None:
+                return
+            taker, needed = self._fleet.table.cluster_of(row), shares.needs_group()
+            shares.count(taker, 1)
+            giver = self._giver(shares)
+            if giver is None or not (needed or shares.improves(taker, self._index_of(giver))):
+                return
+            self._gain(row, next(ordinals))
+            self.replicas.remove(giver)
+            shares.count(self._index_of(giver), -1)
+            spread = self._spread()
+
+    def _giver(self, shares: ClusterShares) -> Replica | None:
+        """The replica that would go first, of those that were there before."""
+        costs = self._cluster_costs()
+        former = [item for item in self.replicas if item.position >= 0 and self._index_of(item) != _UNKNOWN]
+        totals = {self._index_of(item): costs[item.cluster] for item in former}
+        if not totals:
+            return None
+        index = shares.to_give_up(totals)
+        mine = (item for item in former if self._index_of(item) == index)
+        return max(mine, key=lambda item: (self.is_unseen(item), item.ordinal, item.position))
 
     def _surplus_by_cluster(self, surplus: int) -> Iterator[Replica]:
         """One after the other from where a replica costs most: the mirror image of placing, spread included."""
@@ -323,25 +398,36 @@ class PodSetDraft:
     def _place_each(self, budget: Budget, most: int | None = None) -> None:
         spread = self._spread()
         ordinals = self._free_ordinals()
+        shares = self._cluster_shares()
+        if self.plan.duplicated:
+            # What is everywhere already has nowhere else to go.
+            return
+        if shares is not None and (problem := shares.shortage(self._avoid)):
+            self._reason, self._message = SPREAD, problem
+            return
         for _ in range(self.missing if most is None else most):
             if budget.spent:
                 self._reason, self._message = PLACING, "more replicas are about to be placed"
                 return
             budget.left -= 1
-            row = self._profile.best(spread.costs(), self._avoid)
+            costs = spread.costs()
+            row = self._profile.best(costs, self._avoid) if shares is None else shares.best(costs, self._avoid)
             if row is None:
                 return
             self._gain(row, next(ordinals))
             spread.add(row)
+            if shares is not None:
+                shares.count(self._fleet.table.cluster_of(row), 1)
 
     def _place_together(self, budget: Budget) -> None:
         """All in one cluster or none; what is there already decides which cluster."""
         present = {replica.cluster for replica in self.replicas}
         everything = frozenset(cluster.index for cluster in self._fleet.clusters)
         full = set(self._avoid)
+        shares = self._cluster_shares()
         while not budget.spent:
             budget.left -= 1
-            row = self._profile.best(avoid=full)
+            row = self._profile.best(avoid=full) if shares is None else shares.best(None, full)
             if row is None:
                 return
             index = self._fleet.table.cluster_of(row)
@@ -393,6 +479,19 @@ class PodSetDraft:
         hold = self._fleet.slots.hold(slot, self._profile.request, None, self._facts)
         self.ready_holds.setdefault(slot.cluster, []).append(hold)
         self.replicas.append(Replica(slot.cluster, slot.name, ordinal))
+
+    def _cluster_shares(self) -> ClusterShares | None:
+        """How replicas are shared out, where the terms say so, from how they are now."""
+        plan = self.plan
+        if plan.sharing is None or plan.duplicated:
+            return None
+        present = (index for index in map(self._index_of, self.replicas) if index != _UNKNOWN)
+        desired = min(plan.desired, 1) if plan.division is Division.TOGETHER else plan.desired
+        return ClusterShares(self._fleet, self._profile, plan.sharing, desired, present)
+
+    def _index_of(self, replica: Replica) -> int:
+        cluster = self._fleet.clusters.get(replica.cluster)
+        return cluster.index if cluster is not None else _UNKNOWN
 
     def _spread(self) -> Spread:
         spread = Spread(self._fleet.table, self.plan.desired, self._fleet.config.weights.spread)

@@ -256,5 +256,5 @@ def _spread_out(replicas: Iterable[Replica]) -> list[Replica]:
 
 
 def can_leave(plan: PodSetPlan) -> bool:
-    """Whether a pod set can be replaced elsewhere, and seen to be: it has pods, and not a copy everywhere."""
-    return plan.holds_room and plan.division is not Division.EVERYWHERE
+    """Whether a pod set can be replaced elsewhere, and seen to be: it has pods, and is not everywhere already."""
+    return plan.holds_room and plan.division is not Division.EVERYWHERE and not plan.duplicated

@@ -224,6 +224,8 @@ class SchedulerState:
             draft = self._draft(workload, plan, previous, now_ms)
             if before is not None and kept and before.demand != plan.demand:
                 draft.refit()
+            if before is not None and kept and before.sharing != plan.sharing:
+                draft.conform()
             draft.settle(budget)
             drafts.append(draft)
         settle_followers(drafts)

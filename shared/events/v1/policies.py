@@ -102,3 +102,58 @@ class Override(ClusterTarget):
                 if key.startswith(_OWN_LABELS) or key == MANAGED_BY_LABEL:
                     raise ValueError(f"{kind}: {key} says whose the objects are, and cannot be overridden")
         return self
+
+
+class ClusterWeight(ClusterTarget):
+    """A part of the replicas, in proportion to those of the others."""
+
+    weight: int = Field(ge=0, le=1_000_000, description="0 keeps the clusters out")
+
+
+class WeightPreference(StrictValue):
+    """How many replicas each cluster has, beside the others: as Karmada's `ClusterPreferences`."""
+
+    static_weight_list: tuple[ClusterWeight, ...] = Field(
+        default=(),
+        max_length=MAX_TARGETS,
+        exclude_if=is_empty,
+        description="the highest weight that selects a cluster counts; clusters that none selects get nothing",
+    )
+    dynamic_weight: Literal["AvailableReplicas"] | None = Field(
+        default=None,
+        description="in proportion to how many of these replicas each cluster could run, own ones included",
+    )
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        if bool(self.static_weight_list) == (self.dynamic_weight is not None):
+            raise ValueError("exactly one of staticWeightList and dynamicWeight must be given")
+        return self
+
+
+class SpreadConstraint(StrictValue):
+    """Over how many groups of clusters the replicas of each pod set spread: as in Karmada.
+
+    Clusters without the label of the field (provider, region, zone) are in no group, and get no replicas.
+    """
+
+    spread_by_field: Literal["cluster", "provider", "region", "zone"]
+    min_groups: int = Field(
+        default=1,
+        ge=1,
+        le=1000,
+        description="or as many as there are replicas, if these are fewer; else none is placed",
+    )
+    max_groups: int | None = Field(default=None, ge=1, le=1000, description="absent means any number")
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if self.max_groups is not None and self.max_groups < self.min_groups:
+            raise ValueError(f"maxGroups {self.max_groups} must not be less than minGroups {self.min_groups}")
+        return self
+
+
+class ClusterPreference(ClusterTarget):
+    """Clusters that are better than others, all else being equal, by a weight like that of preferred node affinity."""
+
+    weight: int = Field(ge=1, le=100)

@@ -14,8 +14,18 @@ from enum import StrEnum
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
+from pydantic.alias_generators import to_camel
 
-from shared.events.v1.policies import MAX_OVERRIDES, Override, is_empty
+from shared.events.v1.policies import (
+    MAX_OVERRIDES,
+    MAX_TARGETS,
+    ClusterPreference,
+    ClusterTarget,
+    Override,
+    SpreadConstraint,
+    WeightPreference,
+    is_empty,
+)
 from shared.model.base import StrictValue, Value
 from shared.model.identities import WorkloadKey
 from shared.model.names import DnsLabel, LabelKey, LabelValue
@@ -111,6 +121,59 @@ class PlacementTerms(StrictValue):
         exclude_if=is_empty,
         description="what had to leave a cluster that was lost, tainted or draining returns when that is well again",
     )
+
+    division: Literal["divided", "duplicated"] = Field(
+        default="divided",
+        exclude_if=lambda value: value == "divided",
+        description="duplicated: each eligible cluster has all replicas",
+    )
+    weight_preference: WeightPreference | None = Field(
+        default=None, description="how many replicas each cluster has, beside the others; absent means by cost"
+    )
+    spread_constraints: tuple[SpreadConstraint, ...] = Field(
+        default=(), max_length=4, exclude_if=is_empty, description="over how many groups of clusters replicas spread"
+    )
+    overflow: tuple[ClusterTarget, ...] = Field(
+        default=(),
+        max_length=MAX_TARGETS,
+        exclude_if=is_empty,
+        description="tiers of clusters: a replica goes to the first that has room; clusters in no tier get nothing",
+    )
+    preferences: tuple[ClusterPreference, ...] = Field(
+        default=(),
+        max_length=MAX_TARGETS,
+        exclude_if=is_empty,
+        description="clusters that are better, such as those that have the data; the others cost more",
+    )
+
+    @property
+    def of_division(self) -> PlacementTerms | None:
+        """These terms without all that says nothing of how replicas are shared out; None where none does."""
+        names = ("division", "weight_preference", "spread_constraints", "overflow", "preferences")
+        said = {name: getattr(self, name) for name in names}
+        if self.division == "divided" and not any(said[name] for name in names[1:]):
+            return None
+        return PlacementTerms.model_construct(**said)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        fields = [item.spread_by_field for item in self.spread_constraints]
+        for index, field in enumerate(fields):
+            if field in fields[:index]:
+                raise ValueError(f"spreadConstraints.{index}.spreadByField {field!r} is used twice")
+        by_cluster = next((item for item in self.spread_constraints if item.spread_by_field == "cluster"), None)
+        if by_cluster is not None and by_cluster.max_groups is not None:
+            for index, item in enumerate(self.spread_constraints):
+                if item.min_groups > by_cluster.max_groups:
+                    message = (
+                        f"{item.min_groups} are more than clusters, of which maxGroups allows {by_cluster.max_groups}"
+                    )
+                    raise ValueError(f"spreadConstraints.{index}.minGroups: {message}")
+        if self.division == "duplicated":
+            for name in ("weight_preference", "spread_constraints", "overflow", "preferences"):
+                if getattr(self, name):
+                    raise ValueError(f"{to_camel(name)} shares replicas out, and goes with division divided")
+        return self
 
     @model_validator(mode="after")
     def _named_once(self) -> Self:

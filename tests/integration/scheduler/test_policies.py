@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from shared.adapters.memory.event_log import MemoryLog
+from shared.events.topics import PLACEMENTS
 from shared.events.v1.commands import CommandIssued
+from shared.events.v1.placements import PlacementPublished
 from shared.events.v1.requests import WorkloadRequested
 from tests.integration.scheduler.world import World, apply_request, scheduler
 
@@ -54,3 +57,27 @@ async def test_what_pods_need_goes_where_they_go_in_one_command() -> None:
         for cluster in ("alpha", "beta"):
             issued = await command(world, cluster)
             assert [item.manifest["kind"] for item in issued.objects] == ["ConfigMap", "Deployment"]
+
+
+async def test_weights_and_then_tiers_share_replicas_out() -> None:
+    world = World(MemoryLog())
+    await world.prepare()
+    weights = [{"clusters": ["alpha"], "weight": 3}, {"clusters": ["beta"], "weight": 1}]
+
+    def has(alpha: int, beta: int) -> Callable[[dict[str, PlacementPublished]], bool]:
+        wanted = {name: count for name, count in (("alpha", alpha), ("beta", beta)) if count}
+
+        def holds(state: dict[str, PlacementPublished]) -> bool:
+            placement = state["it/shop"].placement if "it/shop" in state else None
+            shares = placement.pod_sets[0].shares if placement is not None else ()
+            return {share.cluster: share.replicas for share in shares} == wanted
+
+        return holds
+
+    async with scheduler(world.log):
+        await world.request(apply_request("shop", replicas=8, weightPreference={"staticWeightList": weights}))
+        await world.until(PLACEMENTS.name, PlacementPublished, has(6, 2))
+        await world.request(
+            apply_request("shop", replicas=8, overflow=[{"clusters": ["beta"]}, {"clusters": ["alpha"]}])
+        )
+        await world.until(PLACEMENTS.name, PlacementPublished, has(0, 8))
