@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from services.cli import dev, workloads
+from services.cli import why as explaining
 from services.cli.demo.command import demo
 
 app = typer.Typer(
@@ -16,7 +17,7 @@ app = typer.Typer(
 )
 app.add_typer(dev.app, name="dev")
 app.command()(demo)
-for command in (workloads.apply, workloads.delete, workloads.get, workloads.watch):
+for command in (workloads.apply, workloads.delete, workloads.get, workloads.watch, explaining.why):
     app.command()(command)
 
 

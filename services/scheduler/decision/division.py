@@ -64,6 +64,8 @@ class ClusterShares:
         self._full: BoolArray = np.zeros(len(clusters), np.bool_)
         self._tiers = _tiers(terms, clusters)
         self._spreads = [_Groups(constraint, clusters) for constraint in terms.spread_constraints]
+        # What the last choice added to costs, by domain.
+        self.further: FloatArray | None = None
         self._preference = _preferences(terms, clusters, fleet.config.weights.preferences)
         # A dynamic weight is of what is there before anything changes.
         self._weights = self._weigh()
@@ -114,7 +116,8 @@ class ClusterShares:
             due = self._due(self._allowed(avoided) & ~self._full & ~avoided)
             if not due.any():
                 return None
-            row = self._profile.best(self._costs(due, spread))
+            self.further = self._costs(due, spread)
+            row = self._profile.best(self.further)
             if row is not None:
                 return row
             self._full |= due

@@ -23,6 +23,7 @@ from services.scheduler.decision.arrays import BLOCK
 from services.scheduler.decision.differing import OVERRIDES, Differing
 from services.scheduler.decision.division import ClusterShares
 from services.scheduler.decision.duplicates import settle_duplicates
+from services.scheduler.decision.explanations import Reasons
 from services.scheduler.decision.fleet import Fleet
 from services.scheduler.decision.manifests import Division
 from services.scheduler.decision.neighbours import PodFacts
@@ -88,6 +89,8 @@ class PodSetDraft:
         self._avoid = avoid.union(self._differing.unfit) if self._differing is not None else avoid
         self._facts: PodFacts | None = plan.facts(workload)
         self._profile: Profile = fleet.profile_for(plan.demand, self._facts)
+        self._reasons = Reasons(fleet, self._profile, self._avoid)
+        self._why = previous.why if previous is not None else None
         self._reason, self._message = "", ""
         # Replicas that should be where they cannot.
         self._refused = 0
@@ -157,6 +160,7 @@ class PodSetDraft:
             away={name: self.away[name] for name in sorted(self.away) if self.away[name] > 0},
             returning=self.returning,
             follows=plan.follows,
+            why=self._reasons.record(self._why, waits=bool(self._reason) and self._reason != PLACING),
         )
 
     def _desired(self) -> int:
@@ -414,6 +418,7 @@ class PodSetDraft:
             row = self._profile.best(costs, self._avoid) if shares is None else shares.best(costs, self._avoid)
             if row is None:
                 return
+            self._reasons.note(row, costs, self._avoid, costs if shares is None else shares.further)
             self._gain(row, next(ordinals))
             spread.add(row)
             if shares is not None:
@@ -433,9 +438,12 @@ class PodSetDraft:
             index = self._fleet.table.cluster_of(row)
             slot = self._fleet.slots.by_row(row)
             elsewhere = everything - {index}
-            if (not present or slot.cluster in present) and self._fill(self.missing, index, elsewhere):
-                budget.left -= self.plan.desired
-                return
+            if not present or slot.cluster in present:
+                self._reasons.note(row, None, full, None if shares is None else shares.further)
+                if self._fill(self.missing, index, elsewhere):
+                    budget.left -= self.plan.desired
+                    return
+                self._reasons.take_back(row)
             full.add(index)
         self._reason, self._message = PLACING, "it is about to be placed"
 

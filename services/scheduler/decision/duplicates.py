@@ -72,11 +72,11 @@ def _settle_in(draft: PodSetDraft, cluster: Cluster, budget: Budget) -> int:
     while lacking and not budget.spent:
         budget.left -= 1
         costs = spread.costs()
-        row = draft._profile.best(
-            np.where(table.domain_cluster == cluster.index, 0.0 if costs is None else costs, np.inf)
-        )
+        further = np.where(table.domain_cluster == cluster.index, 0.0 if costs is None else costs, np.inf)
+        row = draft._profile.best(further)
         if row is None:
             break
+        draft._reasons.note(row, costs, (), further)
         draft._gain(row, next(ordinals))
         spread.add(row)
         lacking -= 1

@@ -35,6 +35,13 @@ _USAGE = (
     "float64[::1], float64[::1], int64[:, ::1], int64[:, ::1], float64[:, ::1], int16[:, ::1], "
     "int64[::1], int64[::1], int64, int64, int64, float64[::1], boolean, int64[:, ::1], float64[::1]"
 )
+# The same without what is written, and without what must be free.
+_TERMS = (
+    "int64[:, ::1], int64[:, ::1], float64[:, ::1], int16[:, ::1], "
+    "int64[::1], int64, int64, int64, float64[::1], boolean, int64[:, ::1], float64[::1]"
+)
+# What depends on what runs on a node, in the order of their weights.
+USAGE_TERMS = ("fit", "balance", "fragmentation", "expected_fragmentation")
 
 
 def _compiled(signature: str) -> Callable[[F], F]:
@@ -114,6 +121,38 @@ def expected_fragment(devices_free: DeviceArray, cpu: int, mix: IntArray, freque
     return total
 
 
+@_compiled(f"UniTuple(float64, 4)(int64, {_TERMS})")
+def usage_terms(
+    row: int,
+    free: IntArray,
+    allocatable: IntArray,
+    native: FloatArray,
+    devices_free: DeviceArray,
+    vector: IntArray,
+    devices: int,
+    milli: int,
+    gpu_column: int,
+    weights: FloatArray,
+    most_allocated: bool,
+    mix: IntArray,
+    frequency: FloatArray,
+) -> tuple[float, float, float, float]:
+    """The terms of `USAGE_TERMS`, each in [0, 1], of a row where the pod fits; see `usage_cost`."""
+    cpu = min((vector[0] - free[row, 0] + native[row, 0]) / native[row, 2], 1.0)
+    memory = min((vector[1] - free[row, 1] + native[row, 1]) / native[row, 3], 1.0)
+    taken = (cpu + memory) * 0.5
+    left, expected = 0.0, 0.0
+    if gpu_column >= 0:
+        rest = max(free[row, gpu_column] - vector[gpu_column], 0)
+        left = rest / max(allocatable[row, gpu_column], 1)
+    if weights[3] and devices_free.shape[1] and devices_free[row, 0] != ABSENT:
+        before = expected_fragment(devices_free[row], free[row, 0], mix, frequency)
+        rest_free = _taken(devices_free[row], devices, milli)
+        after = expected_fragment(rest_free, free[row, 0] - vector[0], mix, frequency)
+        expected = min(max(0.5 + (after - before) / _WHOLE_NODE, 0.0), 1.0)
+    return 1.0 - taken if most_allocated else taken, abs(cpu - memory) * 0.5, left, expected
+
+
 @_compiled(f"void({_ROWS}, {_USAGE})")
 def usage_cost(
     rows: Rows,
@@ -154,20 +193,23 @@ def usage_cost(
             continue
         if devices and _fitting(row, devices_free, milli) < devices:
             continue
-        cpu = min((vector[0] - free[row, 0] + native[row, 0]) / native[row, 2], 1.0)
-        memory = min((vector[1] - free[row, 1] + native[row, 1]) / native[row, 3], 1.0)
-        taken = (cpu + memory) * 0.5
-        total += (1.0 - taken if most_allocated else taken) * weights[0]
-        total += abs(cpu - memory) * 0.5 * weights[1]
-        if gpu_column >= 0:
-            rest = max(free[row, gpu_column] - vector[gpu_column], 0)
-            left = rest / max(allocatable[row, gpu_column], 1)
-            total += left * weights[2]
-        if weights[3] and devices_free.shape[1] and devices_free[row, 0] != ABSENT:
-            before = expected_fragment(devices_free[row], free[row, 0], mix, frequency)
-            rest_free = _taken(devices_free[row], devices, milli)
-            after = expected_fragment(rest_free, free[row, 0] - vector[0], mix, frequency)
-            total += min(max(0.5 + (after - before) / _WHOLE_NODE, 0.0), 1.0) * weights[3]
+        terms = usage_terms(
+            row,
+            free,
+            allocatable,
+            native,
+            devices_free,
+            vector,
+            devices,
+            milli,
+            gpu_column,
+            weights,
+            most_allocated,
+            mix,
+            frequency,
+        )
+        for term in range(4):
+            total += terms[term] * weights[term]
         cost[row] = total
 
 
@@ -184,3 +226,16 @@ def renew_blocks(rows: Rows, cost: FloatArray, block_cost: FloatArray, block_row
             block_cost[block], block_row[block] = cost[where], where
         elif value < block_cost[block] or (value == block_cost[block] and row < block_row[block]):
             block_cost[block], block_row[block] = value, row
+
+
+@_compiled("int64(int64, float64[::1], int64[::1], float64[::1], float64)")
+def runner_up(row: int, block_cost: FloatArray, block_row: Rows, cost: FloatArray, extra: float) -> int:
+    """The cheapest row but `row`, or -1; `extra` is what the costs of `row`'s block have beside those of its rows."""
+    own, best, found = row // BLOCK, _INF, -1
+    for other in range(own * BLOCK, (own + 1) * BLOCK):
+        if other != row and cost[other] + extra < best:
+            best, found = cost[other] + extra, other
+    for block in range(len(block_cost)):
+        if block != own and block_cost[block] < best:
+            best, found = block_cost[block], block_row[block]
+    return found

@@ -12,7 +12,7 @@ adding the same number keeps the order.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
 import numpy as np
 
@@ -24,12 +24,13 @@ from services.scheduler.decision.costs import TIE_WEIGHT, costs_for
 from services.scheduler.decision.demands import Demand
 from services.scheduler.decision.filters import IN_KERNEL, SelectorMatches, TaintsAreTolerated, filters_for
 from services.scheduler.decision.interface import CostTerm, Filter, PluginError, make_cost, make_filter
-from services.scheduler.decision.kernel import renew_blocks, usage_cost
+from services.scheduler.decision.kernel import USAGE_TERMS, renew_blocks, runner_up, usage_cost, usage_terms
 from services.scheduler.decision.mix import DemandMix
 from services.scheduler.decision.neighbours import About, Neighbours
 from services.scheduler.decision.nodes import NodeTable
 from services.scheduler.decision.requests import Request, Requests
 from services.scheduler.decision.views import NodeView
+from shared.events.v1.decisions import Refusal
 from shared.model.pods import PodShape
 from shared.model.selectors import LabelSelector
 
@@ -43,6 +44,8 @@ NOTHING = About()
 NO_CLUSTER = "NoCluster"
 UNSCHEDULABLE = "Unschedulable"
 PLUGIN_FAILED = "PluginFailed"
+# What rules between pods cost together, by name in an explanation.
+BETWEEN_PODS = "between_pods"
 
 
 class Profile:
@@ -75,6 +78,7 @@ class Profile:
         parts: FloatArray = np.array(
             (weights.fit, weights.balance, weights.fragmentation, weights.expected_fragmentation), np.float64
         )
+        self._usage_weights: list[float] = parts.tolist()
         self._follows_mix = weights.expected_fragmentation > 0
         self._mix_seen = mix.version
         self._images_seen = table.images.version
@@ -94,6 +98,8 @@ class Profile:
         self._open_version = (-1, -1, -1)
         self._explanation = ("", "")
         self._explained = (-1, -1, -1)
+        # Kept here by `explanations`, with what it depends on.
+        self.known_refusals: tuple[tuple[object, ...], tuple[tuple[Refusal, ...], int]] | None = None
 
     # --- asking ---
 
@@ -106,6 +112,48 @@ class Profile:
         self.refresh()
         if self._broken or not len(self._block_cost):
             return None
+        costs = self._costs_of_blocks(spread, avoid)
+        block = int(costs.argmin())
+        return int(self._block_row[block]) if costs[block] != np.inf else None
+
+    def runner_up(self, row: int, spread: FloatArray | None = None, avoid: Collection[int] = ()) -> int | None:
+        """The row that `best` would name if it did not name `row`."""
+        extra = float(spread[self._table.domain_of(row)]) if spread is not None else 0.0
+        part = self._constraints.block_part() if self._constraints is not None else None
+        extra += float(part[row // BLOCK]) if part is not None else 0.0
+        found = runner_up(row, self._costs_of_blocks(spread, avoid), self._block_row, self._cost, extra)
+        return int(found) if found >= 0 else None
+
+    def terms(self, rows: Sequence[int]) -> Iterator[tuple[str, float, Sequence[float]]]:
+        """Cost terms: the name, the weight, and what it is on rows where the pod fits. Without spread; those that are
+        zero may be left out.
+        """
+        table, request = self._table, self.request
+        order = [float(table.order[row]) for row in rows]
+        yield "order", TIE_WEIGHT, order
+        if any(self._base[row] != TIE_WEIGHT * first for row, first in zip(rows, order, strict=True)):
+            yield from self._values_of(self._fact_terms, rows)
+        asked = (request.vector, request.devices, request.milli, table.columns.gpu_column)
+        others = (*table.usage, *asked, *self._weights, self._mix.classes, self._mix.frequency)
+        values = zip(*[usage_terms(row, *others) for row in rows], strict=True)
+        yield from zip(USAGE_TERMS, self._usage_weights, values, strict=True)
+        if self._moving_terms:
+            yield from self._values_of(self._moving_terms, rows)
+        if self._constraints is not None:
+            asked_rows, part = np.array(rows, np.intp), self._constraints.block_part()
+            between = self._constraints.row_part(asked_rows)
+            # Weighted already, each by its own weight.
+            yield BETWEEN_PODS, 1.0, (between if part is None else between + part[asked_rows // BLOCK]).tolist()
+
+    def _values_of(
+        self, terms: Iterable[tuple[CostTerm, float]], rows: Sequence[int]
+    ) -> Iterator[tuple[str, float, Sequence[float]]]:
+        view = NodeView(self._table, np.array(rows, np.intp), self.request)
+        for term, weight in terms:
+            yield term.name, weight, self._cost_of(term, view).tolist()
+
+    def _costs_of_blocks(self, spread: FloatArray | None, avoid: Collection[int]) -> FloatArray:
+        """What the cheapest row of each block costs, infinite where none may be taken."""
         costs = self._block_cost
         if spread is not None:
             costs = costs + spread[self._table.block_domain]
@@ -116,8 +164,7 @@ class Profile:
             costs = np.where(open_blocks, costs, np.inf)
         for cluster in avoid:
             costs = np.where(self._table.block_cluster == cluster, np.inf, costs)
-        block = int(costs.argmin())
-        return int(self._block_row[block]) if costs[block] != np.inf else None
+        return costs
 
     def cost(self, row: int) -> float:
         """What the next pod costs on a row, without spread; infinite where it does not fit."""
@@ -157,9 +204,10 @@ class Profile:
 
     def accepts(self, cluster: Cluster) -> bool:
         """Whether a cluster takes new replicas of this profile now."""
-        return not self._refusal(cluster)
+        return not self.refusal(cluster)
 
-    def _refusal(self, cluster: Cluster) -> str:
+    def refusal(self, cluster: Cluster) -> str:
+        """Why a cluster takes no new replicas of this profile, in words that follow `node(s) in clusters that`."""
         if not self.allows(cluster):
             return "were not selected"
         if cluster.refusal:
@@ -320,6 +368,16 @@ class Profile:
 
     # --- explaining ---
 
+    @property
+    def filters(self) -> Sequence[Filter]:
+        """In the order in which reasons are given."""
+        return self._filters
+
+    @property
+    def version(self) -> tuple[int, int, int]:
+        """Changes with everything that decides where such a pod may go."""
+        return self._table.facts_log.end, self._table.usage_log.end, self._clusters.version
+
     def explain(self) -> tuple[str, str]:
         """Why no node passes: a reason for programs, and a message in the words of kube-scheduler.
 
@@ -329,7 +387,7 @@ class Profile:
         table = self._table
         if self._broken:
             return PLUGIN_FAILED, f"0/{table.count} nodes are available: {self._broken}."
-        version = (table.facts_log.end, table.usage_log.end, self._clusters.version)
+        version = self.version
         if version != self._explained:
             try:
                 self._explanation = self._explain()
@@ -346,7 +404,7 @@ class Profile:
         reason = UNSCHEDULABLE if any(self.accepts(cluster) for cluster in self._clusters) else NO_CLUSTER
         block_cluster = table.block_cluster[rows // BLOCK]
         for cluster in self._clusters:
-            if refusal := self._refusal(cluster):
+            if refusal := self.refusal(cluster):
                 counts[f"node(s) in clusters that {refusal}"] += int(np.count_nonzero(block_cluster == cluster.index))
         rows = rows[open_blocks[rows // BLOCK]]
         for item in self._filters:

@@ -59,6 +59,52 @@ class ClusterShare(Value):
         return self.replicas - (self.leaving or 0)
 
 
+class Choice(Value):
+    """Why a replica goes to a node: there it costs least. The runner-up is where it would cost least of all others.
+
+    `terms` has by name the weight of a cost term, its value in [0, 1] on the node, and that on the runner-up; those
+    without weight, and those that are zero on both, are left out. A cost is the sum of the terms times their weights.
+    `between_pods` is the sum of preferred rules between pods, weighted already.
+    """
+
+    cluster: str
+    node: str
+    cost: float = Field(description="less is better")
+    runner_up_cluster: str = Field(default="", exclude_if=is_empty)
+    runner_up: str = Field(default="", description="empty if no other node passed the filters", exclude_if=is_empty)
+    runner_up_cost: float | None = None
+    terms: dict[str, tuple[float, float, float]] = Field(default_factory=dict)
+
+
+class Refusal(Value):
+    """Nodes of one class in one cluster that one filter refused first.
+
+    A filter of the cluster as a whole is `cluster`. `short` is what the node that lacks least, `closest`, lacks of each
+    resource: cpu and GPUs in thousandths, all else in its own unit.
+    """
+
+    cluster: str
+    node_class: str = ""
+    nodes: int = Field(ge=0)
+    filter: str
+    reason: str
+    closest: str = Field(default="", exclude_if=is_empty)
+    short: dict[str, int] = Field(default_factory=dict, exclude_if=is_empty)
+
+
+class PodSetReasons(Value):
+    """Why replicas are where they are, and why others wait, as it was when that was decided.
+
+    `choices` has the first replica that a decision placed in each cluster, of the latest decision that placed any;
+    `refusals` why the next replica found no node. Both are bounded: `left_out` counts the groups of nodes that are not
+    listed.
+    """
+
+    choices: tuple[Choice, ...] = Field(default=(), exclude_if=is_empty)
+    refusals: tuple[Refusal, ...] = Field(default=(), exclude_if=is_empty)
+    left_out: int = Field(default=0, exclude_if=is_empty)
+
+
 class PodSetPlacement(Value):
     """The outcome for one pod set. Replicas in no share wait, for `reason` and `message`.
 
@@ -75,6 +121,7 @@ class PodSetPlacement(Value):
     away: dict[str, int] = Field(default_factory=dict, exclude_if=is_empty)
     returning: tuple[str, ...] = Field(default=(), exclude_if=is_empty)
     follows: tuple[str, ...] = Field(default=(), exclude_if=is_empty)
+    why: PodSetReasons | None = Field(default=None, description="absent where no node was chosen")
 
     @property
     def placed(self) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Collection
 from typing import Any
 
 import pytest
@@ -39,12 +40,30 @@ def order_of_placement(outcome: PodSetPlacement) -> list[tuple[str, str]]:
     return [places[ordinal] for ordinal in sorted(places)]
 
 
+def check_why(costs: dict[tuple[str, str], float], allowed: Collection[str], outcome: PodSetPlacement) -> None:
+    """The record of the first choice: its terms are its cost, and no other node costs less than the runner-up."""
+    if not outcome.placed:
+        return
+    assert outcome.why is not None
+    choice, first = outcome.why.choices[0], order_of_placement(outcome)[0]
+    assert (choice.cluster, choice.node) == first
+    assert choice.cost == pytest.approx(costs[first], abs=1e-5)
+    assert sum(weight * value for weight, value, _ in choice.terms.values()) == pytest.approx(costs[first], abs=2e-2)
+    others = [cost for key, cost in costs.items() if key[0] in allowed and key != first and cost != INFINITE]
+    assert bool(choice.runner_up) == bool(others)
+    if others:
+        assert costs[choice.runner_up_cluster, choice.runner_up] == min(others)
+        assert choice.runner_up_cost == pytest.approx(min(others), abs=1e-5)
+        assert sum(weight * value for weight, _, value in choice.terms.values()) == pytest.approx(min(others), abs=2e-2)
+
+
 def check(reference: Reference, config: SchedulerConfig, decision: WorkloadPlaced) -> None:
     plans, errors = plan_workload(decision.workload, config.gpu_resource)
     assert not errors
     allowed = decision.workload.placement.clusters or CLUSTERS
     for plan, outcome in zip(plans, decision.pod_sets, strict=True):
         shape, spread = plan.demand.shape, Counter[tuple[str, str]]()
+        check_why(reference.costs(shape, spread, plan.desired), allowed, outcome)
         for cluster, node in order_of_placement(outcome):
             costs = reference.costs(shape, spread, plan.desired)
             least = min(cost for key, cost in costs.items() if key[0] in allowed)

@@ -1,0 +1,202 @@
+"""`flotilla why`: why the replicas of a workload are where they are, and why others wait, now or in the past.
+
+What is shown is the record that stands in the decision itself. The latest is read from `fleet.placements`; an older
+one from the journal, for as long as that keeps it.
+
+Exit codes: 0 done, 1 not found, 2 wrong usage.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from shared.adapters.kafka import KafkaLog
+from shared.events.registry import decode
+from shared.events.topics import DECISIONS, DECISIONS_MADE, EPOCH_STARTED, PLACEMENTS
+from shared.events.v1.decisions import DecisionsMade, EpochStarted, PodSetPlacement, WorkloadPlaced
+from shared.events.v1.placements import PlacementPublished
+from shared.model.identities import WorkloadKey
+from shared.ports.event_log import START, EventLog, LogError, Record
+from shared.runtime.connections import kafka_options
+from shared.runtime.settings import CommonSettings
+
+_BATCH = 5000
+_out = Console()
+_err = Console(stderr=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """A decision on a workload. The generation is its offset in the journal."""
+
+    generation: int
+    at_ms: int
+    placed: WorkloadPlaced
+
+
+def why(
+    key: Annotated[str, typer.Argument(metavar="NAMESPACE/NAME")],
+    at: Annotated[
+        str, typer.Option(help="As it was then: a generation, or a time (2026-11-28T12:00:00Z); UTC unless it says.")
+    ] = "",
+    output: Annotated[str, typer.Option("--output", "-o", help="table or json")] = "table",
+) -> None:
+    """Show why a workload's replicas are where they are, and why others wait."""
+    try:
+        wanted = WorkloadKey.parse(key if "/" in key else f"default/{key}")
+        until = parse_at(at) if at else None
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+    try:
+        found = asyncio.run(_find(str(wanted), until))
+    except LogError as error:
+        _err.print(f"[red]{error}[/red]")
+        raise typer.Exit(1) from error
+    if found is None:
+        _err.print(f"{wanted}: no decision" + (f" at {at}, as far as the journal reaches" if at else ""))
+        raise typer.Exit(1)
+    if output == "json":
+        _out.print_json(json.dumps(as_document(found)))
+        return
+    for line in as_text(found):
+        _out.print(line, highlight=False)
+
+
+Until = tuple[int | None, int | None]
+
+
+def parse_at(text: str) -> Until:
+    """The last generation, or the last time in Unix milliseconds. Raises ValueError."""
+    if text.isascii() and text.isdigit():
+        return int(text), None
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise ValueError(f"--at: {text!r} is neither a generation nor a time such as 2026-11-28T12:00:00Z") from error
+    return None, int((time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp() * 1000)
+
+
+def decided_until(records: Iterator[Record], key: str, until: Until) -> Decided | None:
+    """The last decision on a workload in one partition of the journal that counts and is not later."""
+    epoch, leader, found = 0, "", None
+    for record in records:
+        kind = (record.header("ce_type") or b"").decode()
+        if kind == EPOCH_STARTED.ce_type:
+            marker = decode(EpochStarted, record.value)
+            if marker.epoch > epoch:
+                epoch, leader = marker.epoch, marker.leader
+        elif kind == DECISIONS_MADE.ce_type:
+            entry = decode(DecisionsMade, record.value)
+            if not epoch:
+                # The marker of its epoch is no longer kept.
+                epoch, leader = entry.epoch, entry.leader
+            if (entry.epoch, entry.leader) != (epoch, leader) or not _is_until(record.offset, entry.decided_at, until):
+                continue
+            for decision in entry.decisions:
+                if decision.kind == "placed" and str(decision.workload.key) == key:
+                    found = Decided(record.offset, entry.decided_at, decision)
+                elif decision.kind == "forgotten" and decision.key == key:
+                    found = None
+    return found
+
+
+def _is_until(generation: int, at_ms: int, until: Until) -> bool:
+    last, time = until
+    return (last is None or generation <= last) and (time is None or at_ms <= time)
+
+
+def as_document(found: Decided) -> dict[str, Any]:
+    placed = found.placed
+    return {
+        "workload": str(placed.workload.key),
+        "generation": found.generation,
+        "decidedAt": found.at_ms,
+        "deleting": placed.deleting,
+        "podSets": [item.model_dump(mode="json", by_alias=True, exclude_none=True) for item in placed.pod_sets],
+    }
+
+
+def as_text(found: Decided) -> Iterator[str | Table]:
+    placed, time = found.placed, datetime.fromtimestamp(found.at_ms / 1000, UTC)
+    yield f"{placed.workload.key}: generation {found.generation}, decided at {time:%Y-%m-%dT%H:%M:%SZ}"
+    if placed.deleting:
+        yield "it is being deleted"
+    for item in placed.pod_sets:
+        where = ", ".join(f"{share.replicas} in {share.cluster}" for share in item.shares) or "none"
+        yield f"pod set {item.name}: {item.placed} of {item.desired} replicas have a place: {where}"
+        if item.reason:
+            yield f"  others wait: {item.reason}: {item.message}"
+        yield from _reasons(item)
+
+
+def _reasons(item: PodSetPlacement) -> Iterator[str | Table]:
+    if item.why is None:
+        return
+    for choice in item.why.choices:
+        beside = f"runner-up {choice.runner_up_cluster}/{choice.runner_up}" if choice.runner_up else "no other passed"
+        table = Table(f"{choice.cluster}/{choice.node}", "weight", "here", beside)
+        for name, (weight, value, other) in choice.terms.items():
+            table.add_row(name, f"{weight:g}", f"{value:g}", f"{other:g}" if choice.runner_up else "")
+        other_cost = f"{choice.runner_up_cost:g}" if choice.runner_up_cost is not None else ""
+        table.add_row("cost", "", f"{choice.cost:g}", other_cost)
+        yield table
+    if item.why.refusals:
+        table = Table("cluster", "node class", "nodes", "filter", "reason", "the closest lacks")
+        for refusal in item.why.refusals:
+            short = ", ".join(f"{name} {amount}" for name, amount in refusal.short.items())
+            lacks = f"{refusal.closest}: {short}" if short else ""
+            names = (refusal.cluster, refusal.node_class, str(refusal.nodes), refusal.filter)
+            table.add_row(*names, refusal.reason, lacks)
+        yield table
+        if item.why.left_out:
+            yield f"  and {item.why.left_out} more groups of nodes"
+
+
+async def _find(key: str, until: Until | None) -> Decided | None:
+    async with _log() as log:
+        if until is not None:
+            found = [
+                decided_until(iter([record async for record in _records(log, DECISIONS.name, cell)]), key, until)
+                for cell in range(len(await log.partitions(DECISIONS.name)))
+            ]
+            return max((item for item in found if item is not None), key=lambda item: item.at_ms, default=None)
+        latest: PlacementPublished | None = None
+        async for record in _records(log, PLACEMENTS.name):
+            if record.key == key.encode():
+                latest = decode(PlacementPublished, record.value) if record.value is not None else None
+        if latest is None or latest.placement is None:
+            return None
+        return Decided(latest.generation, latest.decided_at, latest.placement)
+
+
+async def _records(log: EventLog, topic: str, number: int | None = None) -> AsyncIterator[Record]:
+    """All that a topic, or one partition of it, holds now."""
+    reader = await log.reader("flotilla-cli")
+    try:
+        partitions = [item for item in await log.partitions(topic) if number is None or item.partition == number]
+        await reader.assign(dict.fromkeys(partitions, START))
+        ends = await reader.end_offsets(partitions)
+        while any(position < ends[partition] for partition, position in reader.positions().items()):
+            for record in await reader.read(max_records=_BATCH, timeout_s=1.0):
+                yield record
+    finally:
+        await reader.close()
+
+
+@asynccontextmanager
+async def _log() -> AsyncIterator[KafkaLog]:
+    log = await KafkaLog.connect(kafka_options(CommonSettings()), "flotilla-cli")
+    try:
+        yield log
+    finally:
+        await log.close()

@@ -1,0 +1,91 @@
+"""`flotilla why`: which decision is shown, and what is said of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from rich.console import Console
+
+from services.cli.why import Decided, as_document, as_text, decided_until, parse_at
+from shared.events.envelope import Envelope
+from shared.events.topics import DECISIONS, DECISIONS_MADE, EPOCH_STARTED
+from shared.events.v1.decisions import DecisionsMade, EpochStarted, WorkloadPlaced
+from shared.model.identities import ZONE_LABEL
+from shared.ports.event_log import Record
+from tests.scheduling import World, image, workload
+
+ANY = (None, None)
+
+
+def decided() -> WorkloadPlaced:
+    """Three replicas, of which one finds room."""
+    world = World()
+    world.cluster("east")
+    world.cluster("west")
+    world.node("east", "e1", cpu="1", labels={"node.kubernetes.io/instance-type": "small", ZONE_LABEL: "a"})
+    world.node("west", "w1", cpu="200m", labels={"node.kubernetes.io/instance-type": "tiny"})
+    (decision,) = world.apply(workload("web", image(replicas=3, cpu="700m", memory="10Mi")))
+    assert isinstance(decision, WorkloadPlaced)
+    return decision
+
+
+def record(offset: int, value: EpochStarted | DecisionsMade) -> Record:
+    kind = EPOCH_STARTED if isinstance(value, EpochStarted) else DECISIONS_MADE
+    headers = Envelope(id=str(offset), source="test", type=kind.ce_type, time_ms=0).to_headers()
+    return Record(DECISIONS.name, 0, offset, 0, None, value.to_json(), headers)
+
+
+def journal(placed: WorkloadPlaced) -> Iterator[Record]:
+    def entry(epoch: int, at: int) -> DecisionsMade:
+        made = placed.model_copy(update={"workload_generation": at})
+        return DecisionsMade(cell="0", epoch=epoch, leader=f"l{epoch}", decided_at=at, decisions=(made,))
+
+    yield record(0, EpochStarted(cell="0", epoch=1, leader="l1"))
+    yield record(1, entry(1, 10))
+    yield record(2, entry(1, 20))
+    yield record(3, EpochStarted(cell="0", epoch=2, leader="l2"))
+    yield record(4, entry(1, 25))
+    yield record(5, entry(2, 30))
+
+
+@pytest.mark.parametrize(
+    ("until", "generation"), [(ANY, 5), ((4, None), 2), ((None, 29), 2), ((1, None), 1), ((0, None), None)]
+)
+def test_the_last_decision_that_counts_is_found(until: tuple[int | None, int | None], generation: int | None) -> None:
+    placed = decided()
+    found = decided_until(journal(placed), str(placed.workload.key), until)
+    assert (found.generation if found else None) == generation
+
+
+def test_at_is_a_generation_or_a_time() -> None:
+    assert parse_at("12") == (12, None)
+    assert parse_at("1970-01-01T00:00:01Z") == parse_at("1970-01-01T00:00:01") == (None, 1000)
+    with pytest.raises(ValueError, match="--at: 'noon' is neither"):
+        parse_at("noon")
+
+
+def test_reasons_are_told_by_cluster_and_class() -> None:
+    placed = decided()
+    why = placed.pod_sets[0].why
+    assert why is not None
+    (choice,) = why.choices
+    assert (choice.cluster, choice.node, choice.runner_up) == ("east", "e1", "")
+    assert {"fit", "balance", "order"} <= choice.terms.keys()
+    told = {(item.cluster, item.node_class): (item.filter, item.closest, item.short) for item in why.refusals}
+    east = next(name for cluster, name in told if cluster == "east")
+    assert told["east", east] == ("resources", "e1", {"cpu": 400})
+    assert told["west", "tiny"] == ("resources", "w1", {"cpu": 500})
+
+
+def test_the_text_has_costs_and_refusals() -> None:
+    console = Console(width=200)
+    found = Decided(7, 0, decided())
+    with console.capture() as shown:
+        for line in as_text(found):
+            console.print(line)
+    text = shown.get()
+    assert "1 of 3 replicas have a place" in text
+    for part in ("east/e1", "weight", "tiny", "Insufficient cpu", "w1: cpu 500", "no other passed"):
+        assert part in text
+    assert as_document(found)["podSets"][0]["why"]["refusals"]
