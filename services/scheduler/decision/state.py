@@ -11,6 +11,7 @@ not there.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from services.scheduler.decision.admission import PlanCache, PodSetPlan, plan_workload
 from services.scheduler.decision.config import SchedulerConfig
@@ -201,6 +202,19 @@ class SchedulerState:
     def hash(self) -> str:
         """Equal for states that decide alike: workloads, placements, and what is held on every node."""
         return fingerprint(self.fleet, (record.placed for record in self._workloads))
+
+    # --- asking ---
+
+    def find(self, key: str) -> WorkloadRecord | None:
+        return self._workloads.get(key)
+
+    def would_place(self, workload: Workload, plan: PodSetPlan, replicas: int, now_ms: int) -> bool:
+        """Whether so many replicas of a pod set find a place beside all that is there. Nothing comes of it."""
+        draft = self._draft(workload, replace(plan, desired=replicas), None, now_ms)
+        draft.settle(Budget(max(2 * replicas, self.config.placements_per_call)))
+        placed = not draft.missing
+        draft.discard()
+        return placed
 
     # --- one workload ---
 
