@@ -72,6 +72,7 @@ class PodSetDraft:
     def __init__(
         self,
         fleet: Fleet,
+        key: str,
         workload: Workload,
         plan: PodSetPlan,
         previous: PodSetPlacement | None,
@@ -84,7 +85,7 @@ class PodSetDraft:
         self.returning = previous.returning if previous is not None else ()
         self.ready_holds: dict[str, list[Hold]] = {}
         self._fleet = fleet
-        self._workload = str(workload.key)
+        self._workload = key
         self._differing = Differing(fleet, plan, previous) if plan.overrides is not None else None
         self._avoid = avoid.union(self._differing.unfit) if self._differing is not None else avoid
         self._facts: PodFacts | None = plan.facts(workload)
@@ -135,8 +136,8 @@ class PodSetDraft:
 
     def outcome(self) -> PodSetPlacement:
         plan, shares = self.plan, []
-        kept, leaving = by_cluster(self.replicas), by_cluster(self.leaving)
-        for cluster in sorted(kept.keys() | leaving.keys()):
+        kept, leaving = by_cluster(self.replicas), by_cluster(self.leaving) if self.leaving else {}
+        for cluster in sorted({*kept, *leaving}):
             gone = leaving.get(cluster, ())
             replicas = [*kept.get(cluster, ()), *gone]
             nodes = [replica.node for replica in replicas if replica.node]
@@ -157,7 +158,7 @@ class PodSetDraft:
             shares=tuple(shares),
             reason=self._reason,
             message=self._message,
-            away={name: self.away[name] for name in sorted(self.away) if self.away[name] > 0},
+            away={name: self.away[name] for name in sorted(self.away) if self.away[name] > 0} if self.away else {},
             returning=self.returning,
             follows=plan.follows,
             why=self._reasons.record(self._why, waits=bool(self._reason) and self._reason != PLACING),

@@ -43,6 +43,8 @@ class Exodus:
 
     def avoided(self, plan: PodSetPlan) -> list[int]:
         """The indexes of clusters that pods of a plan would have to leave: none goes there, tolerant as it may be."""
+        if not self._troubles.troubled:
+            return []
         tolerations = plan.demand.shape.tolerations
         clusters = (self._fleet.clusters.get(name) for name in sorted(self._troubles.troubled))
         return [item.index for item in clusters if item is not None and self._troubles.repels(item, tolerations)]

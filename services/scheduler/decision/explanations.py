@@ -75,11 +75,12 @@ def choice_of(
 ) -> Choice:
     """What a replica costs on a row and on the runner-up, on both of which it fits. The terms are rounded."""
     second = row if other is None else other
-    terms: dict[str, tuple[float, float, float]] = {}
-    for name, weight, (value, beside) in profile.terms((row, second)):
-        if weight and (value or beside):
-            terms[name] = (weight, round(value, _DIGITS), round(beside, _DIGITS))
-    cost, cost_beside = profile.cost(row), profile.cost(second)
+    terms = {
+        name: (weight, round(value, _DIGITS), round(beside, _DIGITS))
+        for name, weight, value, beside in profile.terms(row, second)
+        if weight and (value or beside)
+    }
+    cost, cost_beside = profile.costs(row, second)
     if further is not None:
         here, there = fleet.table.domain_of(row), fleet.table.domain_of(second)
         cost, cost_beside = cost + float(further[here]), cost_beside + float(further[there])

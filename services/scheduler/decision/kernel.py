@@ -153,6 +153,28 @@ def usage_terms(
     return 1.0 - taken if most_allocated else taken, abs(cpu - memory) * 0.5, left, expected
 
 
+@_compiled(f"UniTuple(UniTuple(float64, 4), 2)(int64, int64, {_TERMS})")
+def usage_terms_of_two(
+    row: int,
+    other: int,
+    free: IntArray,
+    allocatable: IntArray,
+    native: FloatArray,
+    devices_free: DeviceArray,
+    vector: IntArray,
+    devices: int,
+    milli: int,
+    gpu_column: int,
+    weights: FloatArray,
+    most_allocated: bool,
+    mix: IntArray,
+    frequency: FloatArray,
+) -> tuple[tuple[float, float, float, float], tuple[float, float, float, float]]:
+    """`usage_terms` of two rows in one call: most of a call is its arguments."""
+    rest = (free, allocatable, native, devices_free, vector, devices, milli, gpu_column, weights, most_allocated)
+    return usage_terms(row, *rest, mix, frequency), usage_terms(other, *rest, mix, frequency)
+
+
 @_compiled(f"void({_ROWS}, {_USAGE})")
 def usage_cost(
     rows: Rows,

@@ -24,7 +24,7 @@ from services.scheduler.decision.costs import TIE_WEIGHT, costs_for
 from services.scheduler.decision.demands import Demand
 from services.scheduler.decision.filters import IN_KERNEL, SelectorMatches, TaintsAreTolerated, filters_for
 from services.scheduler.decision.interface import CostTerm, Filter, PluginError, make_cost, make_filter
-from services.scheduler.decision.kernel import USAGE_TERMS, renew_blocks, runner_up, usage_cost, usage_terms
+from services.scheduler.decision.kernel import USAGE_TERMS, renew_blocks, runner_up, usage_cost, usage_terms_of_two
 from services.scheduler.decision.mix import DemandMix
 from services.scheduler.decision.neighbours import About, Neighbours
 from services.scheduler.decision.nodes import NodeTable
@@ -79,9 +79,10 @@ class Profile:
             (weights.fit, weights.balance, weights.fragmentation, weights.expected_fragmentation), np.float64
         )
         self._usage_weights: list[float] = parts.tolist()
+        # What changes all rows at once, if the profile depends on it.
         self._follows_mix = weights.expected_fragmentation > 0
-        self._mix_seen = mix.version
-        self._images_seen = table.images.version
+        self._follows_others = self._follows_mix or bool(demand.shape.images)
+        self._others_seen = self._others()
         self._weights = (parts, config.fit is Fit.MOST_ALLOCATED)
         self._asked = (request.vector, request.floor, request.devices, request.milli)
         self._cost: FloatArray = np.zeros(0, np.float64)
@@ -124,33 +125,45 @@ class Profile:
         found = runner_up(row, self._costs_of_blocks(spread, avoid), self._block_row, self._cost, extra)
         return int(found) if found >= 0 else None
 
-    def terms(self, rows: Sequence[int]) -> Iterator[tuple[str, float, Sequence[float]]]:
-        """Cost terms: the name, the weight, and what it is on rows where the pod fits. Without spread; those that are
-        zero may be left out.
+    def terms(self, row: int, other: int) -> list[tuple[str, float, float, float]]:
+        """Cost terms of two rows where the pod fits: the name, the weight, and what it is on each, without spread.
+
+        As of the last `refresh`, as is `costs`. Those that are zero may be left out.
         """
         table, request = self._table, self.request
-        order = [float(table.order[row]) for row in rows]
-        yield "order", TIE_WEIGHT, order
-        if any(self._base[row] != TIE_WEIGHT * first for row, first in zip(rows, order, strict=True)):
-            yield from self._values_of(self._fact_terms, rows)
+        here, there = float(table.order[row]), float(table.order[other])
+        found = [("order", TIE_WEIGHT, here, there)]
+        if self._base[row] != TIE_WEIGHT * here or self._base[other] != TIE_WEIGHT * there:
+            found += self._values_of(self._fact_terms, row, other)
         asked = (request.vector, request.devices, request.milli, table.columns.gpu_column)
-        others = (*table.usage, *asked, *self._weights, self._mix.classes, self._mix.frequency)
-        values = zip(*[usage_terms(row, *others) for row in rows], strict=True)
-        yield from zip(USAGE_TERMS, self._usage_weights, values, strict=True)
+        mix = (self._mix.classes, self._mix.frequency)
+        pair = usage_terms_of_two(row, other, *table.usage, *asked, *self._weights, *mix)
+        found += zip(USAGE_TERMS, self._usage_weights, *pair, strict=True)
         if self._moving_terms:
-            yield from self._values_of(self._moving_terms, rows)
+            found += self._values_of(self._moving_terms, row, other)
         if self._constraints is not None:
-            asked_rows, part = np.array(rows, np.intp), self._constraints.block_part()
-            between = self._constraints.row_part(asked_rows)
+            rows, part = np.array((row, other), np.intp), self._constraints.block_part()
+            between = self._constraints.row_part(rows)
             # Weighted already, each by its own weight.
-            yield BETWEEN_PODS, 1.0, (between if part is None else between + part[asked_rows // BLOCK]).tolist()
+            here, there = (between if part is None else between + part[rows // BLOCK]).tolist()
+            found.append((BETWEEN_PODS, 1.0, here, there))
+        return found
 
     def _values_of(
-        self, terms: Iterable[tuple[CostTerm, float]], rows: Sequence[int]
-    ) -> Iterator[tuple[str, float, Sequence[float]]]:
-        view = NodeView(self._table, np.array(rows, np.intp), self.request)
+        self, terms: Iterable[tuple[CostTerm, float]], row: int, other: int
+    ) -> Iterator[tuple[str, float, float, float]]:
+        view = NodeView(self._table, np.array((row, other), np.intp), self.request)
         for term, weight in terms:
-            yield term.name, weight, self._cost_of(term, view).tolist()
+            here, there = self._cost_of(term, view).tolist()
+            yield term.name, weight, here, there
+
+    def costs(self, row: int, other: int) -> tuple[float, float]:
+        """What the next pod costs on two rows, without spread, as of the last `refresh`."""
+        here, there = float(self._cost[row]), float(self._cost[other])
+        part = self._constraints.block_part() if self._constraints is not None else None
+        if part is not None:
+            here, there = here + float(part[row // BLOCK]), there + float(part[other // BLOCK])
+        return here, there
 
     def _costs_of_blocks(self, spread: FloatArray | None, avoid: Collection[int]) -> FloatArray:
         """What the cheapest row of each block costs, infinite where none may be taken."""
@@ -236,10 +249,7 @@ class Profile:
             self._make_terms()
             self._rebuild()
             return
-        if self._follows_mix and self._mix_seen != self._mix.version:
-            self._rebuild()
-            return
-        if self._images_seen != table.images.version and self.demand.shape.images:
+        if self._follows_others and self._others_seen != self._others():
             self._rebuild()
             return
         if self._facts_seen == facts.end and self._price_scale == table.price_scale:
@@ -256,6 +266,10 @@ class Profile:
                     self._rebuild()
                 return
         self._refresh_facts()
+
+    def _others(self) -> tuple[int, int]:
+        images = self._table.images.version if self.demand.shape.images else 0
+        return self._mix.version if self._follows_mix else 0, images
 
     def _refresh_facts(self) -> None:
         table = self._table
@@ -279,8 +293,7 @@ class Profile:
         self._width, self._price_scale = table.columns.width, table.price_scale
         self._facts_seen, self._usage_seen = table.facts_log.end, table.usage_log.end
         self._asked = (request.vector, request.floor, request.devices, request.milli)
-        self._mix_seen = self._mix.version
-        self._images_seen = table.images.version
+        self._others_seen = self._others()
         self._fit_rows()
         rows = np.arange(table.rows)
         self._base = self._fact_cost(rows)

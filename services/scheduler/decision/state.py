@@ -210,7 +210,7 @@ class SchedulerState:
 
     def would_place(self, workload: Workload, plan: PodSetPlan, replicas: int, now_ms: int) -> bool:
         """Whether so many replicas of a pod set find a place beside all that is there. Nothing comes of it."""
-        draft = self._draft(workload, replace(plan, desired=replicas), None, now_ms)
+        draft = self._draft(str(workload.key), workload, replace(plan, desired=replicas), None, now_ms)
         draft.settle(Budget(max(2 * replicas, self.config.placements_per_call)))
         placed = not draft.missing
         draft.discard()
@@ -235,7 +235,7 @@ class SchedulerState:
             before = former.get(plan.name)
             kept = before is not None and before.division is plan.division
             previous = record.placement(plan.name) if record is not None and kept else None
-            draft = self._draft(workload, plan, previous, now_ms)
+            draft = self._draft(key, workload, plan, previous, now_ms)
             if before is not None and kept and before.demand != plan.demand:
                 draft.refit()
             if before is not None and kept and before.sharing != plan.sharing:
@@ -279,13 +279,13 @@ class SchedulerState:
         return tuple(sorted((record.clusters | set(record.placed.withdrawn)) - present))
 
     def _draft(
-        self, workload: Workload, plan: PodSetPlan, previous: PodSetPlacement | None, now_ms: int
+        self, key: str, workload: Workload, plan: PodSetPlan, previous: PodSetPlacement | None, now_ms: int
     ) -> PodSetDraft:
-        key = str(workload.key)
         avoided = (self.fleet.clusters.get(name) for name in self._moves.avoided(key, plan.name, now_ms))
         avoid = frozenset(cluster.index for cluster in avoided if cluster is not None)
-        avoid = avoid.union(self._exodus.avoided(plan))
-        draft = PodSetDraft(self.fleet, workload, plan, previous, avoid)
+        if repelling := self._exodus.avoided(plan):
+            avoid = avoid.union(repelling)
+        draft = PodSetDraft(self.fleet, key, workload, plan, previous, avoid)
         if gone := self.fleet.clusters.gone:
             draft.drop(lambda replica: replica.cluster in gone)
         return draft
@@ -304,7 +304,7 @@ class SchedulerState:
             return []
         drafts = []
         for plan in record.plans:
-            draft = self._draft(record.placed.workload, plan, record.placement(plan.name), now_ms)
+            draft = self._draft(key, record.placed.workload, plan, record.placement(plan.name), now_ms)
             if plan.division is Division.NODES:
                 draft.drop(lambda replica, draft=draft: self._is_lost(draft, replica))  # type: ignore[misc]
             for share, count in (moving or {}).items():

@@ -16,7 +16,6 @@ from services.scheduler.decision.reservations import ShareKey
 from services.scheduler.decision.slots import Hold
 from services.scheduler.decision.waiting import WaitingQueue
 from shared.events.v1.decisions import ClusterShare, WorkloadPlaced
-from shared.events.v1.workloads import Workload
 
 # Holds that were made for a decision already, by pod set and cluster.
 ReadyHolds = dict[tuple[str, str], list[Hold]]
@@ -72,17 +71,17 @@ class Workloads:
         # A pod set's outcome for each plan, in their order, or none at all for a deletion.
         for item, plan in zip(placed.pod_sets, plans, strict=False):
             for share in item.shares:
-                self._set_share(placed.workload, plan, share, ready.get((item.name, share.cluster), ()))
+                self._set_share(record, plan, share, ready.get((item.name, share.cluster), ()))
         self._index(record)
 
-    def _set_share(self, workload: Workload, plan: PodSetPlan, share: ClusterShare, ready: Sequence[Hold]) -> None:
-        fleet, where = self._fleet, ShareKey(str(workload.key), plan.name, share.cluster)
+    def _set_share(self, record: WorkloadRecord, plan: PodSetPlan, share: ClusterShare, ready: Sequence[Hold]) -> None:
+        fleet, where = self._fleet, ShareKey(record.key, plan.name, share.cluster)
         if not plan.holds_room or fleet.has_finished(where):
             fleet.pods.set_share(where, (), None, ready)
             return
         nodes = fleet.slots.ensure_all(share.cluster, share.nodes)
         bound = plan.division is Division.NODES
-        facts = ready[0].facts if ready else plan.facts(workload)
+        facts = ready[0].facts if ready else plan.facts(record.placed.workload)
         fleet.pods.set_share(where, nodes, fleet.profiles.get(plan.demand).request, ready, facts, bound=bound)
 
     def sync_share(self, where: ShareKey) -> None:
@@ -94,7 +93,7 @@ class Workloads:
             placement = record.placement(plan.name) if plan.name == where.pod_set else None
             for share in placement.shares if placement is not None else ():
                 if share.cluster == where.cluster:
-                    self._set_share(record.placed.workload, plan, share, ())
+                    self._set_share(record, plan, share, ())
 
     def note_departures(self) -> None:
         """Follows which clusters have left the fleet. Takes the time of all workloads, where that has changed."""
@@ -130,13 +129,14 @@ class Workloads:
         demands = {plan.demand for plan in record.plans if plan.name in short} if short else set()
         self.waiting.put(key, placed.workload.priority, placed.request.published_at, demands)
         divisions = set() if placed.deleting else {plan.division for plan in record.plans}
+        away, leaving, placing = _under_way(placed)
         _mark(self.everywhere, key, not placed.deleting and any(plan.follows_clusters for plan in record.plans))
         _mark(self.bound, key, Division.NODES in divisions)
         _mark(self.stranded, key, bool(self._gone) and self._is_stranded(record))
         _mark(self.troubled, key, bool(self._watched) and self._is_troubled(record))
-        _mark(self.away, key, any(item.away for item in placed.pod_sets))
-        _mark(self.leaving, key, any(share.leaving for item in placed.pod_sets for share in item.shares))
-        _mark(self.unfinished, key, bool(short) and any(item.reason == PLACING for item in placed.pod_sets))
+        _mark(self.away, key, away)
+        _mark(self.leaving, key, leaving)
+        _mark(self.unfinished, key, placing)
 
     def forget(self, record: WorkloadRecord) -> None:
         """The workload is no more."""
@@ -157,6 +157,17 @@ class Workloads:
             self.away,
         ):
             index.discard(key)
+
+
+def _under_way(placed: WorkloadPlaced) -> tuple[bool, bool, bool]:
+    """Whether replicas are to return to a cluster, some wait to leave one, and more are about to be placed."""
+    away = leaving = placing = False
+    for item in placed.pod_sets:
+        away = away or bool(item.away)
+        placing = placing or item.reason == PLACING
+        for share in item.shares:
+            leaving = leaving or share.leaving is not None
+    return away, leaving, placing
 
 
 def _mark(index: set[str], key: str, belongs: bool) -> None:
