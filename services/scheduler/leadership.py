@@ -186,8 +186,9 @@ class Leadership:
             while not stop.is_set():
                 await self._wait()
                 await self._round(derived)
-                # The feeding tasks get their turn also while there is always something to decide.
-                await rest()
+                if self._changed.is_set():
+                    # The feeding tasks get their turn also while there is always something to decide.
+                    await rest()
         finally:
             stopped.cancel()
 
@@ -225,6 +226,8 @@ class Leadership:
 
     def _decide_slice(self, decided: Round) -> bool:
         """Whether a namespace has all its answers now."""
+        if self._intake.peek() is None:
+            return False
         emptied = False
         with metrics.DECIDE_SECONDS.time():
             turn = Turn(self._clock)

@@ -41,6 +41,8 @@ from shared.runtime.ids import new_id
 log = get_logger(__name__)
 
 COMMIT_EVERY_S = 0.5
+# So many entries that say nothing but that the leader is there may stand behind the checkpoint.
+_RENEWALS = 10
 _BATCH = 500
 # The broker takes 4,096.
 _MAX_METADATA_BYTES = 4000
@@ -66,7 +68,7 @@ class _Appended:
 class JournalPublisher:
     """`on_generation(decision, offset)` is told once of every decision of our own epoch as its offset becomes known.
 
-    `progress` is set whenever an entry of our own epoch was published.
+    `progress` is set whenever decisions of our own epoch were published.
     """
 
     def __init__(
@@ -92,6 +94,8 @@ class JournalPublisher:
         self._served: set[str] = set()
         self._own: asyncio.Queue[_Appended] = asyncio.Queue(maxsize=_MOST_OWN)
         self._committed_offset = checkpoint.offset
+        # Whether a successor who reads from the checkpoint on reads more than renewals.
+        self._to_keep = False
         self.position = checkpoint.offset
         # When the journal last told of anything: a leader that appends hears of its own entries.
         self.heard_at = clock.monotonic()
@@ -183,6 +187,7 @@ class JournalPublisher:
             await turn.go_on()
         # Without a pause in between: a checkpoint may be taken at any other time.
         self.position = offset + 1
+        self._to_keep |= bool(batch.decisions or batch.inputs)
         self._inputs |= batch.inputs
         if REQUESTS.name in batch.inputs:
             self._ahead = batch.ahead
@@ -190,8 +195,9 @@ class JournalPublisher:
         if own:
             for decision in batch.decisions:
                 self._on_generation(decision, offset)
-            self.published_own += bool(batch.decisions)
-            self._progress.set()
+            if batch.decisions:
+                self.published_own += 1
+                self._progress.set()
 
     def _measure(self, record: PlacementRecord, offset: int) -> None:
         published = record.placement
@@ -235,7 +241,8 @@ class JournalPublisher:
         """Until cancelled. Beside the publishing, which does not wait for it. Raises LogError."""
         while True:
             await self._clock.sleep(COMMIT_EVERY_S)
-            if self.position != self._committed_offset:
+            if self._to_keep or self.position - self._committed_offset >= _RENEWALS:
+                self._to_keep = False
                 await self.commit(publisher)
 
     async def commit(self, publisher: Publisher) -> None:

@@ -1,4 +1,4 @@
-"""What is measured at every tick: how far behind the service is, and how its clusters and workloads are."""
+"""What is measured every few seconds: how far behind the service is, and how its clusters and workloads are."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from services.status.decision.machine import StatusMachine
 from services.status.positions import lag
 from shared.ports.event_log import Partition
 
+# Nobody looks more often, and a fleet may have thousands of clusters.
+_TAKE_S = 5.0
 # Counting takes the time of all workloads.
 _COUNT_S = 15.0
 _OF_CLUSTERS = (metrics.HEARTBEAT_AGE_SECONDS, metrics.UNLIKE, metrics.DRIFTING)
@@ -18,7 +20,7 @@ _OF_CLUSTERS = (metrics.HEARTBEAT_AGE_SECONDS, metrics.UNLIKE, metrics.DRIFTING)
 class Measures:
     def __init__(self, machine: StatusMachine) -> None:
         self._machine = machine
-        self._counted_at = float("-inf")
+        self._taken_at = self._counted_at = float("-inf")
         self._clusters: set[str] = set()
         # An earlier session may have known others.
         self._forget()
@@ -27,6 +29,9 @@ class Measures:
         self, positions: Mapping[Partition, int], ends: Mapping[Partition, int], *, now_ms: int, now_s: float
     ) -> None:
         """`ends` are those of the log at `now_ms`; `now_s` is the monotonic clock."""
+        if now_s - self._taken_at < _TAKE_S:
+            return
+        self._taken_at = now_s
         machine = self._machine
         for topic, behind in lag(positions, ends).items():
             metrics.LAG.labels(topic).set(behind)

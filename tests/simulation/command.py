@@ -8,11 +8,10 @@ import gc
 import pstats
 import sys
 import time
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import nullcontext
 from pathlib import Path
 
-from tests.simulation import logs
+from tests.simulation import logs, workers
 from tests.simulation.generator import generate
 from tests.simulation.mutants import MUTANTS, hunt
 from tests.simulation.plan import Plan
@@ -63,7 +62,7 @@ def _many(arguments: argparse.Namespace) -> int:
     seeds = range(arguments.first, arguments.first + arguments.seeds)
     failed: list[Result] = []
     virtual = 0.0
-    with ProcessPoolExecutor(arguments.workers, initializer=_begin) as pool:
+    with workers.pool(arguments.workers) as pool:
         for result in pool.map(_simulate, seeds, chunksize=1):
             virtual += result.virtual_s
             if arguments.digests:
@@ -75,14 +74,10 @@ def _many(arguments: argparse.Namespace) -> int:
     rate = f"{virtual / 3600:.1f} simulated hours in {took:.0f} s: {virtual / took:.0f} x real time"
     print(f"{len(seeds)} seeds, {len(failed)} failed; {rate}", flush=True)
     if failed and not arguments.no_shrink:
-        _begin()
+        logs.configure(verbose=False)
         for result in failed[:_SHRUNK]:
             _shrink(result)
     return 1 if failed else 0
-
-
-def _begin() -> None:
-    logs.configure(verbose=False)
 
 
 def _simulate(seed: int) -> Result:

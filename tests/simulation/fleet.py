@@ -101,16 +101,27 @@ def _executor(cluster: str) -> ExecutorSettings:
     return ExecutorSettings(executor_cluster=cluster, executor_scan_s=_SCAN_S, executor_call_timeout_s=_CALL_S)
 
 
-@lru_cache
+# Reading settings costs as much as two simulated seconds: each life has its own name alone.
+
+
 def _scheduler(name: str) -> SchedulerSettings:
-    # Small batches, so that a queue which has no bound shows with few requests.
-    return SchedulerSettings(scheduler_id=name, scheduler_batch=16)
+    return _any_scheduler().model_copy(update={"scheduler_id": name})
 
 
 @lru_cache
+def _any_scheduler() -> SchedulerSettings:
+    # Small batches, so that a queue which has no bound shows with few requests.
+    return SchedulerSettings(scheduler_batch=16)
+
+
 def _hub(name: str) -> HubSettings:
+    return _any_hub().model_copy(update={"hub_id": name})
+
+
+@lru_cache
+def _any_hub() -> HubSettings:
     # `/admit` needs a socket.
-    return HubSettings(hub_id=name, hub_admit_port=-1)
+    return HubSettings(hub_admit_port=-1)
 
 
 @lru_cache

@@ -7,19 +7,20 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from tests.simulation.plan import Action, ClusterPlan, Fault, Plan, Request
 from tests.simulation.slots import HUB, slots_of
-from tests.simulation.users import Users, crowd, farewells, flood, hurry, nonsense, orders
+from tests.simulation.users import Users, crowd, farewells, flood, hurry, nonsense, orders, relay
 
 _NAMES = ("alpha", "beta", "gamma")
 # Of a seed, until the time when all is quiet, in these clusters.
 Scene = Callable[[int, float, list[str]], list[Request]]
 # What users do as well where a hunt's kinds name it: none of these is a fault.
-FLOOD, HURRY, FAREWELLS, NONSENSE, CROWD = "flood", "hurry", "farewells", "nonsense", "crowd"
+FLOOD, HURRY, FAREWELLS, NONSENSE = "flood", "hurry", "farewells", "nonsense"
+CROWD, RELAY = "crowd", "relay"
 # That a hub is there and much is ordered in it; kinds of faults that end so befall the hub, or its API server, alone.
 ORDERS, TO_HUB = "orders", f":{HUB}"
 # How many of the plans that fence have a hub: a third of all. The hub has no other guard against its former leaders.
 _HUBS = 0.66
 _MANY = 40
-SCENES: Mapping[str, Scene] = {HURRY: hurry, FAREWELLS: farewells, NONSENSE: nonsense, CROWD: crowd}
+SCENES: Mapping[str, Scene] = {HURRY: hurry, FAREWELLS: farewells, NONSENSE: nonsense, CROWD: crowd, RELAY: relay}
 
 
 # Kinds of faults, by what they befall. A plan draws a few kinds and some faults of each.

@@ -51,7 +51,9 @@ class Link:
 
     def arrival(self) -> float:
         """When a message that is sent now arrives, in seconds from now: not before the link is up."""
-        return max(self.down_until - self.loop.time(), 0.0) + self.delay_s * (0.5 + self.rng.random())
+        way = self.delay_s * (0.5 + self.rng.random())
+        # Most links were never down: they are not asked for the time.
+        return way + max(self.down_until - self.loop.time(), 0.0) if self.down_until else way
 
     def cut(self, seconds: float) -> None:
         now = self.loop.time()
@@ -67,7 +69,7 @@ class Link:
     @property
     def lost(self) -> bool:
         """It has been down for longer than a client is patient."""
-        return self.down and self.loop.time() - self.down_since > PATIENCE_S
+        return bool(self.down_until) and self.down and self.loop.time() - self.down_since > PATIENCE_S
 
     def _wake(self) -> None:
         if self.lost:

@@ -299,7 +299,8 @@ class SimReader:
 
     async def read(self, *, max_records: int = 1000, timeout_s: float = 1.0) -> Sequence[Record]:
         self._process.effect("read")
-        self._check()
+        if self._link.lost:
+            raise LogError("the log is away")
         if self._link.portion:
             # What the log gives at once is its own affair, and the next portion is another request.
             max_records = min(max_records, self._link.portion)
@@ -317,13 +318,10 @@ class SimReader:
                 del self._link.listeners[waiter]
                 self._waiter = None
             self._process.effect("read")
-            self._check()
+            if self._link.lost:
+                raise LogError("the log is away")
             records = self._take(max_records)
         return records
-
-    def _check(self) -> None:
-        if self._link.lost:
-            raise LogError("the log is away")
 
     def _take(self, limit: int) -> list[Record]:
         records: list[Record] = []

@@ -17,6 +17,10 @@ _HURRY = 40
 _CROWD = 8
 # Workloads that are deleted one by one, and do not come back.
 _FAREWELLS = 10
+# A workload that fills a cluster gives way to the next one, so many times, sooner or later than its pods are seen.
+_RELAY = 12
+_RELAY_S = (0.5, 4.0)
+_RELAYED = 16
 # Requests without sense, one after another: each of them is to be refused.
 _NONSENSE = 40
 
@@ -159,10 +163,31 @@ def crowd(seed: int, busy: float, _: list[str]) -> list[Request]:
     return [_crowding(f"c{number}", at_s) for number, at_s in enumerate(times)]
 
 
-def _crowding(name: str, at_s: float) -> Request:
-    resources = {"requests": {"cpu": "1", "memory": "64Mi"}}
-    pod_set = {"name": "s0", "replicas": 4, "image": "app:1", "resources": resources}
-    workload = {"namespace": "default", "name": name, "podSets": [pod_set], "placement": {"binding": "node"}}
+def relay(seed: int, busy: float, clusters: list[str]) -> list[Request]:
+    """One cluster is filled up, and what fills it goes in the moment in which as much comes to take its place."""
+    rng = random.Random(f"{seed}/relay")
+    at_s, cluster = rng.uniform(5, 10), rng.choice(clusters)
+    requests = []
+    for number in range(_RELAY):
+        if number:
+            requests.append(_ended(f"r{number - 1}", at_s))
+        requests.append(_crowding(f"r{number}", at_s, replicas=_RELAYED, cpu="2", clusters=[cluster]))
+        at_s += rng.uniform(*_RELAY_S)
+    return [request for request in requests if request.at_s < busy - 2]
+
+
+def _ended(name: str, at_s: float) -> Request:
+    value = {"operation": "delete", "workload": {"namespace": "default", "name": name}}
+    return Request(at_s=at_s, key=f"default/{name}", value=value)
+
+
+def _crowding(
+    name: str, at_s: float, *, replicas: int = 4, cpu: str = "1", clusters: list[str] | None = None
+) -> Request:
+    resources = {"requests": {"cpu": cpu, "memory": "64Mi"}}
+    pod_set = {"name": "s0", "replicas": replicas, "image": "app:1", "resources": resources}
+    placement: Json = {"binding": "node"} | ({"clusters": clusters} if clusters else {})
+    workload = {"namespace": "default", "name": name, "podSets": [pod_set], "placement": placement}
     return Request(at_s=at_s, key=f"default/{name}", value={"operation": "apply", "workload": workload})
 
 

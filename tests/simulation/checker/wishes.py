@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator
 
+from services.hub.decision.resources import WORKLOAD_UID_ANNOTATION
 from shared.events.registry import decode
 from shared.events.topics import PLACEMENTS
+from shared.events.v1.decisions import WorkloadPlaced
 from shared.events.v1.placements import PlacementPublished
 from tests.simulation.checker.evidence import Evidence, Violation
 from tests.simulation.checker.hub import WORKLOADS, mirrors, of_the_hub, request_id
@@ -85,22 +87,36 @@ def _twice(evidence: Evidence, asked: list[Appended]) -> Iterator[Violation]:
 
 
 def _let_go(evidence: Evidence, writes: list[Written]) -> Iterator[Violation]:
-    """An object is there for as long as the fleet says that it has what it asked for."""
-    placed: dict[str, str] = {}
-    gone = iter([write for write in writes if write.verb == "DELETED" and not mirrors(write.object)])
+    """An object is there for as long as the fleet says that it has what it asked for, or what it shows.
+
+    What was said to be over stays over: a publisher may say what was before once more, and then the end again.
+    """
+    placed: dict[str, WorkloadPlaced] = {}
+    over: set[str] = set()
+    gone = iter([write for write in writes if write.verb == "DELETED"])
     write = next(gone, None)
     for append in evidence.history.appends:
         if append.topic != PLACEMENTS.name:
             continue
         while write is not None and write.at_ms < append.at_ms:
-            yield from _judge(placed, write)
+            yield from _judge(placed, over, write)
             write = next(gone, None)
+        key = (append.key or b"").decode()
         published = decode(PlacementPublished, append.value).placement if append.value is not None else None
-        placed[(append.key or b"").decode()] = published.request.id if published is not None else ""
+        if published is not None:
+            placed[key] = published
+        elif key in placed:
+            over.add(placed.pop(key).uid)
 
 
-def _judge(placed: dict[str, str], write: Written) -> Iterator[Violation]:
+def _judge(placed: dict[str, WorkloadPlaced], over: set[str], write: Written) -> Iterator[Violation]:
     meta = write.object["metadata"]
     key = f"{meta['namespace']}/{meta['name']}"
-    if placed.get(key, "").startswith(f"{meta['uid']}."):
-        yield Violation("let go early", key, f"{write.author} let it go, and {placed[key]} is placed")
+    known = placed.get(key)
+    if known is None or known.uid in over:
+        return
+    if mirrors(write.object):
+        if (meta.get("annotations") or {}).get(WORKLOAD_UID_ANNOTATION) == known.uid:
+            yield Violation("let go early", key, f"{write.author} let it go, and what it shows is placed")
+    elif known.request.id.startswith(f"{meta['uid']}."):
+        yield Violation("let go early", key, f"{write.author} let it go, and {known.request.id} is placed")

@@ -21,7 +21,7 @@ from services.executor.outbox import Outbox
 from shared.events.v1.commands import CommandIssued
 from shared.ports.cluster_api import Object
 from shared.ports.event_log import LogError, NewRecord, Publisher
-from tests.simulation.generator import FAREWELLS, HURRY
+from tests.simulation.generator import FAREWELLS, HURRY, RELAY
 from tests.simulation.mutants.mutant import mutant
 
 
@@ -88,7 +88,7 @@ def what_is_not_listed_is_taken_as_absent() -> Iterator[None]:
         yield
 
 
-@mutant("overcommitted", faults=(HURRY, "slow_log:scheduler+pause:scheduler"))
+@mutant("overcommitted", faults=(RELAY, "slow_log:watcher"))
 def pods_are_bound_whatever_room_there_is() -> Iterator[None]:
     """A pod takes the place of another that has yet to end: the scheduler had never seen that one, and gave it away."""
     with patch.object(World, "lacking", return_value=[]):

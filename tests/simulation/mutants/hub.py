@@ -9,6 +9,7 @@ from unittest.mock import patch
 from services.hub import shell
 from services.hub.decision import workloads
 from services.hub.decision.resources import FINALIZER
+from services.hub.decision.state import State
 from services.hub.decision.views import WorkloadView
 from services.hub.effects import Effects, Outgoing
 from shared.kernel.machine import Instruction
@@ -61,4 +62,11 @@ def a_request_that_failed_is_taken_as_sent() -> Iterator[None]:
 def the_hub_goes_by_the_wall_clock() -> Iterator[None]:
     """A clock that is set back by an hour: for so long nothing is due, and no status is written."""
     with patch.object(shell, "SteadyClock", lambda clock: clock):
+        yield
+
+
+@mutant("let go early", faults=(ORDERS, "slow_log:hub+kill:hub"))
+def the_hub_acts_before_it_has_read() -> Iterator[None]:
+    """What was not read yet is not there: objects that show it go, and with them the deletions that users asked for."""
+    with patch.object(State, "ready_for", return_value=True):
         yield

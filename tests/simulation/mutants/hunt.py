@@ -9,12 +9,10 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 
-from tests.simulation import logs
+from tests.simulation import workers
 from tests.simulation.generator import generate
 from tests.simulation.mutants import MUTANTS, Mutant
 from tests.simulation.simulate import Result, simulate
@@ -89,7 +87,7 @@ def run(arguments: argparse.Namespace) -> int:
     limit = arguments.seeds or LIMIT
     known: Mapping[str, int] = {} if arguments.search else known_seeds()
     print(f"{len(names)} mutants, at most {limit} seeds each, from {arguments.first}")
-    with ProcessPoolExecutor(arguments.workers, initializer=partial(logs.configure, verbose=False)) as pool:
+    with workers.pool(arguments.workers) as pool:
         waiting = [pool.submit(hunt, name, list(order(known.get(name), arguments.first, limit))) for name in names]
         catches = [_shown(future.result()) for future in waiting]
     caught = [item for item in catches if item.caught]
