@@ -5,7 +5,7 @@ from __future__ import annotations
 import orjson
 
 from services.executor.decision.stimuli import CommandMalformed, CommandSeen, CommandTombstoned
-from shared.events.envelope import Envelope, EnvelopeError
+from shared.events.envelope import EPOCH, SEQ, Envelope, EnvelopeError, number_of
 from shared.events.registry import DecodeError, decode
 from shared.events.v1.commands import CommandIssued
 from shared.kernel.machine import Stimulus
@@ -24,7 +24,8 @@ def read_command(record: Record, now_ms: int) -> Stimulus:
     subject = _subject(record.key)
     stimulus_id = new_id()
     if record.value is None:
-        return CommandTombstoned(id=stimulus_id, at_ms=now_ms, subject=subject)
+        epoch, generation = number_of(record.headers, EPOCH), number_of(record.headers, SEQ)
+        return CommandTombstoned(id=stimulus_id, at_ms=now_ms, subject=subject, epoch=epoch, generation=generation)
     traceparent = _traceparent(record)
     try:
         command = decode(CommandIssued, record.value)

@@ -25,6 +25,7 @@ from services.hub.decision.instructions import (
 )
 from services.hub.decision.resources import CLUSTERS
 from services.hub.decision.views import cluster_view, workload_view
+from shared.events.envelope import SEQ, number_of
 from shared.events.registry import DecodeError, decode
 from shared.events.topics import CLUSTERS as DECLARATIONS
 from shared.events.topics import OBJECTS, PLACEMENTS, STATUS, Topic
@@ -171,7 +172,8 @@ def _stimulus(record: Record, now_ms: int) -> Stimulus | None:
         if placement is not None and placement.placement is None and (record.key or b"").startswith(b"requests/"):
             # The refusal of a request of which not even the name could be read is nobody's.
             return None
-        return PlacementSeen(id=cause, at_ms=now_ms, key=_workload(record), placement=placement)
+        by = number_of(record.headers, SEQ) if placement is None else None
+        return PlacementSeen(id=cause, at_ms=now_ms, key=_workload(record), placement=placement, ended_at=by)
     raise ValueError(f"{record.topic} is none of the hub's topics")
 
 

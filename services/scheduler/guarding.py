@@ -1,22 +1,25 @@
 """Guards `fleet.placements`: what a replaced leader leaves there behind a newer record is published over.
 
 The broker fences a replaced leader, as long as it remembers its epochs. Where it does not, a late placement may stand
-last under a key that has moved on or ended, and whoever rebuilds from the topic would believe it.
+last under a key that has moved on or ended, or a late tombstone behind a placement that counts. Readers tell by the
+generations, as long as both records are there; but compaction takes the right one away, and whoever rebuilds from the
+topic then would believe what stands last.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from typing import NamedTuple
 
 import msgspec
 
-from services.scheduler.inputs import partitions_of, read_up
+from services.scheduler.inputs import read_up
 from services.scheduler.turns import Turn
-from shared.events.topics import PLACEMENTS
+from shared.events.envelope import SEQ, number_of
 from shared.events.v1.placements import PlacementPublished
 from shared.observability.logs import get_logger
 from shared.ports.clock import Clock
-from shared.ports.event_log import END, EventLog, Reader, Record
+from shared.ports.event_log import EventLog, Partition, Reader, Record
 
 log = get_logger(__name__)
 
@@ -26,16 +29,38 @@ _READ_S = 5.0
 _DOUBT_S = 1.0
 
 
+class _Request(msgspec.Struct, gc=False):
+    id: str
+
+
+class _Rejection(msgspec.Struct, gc=False):
+    request: _Request
+
+
 class _Published(msgspec.Struct, gc=False):
     """All that is needed of a placement."""
 
     generation: int
+    rejection: _Rejection | None = None
+
+
+class _Said(NamedTuple):
+    """What a record says: of which generation it is, whether it is no tombstone, and the refusal that it shows."""
+
+    generation: int
+    there: bool = False
+    refused: str = ""
+
+
+# Older than everything: a tombstone without a generation, or what nobody can read.
+_UNKNOWN = _Said(-1)
 
 
 class PlacementGuard:
     """`published` are the placements as the leader has them; `position` is how far the journal has been published.
 
-    `repeat(workload)` publishes its placement again, or that it has none.
+    `repeat(workload)` publishes its placement again, or that it has none. Looks at what stands in the topic behind
+    `begin`, and before that at `misstated`, of which something older was found to stand last.
     """
 
     def __init__(
@@ -45,38 +70,42 @@ class PlacementGuard:
         published: Mapping[str, PlacementPublished],
         position: Callable[[], int],
         repeat: Callable[[str], None],
+        begin: Mapping[Partition, int],
+        misstated: Iterable[str] = (),
     ) -> None:
         self._events = events
         self._clock = clock
         self._published = published
         self._position = position
         self._repeat = repeat
+        self._begin = begin
+        self._misstated = misstated
 
     async def run(self) -> None:
         """Until it is cancelled. Raises LogError."""
         reader = await self._events.reader("scheduler-placements")
         try:
-            await reader.assign(dict.fromkeys(await partitions_of(self._events, [PLACEMENTS.name]), END))
-            doubted: dict[str, int] = {}
+            await reader.assign(self._begin)
+            doubted = dict.fromkeys(self._misstated, _UNKNOWN)
             while True:
                 said = await self._look(reader, again=bool(doubted))
                 for key in sorted(doubted.keys() - said.keys()):
                     if self._is_stale(key, doubted[key]):
-                        log.warning("an older placement stands last: publishing again", workload=key)
+                        log.warning("something older than the placement stands last: publishing again", workload=key)
                         self._repeat(key)
-                doubted = {key: at for key, at in said.items() if at is not None and self._is_stale(key, at)}
+                doubted = {key: each for key, each in said.items() if self._is_stale(key, each)}
                 await self._clock.sleep(_DOUBT_S)
         finally:
             await reader.close()
 
-    async def _look(self, reader: Reader, *, again: bool) -> dict[str, int | None]:
+    async def _look(self, reader: Reader, *, again: bool) -> dict[str, _Said]:
         """What stands last under each key that came since the last look; waits for one if not `again`."""
-        said: dict[str, int | None] = {}
+        said: dict[str, _Said] = {}
 
         async def read(timeout_s: float) -> None:
             turn = Turn(self._clock)
             for record in await reader.read(timeout_s=timeout_s):
-                said[(record.key or b"").decode(errors="replace")] = _generation(record)
+                said[(record.key or b"").decode(errors="replace")] = _said(record)
                 await turn.go_on()
 
         if not again:
@@ -85,14 +114,26 @@ class PlacementGuard:
             await read_up(reader, lambda: read(_READ_S))
         return said
 
-    def _is_stale(self, key: str, generation: int) -> bool:
+    def _is_stale(self, key: str, said: _Said) -> bool:
+        """Whether it was overtaken: all that was decided before our position is known, and it says something else.
+
+        A refusal that we do not know, beside the placement that we do, is not older than it.
+        """
         known = self._published.get(key)
-        return generation < self._position() and (known is None or generation < known.generation)
+        if said.generation >= self._position():
+            return False
+        if known is None:
+            return said.there
+        refused = known.rejection.request.id if known.rejection is not None else ""
+        return said.generation < known.generation or not said.there or bool(refused and said.refused != refused)
 
 
-def _generation(record: Record) -> int | None:
-    """None for a tombstone, and for what only a rebuild has to refuse."""
+def _said(record: Record) -> _Said:
     try:
-        return msgspec.json.decode(record.value, type=_Published).generation if record.value is not None else None
+        if record.value is None:
+            return _Said(by) if (by := number_of(record.headers, SEQ)) is not None else _UNKNOWN
+        published = msgspec.json.decode(record.value, type=_Published)
     except msgspec.MsgspecError:
-        return None
+        return _UNKNOWN
+    rejection = published.rejection
+    return _Said(published.generation, True, rejection.request.id if rejection is not None else "")

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import AsyncExitStack, suppress
 
 from services.scheduler import metrics
+from services.scheduler.decision.inventory import is_asked
 from services.scheduler.entries import Round, Seen
 from services.scheduler.guarding import PlacementGuard
 from services.scheduler.inputs import partitions_of
@@ -127,7 +128,13 @@ class Leadership:
         )
         reminder = Reminder(self._events, self._replica.published, lambda: self._follower.position, self._publish_again)
         guard = PlacementGuard(
-            self._events, self._clock, self._replica.published, lambda: self._follower.position, self._state_again
+            self._events,
+            self._clock,
+            self._replica.published,
+            lambda: self._follower.position,
+            self._state_again,
+            self._replica.unguarded,
+            self._replica.misstated,
         )
         async with asyncio.TaskGroup() as tasks:
             running = [
@@ -314,7 +321,9 @@ class Leadership:
         if report.outcome == "refused" and report.subject.startswith(WORKLOAD_SUBJECT):
             key = report.subject.removeprefix(WORKLOAD_SUBJECT)
             known = self._replica.published.get(key)
-            if known is None or report.generation < known.generation:
+            # A tombstone where nothing is asked is as it should be, whatever the executor holds against it.
+            right = not report.digest and (known is None or not is_asked(known, report.cluster))
+            if not right and (known is None or report.generation < known.generation):
                 # An older record stands last in the cluster's topic: publish the present one again.
                 self._publish_again(report.cluster, key)
 

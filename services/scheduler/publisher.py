@@ -171,12 +171,17 @@ class JournalPublisher:
             else []
         )
         command = next((command for command in commands if command.cluster == cluster), None)
-        epoch = command.epoch if command is not None else self._fence.epoch
-        await self._send(publisher, CommandRecord(cluster, f"{WORKLOAD_SUBJECT}{key}", command), epoch)
+        epoch, generation = (
+            (command.epoch, command.generation) if command is not None else (self._fence.epoch, self.position)
+        )
+        await self._send(publisher, CommandRecord(cluster, f"{WORKLOAD_SUBJECT}{key}", command, generation), epoch)
 
     async def restate(self, publisher: Publisher, key: str) -> None:
         """Sends a workload's placement again, or that it has none: an older record may stand last."""
-        await self._send(publisher, PlacementRecord(key, self._published.get(key)), self._fence.epoch)
+        current = self._published.get(key)
+        # That there is none is so as of everything before our position.
+        generation = current.generation if current is not None else self.position
+        await self._send(publisher, PlacementRecord(key, current, generation), self._fence.epoch)
 
     async def _publish(self, publisher: Publisher, batch: DecisionsMade, offset: int, *, own: bool) -> None:
         turn = Turn(self._clock, _SLICE_S)
@@ -222,6 +227,7 @@ class JournalPublisher:
             subject=key,
             traceparent=derived.traceparent,
             epoch=epoch,
+            seq=derived.generation,
         )
         await publisher.send(NewRecord(topic, key.encode(), value, envelope.to_headers()))
         metrics.PUBLISHED.labels("placement" if topic == PLACEMENTS.name else "command").inc()

@@ -25,6 +25,7 @@ from services.scheduler.inputs import (
     record_key,
 )
 from services.scheduler.journal import decode_entry, is_entry, journal_partition, load_checkpoint
+from shared.events.envelope import SEQ, number_of
 from shared.events.registry import DecodeError, decode
 from shared.events.topics import PLACEMENTS, REQUESTS
 from shared.events.v1.decisions import DecisionsMade, Positions, ReadAhead
@@ -39,6 +40,8 @@ _BATCH = 2000
 _READ_S = 0.2
 # A reading that takes so much longer than it was given was held up: by a pause of this process, most likely.
 _AWAKE_S = 2.0
+# A leader needs a few seconds to put right what stands in `fleet.placements`.
+_GUARDED_S = 60.0
 Refuse = Callable[[Record, DecodeError], None]
 
 
@@ -59,6 +62,12 @@ class Replica:
         self.resume: Positions = {}
         self.resume_ahead: ReadAhead | None = None
         self.clusters: set[str] = set()
+        # Workloads of which something older than what counts was last in `fleet.placements`, as far as that was read.
+        self.misstated: set[str] = set()
+        # From where on nobody may have looked for such: whoever leads next has to.
+        self.unguarded: dict[Partition, int] = {}
+        self._written: dict[Partition, int] = {}
+        self._written_at = clock.monotonic()
         # The leader said that it goes: nobody need wait until it has been silent for long.
         self.resigned = False
         # Up to where the inputs stood before anybody listened: when that came nobody knows but whoever wrote it.
@@ -108,29 +117,44 @@ class Replica:
             reader = await self._open(stack, "placements")
             partitions = await self._events.partitions(PLACEMENTS.name)
             await reader.assign(dict.fromkeys(partitions, START))
-            await read_up(reader, lambda: self._follow_placements(reader))
+            ended: dict[str, int] = {}
+            await read_up(reader, lambda: self._follow_placements(reader, ended))
+            self.unguarded = self._written = dict(reader.positions())
         for item in self.published.values():
             if item.placement is not None:
                 self.state.apply(item.placement)
                 self.state.note_generation(item.placement, item.generation)
 
-    async def _follow_placements(self, reader: Reader) -> None:
+    async def _follow_placements(self, reader: Reader, ended: dict[str, int]) -> None:
         for record in await reader.read(max_records=_BATCH, timeout_s=_READ_S):
             try:
-                self._fold_placement(record)
+                self._fold_placement(record, ended)
             except DecodeError as error:  # nobody's decision: what the journal says is published under its key
                 self._refuse(record, error)
 
-    def _fold_placement(self, record: Record) -> None:
+    def _fold_placement(self, record: Record, ended: dict[str, int]) -> None:
+        """A leader that did not know of its end may have left what is older behind what is newer: that does not count.
+
+        `ended` are the generations of the tombstones that did.
+        """
         key = record_key(record)
-        if record.value is None:
-            self.published.pop(key, None)
-            return
-        item = decode(PlacementPublished, record.value)
         known = self.published.get(key)
-        # A leader that did not know of its end may have left an older one behind a newer one.
-        if item.placement is not None and (known is None or known.generation <= item.generation):
-            self.published[key] = item
+        if record.value is None:
+            by = number_of(record.headers, SEQ)
+            if known is None or known.is_ended(by):
+                self.published.pop(key, None)
+                ended[key] = max(ended.get(key, 0), by or 0)
+            is_so = key not in self.published
+        else:
+            item = decode(PlacementPublished, record.value)
+            newest = known.generation if known is not None else ended.get(key, 0)
+            is_so = item.placement is not None and item.generation >= newest
+            if is_so:
+                self.published[key] = item
+        if is_so:
+            self.misstated.discard(key)
+        else:
+            self.misstated.add(key)
 
     async def follow_journal(self, timeout_s: float) -> int:
         """Folds what the journal has next; returns how many entries counted."""
@@ -182,6 +206,14 @@ class Replica:
         else:
             await self._listen()
         return len(records)
+
+    async def pass_over_guarded(self) -> None:
+        """To be called while somebody leads, who looks at what stands in `fleet.placements` within seconds."""
+        now = self._clock.monotonic()
+        if now - self._written_at >= _GUARDED_S:
+            self.unguarded = self._written
+            self._written = dict(await self._journal.end_offsets(self._written))
+            self._written_at = now
 
     async def _listen(self) -> None:
         """What stands in the log by now came while nobody listened."""

@@ -108,6 +108,8 @@ class SchedulerService:
                 entries = await replica.follow_journal(min(_READ_S, max(left, _LEAST_READ_S)))
                 if inputs.done():
                     inputs.result()
+                if entries:
+                    await replica.pass_over_guarded()
                 refusals.drop()
                 now = self._clock.monotonic()
                 silent = 0.0 if entries else silent + min(now - looked_at, _AWAKE_S)

@@ -23,6 +23,7 @@ from services.status.decision.messages import (
 from services.status.decoding import decode_message
 from services.status.observed import owned_facts, pod_facts
 from services.status.placed import placement_of
+from shared.events.envelope import SEQ, number_of
 from shared.events.registry import DecodeError, decode
 from shared.events.topics import EVENTS, INVENTORIES, OBJECTS, PLACEMENTS, RESULTS, STATUS
 from shared.events.v1.inventories import InventoryReported
@@ -88,6 +89,7 @@ class Intake:
             placement=placement_of(record.value) if record.value is not None else None,
             key=_workload_key(record),
             restored=self._told(record),
+            ended_at=number_of(record.headers, SEQ) if record.value is None else None,
         )
 
 

@@ -18,6 +18,11 @@ Headers = tuple[tuple[str, bytes], ...]
 
 JSON_CONTENT = b"application/json"
 SPEC_VERSION = b"1.0"
+# Headers with the place of a derived record in its journal: the only ones that tell how old a tombstone is.
+EPOCH = "fleet_epoch"
+SEQ = "fleet_seq"
+# Of 64 bits.
+_MOST_DIGITS = 19
 # Headers of a dead letter, beside those that the refused record had.
 DEAD_LETTER_REASON = "dlq_reason"
 DEAD_LETTER_FIELD = "dlq_field"
@@ -57,9 +62,9 @@ class Envelope:
         if self.traceparent:
             headers.append(("traceparent", self.traceparent.encode()))
         if self.epoch is not None:
-            headers.append(("fleet_epoch", str(self.epoch).encode()))
+            headers.append((EPOCH, str(self.epoch).encode()))
         if self.seq is not None:
-            headers.append(("fleet_seq", str(self.seq).encode()))
+            headers.append((SEQ, str(self.seq).encode()))
         if self.signature:
             headers.append(("fleet_signature", self.signature.encode()))
         return tuple(headers)
@@ -87,10 +92,20 @@ class Envelope:
             time_ms=parse_time(time) if time else timestamp_ms,
             subject=texts.get("ce_subject", ""),
             traceparent=texts.get("traceparent", ""),
-            epoch=_number(texts, "fleet_epoch"),
-            seq=_number(texts, "fleet_seq"),
+            epoch=_number(texts, EPOCH),
+            seq=_number(texts, SEQ),
             signature=texts.get("fleet_signature", ""),
         )
+
+
+def number_of(headers: Iterable[tuple[str, bytes]], name: str) -> int | None:
+    """The number in one header, without a look at the others; None if it is absent or no whole number."""
+    raw = next((value for key, value in headers if key == name), None)
+    return int(raw) if raw is not None and _is_number(raw) else None
+
+
+def _is_number(raw: bytes) -> bool:
+    return raw.isdigit() and len(raw) <= _MOST_DIGITS
 
 
 def format_time(time_ms: int) -> str:
@@ -120,6 +135,6 @@ def _number(texts: dict[str, str], name: str) -> int | None:
     text = texts.get(name)
     if text is None:
         return None
-    if not text.isascii() or not text.isdigit() or len(text) > 19:  # noqa: PLR2004 - 64 bits
+    if not _is_number(text.encode()):
         raise EnvelopeError(f"{name} {text[:80]!r} is not a whole number")
     return int(text)

@@ -194,7 +194,7 @@ PLACEMENTS = Topic(
     written_by=("scheduler",),
     read_by=("scheduler", "status", "hub"),
     dead_letters=True,
-    tombstones="the workload is gone",
+    tombstones="the workload is gone; void if older by `fleet_seq`",
     # Rejections of workloads that never were are followed by a tombstone: compaction leaves them an hour.
     extra={"max.message.bytes": str(16 * 1024 * 1024), "min.compaction.lag.ms": str(HOUR_MS)},
 )
@@ -274,7 +274,7 @@ def commands_topic(cluster: str) -> Topic:
         messages=(COMMAND_ISSUED,),
         written_by=("scheduler", "autoscaler", "backup"),
         read_by=(f"executor of {cluster}",),
-        tombstones="the subject is gone from this cluster, as its executor confirmed",
+        tombstones="the subject is gone from this cluster, as its executor confirmed; void if older by `fleet_seq`",
         extra={"max.message.bytes": str(16 * 1024 * 1024)},
     )
 

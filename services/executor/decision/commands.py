@@ -1,12 +1,16 @@
 """The intake of commands: the newest of each subject stays, what is older is refused, what is malformed is said to be.
 
 During the first read of the topic, and within a batch, an older record may be followed by the newest again (a publisher
-that repeats). So what is stale is refused only if it is still the last word of its subject when all was read.
+that repeats). So what is stale is refused only if it is still the last word of its subject when all was read. So are
+tombstones: one that a replaced leader repeats behind a newer command ends nothing.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from services.executor.decision.desired import MalformedCommandError, check_command, fence_of, kinds_of, resolve
+from services.executor.decision.fence import OPEN, Fence
 from services.executor.decision.instructions import Report
 from services.executor.decision.observations import NODE_KIND, Observations
 from services.executor.decision.reports import refusal_of
@@ -17,11 +21,20 @@ from shared.events.v1.results import CommandReported
 from shared.kernel.machine import Instruction
 
 
+@dataclass(frozen=True, slots=True)
+class Stale:
+    """A record that is older than what is held. A tombstone has no digest."""
+
+    fence: Fence
+    digest: str = ""
+    traceparent: str = ""
+
+
 class Commands:
     def __init__(self, state: State, observations: Observations) -> None:
         self._state = state
         self._observations = observations
-        self._stale: dict[str, CommandSeen] = {}
+        self._stale: dict[str, Stale] = {}
 
     def on_seen(self, stimulus: CommandSeen) -> tuple[list[str], list[Instruction]]:
         state, command, name = self._state, stimulus.command, stimulus.subject
@@ -29,7 +42,7 @@ class Commands:
             check_command(command, cluster=state.cluster, key=name)
             fence = fence_of(command)
             if not state.fence(name).admits(fence):
-                self._stale[name] = stimulus
+                self._stale[name] = Stale(fence, command.digest, stimulus.traceparent)
                 return [], []
             resolved = resolve(command, state.world.namespaced)
         except MalformedCommandError as error:
@@ -56,12 +69,14 @@ class Commands:
 
     def on_tombstone(self, stimulus: CommandTombstoned) -> list[str]:
         """Forgets a subject; nothing is deleted."""
-        self._stale.pop(stimulus.subject, None)
-        subject = self._state.subjects.get(stimulus.subject)
-        if subject is None:
+        name, subject = stimulus.subject, self._state.subjects.get(stimulus.subject)
+        ended = _fence_of(stimulus)
+        if subject is not None and ended is not None and not _is_ended(subject, ended):
+            self._stale[name] = Stale(ended)
             return []
-        woken = self._competitors(subject)
-        self._state.forget(stimulus.subject)
+        self._stale.pop(name, None)
+        woken = self._competitors(subject) if subject is not None else []
+        self._state.forget(name, ended or OPEN)
         return woken
 
     def on_read(self, stimulus: CommandsRead) -> tuple[list[str], list[Instruction]]:
@@ -71,7 +86,8 @@ class Commands:
         for name, stale in self._stale.items():
             if subject := self._state.subjects.get(name):
                 subject.reported = None  # what is said next is news after a refusal
-            report = refusal_of(stale.command, self._state.fence(name), stimulus.at_ms)
+            applied = self._state.fence(name)
+            report = refusal_of(self._state.cluster, name, stale.fence, stale.digest, applied, stimulus.at_ms)
             refusals.append(Report(cause=stimulus.id, report=report, traceparent=stale.traceparent))
         self._stale.clear()
         return (list(self._state.subjects) if first else []), refusals
@@ -95,6 +111,17 @@ class Commands:
             message=stimulus.message[:512],
         )
         return Report(cause=stimulus.id, report=report, traceparent=stimulus.traceparent)
+
+
+def _fence_of(stimulus: CommandTombstoned) -> Fence | None:
+    if stimulus.epoch is None or stimulus.generation is None:
+        return None
+    return Fence(stimulus.epoch, stimulus.generation)
+
+
+def _is_ended(subject: Subject, by: Fence) -> bool:
+    """Of one generation only a withdrawal ends: one decision may end a workload, and the next place one of its name."""
+    return by > subject.fence or (by == subject.fence and subject.command.action == "withdraw")
 
 
 def _as_malformed(stimulus: CommandSeen, message: str) -> CommandMalformed:

@@ -18,7 +18,7 @@ from collections.abc import Iterable, Sequence
 from services.executor.decision.answers import on_answer
 from services.executor.decision.backoff import Policy
 from services.executor.decision.commands import Commands
-from services.executor.decision.desired import MalformedCommandError, resolve
+from services.executor.decision.desired import MalformedCommandError, fence_of, resolve
 from services.executor.decision.identity import BASE_GROUP_KINDS, BASE_KINDS
 from services.executor.decision.instructions import Report, Wake
 from services.executor.decision.inventory import take_inventory
@@ -151,7 +151,10 @@ class Reconciler:
         if everything_is_known(plan):
             applied = overtaken_by(plan)
             if applied is not None:
-                refusal = refusal_of(subject.command, applied, stimulus.at_ms)
+                command = subject.command
+                refusal = refusal_of(
+                    state.cluster, subject.name, fence_of(command), command.digest, applied, stimulus.at_ms
+                )
             elif subject.command.action == "withdraw":
                 plan_withdrawal(plan)
             else:

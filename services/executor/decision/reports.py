@@ -5,7 +5,6 @@ from __future__ import annotations
 from services.executor.decision.fence import Fence
 from services.executor.decision.plan import Plan
 from services.executor.decision.subject import Reported, Subject
-from shared.events.v1.commands import CommandIssued
 from shared.events.v1.results import CommandReported, Outcome
 
 _MAX_FAILURES = 32
@@ -38,14 +37,14 @@ def report_of(plan: Plan) -> CommandReported | None:
     return _report(plan, "withdrawn" if command.action == "withdraw" else "applied")
 
 
-def refusal_of(command: CommandIssued, applied: Fence, now_ms: int) -> CommandReported:
-    """A command that is older than what was applied: its writer should publish the newest again."""
+def refusal_of(cluster: str, subject: str, stale: Fence, digest: str, applied: Fence, now_ms: int) -> CommandReported:
+    """A command or a tombstone that is older than what was applied: its writer should publish the newest again."""
     return CommandReported(
-        cluster=command.cluster,
-        subject=command.subject,
-        epoch=command.epoch,
-        generation=command.generation,
-        digest=command.digest,
+        cluster=cluster,
+        subject=subject,
+        epoch=stale.epoch,
+        generation=stale.generation,
+        digest=digest,
         outcome="refused",
         reported_at=now_ms,
         reason="Stale",

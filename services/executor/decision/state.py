@@ -78,16 +78,21 @@ class State:
         """The subjects that wait for room on any of these nodes."""
         return sorted({name for node in nodes for name in self.full_nodes.get(node, ())})
 
-    def forget(self, subject: str) -> None:
+    def forget(self, subject: str, by: Fence = OPEN) -> None:
+        """Nothing older than what was held, or than `by`, which ended it, is obeyed from now on."""
         known = self.subjects.pop(subject, None)
         if known is None:
+            self._remember(subject, self.fence(subject).raised_by(by))
             return
         self.note_full(known, frozenset())
         self.disclaim(subject, known.resolved)
-        self.fences[subject] = known.fence
-        self.fences.move_to_end(subject)
         if known.command.action == "withdraw":
             self.withdrawn[subject] = known.command
+        self._remember(subject, known.fence.raised_by(by))
+
+    def _remember(self, subject: str, fence: Fence) -> None:
+        self.fences[subject] = fence
+        self.fences.move_to_end(subject)
         while len(self.fences) > _REMEMBERED_FENCES:
             oldest, _ = self.fences.popitem(last=False)
             self.withdrawn.pop(oldest, None)

@@ -35,7 +35,11 @@ class CommandMalformed(Stimulus):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CommandTombstoned(Stimulus):
+    """The subject is to be forgotten. Without a place in the journal it is not known what that is newer than."""
+
     subject: str
+    epoch: int | None = None
+    generation: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

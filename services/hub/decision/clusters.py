@@ -89,10 +89,11 @@ class _Decision:
         known = self._state.declared.get(self._name)
         if known == wanted:
             return
-        yield PublishDeclaration(cause=self._cause, name=self._name, declared=wanted)
         created = known is None or known.uid != wanted.uid
         request_id = f"{view.meta.uid}.{view.meta.generation}"
+        # First: a hub that dies in between finds it undeclared, and repeats both.
         yield self._audit("create" if created else "change", view.meta.actor, request_id)
+        yield PublishDeclaration(cause=self._cause, name=self._name, declared=wanted)
 
     def _take_back(self) -> Iterator[Instruction]:
         """Once its Workload is gone: with the declaration the cluster itself may go, and could confirm nothing."""
@@ -101,8 +102,8 @@ class _Decision:
             return
         owner = present.meta.owner if present is not None else None
         if owner is None or owner.uid != known.uid:
-            yield PublishDeclaration(cause=self._cause, name=self._name, declared=None)
             yield self._audit("delete", UNKNOWN_ACTOR, f"{known.uid}.delete")
+            yield PublishDeclaration(cause=self._cause, name=self._name, declared=None)
         elif not known.unschedulable:
             closed = known.model_copy(update={"unschedulable": True})
             yield PublishDeclaration(cause=self._cause, name=self._name, declared=closed)

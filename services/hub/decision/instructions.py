@@ -68,8 +68,11 @@ class StatusSeen(Stimulus):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlacementSeen(Stimulus):
+    """A record of `fleet.placements`; `ended_at` is the generation of a tombstone, if it says so."""
+
     key: WorkloadKey
     placement: PlacementPublished | None
+    ended_at: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -32,6 +32,7 @@ from services.hub.decision.views import deletion_id
 from services.hub.decision.workload_status import answers
 from services.hub.decision.workloads import decide_workload
 from shared.events.v1.objects import LEFT
+from shared.events.v1.placements import PlacementPublished
 from shared.events.v1.status import Phase
 from shared.kernel.machine import Instruction, Stimulus
 from shared.model.identities import WorkloadKey
@@ -130,6 +131,9 @@ class Bridge:
             yield Item("", cluster)
 
     def _placement_seen(self, seen: PlacementSeen) -> Iterable[Item]:
+        known = self.state.placements.get(seen.key)
+        if known is not None and _is_overtaken(seen, known):
+            return []
         _put(self.state.placements, seen.key, seen.placement)
         sent = self.state.sent.get(seen.key)
         if sent is not None:
@@ -151,6 +155,13 @@ class Bridge:
             seen_ms = seen.at_ms if began else min(seen.at_ms, seen.heartbeat.observed_at)
             self.state.pulses[seen.cluster] = Pulse(seen.heartbeat, seen_ms)
         return [Item("", seen.cluster)]
+
+
+def _is_overtaken(seen: PlacementSeen, known: PlacementPublished) -> bool:
+    """A leader that did not know of its end may leave what is older behind what is newer."""
+    if seen.placement is None:
+        return not known.is_ended(seen.ended_at)
+    return seen.placement.generation < known.generation
 
 
 def _put(table: dict[K, V], key: K, value: V | None) -> None:

@@ -4,9 +4,10 @@ Who owns what: a Workload that a user made asks the fleet for what its specifica
 made elsewhere (label `flotilla.dev/origin: topic`) shows what the fleet has; its specification is overwritten, and only
 its deletion is a request. Taking the label off makes it the user's own.
 
-A request is published once for each wish and is known to be answered when the fleet names its id. Nothing is published
-again over a change or a deletion that came from elsewhere after the answer: that would be two writers in a loop. The
-condition Synced says so, and the next change of the specification is published as ever.
+A request is published once for each wish and is known to be answered when the fleet names its id. It is audited first:
+a hub that dies between the two finds the wish unanswered, and repeats both with the same ids. Nothing is published a
+second time over a change or a deletion that came from elsewhere after the answer: that would be two writers in a loop.
+The condition Synced says so, and the next change of the specification is published as ever.
 """
 
 from __future__ import annotations
@@ -86,8 +87,8 @@ class _Decision:
             yield self._finalizers(view, (*view.meta.finalizers, FINALIZER))
             return
         if isinstance(view.wish, Request) and self._is_due(view, view.wish):
-            yield PublishRequest(cause=self._cause, key=self._key, request_id=view.wish.id, body=view.wish.body())
             yield self._audit(view, "create" if view.meta.generation <= 1 else "change", view.wish.id)
+            yield PublishRequest(cause=self._cause, key=self._key, request_id=view.wish.id, body=view.wish.body())
             # Its acknowledgement asks for the next look.
             return
         yield from self._write_status(view)
@@ -137,8 +138,8 @@ class _Decision:
                     operation="delete", workload=WorkloadRef(namespace=self._key.namespace, name=self._key.name)
                 )
             ).to_json()
-            yield PublishRequest(cause=self._cause, key=self._key, request_id=request_id, body=body)
             yield self._audit(view, "delete", request_id)
+            yield PublishRequest(cause=self._cause, key=self._key, request_id=request_id, body=body)
             return
         yield from self._write_status(view)
 

@@ -1,8 +1,9 @@
 """From the journal to `fleet.placements` and `fleet.commands.<cluster>`, purely.
 
 The same journal gives the same records, whoever derives them and how often. The generation of what is derived is the
-offset of its decision. What ends is named by the decision that ends it (`WorkloadPlaced.retired`): who derives anew,
-after a crash, may know of the placement before it no more.
+offset of its decision. A tombstone has one too, since it may be repeated behind what came after it. What ends is named
+by the decision that ends it (`WorkloadPlaced.retired`): who derives anew, after a crash, may know of the placement
+before it no more.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ class PlacementRecord:
 
     key: str
     placement: PlacementPublished | None
+    generation: int
     traceparent: str = ""
 
 
@@ -32,6 +34,7 @@ class CommandRecord:
     cluster: str
     subject: str
     command: CommandIssued | None
+    generation: int
     traceparent: str = ""
 
 
@@ -61,7 +64,7 @@ def derive(published: MutableMapping[str, PlacementPublished], batch: DecisionsM
         if previous is not None and previous.generation > offset:
             if isinstance(decision, WorkloadPlaced):
                 still = previous.placement.commanded if previous.placement is not None else set()
-                yield from _retired(decision, decision.retired, still)
+                yield from _retired(decision, decision.retired, still, offset)
             continue
         match decision:
             case WorkloadPlaced():
@@ -73,8 +76,8 @@ def derive(published: MutableMapping[str, PlacementPublished], batch: DecisionsM
                 published.pop(key, None)
                 if previous is not None and previous.placement is not None:
                     placed = previous.placement
-                    yield from _retired(placed, placed.withdrawn, set(decision.unconfirmed))
-                yield PlacementRecord(key, None)
+                    yield from _retired(placed, placed.withdrawn, set(decision.unconfirmed), offset)
+                yield PlacementRecord(key, None, offset)
 
 
 def _published(placed: WorkloadPlaced, batch: DecisionsMade, offset: int) -> PlacementPublished:
@@ -85,11 +88,11 @@ def _placed(
     key: str, current: PlacementPublished, placed: WorkloadPlaced, previous: PlacementPublished | None
 ) -> Iterator[Derived]:
     trace = placed.request.traceparent
-    yield PlacementRecord(key, current, trace)
+    yield PlacementRecord(key, current, current.generation, trace)
     for command in render_commands(placed, current.epoch, current.generation):
-        yield CommandRecord(command.cluster, command.subject, command, trace)
+        yield CommandRecord(command.cluster, command.subject, command, command.generation, trace)
     before = previous.placement.withdrawn if previous is not None and previous.placement is not None else ()
-    yield from _retired(placed, dict.fromkeys((*before, *placed.retired)), placed.commanded)
+    yield from _retired(placed, dict.fromkeys((*before, *placed.retired)), placed.commanded, current.generation)
 
 
 def _rejected(
@@ -101,16 +104,16 @@ def _rejected(
         refusal = PlacementPublished(
             epoch=batch.epoch, generation=offset, decided_at=batch.decided_at, rejection=rejected
         )
-        yield PlacementRecord(rejected.key, refusal, trace)
-        yield PlacementRecord(rejected.key, None, trace)
+        yield PlacementRecord(rejected.key, refusal, offset, trace)
+        yield PlacementRecord(rejected.key, None, offset, trace)
         return
     current = previous.model_copy(update={"rejection": rejected})
     published[rejected.key] = current
-    yield PlacementRecord(rejected.key, current, trace)
+    yield PlacementRecord(rejected.key, current, current.generation, trace)
 
 
-def _retired(placed: WorkloadPlaced, clusters: Iterable[str], still: set[str]) -> Iterator[CommandRecord]:
+def _retired(placed: WorkloadPlaced, clusters: Iterable[str], still: set[str], offset: int) -> Iterator[CommandRecord]:
     """Tombstones for clusters that were withdrawn and have confirmed it; not where a command is to stand."""
     for cluster in clusters:
         if cluster not in still:
-            yield CommandRecord(cluster, placed.workload.key.subject, None)
+            yield CommandRecord(cluster, placed.workload.key.subject, None, offset)

@@ -18,6 +18,11 @@ from shared.model.identities import WORKLOAD_SUBJECT
 GRACE_MS = 60_000
 
 
+def is_asked(published: PlacementPublished, cluster: str) -> bool:
+    """Whether a cluster has a command of it: to run its share, or to withdraw it."""
+    return published.placement is not None and cluster in published.placement.commanded
+
+
 class HeldCommands:
     """What one executor holds, as it said."""
 
@@ -29,7 +34,11 @@ class HeldCommands:
     def missing(self, published: Iterable[tuple[str, PlacementPublished]], before: int) -> Iterator[str]:
         """Of some workloads those whose newest command the executor does not hold; `before` is what was published."""
         for key, item in published:
-            if item.generation < before and item.decided_at + GRACE_MS <= self._taken_at and self._is_asked(item):
+            if (
+                item.generation < before
+                and item.decided_at + GRACE_MS <= self._taken_at
+                and is_asked(item, self._cluster)
+            ):
                 held = self._held.get(f"{WORKLOAD_SUBJECT}{key}")
                 if held is None or held.generation < item.generation:
                     yield key
@@ -40,8 +49,5 @@ class HeldCommands:
             key = subject.removeprefix(WORKLOAD_SUBJECT)
             item = published.get(key)
             done = key != subject and held.outcome == "withdrawn" and held.generation < before
-            if done and (item is None or not self._is_asked(item)):
+            if done and (item is None or not is_asked(item, self._cluster)):
                 yield key
-
-    def _is_asked(self, item: PlacementPublished) -> bool:
-        return item.placement is not None and self._cluster in item.placement.commanded

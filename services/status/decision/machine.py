@@ -39,6 +39,7 @@ from services.status.decision.telling import Teller
 from services.status.decision.tracked import ENDED, Tracked
 from services.status.decision.values import WorkloadStatus
 from shared.events.v1.objects import LEFT
+from shared.events.v1.placements import is_ended
 from shared.events.v1.read_model import ClusterView
 from shared.events.v1.status import Phase
 from shared.kernel.machine import Stimulus
@@ -144,7 +145,9 @@ class StatusMachine:
         if self._teller.live and not stimulus.restored:
             self._teller.tell_first(tracked)
         if stimulus.placement is None:
-            self._placement_gone(tracked, stimulus)
+            plan, by = tracked.plan, stimulus.ended_at
+            if plan is None or is_ended(plan.generation, deleting=plan.deleting, by=by):
+                self._placement_gone(tracked, stimulus)
         elif _outdated(tracked, stimulus.placement):
             tracked.placed_before = True
         else:

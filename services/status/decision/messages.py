@@ -40,12 +40,14 @@ class PhaseRestored(Stimulus):
 class PlacementSeen(Stimulus):
     """The latest decision on a workload; None for a tombstone.
 
-    With `restored` it was seen before a restart: it is state and no news, and only the last one of a key counts.
+    `ended_at` is the generation of the tombstone, if it says so. With `restored` it was seen before a restart: it is
+    state and no news, and only the last one of a key counts.
     """
 
     key: str
     placement: Placement | None
     restored: bool = False
+    ended_at: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -29,7 +29,7 @@ class CommandReported(Value):
     subject: str
     epoch: int
     generation: int
-    digest: str
+    digest: str = Field(description="of the command; empty for a tombstone")
     outcome: Outcome
     reported_at: int = Field(description="Unix milliseconds")
     attempt: int = 1

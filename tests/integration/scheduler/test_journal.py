@@ -168,3 +168,33 @@ async def test_a_refused_command_is_published_again(world: World) -> None:
         )
         state = await world.until(topic, CommandIssued, lambda s: s["workload/it/web"].generation > 0)
     assert state["workload/it/web"] == command
+
+
+async def test_a_refused_tombstone_is_published_over_where_something_is_asked(world: World) -> None:
+    """Left behind the newer command by a leader that did not know that it was replaced."""
+    await world.prepare(clusters=["alpha"])
+    topic = commands_topic("alpha").name
+
+    async def refuse(subject: str, generation: int) -> None:
+        await world.send(NewRecord(topic, subject.encode(), None))
+        await world.report(
+            CommandReported(
+                cluster="alpha",
+                subject=subject,
+                epoch=1,
+                generation=generation,
+                digest="",
+                outcome="refused",
+                reported_at=1,
+                applied_generation=generation + 1,
+            )
+        )
+
+    async with scheduler(world.log):
+        await world.request(apply_request("web"))
+        commands = await world.until(topic, CommandIssued, lambda s: "workload/it/web" in s)
+        await refuse("workload/it/nobody-asked-for-it", 0)
+        await refuse("workload/it/web", 0)
+        assert await world.until(topic, CommandIssued, lambda s: "workload/it/web" in s) == commands
+    keys = [record.key for record in await world.records(topic)]
+    assert keys.count(b"workload/it/nobody-asked-for-it") == 1, "a tombstone is what should stand there"

@@ -32,6 +32,8 @@ class Journal:
     epochs: dict[int, int] = field(default_factory=dict)
     outcomes: dict[str, list[Outcome]] = field(default_factory=lambda: defaultdict(list))
     forgotten: dict[str, int] = field(default_factory=dict)
+    # When a workload ended, or another one of its name took its place, by its uid.
+    ended: dict[str, int] = field(default_factory=dict)
     void: int = 0
 
     def take(self, append: Appended) -> None:
@@ -49,11 +51,17 @@ class Journal:
             match decision:
                 case WorkloadPlaced():
                     key = str(decision.workload.key)
+                    self._replace(key, decision.uid, append.at_ms)
                     self.latest[key] = (append.offset, decision)
                     self.decided[append.offset, key] = decision
                     self.outcomes[decision.request.position].append(Outcome(append.offset, decision))
                 case RequestRejected():
                     self.outcomes[decision.request.position].append(Outcome(append.offset, decision))
                 case WorkloadForgotten():
+                    self._replace(decision.key, "", append.at_ms)
                     self.latest.pop(decision.key, None)
                     self.forgotten[decision.key] = append.offset
+
+    def _replace(self, key: str, uid: str, at_ms: int) -> None:
+        if key in self.latest and self.latest[key][1].uid != uid:
+            self.ended[self.latest[key][1].uid] = at_ms

@@ -1,4 +1,4 @@
-"""What is told of workloads while they come and go: refusals always, and `Running` never before it is so."""
+"""What is told of workloads while they come and go: refusals always, `Running` and `Deleted` never before it is so."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ def check(evidence: Evidence) -> Iterator[Violation]:
     evidence.take()
     yield from _refusals(evidence)
     yield from _running(evidence)
+    yield from _deleted(evidence)
 
 
 def _refusals(evidence: Evidence) -> Iterator[Violation]:
@@ -79,6 +80,17 @@ def _running(evidence: Evidence) -> Iterator[Violation]:
             placed = evidence.journal.decided.get((event.generation, key))
             if placed is not None:
                 yield from _judge(ready, key, placed)
+
+
+def _deleted(evidence: Evidence) -> Iterator[Violation]:
+    """A workload is said to be gone when the journal has ended it, or placed another of its name."""
+    for append in evidence.history.appends:
+        if append.topic != EVENTS.name:
+            continue
+        event = decode(WorkloadPhaseChanged, append.value)
+        if event.phase is Phase.DELETED and evidence.journal.ended.get(event.uid, append.at_ms + 1) > append.at_ms:
+            key = f"{event.namespace}/{event.name}"
+            yield Violation("ended early", key, f"{event.uid} is said to be {event.reason}, and was not ended")
 
 
 def _note(ready: dict[_Kind, set[str]], write: Written) -> None:

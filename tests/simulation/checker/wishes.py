@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from services.hub.decision.resources import WORKLOAD_UID_ANNOTATION
 from shared.events.registry import decode
-from shared.events.topics import PLACEMENTS
+from shared.events.topics import AUDIT, PLACEMENTS
 from shared.events.v1.decisions import WorkloadPlaced
 from shared.events.v1.placements import PlacementPublished
 from tests.simulation.checker.evidence import Evidence, Violation
@@ -26,6 +26,7 @@ def check(evidence: Evidence) -> Iterator[Violation]:
     yield from _backwards(writes, asked)
     yield from _twice(evidence, asked)
     yield from _let_go(evidence, writes)
+    yield from _unaudited(evidence, asked)
 
 
 def _parts(append: Appended) -> tuple[str, str]:
@@ -84,6 +85,18 @@ def _twice(evidence: Evidence, asked: list[Appended]) -> Iterator[Violation]:
     for wish, ends in made.items():
         if len(ends) > 1:
             yield Violation("done twice", wish, f"became {sorted(ends)}")
+
+
+def _unaudited(evidence: Evidence, asked: list[Appended]) -> Iterator[Violation]:
+    """What was asked for stands in the audit, as often as the hub died over it."""
+    audited = {
+        dict(append.headers)["ce_id"].decode() for append in evidence.history.appends if append.topic == AUDIT.name
+    }
+    for append in asked:
+        if f"{request_id(append)}.audit" not in audited:
+            yield Violation(
+                "unaudited", (append.key or b"").decode(), f"nobody can tell who asked for {request_id(append)}"
+            )
 
 
 def _let_go(evidence: Evidence, writes: list[Written]) -> Iterator[Violation]:

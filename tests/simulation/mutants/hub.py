@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 from unittest.mock import patch
 
 from services.hub import shell
-from services.hub.decision import workloads
+from services.hub.decision import machine, workloads
+from services.hub.decision.instructions import PublishAudit
 from services.hub.decision.resources import FINALIZER
 from services.hub.decision.state import State
 from services.hub.decision.views import WorkloadView
@@ -40,6 +42,18 @@ def a_deletion_ends_with_its_request() -> Iterator[None]:
         return sent is not None and sent.request_id.endswith(".delete")
 
     with patch.object(workloads._Decision, "_is_gone", is_gone):
+        yield
+
+
+@mutant("unaudited", faults=(ORDERS, "kill_at_effect:hub"))
+def what_is_asked_is_audited_behind_it() -> Iterator[None]:
+    """The record is written when the request was: a hub that is killed in between finds nothing left to be done."""
+    original = workloads.decide_workload
+
+    def decide(*args: Any) -> Iterator[Instruction]:
+        yield from sorted(original(*args), key=lambda instruction: isinstance(instruction, PublishAudit))
+
+    with patch.object(machine, "decide_workload", decide):
         yield
 
 

@@ -244,8 +244,12 @@ class Rig:
         if read:
             self.read_to_end()
 
-    def tombstone(self, subject: str) -> None:
-        self.handle(CommandTombstoned(id=self._id(), at_ms=self.clock.now_ms(), subject=subject))
+    def tombstone(self, subject: str, generation: int | None = None, epoch: int = 1) -> None:
+        at = (epoch, generation) if generation is not None else (None, None)
+        stimulus = CommandTombstoned(
+            id=self._id(), at_ms=self.clock.now_ms(), subject=subject, epoch=at[0], generation=at[1]
+        )
+        self.handle(stimulus)
         self.read_to_end()
 
     # Running

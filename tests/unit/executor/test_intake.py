@@ -26,6 +26,20 @@ def test_a_tombstone() -> None:
     assert isinstance(read_command(record(b"workload/a/b", None), 5), CommandTombstoned)
 
 
+def test_a_tombstone_says_where_it_stands_in_the_journal() -> None:
+    headers = (("fleet_epoch", b"2"), ("fleet_seq", b"71"))
+    stimulus = read_command(record(b"workload/a/b", None, headers), 5)
+    assert isinstance(stimulus, CommandTombstoned)
+    assert (stimulus.epoch, stimulus.generation) == (2, 71)
+
+
+@pytest.mark.parametrize("said", [b"", b"-1", b"1.5", b"x", b"\xff", b"9" * 20])
+def test_a_place_that_is_no_number_is_none(said: bytes) -> None:
+    stimulus = read_command(record(b"workload/a/b", None, (("fleet_seq", said),)), 5)
+    assert isinstance(stimulus, CommandTombstoned)
+    assert stimulus.generation is None
+
+
 def test_a_malformed_command_says_of_itself_what_can_be_read() -> None:
     stimulus = read_command(record(b"s", b'{"epoch": 2, "generation": 7, "digest": "x", "action": "dance"}'), 5)
     assert isinstance(stimulus, CommandMalformed)

@@ -533,6 +533,39 @@ def test_a_tombstone_deletes_nothing(rig: Rig) -> None:
     assert rig.reconciler.subjects == 0
 
 
+@pytest.mark.parametrize(("generation", "epoch"), [(4, 1), (5, 1), (9, 0)])
+def test_a_tombstone_that_is_older_than_the_command_is_refused(rig: Rig, generation: int, epoch: int) -> None:
+    """A replaced leader repeated it behind its successor's command: the leader is told, and publishes that again."""
+    run(rig, 5, deployment())
+    rig.tombstone(SUBJECT, generation, epoch)
+    rig.settle()
+    assert rig.reconciler.subjects == 1
+    assert (rig.last.outcome, rig.last.generation, rig.last.digest) == ("refused", generation, "")
+    assert (rig.last.applied_generation, rig.last.subject) == (5, SUBJECT)
+    run(rig, 5, deployment())
+    assert rig.last.outcome == "applied"
+
+
+@pytest.mark.parametrize("generation", [6, 7])
+def test_a_tombstone_ends_a_withdrawal_of_its_own_generation_and_an_older_one(rig: Rig, generation: int) -> None:
+    run(rig, 5, deployment())
+    rig.issue(withdrawal(6))
+    rig.settle()
+    rig.tombstone(SUBJECT, generation)
+    assert rig.reconciler.subjects == 0
+    assert [report.outcome for report in rig.reports] == ["applied", "withdrawn"]
+
+
+def test_what_is_older_than_the_tombstone_is_refused_also_by_who_knows_nothing_else(rig: Rig) -> None:
+    """Of what was withdrawn nothing is left in the cluster, and compaction left the tombstone alone in the topic."""
+    rig.tombstone(SUBJECT, 7)
+    run(rig, 5, deployment())
+    assert WEB not in rig.cluster.objects
+    assert (rig.last.outcome, rig.last.generation, rig.last.applied_generation) == ("refused", 5, 7)
+    run(rig, 8, deployment())
+    assert rig.last.outcome == "applied"
+
+
 def test_the_current_state_is_reported_once_after_a_restart(rig: Rig) -> None:
     run(rig, 1, deployment())
     rig.restart()

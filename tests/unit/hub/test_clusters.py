@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from services.hub.decision.instructions import PublishAudit, PublishDeclaration
 from services.hub.decision.resources import ORIGIN_JOINED, ORIGIN_LABEL
 from services.hub.decision.state import Policy
 from shared.events.v1.clusters import ClusterDeclared
@@ -13,8 +14,9 @@ from shared.events.v1.objects import LEFT, ClusterObserved, ObjectsAudited
 from shared.events.v1.requests import WorkloadRequested
 from shared.events.v1.status import Phase
 from shared.events.v1.workloads import ApplyWorkload
+from shared.kernel.machine import Instruction
 from shared.model.identities import WorkloadKey
-from tests.unit.hub.world import START_MS, World, cluster, heartbeat, status_of, workload
+from tests.unit.hub.world import START_MS, DiedError, World, cluster, heartbeat, status_of, workload
 
 SPEC: dict[str, Any] = {"workloads": [{"name": "myworkload", "replicas": 3, "image": "nginx"}]}
 KEY = WorkloadKey("default", "mycluster")
@@ -56,6 +58,20 @@ def test_a_cluster_is_declared() -> None:
     assert found.taints[0].key == "gpu"
     assert len(world.declarations) == 1
     assert [(action.verb, action.actor) for action in world.audits] == [("create", "kubectl-create")]
+
+
+@pytest.mark.parametrize("dies_behind", [PublishAudit, PublishDeclaration])
+def test_what_is_declared_is_audited_wherever_the_hub_dies(dies_behind: type[Instruction]) -> None:
+    world = World()
+    world.hub.create("clusters", cluster(spec=SPEC))
+    world.dies_behind = dies_behind
+    with pytest.raises(DiedError):
+        world.settle()
+    world.start()
+    world.wait(1)
+    assert len(world.declarations) == 1
+    uid = show(world)["metadata"]["uid"]
+    assert {action.request_id for action in world.audits if action.kind == "Cluster"} == {f"{uid}.1"}
 
 
 def test_nothing_is_declared_again_after_a_restart() -> None:

@@ -6,14 +6,16 @@ from typing import Any
 
 import pytest
 
+from services.hub.decision.instructions import PublishAudit, PublishRequest
 from services.hub.decision.resources import FINALIZER
 from services.hub.decision.state import Policy
 from shared.events.v1.placements import PlacementPublished
 from shared.events.v1.requests import WorkloadRequested
 from shared.events.v1.status import Phase
 from shared.events.v1.workloads import DeleteWorkload, PodSet, Workload
+from shared.kernel.machine import Instruction
 from shared.model.identities import WorkloadKey
-from tests.unit.hub.world import START_MS, World, placed_by, status_of, workload
+from tests.unit.hub.world import START_MS, DiedError, World, placed_by, status_of, workload
 
 KEY = WorkloadKey("team", "web")
 
@@ -93,6 +95,24 @@ def test_a_change_of_the_specification_is_requested_with_another_id() -> None:
     first, second = world.requests
     assert first.request_id != second.request_id
     assert [action.verb for action in world.audits] == ["create", "change"]
+
+
+@pytest.mark.parametrize("dies_behind", [PublishAudit, PublishRequest])
+def test_what_is_asked_is_audited_wherever_the_hub_dies(dies_behind: type[Instruction]) -> None:
+    """The record of a request that was answered before the next hub looked was never written."""
+    world = World()
+    world.hub.create("workloads", workload(), "team")
+    world.dies_behind = dies_behind
+    with pytest.raises(DiedError):
+        world.settle()
+    if world.requests:
+        wanted = Workload(namespace="team", name="web", pod_sets=(PodSet(name="app", image="nginx"),))
+        placed = placed_by(wanted, world.requests[-1].request_id)
+        world.placements[KEY] = PlacementPublished(epoch=1, generation=7, decided_at=START_MS, placement=placed)
+    world.start()
+    world.wait(10)
+    assert len(world.requests) == 1
+    assert {action.request_id for action in world.audits} == {world.requests[0].request_id}
 
 
 def test_a_change_of_a_label_is_requested_though_the_generation_is_the_same() -> None:
@@ -210,7 +230,7 @@ def test_a_change_from_elsewhere_is_shown_and_not_fought() -> None:
     world = running(World())
     other = Workload(namespace="team", name="web", pod_sets=(PodSet(name="app", image="other"),))
     placed = placed_by(other, "somebody-else")
-    world.place(KEY, PlacementPublished(epoch=1, generation=20, decided_at=START_MS, placement=placed))
+    world.place(KEY, PlacementPublished(epoch=1, generation=7, decided_at=START_MS, placement=placed))
     world.wait(120)
     world.start()
     world.wait(120)
@@ -312,6 +332,22 @@ def test_a_deletion_ends_when_the_placement_goes_whatever_the_status_says() -> N
     world.hub.delete("workloads", "web", "team")
     world.settle()
     world.place(KEY, None)
+    world.wait(1)
+    assert world.hub.objects == {}
+
+
+def test_a_tombstone_that_is_older_than_the_placement_ends_nothing() -> None:
+    """A replaced leader repeated it."""
+    world = running(World())
+    generation = world.placements[KEY].generation
+    world.hub.delete("workloads", "web", "team")
+    world.settle()
+    placed = world.placements[KEY]
+    world.place(KEY, None, ended_at=generation - 1)
+    world.placements[KEY] = placed
+    world.wait(1)
+    assert world.hub.objects, "the fleet still has it"
+    world.place(KEY, None, ended_at=generation + 1)
     world.wait(1)
     assert world.hub.objects == {}
 

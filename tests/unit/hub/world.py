@@ -188,8 +188,15 @@ class HubCluster:
         self.events.append((address, None))
 
 
+class DiedError(Exception):
+    """The hub was killed."""
+
+
 class World:
-    """`settle` lets everything happen that is due, and fails if that does not end."""
+    """`settle` lets everything happen that is due, and fails if that does not end.
+
+    With `dies_behind` the hub is killed when it has carried out an instruction of that type, before anything else.
+    """
 
     def __init__(self, policy: Policy | None = None, hub: HubCluster | None = None) -> None:
         self.policy = policy or Policy()
@@ -203,6 +210,7 @@ class World:
         self.statuses: dict[WorkloadKey, WorkloadStatus] = {}
         self.heartbeats: dict[str, ClusterObserved] = {}
         self._numbers = count(1)
+        self.dies_behind: type[Instruction] | None = None
         self.start()
 
     def start(self) -> None:
@@ -249,12 +257,12 @@ class World:
 
     # The fleet
 
-    def place(self, key: WorkloadKey, placement: PlacementPublished | None) -> None:
+    def place(self, key: WorkloadKey, placement: PlacementPublished | None, ended_at: int | None = None) -> None:
         if placement is None:
             self.placements.pop(key, None)
         else:
             self.placements[key] = placement
-        self._feed(PlacementSeen(**self._stamp(), key=key, placement=placement))
+        self._feed(PlacementSeen(**self._stamp(), key=key, placement=placement, ended_at=ended_at))
         self.settle()
 
     def report(self, key: WorkloadKey, status: WorkloadStatus | None) -> None:
@@ -328,6 +336,7 @@ class World:
                     pass
                 case PublishRequest():
                     self.requests.append(instruction)
+                    self._die(instruction)
                     acknowledged = RequestAcknowledged(
                         **self._stamp(), key=instruction.key, request_id=instruction.request_id
                     )
@@ -336,6 +345,7 @@ class World:
                     self._declare(instruction)
                 case PublishAudit():
                     self.audits.append(instruction.action)
+                    self._die(instruction)
                 case _:
                     try:
                         self.hub.carry_out(instruction)
@@ -343,12 +353,18 @@ class World:
                         self._due[item] = self.now_ms
                         return
 
+    def _die(self, instruction: Instruction) -> None:
+        if type(instruction) is self.dies_behind:
+            self.dies_behind = None
+            raise DiedError
+
     def _declare(self, publish: PublishDeclaration) -> None:
         self.declarations.append((publish.name, publish.declared))
         if publish.declared is None:
             self.declared.pop(publish.name, None)
         else:
             self.declared[publish.name] = publish.declared
+        self._die(publish)
         self._feed(DeclarationSeen(**self._stamp(), name=publish.name, declared=publish.declared))
 
     def _watch(self, address: Address, document: Json | None) -> None:

@@ -17,6 +17,7 @@ from shared.ports.event_log import START, NewRecord
 from tests.unit.status.world import placement, refusal
 
 ENDED, MOVED, AHEAD, LAST = "shop/ended", "shop/moved", "shop/ahead", "shop/surely"
+MISSTATED, TOLD_AGAIN = "shop/misstated", "shop/told-again"
 POSITION = 50
 
 
@@ -25,11 +26,17 @@ class Guarded:
 
     def __init__(self) -> None:
         self.log = MemoryLog()
-        self.published = {MOVED: placement(key=MOVED, generation=9)}
+        self.published = {
+            MOVED: placement(key=MOVED, generation=9),
+            MISSTATED: placement(key=MISSTATED, generation=4),
+            TOLD_AGAIN: placement(key=TOLD_AGAIN, generation=4),
+        }
         self.repeated: asyncio.Queue[str] = asyncio.Queue()
 
-    def say(self, key: str, published: PlacementPublished | None) -> None:
-        self.log.append(NewRecord(PLACEMENTS.name, key.encode(), published.to_json() if published else None))
+    def say(self, key: str, published: PlacementPublished | None, generation: int | None = None) -> None:
+        """The generation is a tombstone's; without one it is of before they had any."""
+        headers = [("fleet_seq", str(generation).encode())] if generation is not None else []
+        self.log.append(NewRecord(PLACEMENTS.name, key.encode(), published.to_json() if published else None, headers))
 
     async def repeats(self) -> set[str]:
         """All that are repeated up to a placement that surely is."""
@@ -38,17 +45,25 @@ class Guarded:
         async with asyncio.timeout(10):
             while LAST not in found:
                 found.add(await self.repeated.get())
-        return found - {LAST}
+        return found - {LAST, MISSTATED}
 
 
 @pytest.fixture
 async def guarded(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Guarded]:
     monkeypatch.setattr(guarding, "_DOUBT_S", 0.01)
-    # All that a test says is said while it reads.
-    monkeypatch.setattr(guarding, "END", START)
     made = Guarded()
     await made.log.ensure_topics(ALL_TOPICS)
-    guard = PlacementGuard(made.log, SystemClock(), made.published, lambda: POSITION, made.repeated.put_nowait)
+    made.say(TOLD_AGAIN, made.published[TOLD_AGAIN])
+    begin = dict.fromkeys(await made.log.partitions(PLACEMENTS.name), START)
+    guard = PlacementGuard(
+        made.log,
+        SystemClock(),
+        made.published,
+        lambda: POSITION,
+        made.repeated.put_nowait,
+        begin,
+        [MISSTATED, TOLD_AGAIN],
+    )
     running = asyncio.create_task(guard.run())
     yield made
     running.cancel()
@@ -75,4 +90,33 @@ async def test_what_is_told_in_its_order_is_left_alone(guarded: Guarded) -> None
     guarded.say(AHEAD, placement(key=AHEAD, generation=POSITION))
     guarded.log.append(NewRecord(PLACEMENTS.name, b"shop/nonsense", b"{"))
     guarded.log.append(NewRecord(PLACEMENTS.name, b"\xff", b"{"))
+    assert await guarded.repeats() == set()
+
+
+@pytest.mark.parametrize("generation", [None, 8, 9])
+async def test_an_older_tombstone_that_stands_last_is_published_over(guarded: Guarded, generation: int | None) -> None:
+    """Found by simulation: a replaced leader repeated a refusal's tombstone behind the placement of its successor."""
+    guarded.say(MOVED, placement(key=MOVED, generation=9))
+    guarded.say(MOVED, None, generation)
+    assert await guarded.repeats() == {MOVED}
+
+
+async def test_the_tombstone_of_a_successor_is_left_alone(guarded: Guarded) -> None:
+    guarded.say(MOVED, placement(key=MOVED, generation=9))
+    guarded.say(MOVED, None, POSITION)
+    assert await guarded.repeats() == set()
+
+
+async def test_a_placement_without_the_refusal_that_was_told_beside_it_is_published_over(guarded: Guarded) -> None:
+    refused = placement(key=MOVED, generation=9, rejection=refusal(MOVED).rejection)
+    guarded.say(MOVED, refused)
+    assert await guarded.repeats() == set()
+    guarded.published[MOVED] = refused
+    guarded.say(MOVED, placement(key=MOVED, generation=9))
+    assert await guarded.repeats() == {MOVED}
+
+
+async def test_what_was_found_to_stand_last_before_is_published_over_unless_that_was_done(guarded: Guarded) -> None:
+    async with asyncio.timeout(10):
+        assert await guarded.repeated.get() == MISSTATED
     assert await guarded.repeats() == set()

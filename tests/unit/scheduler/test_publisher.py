@@ -165,6 +165,18 @@ async def test_a_cluster_is_told_again_what_is_asked_of_it_and_that_nothing_is()
     assert (command.cluster, command.action, command.generation) == ("east", "run", 7)
     assert east[1].value is None
     assert [(record.key, record.value) for record in west] == [(b"workload/shop/cart", None)]
+    seqs = [record.header("fleet_seq") for record in (*east, *west)]
+    assert seqs == [b"7", b"0", b"0"], "that nothing is asked is so as of the publisher's position"
+
+
+async def test_tombstones_have_the_generation_of_their_decision(journal: Journal) -> None:
+    """Otherwise nobody could tell one that is repeated late from one that counts."""
+    async with journal.led(1):
+        await journal.decide()
+        await journal.decide()
+    records = sorted(journal.events.records(PLACEMENTS.name), key=lambda record: (record.key, record.offset))
+    said = [(record.value is None, record.header("fleet_epoch"), record.header("fleet_seq")) for record in records]
+    assert said == [(False, b"3", b"1"), (True, b"3", b"1"), (False, b"3", b"2"), (True, b"3", b"2")]
 
 
 async def test_a_checkpoint_that_waits_for_the_broker_does_not_hold_up_what_is_published(journal: Journal) -> None:

@@ -1,4 +1,4 @@
-"""When a replica heard of a cluster: by its own clock, whatever the watcher's says."""
+"""When a replica heard of a cluster: by its own clock, whatever the watcher says; which placements count."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ from services.scheduler.decision.config import SchedulerConfig
 from services.scheduler.replica import Replica
 from shared.adapters.memory.event_log import MemoryLog
 from shared.events.registry import DecodeError
-from shared.events.topics import ALL_TOPICS, OBJECTS
+from shared.events.topics import ALL_TOPICS, OBJECTS, PLACEMENTS
 from shared.events.v1.objects import ClusterObserved
+from shared.events.v1.placements import PlacementPublished
 from shared.model.identities import heartbeat_key
 from shared.ports.event_log import NewRecord, Record
 from shared.testing.clock import FakeClock
+from tests.unit.status.world import KEY, placement, refusal
 
 HOUR_MS = 3_600_000
 PATIENCE_S = 15.0
@@ -94,3 +96,51 @@ async def test_what_came_during_a_pause_of_its_own_is_as_old_as_its_record(follo
     following.beat()
     await following.follow()
     assert await following.heard()
+
+
+P4, P5 = placement({"east": 1}, generation=4), placement({"east": 2}, generation=5)
+DELETING = placement(generation=5, deleting=True)
+Said = PlacementPublished | int | None
+
+
+@pytest.mark.parametrize(
+    ("said", "known", "right"),
+    [
+        ([P4, P5], P5, True),
+        ([P5, P4], P5, False),
+        ([P5, 4], P5, False),
+        ([P5, 4, P5], P5, True),
+        ([P5, 5], P5, False),
+        ([DELETING, 5], None, True),
+        ([P5, 6], None, True),
+        ([P5, 6, P4], None, False),
+        ([P5, 6, P4, 6], None, True),
+        ([P4, None], None, True),
+        ([P4, None, P5], P5, True),
+        ([refusal(generation=5), 5], None, True),
+        ([P5, refusal(generation=4), 4], P5, False),
+    ],
+)
+async def test_of_the_placements_counts_what_is_newest_whichever_stands_last(
+    following: Following, said: list[Said], known: PlacementPublished | None, right: bool
+) -> None:
+    """Numbers are tombstones of that generation, and None one without. What stands last wrongly is noted."""
+    for each in said:
+        headers = [("fleet_seq", str(each).encode())] if isinstance(each, int) else []
+        value = each.to_json() if isinstance(each, PlacementPublished) else None
+        following.log.append(NewRecord(PLACEMENTS.name, KEY.encode(), value, headers))
+    await following.begin()
+    assert following.replica.published.get(KEY) == known
+    assert following.replica.misstated == (set() if right else {KEY})
+    assert sum(following.replica.unguarded.values()) == len(said)
+
+
+async def test_a_successor_need_not_look_at_what_its_predecessor_looked_at(following: Following) -> None:
+    await following.begin()
+    following.log.append(NewRecord(PLACEMENTS.name, KEY.encode(), P4.to_json()))
+    passed = []
+    for _ in range(3):
+        await following.clock.advance(60)
+        await following.replica.pass_over_guarded()
+        passed.append(sum(following.replica.unguarded.values()))
+    assert passed == [0, 1, 1], "what was written within the last minute may be wrong"

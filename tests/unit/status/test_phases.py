@@ -561,6 +561,21 @@ def test_a_refused_request_for_nothing_is_rejected_and_kept_for_a_while() -> Non
     assert not list(world.machine.statuses())
 
 
+@pytest.mark.parametrize("ended_at", [4, 5])
+def test_a_tombstone_that_is_older_than_the_plan_ends_nothing(ended_at: int) -> None:
+    """A leader that did not know of its end repeated a refusal behind what its successor had placed."""
+    world = World()
+    world.run({"a": 1}, generation=5)
+    world.place(refusal(generation=4))
+    world.place(None, ended_at=ended_at)
+    world.end()
+    assert world.phases == MAIN_LINE
+    world.place(placement({"a": 1}, generation=6, deleting=True))
+    world.place(None, ended_at=6)
+    world.end()
+    assert world.phases[-1] == "Deleted"
+
+
 def test_every_refused_request_is_told() -> None:
     world = World()
     for request in ("r1", "r2"):

@@ -142,9 +142,19 @@ class World:
         self.now_ms += 1
         return f"t/{self.number}"
 
-    def place(self, published: PlacementPublished | None, *, key: str = KEY, restored: bool = False) -> None:
+    def place(
+        self,
+        published: PlacementPublished | None,
+        *,
+        key: str = KEY,
+        restored: bool = False,
+        ended_at: int | None = None,
+    ) -> None:
         seen = placement_of(published.to_json()) if published is not None else None
-        self.feed(PlacementSeen(id=self._next(), at_ms=self.now_ms, key=key, placement=seen, restored=restored))
+        stimulus = PlacementSeen(
+            id=self._next(), at_ms=self.now_ms, key=key, placement=seen, restored=restored, ended_at=ended_at
+        )
+        self.feed(stimulus)
 
     def report(
         self,
