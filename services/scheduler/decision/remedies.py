@@ -9,15 +9,14 @@ Computed on demand from a state that nobody decides with: it takes as long as so
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 from services.scheduler.decision.admission import PodSetPlan, plan_workload
 from services.scheduler.decision.manifests import Division, kind_for
 from services.scheduler.decision.state import SchedulerState
-from shared.events.v1.decisions import PodSetPlacement
 from shared.events.v1.workloads import PodSet, Workload
 from shared.model.quantities import format_amount
 from shared.model.taints import Taint
@@ -45,33 +44,44 @@ def remedies(state: SchedulerState, key: str, now_ms: int) -> Iterator[Remedy]:
     record = state.find(key)
     if record is None or record.placed.deleting:
         return
+    placements = [record.placement(plan.name) for plan in record.plans]
+    placed = [item.placed if item is not None else 0 for item in placements]
     for index, plan in enumerate(record.plans):
-        placement = record.placement(plan.name)
+        placement = placements[index]
         if placement is None or not placement.reason or plan.division not in _TRIED:
             continue
-        if plan.sharing is not None and (plan.duplicated or placement.placed):
+        if any(_is_shared_out(plan, count) for plan, count in zip(record.plans[: index + 1], placed, strict=False)):
             # Where others go depends on how those that are placed are shared out: not tried, and so not named.
             continue
-        search = _Search(state, record.placed.workload, index, placement, now_ms)
+        search = _Search(state, record.placed.workload, index, placed, now_ms)
         for text, changed in search.found():
             yield Remedy(plan.name, text, changed)
 
 
+def _is_shared_out(plan: PodSetPlan, placed: int) -> bool:
+    return plan.sharing is not None and (plan.duplicated or placed > 0)
+
+
 class _Search:
+    """For the pod set at `index`; so many replicas of each pod set are `placed`, and stay: a change is tried with the
+    rest of its own, and of those before it, which what is changed for the whole workload lets go where it wants to go.
+    """
+
     def __init__(
-        self, state: SchedulerState, workload: Workload, index: int, placement: PodSetPlacement, now_ms: int
+        self, state: SchedulerState, workload: Workload, index: int, placed: Sequence[int], now_ms: int
     ) -> None:
         self._state = state
         self._workload = workload
         self._index = index
         self._now_ms = now_ms
-        # Those that are placed stay: a change here asks for less than they were placed with.
-        self._placed = placement.placed
+        self._all_placed = placed
+        self._placed = placed[index]
 
     def found(self) -> Iterator[tuple[str, Workload]]:
-        plan = self._plan(self._workload)
-        if plan is None:
+        plans = self._plans(self._workload)
+        if not plans:
             return
+        plan = plans[self._index]
         for resource, asked in plan.demand.shape.requests:
             if resource != "pods":
                 yield from self._less_of(resource, asked)
@@ -150,14 +160,19 @@ class _Search:
         document = self._workload.model_dump(mode="json", by_alias=True, exclude_none=True)
         return Workload.model_validate(document) if change(document) else None
 
-    def _plan(self, workload: Workload) -> PodSetPlan | None:
+    def _plans(self, workload: Workload) -> Sequence[PodSetPlan]:
+        """Empty where it would be refused."""
         config = self._state.config
         plans, errors = plan_workload(workload, config.gpu_resource, images=config.weights.images > 0)
-        return None if errors else plans[self._index]
+        return () if errors else plans
 
     def _suffices(self, changed: Workload) -> bool:
-        plan = self._plan(changed)
-        return plan is not None and self._state.would_place(changed, plan, plan.desired - self._placed, self._now_ms)
+        plans = self._plans(changed)
+        rest = [
+            replace(plan, desired=max(plan.desired - placed, 0))
+            for plan, placed in zip(plans, self._all_placed, strict=False)
+        ]
+        return bool(rest) and self._state.would_place(changed, rest, self._index, self._now_ms)
 
 
 def _terms(document: Json) -> Json:

@@ -10,8 +10,7 @@ not there.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import replace
+from collections.abc import Iterable, Sequence
 
 from services.scheduler.decision.admission import PlanCache, PodSetPlan, plan_workload
 from services.scheduler.decision.config import SchedulerConfig
@@ -208,12 +207,18 @@ class SchedulerState:
     def find(self, key: str) -> WorkloadRecord | None:
         return self._workloads.get(key)
 
-    def would_place(self, workload: Workload, plan: PodSetPlan, replicas: int, now_ms: int) -> bool:
-        """Whether so many replicas of a pod set find a place beside all that is there. Nothing comes of it."""
-        draft = self._draft(str(workload.key), workload, replace(plan, desired=replicas), None, now_ms)
-        draft.settle(Budget(max(2 * replicas, self.config.placements_per_call)))
-        placed = not draft.missing
-        draft.discard()
+    def would_place(self, workload: Workload, plans: Sequence[PodSetPlan], index: int, now_ms: int) -> bool:
+        """Whether all replicas of one of these plans find a place, beside all that is there and what the plans before
+        it find, as a request would place them. Nothing comes of it.
+        """
+        drafts = []
+        for plan in plans[: index + 1]:
+            draft = self._draft(str(workload.key), workload, plan, None, now_ms)
+            draft.settle(Budget(max(2 * plan.desired, self.config.placements_per_call)))
+            drafts.append(draft)
+        placed = not drafts[index].missing
+        for draft in drafts:
+            draft.discard()
         return placed
 
     # --- one workload ---

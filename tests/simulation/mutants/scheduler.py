@@ -86,9 +86,11 @@ def reservations_are_not_held() -> Iterator[None]:
     """Room is counted as taken only when a pod was seen: what is placed meanwhile is promised twice."""
     original = ShareReservations.set_share
 
-    def set_share(self: ShareReservations, nodes: Any, request: Any, ready: Any = (), *, bound: bool = False) -> None:
+    def set_share(
+        self: ShareReservations, nodes: Any, request: Any, ready: Any = (), facts: Any = None, *, bound: bool = False
+    ) -> None:
         del request
-        original(self, nodes, None, ready, bound=bound)
+        original(self, nodes, None, ready, facts, bound=bound)
 
     with patch.object(ShareReservations, "set_share", set_share):
         yield
