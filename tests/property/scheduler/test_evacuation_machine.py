@@ -10,6 +10,7 @@ from collections import Counter
 from typing import Any
 
 import orjson
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, invariant, precondition, rule
@@ -23,6 +24,8 @@ from tests.property.scheduler.fleets import CLUSTERS
 from tests.property.scheduler.test_state_machine import NODE_NAMES, WORKLOADS, Scheduling
 from tests.scheduling import image, node_json, workload
 
+# Some examples are long: many clusters come and go while time passes.
+pytestmark = pytest.mark.timeout(400)
 _READY = {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}
 _TAINT = Taint(key="flotilla.dev/draining", effect="NoExecute")
 _NODE = node_json(cpu="8")
@@ -185,4 +188,4 @@ class Evacuating(Scheduling):
 
 TestEvacuating = Evacuating.TestCase
 # More than by default: about one in ten leaves a cluster.
-TestEvacuating.settings = settings(max_examples=150, deadline=None)
+TestEvacuating.settings = settings(max_examples=100, deadline=None)
