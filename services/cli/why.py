@@ -8,10 +8,8 @@ Exit codes: 0 done, 1 not found, 2 wrong usage.
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Any
@@ -20,15 +18,12 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from shared.adapters.kafka import KafkaLog
+from services.cli.connection import CLIENT, connected, run, workload_key
 from shared.events.registry import decode
 from shared.events.topics import DECISIONS, DECISIONS_MADE, EPOCH_STARTED, PLACEMENTS
 from shared.events.v1.decisions import DecisionsMade, EpochStarted, PodSetPlacement, WorkloadPlaced
 from shared.events.v1.placements import PlacementPublished
-from shared.model.identities import WorkloadKey
-from shared.ports.event_log import START, EventLog, LogError, Record
-from shared.runtime.connections import kafka_options
-from shared.runtime.settings import CommonSettings
+from shared.ports.event_log import START, EventLog, Record
 
 _BATCH = 5000
 _out = Console()
@@ -52,16 +47,12 @@ def why(
     output: Annotated[str, typer.Option("--output", "-o", help="table or json")] = "table",
 ) -> None:
     """Show why a workload's replicas are where they are, and why others wait."""
+    wanted = workload_key(key)
     try:
-        wanted = WorkloadKey.parse(key if "/" in key else f"default/{key}")
         until = parse_at(at) if at else None
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
-    try:
-        found = asyncio.run(_find(str(wanted), until))
-    except LogError as error:
-        _err.print(f"[red]{error}[/red]")
-        raise typer.Exit(1) from error
+    found = run(_find(str(wanted), until))
     if found is None:
         _err.print(f"{wanted}: no decision" + (f" at {at}, as far as the journal reaches" if at else ""))
         raise typer.Exit(1)
@@ -163,7 +154,7 @@ def _reasons(item: PodSetPlacement) -> Iterator[str | Table]:
 
 
 async def _find(key: str, until: Until | None) -> Decided | None:
-    async with _log() as log:
+    async with connected() as log:
         if until is not None:
             found = [
                 decided_until(iter([record async for record in _records(log, DECISIONS.name, cell)]), key, until)
@@ -181,7 +172,7 @@ async def _find(key: str, until: Until | None) -> Decided | None:
 
 async def _records(log: EventLog, topic: str, number: int | None = None) -> AsyncIterator[Record]:
     """All that a topic, or one partition of it, holds now."""
-    reader = await log.reader("flotilla-cli")
+    reader = await log.reader(CLIENT)
     try:
         partitions = [item for item in await log.partitions(topic) if number is None or item.partition == number]
         await reader.assign(dict.fromkeys(partitions, START))
@@ -191,12 +182,3 @@ async def _records(log: EventLog, topic: str, number: int | None = None) -> Asyn
                 yield record
     finally:
         await reader.close()
-
-
-@asynccontextmanager
-async def _log() -> AsyncIterator[KafkaLog]:
-    log = await KafkaLog.connect(kafka_options(CommonSettings()), "flotilla-cli")
-    try:
-        yield log
-    finally:
-        await log.close()

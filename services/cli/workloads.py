@@ -5,12 +5,9 @@ Exit codes: 0 done, 1 failed or rejected, 2 wrong usage, 3 not there in time.
 
 from __future__ import annotations
 
-import asyncio
 import json
 import sys
 import time
-from collections.abc import AsyncIterator, Coroutine
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,16 +17,13 @@ from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
 
+from services.cli.connection import CLIENT, connected, run, workload_key
 from services.cli.fleet.requesting import request_record
-from shared.adapters.kafka import KafkaLog
 from shared.events.registry import decode, field_errors
 from shared.events.topics import EVENTS, STATUS
 from shared.events.v1.requests import WorkloadRequested
 from shared.events.v1.status import Phase, WorkloadPhaseChanged, WorkloadStatus
-from shared.model.identities import WorkloadKey
-from shared.ports.event_log import END, START, EventLog, LogError, Reader
-from shared.runtime.connections import kafka_options
-from shared.runtime.settings import CommonSettings
+from shared.ports.event_log import END, START, EventLog, Reader
 
 NOT_IN_TIME = 3
 _ENDED = frozenset({Phase.RUNNING, Phase.SUCCEEDED, Phase.FAILED, Phase.REJECTED, Phase.DELETED})
@@ -50,7 +44,7 @@ def apply(
     requests = [_request("apply", document) for document in yaml.safe_load_all(text) if document]
     if not requests:
         raise typer.BadParameter(f"{file} has no workload")
-    _run(_publish(requests, wait))
+    run(_publish(requests, wait))
 
 
 def delete(
@@ -58,8 +52,8 @@ def delete(
     wait: Wait = 0.0,
 ) -> None:
     """Delete a workload everywhere."""
-    parsed = _key(key)
-    _run(_publish([_request("delete", {"namespace": parsed.namespace, "name": parsed.name})], wait))
+    parsed = workload_key(key)
+    run(_publish([_request("delete", {"namespace": parsed.namespace, "name": parsed.name})], wait))
 
 
 def get(
@@ -67,9 +61,9 @@ def get(
     output: Annotated[str, typer.Option("--output", "-o", help="table or json")] = "table",
 ) -> None:
     """Show every workload, or one in full."""
-    statuses = _run(_read_statuses())
+    statuses = run(_read_statuses())
     if key is not None:
-        wanted = str(_key(key))
+        wanted = str(workload_key(key))
         if wanted not in statuses:
             _err.print(f"{wanted}: not found")
             raise typer.Exit(1)
@@ -93,7 +87,7 @@ def row_of(status: WorkloadStatus) -> tuple[str, str, str, str]:
 def watch() -> None:
     """Follow every phase change from now on, until Ctrl-C."""
     try:
-        _run(_follow_events())
+        run(_follow_events())
     except KeyboardInterrupt:
         return
 
@@ -107,38 +101,14 @@ def _request(operation: str, document: Any) -> WorkloadRequested:
         raise typer.Exit(2) from error
 
 
-def _key(text: str) -> WorkloadKey:
-    try:
-        return WorkloadKey.parse(text if "/" in text else f"default/{text}")
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from error
-
-
-def _run(work: Coroutine[Any, Any, Any]) -> Any:
-    try:
-        return asyncio.run(work)
-    except LogError as error:
-        _err.print(f"[red]{error}[/red]")
-        raise typer.Exit(1) from error
-
-
-@asynccontextmanager
-async def _log() -> AsyncIterator[KafkaLog]:
-    log = await KafkaLog.connect(kafka_options(CommonSettings()), "flotilla-cli")
-    try:
-        yield log
-    finally:
-        await log.close()
-
-
 async def _reader(log: EventLog, topic: str, start: int) -> Reader:
-    reader = await log.reader("flotilla-cli")
+    reader = await log.reader(CLIENT)
     await reader.assign(dict.fromkeys(await log.partitions(topic), start))
     return reader
 
 
 async def _publish(requests: list[WorkloadRequested], wait: float) -> None:
-    async with _log() as log:
+    async with connected() as log:
         reader = await _reader(log, STATUS.name, END)
         publisher = await log.publisher("flotilla-cli")
         waiting: dict[str, str] = {}
@@ -178,7 +148,7 @@ async def _settled(reader: Reader, waiting: dict[str, str], wait: float) -> bool
 
 
 async def _read_statuses() -> dict[str, WorkloadStatus]:
-    async with _log() as log:
+    async with connected() as log:
         reader = await _reader(log, STATUS.name, START)
         try:
             ends = await reader.end_offsets(reader.positions())
@@ -196,7 +166,7 @@ async def _read_statuses() -> dict[str, WorkloadStatus]:
 
 
 async def _follow_events() -> None:
-    async with _log() as log:
+    async with connected() as log:
         reader = await _reader(log, EVENTS.name, END)
         try:
             while True:

@@ -11,8 +11,7 @@ spread). A new shape or new terms move only those replicas that no longer pass.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 from heapq import heapify, heappop, heappush
 from itertools import count, filterfalse, repeat
 
@@ -29,39 +28,16 @@ from services.scheduler.decision.manifests import Division
 from services.scheduler.decision.neighbours import PodFacts
 from services.scheduler.decision.pods import SeenPod
 from services.scheduler.decision.profiles import UNSCHEDULABLE, Profile
+from services.scheduler.decision.replicas import PLACING, Budget, Replica, by_cluster
 from services.scheduler.decision.reservations import ShareKey
 from services.scheduler.decision.slots import NO_ROW, Hold
 from services.scheduler.decision.spread import Spread
 from shared.events.v1.decisions import ClusterShare, PodSetPlacement
 from shared.events.v1.workloads import Workload
 
-PLACING = "Placing"
 SPREAD = "SpreadConstraint"
 # The index of a cluster of which nothing is known.
 _UNKNOWN = -1
-
-
-class Budget:
-    """How many replicas may still be placed, or tried in vain, in one call."""
-
-    __slots__ = ("left",)
-
-    def __init__(self, left: int) -> None:
-        self.left = left
-
-    @property
-    def spent(self) -> bool:
-        return self.left <= 0
-
-
-@dataclass(slots=True, eq=False)
-class Replica:
-    """`node` is empty where nothing is held on nodes. `position` is its place in the present share, -1 if it is new."""
-
-    cluster: str
-    node: str = ""
-    ordinal: int = 0
-    position: int = -1
 
 
 class PodSetDraft:
@@ -529,13 +505,6 @@ class PodSetDraft:
 
     def _share_key(self, cluster: str) -> ShareKey:
         return ShareKey(self._workload, self.plan.name, cluster)
-
-
-def by_cluster(replicas: Iterable[Replica]) -> dict[str, list[Replica]]:
-    found: dict[str, list[Replica]] = {}
-    for replica in replicas:
-        found.setdefault(replica.cluster, []).append(replica)
-    return found
 
 
 def settle_followers(drafts: list[PodSetDraft]) -> None:

@@ -14,11 +14,11 @@ from services.scheduler.decision.admission import MAX_WORKLOAD_REPLICAS
 from services.scheduler.decision.clusters import Cluster
 from services.scheduler.decision.manifests import Division
 from services.scheduler.decision.profiles import UNSCHEDULABLE
+from services.scheduler.decision.replicas import PLACING, Budget, by_cluster
 
 if TYPE_CHECKING:
-    from services.scheduler.decision.drafts import Budget, PodSetDraft, Replica
+    from services.scheduler.decision.drafts import PodSetDraft
 
-PLACING = "Placing"
 TOO_LARGE = "TooLarge"
 
 
@@ -50,10 +50,8 @@ def settle_duplicates(draft: PodSetDraft, budget: Budget) -> None:
 
 def _trim(draft: PodSetDraft) -> None:
     """Each cluster gives up what is too much: first what was never seen, then the highest ordinals, then the last."""
-    by_cluster: dict[str, list[Replica]] = {}
-    for replica in sorted(draft.replicas, key=lambda item: (draft.is_unseen(item), item.ordinal)):
-        by_cluster.setdefault(replica.cluster, []).append(replica)
-    kept = {replica for mine in by_cluster.values() for replica in mine[: draft.plan.desired]}
+    ordered = sorted(draft.replicas, key=lambda item: (draft.is_unseen(item), item.ordinal))
+    kept = {replica for mine in by_cluster(ordered).values() for replica in mine[: draft.plan.desired]}
     draft.replicas = [replica for replica in draft.replicas if replica in kept]
 
 

@@ -26,9 +26,10 @@ from collections.abc import Set as AbstractSet
 
 from services.scheduler.decision.admission import PodSetPlan
 from services.scheduler.decision.config import SchedulerConfig
-from services.scheduler.decision.drafts import Budget, PodSetDraft, Replica, by_cluster
+from services.scheduler.decision.drafts import PodSetDraft
 from services.scheduler.decision.fleet import Fleet
 from services.scheduler.decision.manifests import Division
+from services.scheduler.decision.replicas import Budget, Replica, by_cluster
 from services.scheduler.decision.reservations import ShareKey
 from services.scheduler.decision.troubles import Troubles
 

@@ -120,8 +120,7 @@ class Profile:
     def runner_up(self, row: int, spread: FloatArray | None = None, avoid: Collection[int] = ()) -> int | None:
         """The row that `best` would name if it did not name `row`."""
         extra = float(spread[self._table.domain_of(row)]) if spread is not None else 0.0
-        part = self._constraints.block_part() if self._constraints is not None else None
-        extra += float(part[row // BLOCK]) if part is not None else 0.0
+        extra += self._of_block(row)
         found = runner_up(row, self._costs_of_blocks(spread, avoid), self._block_row, self._cost, extra)
         return int(found) if found >= 0 else None
 
@@ -160,10 +159,12 @@ class Profile:
     def costs(self, row: int, other: int) -> tuple[float, float]:
         """What the next pod costs on two rows, without spread, as of the last `refresh`."""
         here, there = float(self._cost[row]), float(self._cost[other])
+        return here + self._of_block(row), there + self._of_block(other)
+
+    def _of_block(self, row: int) -> float:
+        """What a row costs beside what is kept for it: rules between pods that are the same for its whole block."""
         part = self._constraints.block_part() if self._constraints is not None else None
-        if part is not None:
-            here, there = here + float(part[row // BLOCK]), there + float(part[other // BLOCK])
-        return here, there
+        return float(part[row // BLOCK]) if part is not None else 0.0
 
     def _costs_of_blocks(self, spread: FloatArray | None, avoid: Collection[int]) -> FloatArray:
         """What the cheapest row of each block costs, infinite where none may be taken."""
@@ -182,8 +183,7 @@ class Profile:
     def cost(self, row: int) -> float:
         """What the next pod costs on a row, without spread; infinite where it does not fit."""
         self.refresh()
-        part = self._constraints.block_part() if self._constraints is not None else None
-        return float(self._cost[row] + (part[row // BLOCK] if part is not None else 0.0))
+        return float(self._cost[row]) + self._of_block(row)
 
     def base(self, row: int) -> float:
         """The part of a row's cost that does not depend on what runs there; infinite where it must not run."""

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 
 from services.scheduler.decision.admission import PlanCache, PodSetPlan, plan_workload
 from services.scheduler.decision.config import SchedulerConfig
-from services.scheduler.decision.drafts import Budget, PodSetDraft, Replica, settle_followers
+from services.scheduler.decision.drafts import PodSetDraft, settle_followers
 from services.scheduler.decision.evacuation import Evacuation
 from services.scheduler.decision.exodus import Exodus
 from services.scheduler.decision.fingerprint import fingerprint
@@ -22,6 +22,7 @@ from services.scheduler.decision.fleet import Fleet
 from services.scheduler.decision.manifests import Division
 from services.scheduler.decision.moves import Moves
 from services.scheduler.decision.records import WorkloadRecord, uid_for
+from services.scheduler.decision.replicas import Budget, Replica
 from services.scheduler.decision.reservations import ShareKey
 from services.scheduler.decision.slots import Hold
 from services.scheduler.decision.workloads import Workloads

@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from services.scheduler.decision.admission import PodSetPlan
-from services.scheduler.decision.drafts import PLACING
 from services.scheduler.decision.fleet import Fleet
 from services.scheduler.decision.manifests import Division
 from services.scheduler.decision.records import WorkloadRecord
+from services.scheduler.decision.replicas import PLACING
 from services.scheduler.decision.reservations import ShareKey
 from services.scheduler.decision.slots import Hold
 from services.scheduler.decision.waiting import WaitingQueue

@@ -1,0 +1,39 @@
+"""What drafts are made of: replicas that have a place, and how many more may find one in a call."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+# Why a pod set is short of replicas while there is a budget's worth of them to be placed again.
+PLACING = "Placing"
+
+
+class Budget:
+    """How many replicas may still be placed, or tried in vain, in one call."""
+
+    __slots__ = ("left",)
+
+    def __init__(self, left: int) -> None:
+        self.left = left
+
+    @property
+    def spent(self) -> bool:
+        return self.left <= 0
+
+
+@dataclass(slots=True, eq=False)
+class Replica:
+    """`node` is empty where nothing is held on nodes. `position` is its place in the present share, -1 if it is new."""
+
+    cluster: str
+    node: str = ""
+    ordinal: int = 0
+    position: int = -1
+
+
+def by_cluster(replicas: Iterable[Replica]) -> dict[str, list[Replica]]:
+    found: dict[str, list[Replica]] = {}
+    for replica in replicas:
+        found.setdefault(replica.cluster, []).append(replica)
+    return found
