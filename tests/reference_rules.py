@@ -1,7 +1,7 @@
 """Pod affinity, anti-affinity and topology spread, computed anew from Kubernetes' documentation and from JSON.
 
-Used to check `services.scheduler.decision.constraints`, of which it shares nothing: every pod is looked at for every
-term on every node.
+Used to check `services.scheduler.decision.scoring.constraints`, of which it shares nothing: every pod is looked at for
+every term on every node.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 
 from services.scheduler.decision.config import SchedulerConfig
-from services.scheduler.decision.observed import JOBS, NODES, PODS
+from services.scheduler.decision.seen.observed import JOBS, NODES, PODS
 from services.scheduler.decision.state import SchedulerState
 from shared.events.v1.decisions import Decision, RequestRef, WorkloadForgotten, WorkloadPlaced
 from shared.events.v1.objects import LEFT, ClusterObserved

@@ -16,7 +16,7 @@ from typing import Any
 import orjson
 
 from services.scheduler.bootstrap import configuration
-from services.scheduler.decision.explanations import refusals_of
+from services.scheduler.decision.placing.explanations import refusals_of
 from services.scheduler.decision.remedies import remedies
 from services.scheduler.decision.state import SchedulerState
 from services.scheduler.refusals import Refusals

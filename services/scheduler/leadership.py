@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import AsyncExitStack, suppress
 
 from services.scheduler import metrics
-from services.scheduler.decision.inventory import is_asked
+from services.scheduler.decision.seen.inventory import is_asked
 from services.scheduler.entries import Round, Seen
 from services.scheduler.guarding import PlacementGuard
 from services.scheduler.inputs import partitions_of

@@ -8,8 +8,8 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from services.scheduler.decision.config import SchedulerConfig, Weights
-from services.scheduler.decision.filters import BUILT_IN
 from services.scheduler.decision.interface import CostPlugin, FilterPlugin
+from services.scheduler.decision.scoring.filters import BUILT_IN
 
 FILTERS = "flotilla.scheduler.filters"
 COSTS = "flotilla.scheduler.costs"

@@ -16,9 +16,9 @@ from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 
 from services.scheduler import metrics
+from services.scheduler.decision.asked.rendering import render_commands
 from services.scheduler.decision.derivation import CommandRecord, Derived, PlacementRecord, derive
 from services.scheduler.decision.fence import EpochFence
-from services.scheduler.decision.rendering import render_commands
 from services.scheduler.journal import (
     Checkpoint,
     JournalEntry,

@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Callable, Mapping
 
 from services.scheduler import metrics
-from services.scheduler.decision.inventory import HeldCommands
+from services.scheduler.decision.seen.inventory import HeldCommands
 from shared.events.registry import DecodeError, decode
 from shared.events.topics import INVENTORIES
 from shared.events.v1.inventories import InventoryReported

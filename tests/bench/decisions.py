@@ -2,7 +2,7 @@
 
 One cluster of equal nodes, half filled before; then workloads of one replica, in turn of each shape, each followed by
 the deletion of the oldest one, so that the fleet stays as full as it is. Timed is `SchedulerState.decide_request` for
-the placements alone. Every node is scored for each of them (`services.scheduler.decision.profiles`).
+the placements alone. Every node is scored for each of them (`services.scheduler.decision.scoring.profiles`).
 
 With `--constraint` the pods of each shape keep apart: `anti-affinity` from node to node; `spread` over zones and over
 nodes, with a skew of at most one.
@@ -22,7 +22,7 @@ import orjson
 from rich.console import Console
 
 from services.scheduler.decision.config import SchedulerConfig
-from services.scheduler.decision.observed import NODES
+from services.scheduler.decision.seen.observed import NODES
 from services.scheduler.decision.state import SchedulerState
 from shared.events.v1.decisions import RequestRef, WorkloadForgotten, WorkloadPlaced
 from shared.events.v1.objects import ClusterObserved

@@ -29,7 +29,7 @@ import orjson
 from rich.console import Console
 
 from services.scheduler.decision.config import SchedulerConfig
-from services.scheduler.decision.observed import NODES
+from services.scheduler.decision.seen.observed import NODES
 from services.scheduler.decision.state import SchedulerState
 from shared.events.v1.decisions import Decision, RequestRef, WorkloadPlaced
 from shared.events.v1.objects import ClusterObserved

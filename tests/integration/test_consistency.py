@@ -21,7 +21,7 @@ from services.cli.fleet.requesting import request_record
 from services.executor.settings import ExecutorSettings
 from services.executor.shell import ExecutorService
 from services.scheduler import bootstrap as scheduler
-from services.scheduler.decision import inventory
+from services.scheduler.decision.seen import inventory
 from services.scheduler.settings import SchedulerSettings
 from services.simulator.http.api import WatchSettings
 from services.simulator.simulator import Simulator

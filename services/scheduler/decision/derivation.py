@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, MutableMapping
 from dataclasses import dataclass
 
-from services.scheduler.decision.rendering import render_commands
+from services.scheduler.decision.asked.rendering import render_commands
 from shared.events.v1.commands import CommandIssued
 from shared.events.v1.decisions import DecisionsMade, RequestRejected, WorkloadForgotten, WorkloadPlaced
 from shared.events.v1.placements import PlacementPublished

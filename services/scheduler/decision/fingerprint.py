@@ -10,8 +10,8 @@ from collections.abc import Iterable
 
 import orjson
 
-from services.scheduler.decision.fleet import Fleet
-from services.scheduler.decision.slots import NO_ROW
+from services.scheduler.decision.seen.fleet import Fleet
+from services.scheduler.decision.seen.slots import NO_ROW
 from shared.events.v1.decisions import WorkloadPlaced
 
 

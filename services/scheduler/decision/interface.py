@@ -16,9 +16,9 @@ from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
-from services.scheduler.decision.arrays import BoolArray, FloatArray
-from services.scheduler.decision.requests import Request
-from services.scheduler.decision.views import NodeView
+from services.scheduler.decision.table.arrays import BoolArray, FloatArray
+from services.scheduler.decision.table.requests import Request
+from services.scheduler.decision.table.views import NodeView
 from shared.model.pods import PodShape
 
 Reasons = Iterator[tuple[str, BoolArray]]

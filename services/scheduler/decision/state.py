@@ -12,20 +12,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from services.scheduler.decision.admission import PlanCache, PodSetPlan, plan_workload
+from services.scheduler.decision.asked.admission import PlanCache, PodSetPlan, plan_workload
+from services.scheduler.decision.asked.manifests import Division
 from services.scheduler.decision.config import SchedulerConfig
-from services.scheduler.decision.drafts import PodSetDraft, settle_followers
-from services.scheduler.decision.evacuation import Evacuation
-from services.scheduler.decision.exodus import Exodus
+from services.scheduler.decision.decided.records import WorkloadRecord, uid_for
+from services.scheduler.decision.decided.workloads import Workloads
 from services.scheduler.decision.fingerprint import fingerprint
-from services.scheduler.decision.fleet import Fleet
-from services.scheduler.decision.manifests import Division
-from services.scheduler.decision.moves import Moves
-from services.scheduler.decision.records import WorkloadRecord, uid_for
-from services.scheduler.decision.replicas import Budget, Replica
-from services.scheduler.decision.reservations import ShareKey
-from services.scheduler.decision.slots import Hold
-from services.scheduler.decision.workloads import Workloads
+from services.scheduler.decision.leaving.evacuation import Evacuation
+from services.scheduler.decision.leaving.exodus import Exodus
+from services.scheduler.decision.placing.drafts import PodSetDraft, settle_followers
+from services.scheduler.decision.placing.replicas import Budget, Replica
+from services.scheduler.decision.seen.fleet import Fleet
+from services.scheduler.decision.seen.moves import Moves
+from services.scheduler.decision.seen.reservations import ShareKey
+from services.scheduler.decision.seen.slots import Hold
 from shared.events.v1.clusters import ClusterDeclared
 from shared.events.v1.decisions import (
     Decision,

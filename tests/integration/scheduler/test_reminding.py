@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from services.scheduler.decision import inventory
+from services.scheduler.decision.seen import inventory
 from shared.events.registry import decode
 from shared.events.topics import INVENTORIES, commands_topic
 from shared.events.v1.commands import CommandIssued

@@ -1,6 +1,7 @@
 """Shares of clusters: monotone, near their quota, stable; each choice is the argmin among the clusters that are due.
 
-What is due is computed anew from the docstring of `services.scheduler.decision.division`, with fractions and loops.
+What is due is computed anew from the docstring of `services.scheduler.decision.placing.division`, with fractions and
+loops.
 """
 
 from __future__ import annotations
@@ -12,9 +13,9 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.scheduler.decision.admission import plan_workload
+from services.scheduler.decision.asked.admission import plan_workload
 from services.scheduler.decision.config import SchedulerConfig
-from services.scheduler.decision.observed import NODES
+from services.scheduler.decision.seen.observed import NODES
 from shared.events.v1.decisions import PodSetPlacement, WorkloadPlaced
 from shared.events.v1.workloads import PlacementTerms
 from shared.model.identities import ObjectKey

@@ -15,7 +15,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, invariant, precondition, rule
 
-from services.scheduler.decision.observed import NODES, PODS, decode_pod
+from services.scheduler.decision.seen.observed import NODES, PODS, decode_pod
 from shared.events.v1.clusters import ClusterDeclared
 from shared.events.v1.decisions import PodSetPlacement, WorkloadPlaced
 from shared.model.identities import POD_SET_LABEL, WORKLOAD_LABEL, ObjectKey

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.scheduler.decision.admission import plan_workload
+from services.scheduler.decision.asked.admission import plan_workload
 from services.scheduler.decision.config import GPU_POLICY, Fit, SchedulerConfig, Weights
-from services.scheduler.decision.observed import NODES
+from services.scheduler.decision.seen.observed import NODES
 from shared.events.v1.decisions import PodSetPlacement, WorkloadPlaced
 from shared.model.identities import ZONE_LABEL, ObjectKey
 from tests.property.scheduler.fleets import CLUSTERS, nodes, workloads

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.scheduler.decision.config import SchedulerConfig
-from services.scheduler.decision.observed import NODES, PODS
+from services.scheduler.decision.seen.observed import NODES, PODS
 from shared.model.affinity import PodQuery
 from shared.model.identities import POD_SET_LABEL, WORKLOAD_LABEL, WORKLOAD_NAMESPACE_LABEL, ObjectKey
 from tests.property.scheduler.fleets import CLUSTERS, nodes, pod_labels, workloads

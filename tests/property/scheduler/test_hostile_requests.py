@@ -9,7 +9,7 @@ from hypothesis import event, given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from services.scheduler.decision.rendering import render_commands
+from services.scheduler.decision.asked.rendering import render_commands
 from shared.events.registry import decode
 from shared.events.v1.decisions import DecisionsMade, RequestRejected, WorkloadPlaced
 from shared.events.v1.requests import WorkloadRequested

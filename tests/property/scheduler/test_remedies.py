@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.scheduler.asking import answer
-from services.scheduler.decision.observed import NODES
 from services.scheduler.decision.remedies import remedies
+from services.scheduler.decision.seen.observed import NODES
 from shared.model.identities import ObjectKey
 from tests.property.scheduler.fleets import CLUSTERS, nodes, workloads
 from tests.scheduling import World

@@ -7,11 +7,11 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.scheduler.decision.neighbours import Neighbours
-from services.scheduler.decision.nodes import NodeTable
-from services.scheduler.decision.requests import Requests
-from services.scheduler.decision.reservations import ShareKey, ShareReservations
-from services.scheduler.decision.slots import NodeSlots
+from services.scheduler.decision.seen.reservations import ShareKey, ShareReservations
+from services.scheduler.decision.seen.slots import NodeSlots
+from services.scheduler.decision.table.neighbours import Neighbours
+from services.scheduler.decision.table.nodes import NodeTable
+from services.scheduler.decision.table.requests import Requests
 
 NODES = st.sampled_from("abcd")
 # A pod comes to a node, or the oldest pod of a node goes, or the share becomes another.

@@ -8,9 +8,9 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.scheduler.decision.admission import plan_workload
+from services.scheduler.decision.asked.admission import plan_workload
 from services.scheduler.decision.config import SchedulerConfig
-from services.scheduler.decision.observed import NAMESPACES, NODES, PODS
+from services.scheduler.decision.seen.observed import NAMESPACES, NODES, PODS
 from shared.events.v1.decisions import WorkloadPlaced
 from shared.model.identities import ZONE_LABEL, ObjectKey
 from tests.property.scheduler.fleets import SOFT_TAINT, TAINT, pod_labels, rules, workloads

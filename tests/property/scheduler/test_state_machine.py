@@ -12,9 +12,9 @@ from typing import Any
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from services.scheduler.decision.asked.rendering import render_commands
 from services.scheduler.decision.config import SchedulerConfig
-from services.scheduler.decision.observed import NODES, PODS
-from services.scheduler.decision.rendering import render_commands
+from services.scheduler.decision.seen.observed import NODES, PODS
 from shared.events.v1.commands import CommandIssued
 from shared.events.v1.decisions import RequestRejected, WorkloadForgotten, WorkloadPlaced
 from shared.model.identities import POD_SET_LABEL, WORKLOAD_LABEL, WORKLOAD_NAMESPACE_LABEL, ObjectKey

@@ -10,10 +10,10 @@ from unittest.mock import patch
 
 from services.scheduler.decision import derivation
 from services.scheduler.decision.clusters import ClusterTable
-from services.scheduler.decision.evacuation import Evacuation
 from services.scheduler.decision.fence import EpochFence
-from services.scheduler.decision.reservations import ShareReservations
-from services.scheduler.decision.troubles import Troubles
+from services.scheduler.decision.leaving.evacuation import Evacuation
+from services.scheduler.decision.seen.reservations import ShareReservations
+from services.scheduler.decision.seen.troubles import Troubles
 from services.scheduler.inputs import partitions_of
 from services.scheduler.intake import Intake
 from services.scheduler.journal import Checkpoint, journal_partition, publisher_group

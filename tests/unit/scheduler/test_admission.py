@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from services.scheduler.decision.admission import PodSetPlan, plan_workload
-from services.scheduler.decision.manifests import Division
+from services.scheduler.decision.asked.admission import PodSetPlan, plan_workload
+from services.scheduler.decision.asked.manifests import Division
 from shared.events.v1.decisions import RequestRejected
 from shared.events.v1.workloads import FieldError, Workload
 from shared.model.pods import HostPort

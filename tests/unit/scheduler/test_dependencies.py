@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from services.scheduler.decision.dependencies import followed
-from services.scheduler.decision.rendering import render_commands
+from services.scheduler.decision.asked.dependencies import followed
+from services.scheduler.decision.asked.rendering import render_commands
 from shared.events.v1.decisions import RequestRejected, WorkloadPlaced
 from shared.events.v1.workloads import Workload
 from tests.scheduling import World, counts_of, image, placed, workload

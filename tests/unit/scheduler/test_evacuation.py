@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import pytest
 
 from services.scheduler.decision.config import SchedulerConfig
-from services.scheduler.decision.troubles import DRAINING_KEY
+from services.scheduler.decision.seen.troubles import DRAINING_KEY
 from shared.events.v1.clusters import ClusterDeclared
 from shared.events.v1.decisions import WorkloadPlaced
 from shared.model.taints import Taint

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from services.scheduler.decision.inventory import GRACE_MS, HeldCommands
+from services.scheduler.decision.seen.inventory import GRACE_MS, HeldCommands
 from shared.events.v1.inventories import HeldSubject, InventoryReported
 from shared.events.v1.placements import PlacementPublished
 from tests.unit.status.world import placement, refusal

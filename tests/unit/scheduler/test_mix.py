@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from services.scheduler.decision.config import GPU_POLICY, SchedulerConfig
-from services.scheduler.decision.mix import DemandMix
+from services.scheduler.decision.scoring.mix import DemandMix
 from tests.scheduling import World, image, workload
 
 GPU = "nvidia.com/gpu"

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from services.scheduler.decision.admission import plan_workload
-from services.scheduler.decision.overrides import with_registry
-from services.scheduler.decision.rendering import render_commands
+from services.scheduler.decision.asked.admission import plan_workload
+from services.scheduler.decision.asked.overrides import with_registry
+from services.scheduler.decision.asked.rendering import render_commands
 from shared.events.registry import decode
 from shared.events.v1.clusters import ClusterDeclared
 from shared.events.v1.decisions import WorkloadPlaced

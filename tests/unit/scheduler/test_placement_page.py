@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from services.scheduler.decision.admission import plan_workload
+from services.scheduler.decision.asked.admission import plan_workload
 from shared.events.v1.workloads import Workload
 
 PAGE = Path(__file__).parents[3] / "docs" / "placement.md"

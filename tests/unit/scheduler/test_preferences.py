@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from services.scheduler.decision.config import SchedulerConfig, Weights
-from services.scheduler.decision.images import ImageTable, normalized
-from services.scheduler.decision.observed import NODES
+from services.scheduler.decision.seen.observed import NODES
+from services.scheduler.decision.table.images import ImageTable, normalized
 from shared.model.identities import ObjectKey
 from tests.scheduling import World, node_json, nodes_of, placed, workload
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 
-from services.scheduler.decision.rendering import render_commands
+from services.scheduler.decision.asked.rendering import render_commands
 from shared.events.v1.commands import CommandIssued
 from tests.scheduling import World, image, placed, workload
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from services.scheduler.decision.config import SchedulerConfig
-from services.scheduler.decision.observed import PODS
+from services.scheduler.decision.seen.observed import PODS
 from shared.events.v1.decisions import WorkloadPlaced
 from shared.model.identities import ObjectKey
 from tests.scheduling import World, counts_of, nodes_of, placed, workload

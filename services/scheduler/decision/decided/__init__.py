@@ -1,0 +1,1 @@
+"""The workloads as they were decided, and which of them wait."""

@@ -1,0 +1,1 @@
+"""Out of clusters that are lost, tainted or draining."""

@@ -1,0 +1,81 @@
+"""Duplicated pod sets: each eligible cluster has all of their replicas, as far as it has room.
+
+Clusters are independent of each other: what one lacks no other makes up for, and nothing moves between them. A cluster
+that takes no replicas at present keeps what it has, and lacks nothing. What is placed whole is so in each cluster.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from services.scheduler.decision.asked.admission import MAX_WORKLOAD_REPLICAS
+from services.scheduler.decision.asked.manifests import Division
+from services.scheduler.decision.clusters import Cluster
+from services.scheduler.decision.placing.replicas import PLACING, Budget, by_cluster
+from services.scheduler.decision.scoring.profiles import UNSCHEDULABLE
+
+if TYPE_CHECKING:
+    from services.scheduler.decision.placing.drafts import PodSetDraft
+
+TOO_LARGE = "TooLarge"
+
+
+def settle_duplicates(draft: PodSetDraft, budget: Budget) -> None:
+    """Brings each cluster to what is desired."""
+    _trim(draft)
+    draft.lack(0, "", "")
+    open_to = [
+        cluster
+        for cluster in sorted(draft._fleet.clusters, key=lambda cluster: cluster.name)
+        if cluster.index not in draft._avoid and draft._profile.accepts(cluster)
+    ]
+    if not open_to and not draft.replicas:
+        draft.lack(draft.plan.desired, *draft._explain())
+        return
+    short = {cluster.name: lacking for cluster in open_to if (lacking := _settle_in(draft, cluster, budget))}
+    if not short:
+        return
+    count, names = sum(short.values()), ", ".join(short)
+    if budget.spent:
+        draft.lack(count, PLACING, "more replicas are about to be placed")
+    elif len(draft.replicas) >= MAX_WORKLOAD_REPLICAS:
+        draft.lack(
+            count, TOO_LARGE, f"a workload has at most {MAX_WORKLOAD_REPLICAS} replicas; it lacks some in: {names}"
+        )
+    else:
+        draft.lack(count, UNSCHEDULABLE, f"there is no room for {count} replicas in clusters: {names}")
+
+
+def _trim(draft: PodSetDraft) -> None:
+    """Each cluster gives up what is too much: first what was never seen, then the highest ordinals, then the last."""
+    ordered = sorted(draft.replicas, key=lambda item: (draft.is_unseen(item), item.ordinal))
+    kept = {replica for mine in by_cluster(ordered).values() for replica in mine[: draft.plan.desired]}
+    draft.replicas = [replica for replica in draft.replicas if replica in kept]
+
+
+def _settle_in(draft: PodSetDraft, cluster: Cluster, budget: Budget) -> int:
+    """Places what one cluster lacks; returns what it lacks still."""
+    lacking = draft.plan.desired - sum(replica.cluster == cluster.name for replica in draft.replicas)
+    if lacking <= 0:
+        return 0
+    if budget.spent or len(draft.replicas) + lacking > MAX_WORKLOAD_REPLICAS:
+        return lacking
+    if draft.plan.division is Division.TOGETHER:
+        elsewhere = frozenset(other.index for other in draft._fleet.clusters) - {cluster.index}
+        budget.left -= lacking
+        return 0 if draft._fill(lacking, cluster.index, elsewhere) else lacking
+    table, spread, ordinals = draft._fleet.table, draft._spread(), draft._free_ordinals()
+    while lacking and not budget.spent:
+        budget.left -= 1
+        costs = spread.costs()
+        further = np.where(table.domain_cluster == cluster.index, 0.0 if costs is None else costs, np.inf)
+        row = draft._profile.best(further)
+        if row is None:
+            break
+        draft._reasons.note(row, costs, (), further)
+        draft._gain(row, next(ordinals))
+        spread.add(row)
+        lacking -= 1
+    return lacking

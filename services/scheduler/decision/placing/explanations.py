@@ -1,0 +1,206 @@
+"""Why a replica is where it is, and why another waits: the record that stands in the decision itself.
+
+A choice is explained when it is made, by numbers that are there already: the terms of the chosen row, and of the
+runner-up, which is the cheapest of all others. A replica that finds no node is explained by the first filter that
+refuses each node, grouped by cluster and node class, with what the closest node of each group lacks. That is computed
+once for each demand and state of the fleet, however many workloads wait for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+
+import numpy as np
+
+from services.scheduler.decision.clusters import Cluster
+from services.scheduler.decision.interface import Filter, PluginError
+from services.scheduler.decision.scoring.profiles import Profile
+from services.scheduler.decision.seen.fleet import Fleet
+from services.scheduler.decision.table.arrays import BLOCK, BoolArray, FloatArray, Rows
+from services.scheduler.decision.table.classes import NodeClass
+from services.scheduler.decision.table.views import NodeView
+from shared.events.v1.decisions import Choice, PodSetReasons, Refusal
+
+# So many clusters' choices, and groups of refused nodes, stand in one decision.
+MOST_CHOICES = 4
+MOST_REFUSALS = 16
+_DIGITS = 6
+_CLASS_TEXT = 80
+_INSTANCE_TYPE = "node.kubernetes.io/instance-type"
+CLUSTER = "cluster"
+AVOIDED = "avoided"
+
+
+class Reasons:
+    """Collects what is to be said of one pod set while it is decided. `avoid` are clusters that are left out."""
+
+    def __init__(self, fleet: Fleet, profile: Profile, avoid: Collection[int]) -> None:
+        self._fleet = fleet
+        self._profile = profile
+        self._avoid = avoid
+        # By cluster.
+        self._choices: dict[int, Choice] = {}
+
+    def note(self, row: int, spread: FloatArray | None, avoid: Collection[int], further: FloatArray | None) -> None:
+        """A replica is about to go to `row`, which is the best. To be called before it takes its room.
+
+        `further` is what the choice added to the costs, by domain: the spread, and what preferences among clusters add.
+        """
+        cluster = self._fleet.table.cluster_of(row)
+        if cluster in self._choices or len(self._choices) >= MOST_CHOICES:
+            return
+        other = self._profile.runner_up(row, further, avoid)
+        self._choices[cluster] = choice_of(self._fleet, self._profile, row, other, spread, further)
+
+    def take_back(self, row: int) -> None:
+        """Nothing came of a choice that was noted."""
+        self._choices.pop(self._fleet.table.cluster_of(row), None)
+
+    def record(self, previous: PodSetReasons | None, *, waits: bool) -> PodSetReasons | None:
+        """What stands in the decision. Choices of before hold on where none was made since."""
+        choices = tuple(self._choices.values()) or (previous.choices if previous is not None else ())
+        if not waits:
+            return PodSetReasons(choices=choices) if choices else None
+        refusals, left_out = refusals_of(self._fleet, self._profile, self._avoid)
+        return PodSetReasons(choices=choices, refusals=refusals, left_out=left_out)
+
+
+def choice_of(
+    fleet: Fleet,
+    profile: Profile,
+    row: int,
+    other: int | None,
+    spread: FloatArray | None,
+    further: FloatArray | None,
+) -> Choice:
+    """What a replica costs on a row and on the runner-up, on both of which it fits. The terms are rounded."""
+    second = row if other is None else other
+    terms = {
+        name: (weight, round(value, _DIGITS), round(beside, _DIGITS))
+        for name, weight, value, beside in profile.terms(row, second)
+        if weight and (value or beside)
+    }
+    cost, cost_beside = profile.costs(row, second)
+    if further is not None:
+        here, there = fleet.table.domain_of(row), fleet.table.domain_of(second)
+        cost, cost_beside = cost + float(further[here]), cost_beside + float(further[there])
+        weights, spread = fleet.config.weights, np.zeros_like(further) if spread is None else spread
+        for name, weight, part in (("spread", weights.spread, spread), ("preferences", weights.preferences, None)):
+            value, beside = (
+                (float(further[each] - spread[each]) if part is None else float(part[each])) for each in (here, there)
+            )
+            if weight and (value or beside):
+                terms[name] = (weight, round(value / weight, _DIGITS), round(beside / weight, _DIGITS))
+    slot = fleet.slots.by_row(row)
+    if other is None:
+        return Choice(cluster=slot.cluster, node=slot.name, cost=round(cost, _DIGITS), terms=terms)
+    slot_beside = fleet.slots.by_row(other)
+    return Choice(
+        cluster=slot.cluster,
+        node=slot.name,
+        cost=round(cost, _DIGITS),
+        runner_up_cluster=slot_beside.cluster,
+        runner_up=slot_beside.name,
+        runner_up_cost=round(cost_beside, _DIGITS),
+        terms=terms,
+    )
+
+
+def refusals_of(
+    fleet: Fleet, profile: Profile, avoid: Collection[int] = (), limit: int = MOST_REFUSALS
+) -> tuple[tuple[Refusal, ...], int]:
+    """Why no node takes such a pod, by cluster, class and filter; and how many of these groups are not listed."""
+    profile.refresh()
+    version = (*profile.version, tuple(sorted(avoid)), limit)
+    known = profile.known_refusals
+    if known is None or known[0] != version:
+        groups = sorted(all_refusals(fleet, profile, avoid), key=lambda item: (-item.nodes, item.cluster))
+        listed = sorted(groups[:limit], key=lambda item: (item.cluster, -item.nodes, item.node_class, item.filter))
+        known = profile.known_refusals = version, (tuple(listed), max(0, len(groups) - limit))
+    return known[1]
+
+
+def all_refusals(fleet: Fleet, profile: Profile, avoid: Collection[int] = ()) -> Iterator[Refusal]:
+    """Every group of nodes that is refused. Nodes that pass are in none."""
+    table = fleet.table
+    rows = np.flatnonzero(table.alive)
+    clusters = table.block_cluster[rows // BLOCK]
+    closed: list[int] = []
+    for cluster in fleet.clusters:
+        reason = profile.refusal(cluster)
+        name = CLUSTER if reason else AVOIDED
+        if not reason and cluster.index in avoid:
+            reason = "found no node for such pods lately, or are left"
+        if reason:
+            closed.append(cluster.index)
+            count = int(np.count_nonzero(clusters == cluster.index))
+            yield Refusal(cluster=cluster.name, nodes=count, filter=name, reason=f"in clusters that {reason}")
+    rows = rows[~np.isin(clusters, closed)]
+    for item in profile.filters:
+        if not len(rows):
+            return
+        try:
+            mask = item.mask(NodeView(table, rows, profile.request))
+            yield from _groups(fleet, profile, item, rows[~mask])
+        except PluginError as error:
+            yield Refusal(cluster="", nodes=len(rows), filter=item.name, reason=str(error))
+            return
+        rows = rows[mask]
+
+
+def _groups(fleet: Fleet, profile: Profile, item: Filter, rows: Rows) -> Iterator[Refusal]:
+    """The nodes that one filter refused, which all others before it let pass."""
+    if not len(rows):
+        return
+    table = fleet.table
+    by_index = {cluster.index: cluster for cluster in fleet.clusters}
+    texts = list(item.reasons(NodeView(table, rows, profile.request)))
+    cluster_of, class_of = table.block_cluster[rows // BLOCK], table.node_class[rows]
+    groups: dict[tuple[str, str], list[Rows]] = {}
+    codes = cluster_of * (len(table.classes) + 1) + class_of
+    order = np.argsort(codes, kind="stable")
+    starts = np.flatnonzero(np.diff(codes[order], prepend=-1))
+    for where in np.split(order, starts[1:]):
+        cluster: Cluster = by_index[int(cluster_of[where[0]])]
+        name = class_text(table.classes[int(class_of[where[0]])])
+        groups.setdefault((cluster.name, name), []).append(where)
+    for (name, class_name), parts in groups.items():
+        where = np.concatenate(parts)
+        closest, short = _shortage(fleet, profile, rows[where]) if item.name == "resources" else ("", {})
+        yield Refusal(
+            cluster=name,
+            node_class=class_name,
+            nodes=len(where),
+            filter=item.name,
+            reason=_joined(texts, where),
+            closest=closest,
+            short=short,
+        )
+
+
+def _joined(texts: list[tuple[str, BoolArray]], where: Rows) -> str:
+    return ", ".join(text for text, mask in texts if mask[where].any())
+
+
+def _shortage(fleet: Fleet, profile: Profile, rows: Rows) -> tuple[str, dict[str, int]]:
+    """Which of the rows lacks least, in parts of what is asked, and what of each resource."""
+    table, request = fleet.table, profile.request
+    names = table.columns.names
+    asked = np.maximum(request.vector, 0)
+    lacking = np.where(asked > 0, np.maximum(asked - table.free[rows], 0), 0)
+    part = (lacking / np.maximum(asked, 1)).sum(axis=1)
+    # Of equals the one whose name decides anywhere else too.
+    best = int(np.lexsort((table.order[rows], part))[0])
+    short = {names[column]: int(lacking[best, column]) for column in np.flatnonzero(lacking[best]).tolist()}
+    amounts = dict(request.amounts)
+    short |= {name: amounts[name] for name in request.missing}
+    return fleet.slots.by_row(int(rows[best])).name, short
+
+
+def class_text(node_class: NodeClass) -> str:
+    """A class in words: its instance type where it says so, else its labels; and its taints."""
+    labels = node_class.labels
+    kind = labels.get(_INSTANCE_TYPE) or ",".join(f"{key}={labels[key]}" for key in sorted(labels))
+    taints = " ".join(f"{taint.key}={taint.value}:{taint.effect}" for taint in node_class.taints)
+    text = f"{kind} ({taints})" if taints else kind
+    return text if len(text) <= _CLASS_TEXT else f"{text[: _CLASS_TEXT - 1]}…"

@@ -1,0 +1,263 @@
+"""The inner loop of scheduling, compiled: what rows of the node table cost one request, and the cheapest of each block.
+
+After every placement a handful of rows changed for each request. NumPy needs some thirty calls for them, each of which
+costs more than the rows; these are two calls of a few microseconds. The filters here are `filters.ResourcesAreFree` and
+`filters.DevicesAreFree`, the cost terms those that depend on what runs on a node. Sums keep their order, on 64-bit
+numbers, so a choice is the same everywhere, and equal to the last bit to a plain re-implementation in Python
+(`tests/property/scheduler/test_exactness.py`).
+
+Compiled when this is imported, for the types that are stated, so that no decision waits for a compiler. The result is
+kept in numba's cache where there is a place for it (beside this file, the user's cache, or NUMBA_CACHE_DIR).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+
+import numpy as np
+from numba import njit
+
+from services.scheduler.decision.table.arrays import BLOCK, FloatArray, IntArray, Rows
+from services.scheduler.decision.table.devices import ABSENT, DeviceArray
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_INF = float("inf")
+# The change of a node's fragment that makes the term 0 or 1: what eight GPUs have, down or up.
+_WHOLE_NODE = 16_000.0
+# How much what is left over counts beside what is of no use at once. From 0.1 to 0.5 it matters little.
+_PACKED = 0.1
+# rows; then what `usage_cost` is told of the profile, the node table, the request, and the configuration.
+_ROWS = "int64[::1]"
+_BLOCKS = "float64[::1], int64[::1]"
+_USAGE = (
+    "float64[::1], float64[::1], int64[:, ::1], int64[:, ::1], float64[:, ::1], int16[:, ::1], "
+    "int64[::1], int64[::1], int64, int64, int64, float64[::1], boolean, int64[:, ::1], float64[::1]"
+)
+# The same without what is written, and without what must be free.
+_TERMS = (
+    "int64[:, ::1], int64[:, ::1], float64[:, ::1], int16[:, ::1], "
+    "int64[::1], int64, int64, int64, float64[::1], boolean, int64[:, ::1], float64[::1]"
+)
+# What depends on what runs on a node, in the order of their weights.
+USAGE_TERMS = ("fit", "balance", "fragmentation", "expected_fragmentation")
+
+
+def _compiled(signature: str) -> Callable[[F], F]:
+    def decorate(function: F) -> F:
+        try:
+            return cast("F", njit(signature, cache=True)(function))
+        except RuntimeError:
+            # There is nowhere to keep the result.
+            return cast("F", njit(signature)(function))
+
+    return decorate
+
+
+@_compiled("boolean(int64, int64[:, ::1], int64[::1])")
+def _is_free(row: int, free: IntArray, floor: IntArray) -> bool:
+    for column in range(floor.shape[0]):  # noqa: SIM110 - numba compiles loops, not generators
+        if free[row, column] < floor[column]:
+            return False
+    return True
+
+
+@_compiled("int64(int64, int16[:, ::1], int64)")
+def _fitting(row: int, devices_free: DeviceArray, milli: int) -> int:
+    """How many devices have room for `milli` thousandths."""
+    count = 0
+    for device in range(devices_free.shape[1]):
+        count += devices_free[row, device] >= milli
+    return count
+
+
+@_compiled("int16[::1](int16[::1], int64, int64)")
+def _taken(devices_free: DeviceArray, devices: int, milli: int) -> DeviceArray:
+    """What is free behind `devices.DeviceTable.take`, which takes the tightest devices that fit; they do fit."""
+    left = devices_free.copy()
+    taken = np.zeros(len(left), np.bool_)
+    for _ in range(devices):
+        chosen = -1
+        for device in range(len(left)):
+            fits = not taken[device] and left[device] >= milli
+            if fits and (chosen < 0 or left[device] < left[chosen]):
+                chosen = device
+        taken[chosen] = True
+        left[chosen] -= milli
+    return left
+
+
+@_compiled("float64(int16[::1], int64, int64[:, ::1], float64[::1])")
+def expected_fragment(devices_free: DeviceArray, cpu: int, mix: IntArray, frequency: FloatArray) -> float:
+    """The expected part of a node's free GPUs, in thousandths, that is of no use to a pod of the mix.
+
+    For a pod that does not fit that is all of them. For one that fits it is what it could not be given, the devices
+    with less room than it needs; and, to the part `_PACKED`, what is left over when as many such pods are there as
+    devices and cpu allow. The former is the measure of FGD ("Beware of Fragmentation", Weng et al., USENIX ATC '23,
+    equation 2); the latter sees that cpu will strand GPUs before it does.
+    """
+    left = 0
+    for device in range(len(devices_free)):
+        left += max(devices_free[device], 0)
+    total = 0.0
+    for kind in range(len(frequency)):
+        asked_cpu, devices, milli = mix[kind]
+        unusable, fitting, slots = 0, 0, 0
+        for device in range(len(devices_free)):
+            if devices_free[device] >= milli:
+                fitting += 1
+                slots += devices_free[device] // milli
+            else:
+                unusable += max(devices_free[device], 0)
+        if fitting < devices or cpu < asked_cpu:
+            total += frequency[kind] * left
+            continue
+        pods = slots // devices
+        if asked_cpu:
+            pods = min(pods, cpu // asked_cpu)
+        rest = left - pods * devices * milli
+        total += frequency[kind] * ((1.0 - _PACKED) * unusable + _PACKED * rest)
+    return total
+
+
+@_compiled(f"UniTuple(float64, 4)(int64, {_TERMS})")
+def usage_terms(
+    row: int,
+    free: IntArray,
+    allocatable: IntArray,
+    native: FloatArray,
+    devices_free: DeviceArray,
+    vector: IntArray,
+    devices: int,
+    milli: int,
+    gpu_column: int,
+    weights: FloatArray,
+    most_allocated: bool,
+    mix: IntArray,
+    frequency: FloatArray,
+) -> tuple[float, float, float, float]:
+    """The terms of `USAGE_TERMS`, each in [0, 1], of a row where the pod fits; see `usage_cost`."""
+    cpu = min((vector[0] - free[row, 0] + native[row, 0]) / native[row, 2], 1.0)
+    memory = min((vector[1] - free[row, 1] + native[row, 1]) / native[row, 3], 1.0)
+    taken = (cpu + memory) * 0.5
+    left, expected = 0.0, 0.0
+    if gpu_column >= 0:
+        rest = max(free[row, gpu_column] - vector[gpu_column], 0)
+        left = rest / max(allocatable[row, gpu_column], 1)
+    if weights[3] and devices_free.shape[1] and devices_free[row, 0] != ABSENT:
+        before = expected_fragment(devices_free[row], free[row, 0], mix, frequency)
+        rest_free = _taken(devices_free[row], devices, milli)
+        after = expected_fragment(rest_free, free[row, 0] - vector[0], mix, frequency)
+        expected = min(max(0.5 + (after - before) / _WHOLE_NODE, 0.0), 1.0)
+    return 1.0 - taken if most_allocated else taken, abs(cpu - memory) * 0.5, left, expected
+
+
+@_compiled(f"UniTuple(UniTuple(float64, 4), 2)(int64, int64, {_TERMS})")
+def usage_terms_of_two(
+    row: int,
+    other: int,
+    free: IntArray,
+    allocatable: IntArray,
+    native: FloatArray,
+    devices_free: DeviceArray,
+    vector: IntArray,
+    devices: int,
+    milli: int,
+    gpu_column: int,
+    weights: FloatArray,
+    most_allocated: bool,
+    mix: IntArray,
+    frequency: FloatArray,
+) -> tuple[tuple[float, float, float, float], tuple[float, float, float, float]]:
+    """`usage_terms` of two rows in one call: most of a call is its arguments."""
+    rest = (free, allocatable, native, devices_free, vector, devices, milli, gpu_column, weights, most_allocated)
+    return usage_terms(row, *rest, mix, frequency), usage_terms(other, *rest, mix, frequency)
+
+
+@_compiled(f"void({_ROWS}, {_USAGE})")
+def usage_cost(
+    rows: Rows,
+    base: FloatArray,
+    cost: FloatArray,
+    free: IntArray,
+    allocatable: IntArray,
+    native: FloatArray,
+    devices_free: DeviceArray,
+    vector: IntArray,
+    floor: IntArray,
+    devices: int,
+    milli: int,
+    gpu_column: int,
+    weights: FloatArray,
+    most_allocated: bool,
+    mix: IntArray,
+    frequency: FloatArray,
+) -> None:
+    """Writes `cost[rows]`: infinite where a pod does not fit, else `base` plus the weighted terms, each in [0, 1].
+
+    - fit: the mean part of cpu and memory that would be free (`most_allocated`) or taken, with this pod;
+    - balance: the standard deviation of the parts of cpu and memory that would be taken, as in kube-scheduler's
+      NodeResourcesBalancedAllocation;
+    - fragmentation: the part of the node's GPUs that would stay free. Pods with GPUs go where the fewest are left; pods
+      without go where they strand none, since they take cpu and memory that GPUs need;
+    - expected fragmentation: by how much `expected_fragment` of the node's GPUs would change; 0.5 where it would not.
+
+    `vector` is what a pod takes, by resource column, and `floor` what must be free; it asks for `devices` GPUs,
+    `milli` thousandths of each. `weights` are those of the terms, in this order. `gpu_column` is -1 where no node has
+    GPUs; `mix` and `frequency` are the classes of `mix.DemandMix`. The other arrays are the node table's, see
+    `nodes.NodeTable.usage`.
+    """
+    for row in rows:
+        total = base[row]
+        cost[row] = _INF
+        if total == _INF or not _is_free(row, free, floor):
+            continue
+        if devices and _fitting(row, devices_free, milli) < devices:
+            continue
+        terms = usage_terms(
+            row,
+            free,
+            allocatable,
+            native,
+            devices_free,
+            vector,
+            devices,
+            milli,
+            gpu_column,
+            weights,
+            most_allocated,
+            mix,
+            frequency,
+        )
+        for term in range(4):
+            total += terms[term] * weights[term]
+        cost[row] = total
+
+
+@_compiled(f"void({_ROWS}, float64[::1], {_BLOCKS})")
+def renew_blocks(rows: Rows, cost: FloatArray, block_cost: FloatArray, block_row: Rows) -> None:
+    """Brings the cheapest row of each block up to date when the costs of `rows` changed; of equals it is the first."""
+    for row in rows:
+        block, value = row // BLOCK, cost[row]
+        if block_row[block] == row:
+            where = block * BLOCK
+            for other in range(where + 1, (block + 1) * BLOCK):
+                if cost[other] < cost[where]:
+                    where = other
+            block_cost[block], block_row[block] = cost[where], where
+        elif value < block_cost[block] or (value == block_cost[block] and row < block_row[block]):
+            block_cost[block], block_row[block] = value, row
+
+
+@_compiled("int64(int64, float64[::1], int64[::1], float64[::1], float64)")
+def runner_up(row: int, block_cost: FloatArray, block_row: Rows, cost: FloatArray, extra: float) -> int:
+    """The cheapest row but `row`, or -1; `extra` is what the costs of `row`'s block have beside those of its rows."""
+    own, best, found = row // BLOCK, _INF, -1
+    for other in range(own * BLOCK, (own + 1) * BLOCK):
+        if other != row and cost[other] + extra < best:
+            best, found = cost[other] + extra, other
+    for block in range(len(block_cost)):
+        if block != own and block_cost[block] < best:
+            best, found = block_cost[block], block_row[block]
+    return found

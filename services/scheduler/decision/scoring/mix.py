@@ -1,0 +1,67 @@
+"""The mix of pods with GPUs that the fleet is asked to run: what free GPUs are judged by (`kernel.expected_fragment`).
+
+Counted are the desired replicas of all accepted workloads, placed or waiting, by cpu and GPUs; what may yet come is
+taken to be like them. Costs are computed with a snapshot, taken anew when the number of pods has doubled or halved:
+every profile is computed anew then.
+
+The counts are a function of the folded state, the snapshot depends on when it was taken: two replicas of the scheduler
+may hold different ones, and weigh differently. It is a matter of cost alone, and only the leader decides.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+
+import numpy as np
+
+from services.scheduler.decision.asked.admission import PodSetPlan
+from services.scheduler.decision.table.arrays import FloatArray, IntArray
+
+# Rare classes are left out: each costs time for every row.
+_MOST_CLASSES = 32
+_GROWTH = 2
+
+# cpu in thousandths, devices, thousandths of each.
+_Class = tuple[int, int, int]
+
+
+class DemandMix:
+    """`classes` has cpu, devices and thousandths of each device, by class; `frequency` is its part of all pods."""
+
+    def __init__(self, gpu_resource: str) -> None:
+        self._gpu_resource = gpu_resource
+        self._counts: Counter[_Class] = Counter()
+        self._total = 0
+        self._snapshot_total = 0
+        self.version = 0
+        self.classes: IntArray = np.zeros((0, 3), np.int64)
+        self.frequency: FloatArray = np.zeros(0, np.float64)
+
+    def replace(self, former: Iterable[PodSetPlan], plans: Iterable[PodSetPlan]) -> None:
+        """A workload asks for other pods than before."""
+        self._count(former, -1)
+        self._count(plans, 1)
+        if self._total >= _GROWTH * self._snapshot_total or self._total * _GROWTH <= self._snapshot_total:
+            self._take_snapshot()
+
+    def _count(self, plans: Iterable[PodSetPlan], sign: int) -> None:
+        for plan in plans:
+            shape = plan.demand.shape
+            amounts = dict(shape.requests)
+            devices = amounts.get(self._gpu_resource, 0)
+            if devices and plan.desired:
+                self._counts[amounts.get("cpu", 0), devices, shape.gpu_milli] += sign * plan.desired
+                self._total += sign * plan.desired
+
+    def _take_snapshot(self) -> None:
+        if self._total == self._snapshot_total:
+            return
+        self._counts = +self._counts
+        # Not by `most_common`: it takes equals in the order in which they came.
+        common = sorted(self._counts.items(), key=lambda item: (-item[1], item[0]))[:_MOST_CLASSES]
+        counted = sum(count for _, count in common)
+        self.classes = np.array([kind for kind, _ in common], np.int64).reshape(-1, 3)
+        self.frequency = np.array([count / counted for _, count in common], np.float64)
+        self._snapshot_total = self._total
+        self.version += 1

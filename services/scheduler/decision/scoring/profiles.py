@@ -1,0 +1,495 @@
+"""The cheapest node for each shape, kept up to date by difference.
+
+A profile is what all pod sets of one shape and one selection of clusters share: for every row of the node table its
+cost, infinite where a filter refuses, and for every block its cheapest row. When it is asked, it renews the rows
+that changed since it was asked last, and their blocks; so a placement costs what changed, not the fleet, and still
+every node is scored.
+
+Exactness: `best` is the argmin over all nodes of cost plus spread, since within a block the spread is the same, and
+adding the same number keeps the order.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Sequence
+
+import numpy as np
+
+from services.scheduler.decision.asked.demands import Demand
+from services.scheduler.decision.clusters import Cluster, ClusterTable
+from services.scheduler.decision.config import Fit, SchedulerConfig
+from services.scheduler.decision.interface import CostTerm, Filter, PluginError, make_cost, make_filter
+from services.scheduler.decision.scoring.constraints import Constraints
+from services.scheduler.decision.scoring.costs import TIE_WEIGHT, costs_for
+from services.scheduler.decision.scoring.filters import IN_KERNEL, SelectorMatches, TaintsAreTolerated, filters_for
+from services.scheduler.decision.scoring.kernel import (
+    USAGE_TERMS,
+    renew_blocks,
+    runner_up,
+    usage_cost,
+    usage_terms_of_two,
+)
+from services.scheduler.decision.scoring.mix import DemandMix
+from services.scheduler.decision.table.arrays import BLOCK, BoolArray, FloatArray, Rows, grown
+from services.scheduler.decision.table.neighbours import About, Neighbours
+from services.scheduler.decision.table.nodes import NodeTable
+from services.scheduler.decision.table.requests import Request, Requests
+from services.scheduler.decision.table.views import NodeView
+from shared.events.v1.decisions import Refusal
+from shared.model.pods import PodShape
+from shared.model.selectors import LabelSelector
+
+# Profiles are kept for this many rows in all (16 bytes each), but never fewer profiles than these.
+_CACHED_ROWS = 32_000_000
+_FEWEST_PROFILES = 16
+
+_NO_LIMIT = 2**63 - 1
+NOTHING = About()
+
+NO_CLUSTER = "NoCluster"
+UNSCHEDULABLE = "Unschedulable"
+PLUGIN_FAILED = "PluginFailed"
+# What rules between pods cost together, by name in an explanation.
+BETWEEN_PODS = "between_pods"
+
+
+class Profile:
+    """See the module. `request` is what each pod takes."""
+
+    def __init__(
+        self,
+        demand: Demand,
+        request: Request,
+        table: NodeTable,
+        clusters: ClusterTable,
+        mix: DemandMix,
+        config: SchedulerConfig,
+        constraints: Constraints | None = None,
+    ) -> None:
+        self.demand = demand
+        self._constraints = constraints
+        self.request = request
+        self._table = table
+        self._clusters = clusters
+        self._mix = mix
+        self._config = config
+        self._taints = TaintsAreTolerated(demand.shape)
+        self._selector = LabelSelector.model_validate_json(demand.selector) if demand.selector else None
+        # What a plug-in did instead of answering, the last time that rows were computed.
+        self._broken = ""
+        self._make_terms()
+        weights = config.weights
+        # What the kernel is told of the configuration, and of the request as the table's columns are now.
+        parts: FloatArray = np.array(
+            (weights.fit, weights.balance, weights.fragmentation, weights.expected_fragmentation), np.float64
+        )
+        self._usage_weights: list[float] = parts.tolist()
+        # What changes all rows at once, if the profile depends on it.
+        self._follows_mix = weights.expected_fragmentation > 0
+        self._follows_others = self._follows_mix or bool(demand.shape.images)
+        self._others_seen = self._others()
+        self._weights = (parts, config.fit is Fit.MOST_ALLOCATED)
+        self._asked = (request.vector, request.floor, request.devices, request.milli)
+        self._cost: FloatArray = np.zeros(0, np.float64)
+        # Of facts alone: their part of the cost, infinite where one of their filters refuses.
+        self._base: FloatArray = np.zeros(0, np.float64)
+        self._block_cost: FloatArray = np.zeros(0, np.float64)
+        self._block_row: Rows = np.zeros(0, np.intp)
+        self._price_scale = 0.0
+        self._width = 0
+        self._facts_seen = -1
+        self._usage_seen = -1
+        self._open: BoolArray = np.zeros(0, np.bool_)
+        self._all_open = False
+        self._open_version = (-1, -1, -1)
+        self._explanation = ("", "")
+        self._explained = (-1, -1, -1)
+        # Kept here by `explanations`, with what it depends on.
+        self.known_refusals: tuple[tuple[object, ...], tuple[tuple[Refusal, ...], int]] | None = None
+
+    # --- asking ---
+
+    def best(self, spread: FloatArray | None = None, avoid: Collection[int] = ()) -> int | None:
+        """The row where the next pod costs least, or None where no node passes.
+
+        `spread` is a further cost for each domain; `avoid` are indexes of clusters that are left out. Where a plug-in
+        failed it is None as well: nobody knows better.
+        """
+        self.refresh()
+        if self._broken or not len(self._block_cost):
+            return None
+        costs = self._costs_of_blocks(spread, avoid)
+        block = int(costs.argmin())
+        return int(self._block_row[block]) if costs[block] != np.inf else None
+
+    def runner_up(self, row: int, spread: FloatArray | None = None, avoid: Collection[int] = ()) -> int | None:
+        """The row that `best` would name if it did not name `row`."""
+        extra = float(spread[self._table.domain_of(row)]) if spread is not None else 0.0
+        extra += self._of_block(row)
+        found = runner_up(row, self._costs_of_blocks(spread, avoid), self._block_row, self._cost, extra)
+        return int(found) if found >= 0 else None
+
+    def terms(self, row: int, other: int) -> list[tuple[str, float, float, float]]:
+        """Cost terms of two rows where the pod fits: the name, the weight, and what it is on each, without spread.
+
+        As of the last `refresh`, as is `costs`. Those that are zero may be left out.
+        """
+        table, request = self._table, self.request
+        here, there = float(table.order[row]), float(table.order[other])
+        found = [("order", TIE_WEIGHT, here, there)]
+        if self._base[row] != TIE_WEIGHT * here or self._base[other] != TIE_WEIGHT * there:
+            found += self._values_of(self._fact_terms, row, other)
+        asked = (request.vector, request.devices, request.milli, table.columns.gpu_column)
+        mix = (self._mix.classes, self._mix.frequency)
+        pair = usage_terms_of_two(row, other, *table.usage, *asked, *self._weights, *mix)
+        found += zip(USAGE_TERMS, self._usage_weights, *pair, strict=True)
+        if self._moving_terms:
+            found += self._values_of(self._moving_terms, row, other)
+        if self._constraints is not None:
+            rows, part = np.array((row, other), np.intp), self._constraints.block_part()
+            between = self._constraints.row_part(rows)
+            # Weighted already, each by its own weight.
+            here, there = (between if part is None else between + part[rows // BLOCK]).tolist()
+            found.append((BETWEEN_PODS, 1.0, here, there))
+        return found
+
+    def _values_of(
+        self, terms: Iterable[tuple[CostTerm, float]], row: int, other: int
+    ) -> Iterator[tuple[str, float, float, float]]:
+        view = NodeView(self._table, np.array((row, other), np.intp), self.request)
+        for term, weight in terms:
+            here, there = self._cost_of(term, view).tolist()
+            yield term.name, weight, here, there
+
+    def costs(self, row: int, other: int) -> tuple[float, float]:
+        """What the next pod costs on two rows, without spread, as of the last `refresh`."""
+        here, there = float(self._cost[row]), float(self._cost[other])
+        return here + self._of_block(row), there + self._of_block(other)
+
+    def _of_block(self, row: int) -> float:
+        """What a row costs beside what is kept for it: rules between pods that are the same for its whole block."""
+        part = self._constraints.block_part() if self._constraints is not None else None
+        return float(part[row // BLOCK]) if part is not None else 0.0
+
+    def _costs_of_blocks(self, spread: FloatArray | None, avoid: Collection[int]) -> FloatArray:
+        """What the cheapest row of each block costs, infinite where none may be taken."""
+        costs = self._block_cost
+        if spread is not None:
+            costs = costs + spread[self._table.block_domain]
+        if self._constraints is not None and (part := self._constraints.block_part()) is not None:
+            costs = costs + part
+        open_blocks = self.open_blocks()
+        if not self._all_open:
+            costs = np.where(open_blocks, costs, np.inf)
+        for cluster in avoid:
+            costs = np.where(self._table.block_cluster == cluster, np.inf, costs)
+        return costs
+
+    def cost(self, row: int) -> float:
+        """What the next pod costs on a row, without spread; infinite where it does not fit."""
+        self.refresh()
+        return float(self._cost[row]) + self._of_block(row)
+
+    def base(self, row: int) -> float:
+        """The part of a row's cost that does not depend on what runs there; infinite where it must not run."""
+        self.refresh()
+        return float(self._base[row])
+
+    def has_room(self, avoid: Collection[int] = ()) -> bool:
+        return self.best(avoid=avoid) is not None
+
+    def room(self, rows: Rows) -> Rows:
+        """How many such pods fit on each row, one beside the other."""
+        self.refresh()
+        view = NodeView(self._table, rows, self.request)
+        vector = self.request.vector
+        asked = vector > 0
+        count = np.full(len(rows), _NO_LIMIT, np.int64)
+        if asked.any():
+            count = (view.free[:, asked] // vector[asked]).min(axis=1)
+        if self.request.devices:
+            count = np.minimum(count, self._table.devices.room(rows, self.request.devices, self.request.milli))
+        if self.request.ports:
+            count = np.minimum(count, 1)
+        return np.where(np.isfinite(self._cost[rows]), count, 0)
+
+    def allows(self, cluster: Cluster) -> bool:
+        """Whether the terms allow a cluster, ready or not."""
+        demand = self.demand
+        if demand.clusters and cluster.name not in demand.clusters:
+            return False
+        return self._selector is None or self._selector.matches(cluster.labels)
+
+    def accepts(self, cluster: Cluster) -> bool:
+        """Whether a cluster takes new replicas of this profile now."""
+        return not self.refusal(cluster)
+
+    def refusal(self, cluster: Cluster) -> str:
+        """Why a cluster takes no new replicas of this profile, in words that follow `node(s) in clusters that`."""
+        if not self.allows(cluster):
+            return "were not selected"
+        if cluster.refusal:
+            return cluster.refusal
+        taint = self._taints.untolerated(cluster.taints)
+        return f"had untolerated taint {{{taint.key}: {taint.value}}}" if taint else ""
+
+    def open_blocks(self) -> BoolArray:
+        """Whether each block's cluster takes new replicas of this profile."""
+        version = (self._clusters.version, self._table.layout, self._table.blocks)
+        if version != self._open_version:
+            accepting = np.fromiter((self.accepts(cluster) for cluster in self._clusters), np.bool_)
+            self._open = accepting[self._table.block_cluster]
+            self._all_open = bool(self._open.all())
+            self._open_version = version
+        return self._open
+
+    # --- keeping up ---
+
+    def refresh(self) -> None:
+        """Renews what changed since the last time."""
+        table = self._table
+        facts, usage = table.facts_log, table.usage_log
+        if self._broken:
+            # Perhaps it was a passing trouble. Every row is asked for: which ones were not judged is not known.
+            self._make_terms()
+            self._rebuild()
+            return
+        if self._follows_others and self._others_seen != self._others():
+            self._rebuild()
+            return
+        if self._facts_seen == facts.end and self._price_scale == table.price_scale:
+            if self._usage_seen == usage.end:
+                return
+            rows = usage.since(self._usage_seen)
+            if rows is not None and len(rows) <= table.rows and self._width == table.columns.width:
+                self._usage_seen = usage.end
+                if self._constraints is None:
+                    self._renew(rows)
+                elif (others := self._constraints.update()) is not None:
+                    self._renew(np.concatenate((rows, others)))
+                else:
+                    self._rebuild()
+                return
+        self._refresh_facts()
+
+    def _others(self) -> tuple[int, int]:
+        images = self._table.images.version if self.demand.shape.images else 0
+        return self._mix.version if self._follows_mix else 0, images
+
+    def _refresh_facts(self) -> None:
+        table = self._table
+        facts, usage = table.facts_log.since(self._facts_seen), table.usage_log.since(self._usage_seen)
+        other = self._width != table.columns.width or self._price_scale != table.price_scale
+        if other or facts is None or usage is None or len(facts) + len(usage) > max(BLOCK, table.rows):
+            self._rebuild()
+            return
+        self._facts_seen, self._usage_seen = table.facts_log.end, table.usage_log.end
+        if len(self._cost) != table.rows:
+            self._fit_rows()
+        self._base[facts] = self._fact_cost(facts)
+        others = self._constraints.update(facts) if self._constraints is not None else None
+        if self._constraints is not None and others is None:
+            self._rebuild()
+        else:
+            self._renew(np.concatenate((usage, facts if others is None else others)))
+
+    def _rebuild(self) -> None:
+        table, request = self._table, self.request
+        self._width, self._price_scale = table.columns.width, table.price_scale
+        self._facts_seen, self._usage_seen = table.facts_log.end, table.usage_log.end
+        self._asked = (request.vector, request.floor, request.devices, request.milli)
+        self._others_seen = self._others()
+        self._fit_rows()
+        rows = np.arange(table.rows)
+        self._base = self._fact_cost(rows)
+        if self._constraints is not None:
+            self._constraints.rebuild()
+        self._block_cost.fill(np.inf)
+        self._renew(rows)
+
+    def _fit_rows(self) -> None:
+        rows, blocks = self._table.rows, self._table.blocks
+        self._cost = grown(self._cost, (rows,), np.inf)
+        self._base = grown(self._base, (rows,), np.inf)
+        self._block_cost = grown(self._block_cost, (blocks,), np.inf)
+        self._block_row = grown(self._block_row, (blocks,))
+
+    def _renew(self, rows: Rows) -> None:
+        """Computes rows anew, which may repeat, and the cheapest of their blocks."""
+        table, request = self._table, self.request
+        mix = (self._mix.classes, self._mix.frequency)
+        usage = (self._base, self._cost, *table.usage, *self._asked, table.columns.gpu_column, *self._weights, *mix)
+        if request.missing:
+            self._cost[rows] = np.inf
+        else:
+            usage_cost(rows, *usage)
+        if self._moving_filters or self._moving_terms:
+            self._apply_moving(rows)
+        if self._constraints is not None:
+            self._cost[rows] += self._constraints.row_part(rows)
+        renew_blocks(rows, self._cost, self._block_cost, self._block_row)
+
+    def _apply_moving(self, rows: Rows) -> None:
+        """What depends on what runs on a node, and is not in the kernel."""
+        view = NodeView(self._table, rows, self.request)
+        cost = self._cost[rows]
+        for term, weight in self._moving_terms:
+            cost = cost + weight * self._cost_of(term, view)
+        for item in self._moving_filters:
+            cost = np.where(self._mask_of(item, view), cost, np.inf)
+        self._cost[rows] = cost
+
+    def _fact_cost(self, rows: Rows) -> FloatArray:
+        view = NodeView(self._table, rows, self.request)
+        passes = self._table.alive[rows]
+        for item in self._fact_filters:
+            passes = passes & self._mask_of(item, view)
+        cost = TIE_WEIGHT * self._table.order[rows]
+        for term, weight in self._fact_terms:
+            cost = cost + weight * self._cost_of(term, view)
+        return np.where(passes, cost, np.inf)
+
+    # --- filters and terms ---
+
+    def _make_terms(self) -> None:
+        self._broken = ""
+        shape, request = self.demand.shape, self.request
+        filters, terms = filters_for(shape, request), costs_for(shape, request, self._config)
+        try:
+            made_filters = (make_filter(plugin, shape, request) for plugin in self._config.filters)
+            filters += [item for item in made_filters if item is not None]
+            weighing = [plugin for plugin in self._config.costs if plugin.weight]
+            made_terms = ((make_cost(plugin, shape, request), plugin.weight) for plugin in weighing)
+            terms += [(term, weight) for term, weight in made_terms if term is not None]
+        except PluginError as error:
+            self._broken = str(error)
+        self._filters = filters if self._constraints is None else [*filters, *self._constraints.filters]
+        self._fact_filters = [item for item in filters if not item.dynamic]
+        self._moving_filters = [item for item in filters if item.dynamic and item.name not in IN_KERNEL]
+        self._fact_terms = [(term, weight) for term, weight in terms if not term.dynamic]
+        self._moving_terms = [(term, weight) for term, weight in terms if term.dynamic]
+
+    def _mask_of(self, item: Filter, view: NodeView) -> BoolArray:
+        """A plug-in that fails refuses nothing by itself: what runs stays where it is, and `best` finds nothing."""
+        try:
+            return item.mask(view)
+        except PluginError as error:
+            self._broken = str(error)
+            return np.ones(len(view.rows), np.bool_)
+
+    def _cost_of(self, term: CostTerm, view: NodeView) -> FloatArray:
+        try:
+            return term.cost(view)
+        except PluginError as error:
+            self._broken = str(error)
+            return np.zeros(len(view.rows), np.float64)
+
+    # --- explaining ---
+
+    @property
+    def filters(self) -> Sequence[Filter]:
+        """In the order in which reasons are given."""
+        return self._filters
+
+    @property
+    def version(self) -> tuple[int, int, int]:
+        """Changes with everything that decides where such a pod may go."""
+        return self._table.facts_log.end, self._table.usage_log.end, self._clusters.version
+
+    def explain(self) -> tuple[str, str]:
+        """Why no node passes: a reason for programs, and a message in the words of kube-scheduler.
+
+        A node counts for the first filter that refuses it, and there for each of its reasons.
+        """
+        self.refresh()
+        table = self._table
+        if self._broken:
+            return PLUGIN_FAILED, f"0/{table.count} nodes are available: {self._broken}."
+        version = self.version
+        if version != self._explained:
+            try:
+                self._explanation = self._explain()
+            except PluginError as error:
+                return PLUGIN_FAILED, f"0/{table.count} nodes are available: {error}."
+            self._explained = version
+        return self._explanation
+
+    def _explain(self) -> tuple[str, str]:
+        table = self._table
+        rows = np.flatnonzero(table.alive)
+        counts: Counter[str] = Counter()
+        open_blocks = self.open_blocks() if table.rows else np.zeros(0, np.bool_)
+        reason = UNSCHEDULABLE if any(self.accepts(cluster) for cluster in self._clusters) else NO_CLUSTER
+        block_cluster = table.block_cluster[rows // BLOCK]
+        for cluster in self._clusters:
+            if refusal := self.refusal(cluster):
+                counts[f"node(s) in clusters that {refusal}"] += int(np.count_nonzero(block_cluster == cluster.index))
+        rows = rows[open_blocks[rows // BLOCK]]
+        for item in self._filters:
+            view = NodeView(table, rows, self.request)
+            for text, mask in item.reasons(view):
+                counts[text] += int(np.count_nonzero(mask))
+            rows = rows[item.mask(view)]
+        parts = ", ".join(sorted(f"{count} {text}" for text, count in counts.items() if count))
+        head = f"0/{table.count} nodes are available"
+        return reason, f"{head}: {parts}." if parts else f"{head}."
+
+
+class Profiles:
+    """Profiles by demand; the least recently used one makes room."""
+
+    def __init__(
+        self,
+        table: NodeTable,
+        clusters: ClusterTable,
+        requests: Requests,
+        mix: DemandMix,
+        neighbours: Neighbours,
+        config: SchedulerConfig,
+    ) -> None:
+        self._neighbours = neighbours
+        self._table = table
+        self._clusters = clusters
+        self._mix = mix
+        self._requests = requests
+        self._config = config
+        self._known: dict[Demand | tuple[Demand, About], Profile] = {}
+
+    def get(self, demand: Demand, about: About = NOTHING) -> Profile:
+        """`about`: what running pods want of such pods."""
+        key = (demand, about) if about.terms else demand
+        profile = self._known.pop(key, None)
+        if profile is None:
+            shape = demand.shape
+            request = self._requests.intern(shape.requests, shape.gpu_milli, shape.host_ports)
+            constraints = self._constraints(demand, request, about) if demand.rules or about.terms else None
+            profile = Profile(demand, request, self._table, self._clusters, self._mix, self._config, constraints)
+            # Each profile has two numbers for each row: the larger the fleet, the fewer of them are kept.
+            limit = max(_FEWEST_PROFILES, min(self._config.cached_profiles, _CACHED_ROWS // max(self._table.rows, 1)))
+            while len(self._known) >= limit:
+                del self._known[next(iter(self._known))]
+        self._known[key] = profile
+        return profile
+
+    def _constraints(self, demand: Demand, request: Request, about: About) -> Constraints:
+        included = _Included(self._table, demand.shape, request)
+        return Constraints(self._neighbours, demand.rules, about, self._config.weights, included)
+
+
+class _Included:
+    """What a spread constraint's policies ask of nodes."""
+
+    def __init__(self, table: NodeTable, shape: PodShape, request: Request) -> None:
+        self._table = table
+        self._request = request
+        self._selector = SelectorMatches(shape) if SelectorMatches.needed(shape) else None
+        self._taints = TaintsAreTolerated(shape)
+
+    def by_affinity(self, rows: Rows) -> BoolArray:
+        if self._selector is None:
+            return np.ones(len(rows), np.bool_)
+        return self._selector.mask(NodeView(self._table, rows, self._request))
+
+    def by_taints(self, rows: Rows) -> BoolArray:
+        return self._taints.mask(NodeView(self._table, rows, self._request))
