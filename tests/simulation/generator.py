@@ -7,14 +7,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from tests.simulation.plan import Action, ClusterPlan, Fault, Plan, Request
 from tests.simulation.slots import HUB, slots_of
-from tests.simulation.users import Users, crowd, farewells, flood, hurry, nonsense, orders, relay
+from tests.simulation.users import Users, crowd, farewells, flood, hurry, in_gangs, nonsense, orders, relay
 
 _NAMES = ("alpha", "beta", "gamma")
 # Of a seed, until the time when all is quiet, in these clusters.
 Scene = Callable[[int, float, list[str]], list[Request]]
 # What users do as well where a hunt's kinds name it: none of these is a fault.
 FLOOD, HURRY, FAREWELLS, NONSENSE = "flood", "hurry", "farewells", "nonsense"
-CROWD, RELAY = "crowd", "relay"
+CROWD, RELAY, GANGS = "crowd", "relay", "gangs"
 # That a hub is there and much is ordered in it; kinds of faults that end so befall the hub, or its API server, alone.
 ORDERS, TO_HUB = "orders", f":{HUB}"
 # How many of the plans that fence have a hub: a third of all. The hub has no other guard against its former leaders.
@@ -47,7 +47,7 @@ def generate(seed: int, kinds: Sequence[str] = ()) -> Plan:
 
     A kind may name whom it befalls by the beginning of the name, as in `kill:scheduler`. Two of them together, as in
     `cut_log:executor+short_reads`, are a fault and another one that begins while the first lasts, and outlasts it.
-    `FLOOD`, `ORDERS` and `SCENES` are none of the faults.
+    `FLOOD`, `ORDERS`, `GANGS` and `SCENES` are none of the faults.
     """
     rng = random.Random(f"{seed}/plan")
     clusters = tuple(
@@ -59,13 +59,15 @@ def generate(seed: int, kinds: Sequence[str] = ()) -> Plan:
     agents, schedulers = rng.choice(("each", "each", "shared")), rng.choice((1, 2, 2))
     services = [slot.name for slot in slots_of(names, agents, schedulers)]
     hubs = [kind for kind in kinds if kind == ORDERS or kind.endswith(TO_HUB)]
-    only = [kind for kind in kinds if kind != FLOOD and kind not in SCENES and kind not in hubs]
+    only = [kind for kind in kinds if kind not in {FLOOD, GANGS} and kind not in SCENES and kind not in hubs]
     requests, actions = Users(rng, names).stream(busy), _actions(rng, names, busy)
     faults = _faults(rng, names, services, busy, only) if only or not hubs else []
     requests += flood(seed, busy, always=FLOOD in kinds)
     for kind in kinds:
         if kind in SCENES:
             requests += SCENES[kind](seed, busy, names)
+    if not kinds or GANGS in kinds:
+        requests = in_gangs(seed, requests, always=GANGS in kinds)
     plan = Plan(
         seed=seed,
         clusters=clusters,

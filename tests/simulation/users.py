@@ -21,6 +21,8 @@ _FAREWELLS = 10
 _RELAY = 12
 _RELAY_S = (0.5, 4.0)
 _RELAYED = 16
+# How many plans have gangs.
+_GANGS = 0.25
 # Requests without sense, one after another: each of them is to be refused.
 _NONSENSE = 40
 
@@ -189,6 +191,26 @@ def _crowding(
     placement: Json = {"binding": "node"} | ({"clusters": clusters} if clusters else {})
     workload = {"namespace": "default", "name": name, "podSets": [pod_set], "placement": placement}
     return Request(at_s=at_s, key=f"default/{name}", value={"operation": "apply", "workload": workload})
+
+
+def in_gangs(seed: int, requests: list[Request], *, always: bool) -> list[Request]:
+    """The same requests; in a quarter of the seeds some of the workloads start together or not at all."""
+    rng = random.Random(f"{seed}/gangs")
+    if rng.random() > _GANGS and not always:
+        return requests
+    terms: dict[str, Json | None] = {}
+    for request in requests:
+        if request.key not in terms:
+            terms[request.key] = rng.choice(({}, {"scope": "workload"}, None))
+    return [_in_gang(request, terms[request.key]) for request in requests]
+
+
+def _in_gang(request: Request, terms: Json | None) -> Request:
+    if terms is None or not isinstance(request.value, dict) or "placement" not in request.value.get("workload", {}):
+        return request
+    workload = request.value["workload"]
+    changed = {**workload, "placement": {**workload["placement"], "gang": terms}}
+    return request.model_copy(update={"value": {**request.value, "workload": changed}})
 
 
 def _config_map() -> Json:

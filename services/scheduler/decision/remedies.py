@@ -89,7 +89,9 @@ class _Search:
             changed = self._changed(change)
             if changed is not None and self._suffices(changed):
                 yield text, changed
-        if self._placed:
+        if plan.gang is not None:
+            yield from self._fewer_at_once(plan)
+        elif self._placed:
             fewer = self._changed(lambda document: _set_replicas(self._pod_set(document), self._placed))
             if fewer is not None and self._suffices(fewer):
                 yield f"ask for {self._placed} replicas", fewer
@@ -110,6 +112,27 @@ class _Search:
                 high = middle - 1
         if best is not None:
             yield f"request {resource} of {format_amount(resource, best[0])} or less for a pod", best[1]
+
+    def _fewer_at_once(self, plan: PodSetPlan) -> Iterator[tuple[str, Workload]]:
+        """The most replicas of a gang that find room together, if any less than what is asked do."""
+        best: tuple[int, Workload] | None = None
+        low, high = max(self._placed, 1), plan.desired - 1
+        while low <= high:
+            middle = (low + high) // 2
+            changed = self._changed(lambda document, count=middle: self._set_gang(document, count))  # type: ignore[misc]
+            if changed is not None and self._suffices(changed):
+                best, low = (middle, changed), middle + 1
+            else:
+                high = middle - 1
+        if best is not None:
+            yield f"ask for {best[0]} replicas", best[1]
+
+    def _set_gang(self, document: Json, count: int) -> bool:
+        minimum = _terms(document)["gang"].get("minCount", {})
+        name = self._workload.pod_sets[self._index].name
+        if minimum.get(name, 0) > count:
+            minimum[name] = count
+        return _set_replicas(self._pod_set(document), count)
 
     def _with_request(self, resource: str, amount: int) -> Workload | None:
         """None where the pod is not of one container, whose request it then is."""

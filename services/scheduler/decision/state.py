@@ -21,6 +21,7 @@ from services.scheduler.decision.fingerprint import fingerprint
 from services.scheduler.decision.leaving.evacuation import Evacuation
 from services.scheduler.decision.leaving.exodus import Exodus
 from services.scheduler.decision.placing.drafts import PodSetDraft, settle_followers
+from services.scheduler.decision.placing.gangs import is_hopeless, settle_gangs
 from services.scheduler.decision.placing.replicas import Budget, Replica
 from services.scheduler.decision.seen.fleet import Fleet
 from services.scheduler.decision.seen.moves import Moves
@@ -210,13 +211,14 @@ class SchedulerState:
 
     def would_place(self, workload: Workload, plans: Sequence[PodSetPlan], index: int, now_ms: int) -> bool:
         """Whether all replicas of one of these plans find a place, beside all that is there and what the plans before
-        it find, as a request would place them. Nothing comes of it.
+        it find, as a request would place them; with those that start together with it. Nothing comes of it.
         """
-        drafts = []
-        for plan in plans[: index + 1]:
+        drafts, gang = [], plans[index].gang
+        for plan in plans if gang is not None and gang.with_others else plans[: index + 1]:
             draft = self._draft(str(workload.key), workload, plan, None, now_ms)
             draft.settle(Budget(max(2 * plan.desired, self.config.placements_per_call)))
             drafts.append(draft)
+        settle_gangs(drafts)
         placed = not drafts[index].missing
         for draft in drafts:
             draft.discard()
@@ -248,7 +250,7 @@ class SchedulerState:
                 draft.conform()
             draft.settle(budget)
             drafts.append(draft)
-        settle_followers(drafts)
+        _settle_together(drafts)
         placed = WorkloadPlaced(
             workload=workload,
             uid=record.placed.uid if record is not None and live else uid_for(key, ref.id),
@@ -321,7 +323,7 @@ class SchedulerState:
                 evacuation.settle(key, draft, budget, record.placed.withdrawn)
             draft.settle(budget)
             drafts.append(draft)
-        settle_followers(drafts)
+        _settle_together(drafts)
         outcomes = tuple(draft.outcome() for draft in drafts)
         if not _differ(outcomes, record.placed.pod_sets):
             for draft in drafts:
@@ -421,8 +423,24 @@ class SchedulerState:
                 waiting.skip(demand)
                 continue
             budget.left -= 1
-            decisions += self._redecide(key, budget, now_ms)
+            if not self._is_hopeless(key):
+                decisions += self._redecide(key, budget, now_ms)
         return decisions
+
+    def _is_hopeless(self, key: str) -> bool:
+        """Whether all that waits of a workload has to start together, and there is no room for so many."""
+        record = self._workloads.live(key)
+        if record is None:
+            return False
+        pairs = ((plan, record.placement(plan.name)) for plan in record.plans)
+        waiting = [(plan, placement) for plan, placement in pairs if placement is not None and placement.reason]
+        return all(is_hopeless(self.fleet, plan, placement) for plan, placement in waiting)
+
+
+def _settle_together(drafts: list[PodSetDraft]) -> None:
+    """What one pod set's outcome means for the others."""
+    settle_gangs(drafts)
+    settle_followers(drafts)
 
 
 def _misplaced(body: ApplyWorkload, live: WorkloadRecord | None) -> tuple[FieldError, ...]:

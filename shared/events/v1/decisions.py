@@ -111,6 +111,7 @@ class PodSetPlacement(Value):
     `away` counts, by cluster, replicas that had to leave it and are to return; to those in `returning` some are on
     their way: what leaves other clusters then is replaced there.
     `follows` are the pod sets in whose clusters this one has its copies; commands name these before what needs them.
+    `started` replicas of a gang have a place since they found it together: what is lost of them is replaced one by one.
     """
 
     name: str
@@ -121,6 +122,7 @@ class PodSetPlacement(Value):
     away: dict[str, int] = Field(default_factory=dict, exclude_if=is_empty)
     returning: tuple[str, ...] = Field(default=(), exclude_if=is_empty)
     follows: tuple[str, ...] = Field(default=(), exclude_if=is_empty)
+    started: int | None = Field(default=None, ge=1, description="replicas of a gang that were placed together")
     why: PodSetReasons | None = Field(default=None, description="absent where no node was chosen")
 
     @property

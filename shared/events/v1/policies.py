@@ -44,6 +44,19 @@ class ClusterTarget(StrictValue):
         return self.cluster_selector is None or self.cluster_selector.matches(labels)
 
 
+class Gang(StrictValue):
+    """Replicas that start together or not at all, as in Kubernetes' `scheduling.k8s.io` PodGroup, policy `gang`."""
+
+    scope: Literal["podSet", "workload"] = Field(
+        default="podSet", description="each pod set by itself, or all pod sets with pods only together"
+    )
+    min_count: dict[DnsLabel, Annotated[int, Field(ge=1)]] = Field(
+        default_factory=dict,
+        exclude_if=is_empty,
+        description="by pod set, so many replicas start together, and the rest one by one; absent means all",
+    )
+
+
 class PatchOperation(StrictValue):
     """One operation of a JSON patch (RFC 6902). Not `move` and `copy`: by these, a patch grows what it patches."""
 

@@ -21,6 +21,7 @@ from shared.events.v1.policies import (
     MAX_TARGETS,
     ClusterPreference,
     ClusterTarget,
+    Gang,
     Override,
     SpreadConstraint,
     WeightPreference,
@@ -145,6 +146,9 @@ class PlacementTerms(StrictValue):
         exclude_if=is_empty,
         description="clusters that are better, such as those that have the data; the others cost more",
     )
+    gang: Gang | None = Field(
+        default=None, description="replicas start together or not at all; absent means one by one"
+    )
 
     @property
     def of_division(self) -> PlacementTerms | None:
@@ -173,6 +177,10 @@ class PlacementTerms(StrictValue):
             for name in ("weight_preference", "spread_constraints", "overflow", "preferences"):
                 if getattr(self, name):
                     raise ValueError(f"{to_camel(name)} shares replicas out, and goes with division divided")
+            if self.gang is not None:
+                raise ValueError(
+                    "gang goes with division divided: duplicated replicas are there in each cluster by itself"
+                )
         return self
 
     @model_validator(mode="after")
@@ -231,6 +239,8 @@ class Workload(WorkloadRef):
         for index, override in enumerate(self.placement.overrides):
             for unknown in sorted(set(override.pod_sets) - seen):
                 raise ValueError(f"placement.overrides.{index}.podSets: there is no pod set {unknown!r}")
+        for unknown in sorted(set(self.placement.gang.min_count) - seen) if self.placement.gang is not None else ():
+            raise ValueError(f"placement.gang.minCount: there is no pod set {unknown!r}")
         return self
 
 

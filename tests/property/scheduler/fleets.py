@@ -158,6 +158,15 @@ def rules(draw: st.DrawFn) -> Json:
 
 
 @st.composite
+def gangs(draw: st.DrawFn, pod_sets: list[Json]) -> Json:
+    terms: Json = {"scope": draw(st.sampled_from(["podSet", "workload"])), "minCount": {}}
+    for pod_set in pod_sets:
+        if pod_set["replicas"] and draw(st.booleans()):
+            terms["minCount"][pod_set["name"]] = draw(st.integers(1, pod_set["replicas"]))
+    return terms
+
+
+@st.composite
 def workloads(
     draw: st.DrawFn, name: str, bindings: tuple[str, ...] = ("cluster", "node"), *, between_pods: bool = False
 ) -> Json:
@@ -174,5 +183,7 @@ def workloads(
     placement: Json = {"binding": draw(st.sampled_from(bindings))}
     if draw(st.integers(0, 3)) == 0:
         placement["clusters"] = draw(st.lists(st.sampled_from(CLUSTERS), min_size=1, max_size=2, unique=True))
+    if draw(st.integers(0, 2)) == 0:
+        placement["gang"] = draw(gangs(pod_sets))
     priority = draw(st.sampled_from([0, 0, 10]))
     return {"name": name, "podSets": pod_sets, "placement": placement, "priority": priority}

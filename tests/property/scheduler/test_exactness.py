@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from copy import deepcopy
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.scheduler.decision.asked.admission import plan_workload
+from services.scheduler.decision.asked.admission import PodSetPlan, plan_workload
 from services.scheduler.decision.config import GPU_POLICY, Fit, SchedulerConfig, Weights
 from services.scheduler.decision.seen.observed import NODES
 from shared.events.v1.decisions import PodSetPlacement, WorkloadPlaced
+from shared.events.v1.policies import Gang
 from shared.model.identities import ZONE_LABEL, ObjectKey
 from tests.property.scheduler.fleets import CLUSTERS, nodes, workloads
 from tests.reference import INFINITE, Reference
@@ -57,10 +59,36 @@ def check_why(costs: dict[tuple[str, str], float], allowed: Collection[str], out
         assert sum(weight * value for weight, _, value in choice.terms.values()) == pytest.approx(min(others), abs=2e-2)
 
 
+def counts_of_gang(
+    reference: Reference, gang: Gang, plans: Sequence[PodSetPlan], allowed: Collection[str]
+) -> list[int]:
+    """How many replicas of each pod set have a place when each goes where it costs least, and gangs are whole."""
+    counts, needed = [], [min(gang.min_count.get(plan.name, plan.desired), plan.desired) for plan in plans]
+    for plan, least in zip(plans, needed, strict=True):
+        trial, count = deepcopy(reference), 0
+        spread = Counter[tuple[str, str]]()
+        while count < plan.desired:
+            costs = trial.costs(plan.demand.shape, spread, plan.desired)
+            possible = {key: cost for key, cost in costs.items() if key[0] in allowed and cost != INFINITE}
+            if not possible:
+                break
+            place = min(possible, key=possible.__getitem__)
+            trial.take(*place, plan.demand.shape)
+            spread[place[0], trial.nodes[place].labels.get(ZONE_LABEL, "")] += 1
+            count += 1
+        counts.append(count if count >= least else 0)
+        reference = trial if count >= least else reference
+    whole = all(count >= least for count, least in zip(counts, needed, strict=True))
+    return counts if whole or gang.scope == "podSet" else [0] * len(counts)
+
+
 def check(reference: Reference, config: SchedulerConfig, decision: WorkloadPlaced) -> None:
     plans, errors = plan_workload(decision.workload, config.gpu_resource)
     assert not errors
     allowed = decision.workload.placement.clusters or CLUSTERS
+    gang = decision.workload.placement.gang
+    if gang is not None:
+        assert [item.placed for item in decision.pod_sets] == counts_of_gang(reference, gang, plans, allowed)
     for plan, outcome in zip(plans, decision.pod_sets, strict=True):
         shape, spread = plan.demand.shape, Counter[tuple[str, str]]()
         check_why(reference.costs(shape, spread, plan.desired), allowed, outcome)
@@ -71,7 +99,9 @@ def check(reference: Reference, config: SchedulerConfig, decision: WorkloadPlace
             assert cluster in allowed
             reference.take(cluster, node, shape)
             spread[cluster, reference.nodes[cluster, node].labels.get(ZONE_LABEL, "")] += 1
-        if outcome.placed < outcome.desired:
+        if gang is not None and not outcome.placed and outcome.desired:
+            assert outcome.reason in {"GangDoesNotFit", "NoCluster"}
+        elif outcome.placed < outcome.desired:
             costs = reference.costs(shape, spread, plan.desired)
             assert all(cost == INFINITE for key, cost in costs.items() if key[0] in allowed)
             assert outcome.reason in {"Unschedulable", "NoCluster"}

@@ -88,6 +88,8 @@ class Fleet:
                 assert costs[cluster, node] - least == 0
                 self.reference.take(cluster, node, shape, pod)
                 spread[cluster, self.reference.nodes[cluster, node].labels.get(ZONE_LABEL, "")] += 1
+            if outcome.reason == "GangDoesNotFit" and not outcome.placed:
+                continue
             if outcome.placed < outcome.desired:
                 costs = self.reference.costs(shape, spread, plan.desired, pod)
                 assert all(cost == INFINITE for key, cost in costs.items() if key[0] in allowed)

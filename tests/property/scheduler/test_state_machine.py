@@ -20,6 +20,7 @@ from shared.events.v1.decisions import RequestRejected, WorkloadForgotten, Workl
 from shared.model.identities import POD_SET_LABEL, WORKLOAD_LABEL, WORKLOAD_NAMESPACE_LABEL, ObjectKey
 from tests.property.scheduler.fleets import CLUSTERS, nodes, workloads
 from tests.scheduling import World
+from tests.simulation.checker.gangs import torn
 
 Json = dict[str, Any]
 NODE_NAMES = ("n0", "n1", "n2")
@@ -37,6 +38,7 @@ class Scheduling(RuleBasedStateMachine):
         self.nodes: dict[tuple[str, str], Json] = {}
         self.pods: dict[tuple[str, str], Json] = {}
         self.commands: dict[tuple[str, str], CommandIssued] = {}
+        self.before: dict[str, WorkloadPlaced] = {}
 
     @initialize()
     def clusters(self) -> None:
@@ -87,6 +89,10 @@ class Scheduling(RuleBasedStateMachine):
             return
         document = known.workload.model_dump(by_alias=True, exclude_none=True, mode="json")
         document["podSets"][0]["replicas"] = replicas
+        if "gang" in document["placement"]:
+            minimum = document["placement"]["gang"].get("minCount", {})
+            if minimum.get("set0", 0) > replicas:
+                del minimum["set0"]
         before = places(known)
         decisions = self.world.apply(document)
         self.decided(decisions)
@@ -233,6 +239,7 @@ class Scheduling(RuleBasedStateMachine):
         start = len(self.world.journal) - len(decisions)
         for generation, decision in enumerate(decisions, start):
             if isinstance(decision, WorkloadPlaced):
+                self.check_gang(decision)
                 for command in render_commands(decision, 1, generation):
                     self.commands[command.cluster, command.subject] = command
             elif isinstance(decision, WorkloadForgotten):
@@ -242,6 +249,22 @@ class Scheduling(RuleBasedStateMachine):
             else:
                 assert isinstance(decision, RequestRejected)
                 assert decision.errors[0].reason == "NotFound"
+
+    def check_gang(self, decision: WorkloadPlaced) -> None:
+        """A gang is whole or nothing; what was changed keeps all of what it has, or begins anew."""
+        key = str(decision.workload.key)
+        before = self.before.get(key)
+        self.before[key] = decision
+        former = before if before is not None and before.uid == decision.uid and not before.deleting else None
+        assert list(torn(former, decision)) == []
+        gang = decision.workload.placement.gang
+        if former is None or gang is None or former.workload == decision.workload:
+            return
+        gone, had, has = self.world.state.fleet.clusters.gone, places(former), places(decision)
+        for item in decision.pod_sets:
+            if 0 < item.placed < min(gang.min_count.get(item.name, item.desired), item.desired):
+                mine = {place: count for place, count in had.items() if place[0] == item.name and place[1] not in gone}
+                assert all(has[place] >= count for place, count in mine.items()) or sum(mine.values()) > item.desired
 
     def start(self, cluster: str, pod: str, workload: str, pod_set: str, manifest: Json, node: str) -> None:
         labels = {WORKLOAD_LABEL: workload, WORKLOAD_NAMESPACE_LABEL: "default", POD_SET_LABEL: pod_set}

@@ -13,6 +13,7 @@ from tests.simulation.checker import (
     clusters,
     deletions,
     fencing,
+    gangs,
     hub,
     leaders,
     lives,
@@ -43,6 +44,7 @@ _ALWAYS: tuple[Rule, ...] = (
     wishes.check,
     told.check,
     silence.check,
+    gangs.check,
     backlog.check,
     lives.check,
 )

@@ -12,6 +12,9 @@ from services.scheduler.decision import derivation
 from services.scheduler.decision.clusters import ClusterTable
 from services.scheduler.decision.fence import EpochFence
 from services.scheduler.decision.leaving.evacuation import Evacuation
+from services.scheduler.decision.placing.drafts import PodSetDraft
+from services.scheduler.decision.placing.replicas import Mark
+from services.scheduler.decision.scoring.profiles import Profile
 from services.scheduler.decision.seen.reservations import ShareReservations
 from services.scheduler.decision.seen.troubles import Troubles
 from services.scheduler.inputs import partitions_of
@@ -24,9 +27,11 @@ from services.scheduler.replica import Replica
 from services.scheduler.shell import SchedulerService
 from shared.events.v1.decisions import DecisionsMade, EpochStarted
 from shared.ports.event_log import END, START, Partition, Publisher
-from tests.simulation.generator import CROWD, FAREWELLS, FLOOD, HURRY
+from tests.simulation.generator import CROWD, FAREWELLS, FLOOD, GANGS, HURRY
 from tests.simulation.mutants.fronts import nobody_looks_for_room, nobody_reminds, the_broker_refuses_nobody
 from tests.simulation.mutants.mutant import mutant
+
+_MUCH = 1_000_000
 
 
 @mutant("stale epoch", faults=(HURRY, "slow_log:scheduler+pause:scheduler"), behind=the_broker_refuses_nobody)
@@ -93,6 +98,19 @@ def reservations_are_not_held() -> Iterator[None]:
         original(self, nodes, None, ready, facts, bound=bound)
 
     with patch.object(ShareReservations, "set_share", set_share):
+        yield
+
+
+@mutant("torn gang", faults=(GANGS, CROWD, "kill:scheduler"))
+def a_gang_takes_what_there_is() -> Iterator[None]:
+    """Replicas that have to start together take what room there is: two halves wait for each other for ever."""
+    original = PodSetDraft.take_back
+
+    def take_back(self: PodSetDraft, mark: Mark) -> None:
+        if self.gang is None:
+            original(self, mark)
+
+    with patch.object(PodSetDraft, "take_back", take_back), patch.object(Profile, "room_in_all", lambda *_: _MUCH):
         yield
 
 

@@ -35,6 +35,17 @@ MAX_WORKLOAD_REPLICAS = 40_000
 
 
 @dataclass(frozen=True, slots=True)
+class GangPlan:
+    """So many replicas start together or not at all, `minimum` or all; `with_others`: only if the other pod sets do."""
+
+    minimum: int | None
+    with_others: bool
+
+    def needed(self, desired: int) -> int:
+        return desired if self.minimum is None else min(self.minimum, desired)
+
+
+@dataclass(frozen=True, slots=True)
 class PodSetPlan:
     """What is to be placed. `desired` counts pods; of `EVERYWHERE` it is not known before the clusters are.
 
@@ -55,6 +66,7 @@ class PodSetPlan:
     labels: tuple[tuple[str, str], ...] = ()
     terms: tuple[Term, ...] = ()
     sharing: PlacementTerms | None = None
+    gang: GangPlan | None = None
 
     @property
     def duplicated(self) -> bool:
@@ -212,18 +224,33 @@ class _Planner:
         shape = self._shape(errors)
         desired = self._desired(errors)
         overrides = self._overrides(errors) if self._terms.overrides and not errors.found else None
+        holds_room = self._kind.pod_template is not None and self._kind.division is not Division.EVERYWHERE
+        gang = self._gang(desired, errors) if self._terms.gang is not None and holds_room else None
         return PodSetPlan(
             name=self._pod_set.name,
             division=self._kind.division,
             desired=desired,
             demand=demand_of(shape, self._terms, self._rules),
-            holds_room=self._kind.pod_template is not None and self._kind.division is not Division.EVERYWHERE,
+            holds_room=holds_room,
             overrides=overrides,
             failback=self._terms.failback,
             labels=tuple(sorted(self._labels.items())),
             terms=self._wanted,
             sharing=None if self._kind.division is Division.EVERYWHERE else self._terms.of_division,
+            gang=gang,
         )
+
+    def _gang(self, desired: int, errors: _Errors) -> GangPlan | None:
+        terms, name = self._terms.gang, self._pod_set.name
+        if terms is None:
+            return None
+        minimum = terms.min_count.get(name)
+        where = _Errors(f"workload.placement.gang.minCount.{name}", errors.found)
+        if minimum is not None and self._kind.division is Division.TOGETHER:
+            where.add("Contradiction", f"pod set {name!r} is placed whole: all its pods start together anyway")
+        elif minimum is not None and minimum > desired:
+            where.add("Contradiction", f"{minimum} are more than the {desired} replicas of pod set {name!r}")
+        return GangPlan(minimum, terms.scope == "workload")
 
     def _overrides(self, errors: _Errors) -> PodSetOverrides | None:
         """Those that are for this pod set, each of which can be applied to it."""

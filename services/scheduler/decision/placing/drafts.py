@@ -23,7 +23,8 @@ from services.scheduler.decision.placing.differing import OVERRIDES, Differing
 from services.scheduler.decision.placing.division import ClusterShares
 from services.scheduler.decision.placing.duplicates import settle_duplicates
 from services.scheduler.decision.placing.explanations import Reasons
-from services.scheduler.decision.placing.replicas import PLACING, Budget, Replica, by_cluster
+from services.scheduler.decision.placing.gangs import GangDraft, settle_gang
+from services.scheduler.decision.placing.replicas import PLACING, Budget, Mark, Replica, by_cluster
 from services.scheduler.decision.scoring.profiles import UNSCHEDULABLE, Profile
 from services.scheduler.decision.scoring.spread import Spread
 from services.scheduler.decision.seen.fleet import Fleet
@@ -60,6 +61,7 @@ class PodSetDraft:
         self.away: dict[str, int] = {**previous.away} if previous is not None and plan.failback else {}
         self.returning = previous.returning if previous is not None else ()
         self.ready_holds: dict[str, list[Hold]] = {}
+        self.gang = GangDraft(plan.gang, previous) if plan.gang is not None else None
         self._fleet = fleet
         self._workload = key
         self._differing = Differing(fleet, plan, previous) if plan.overrides is not None else None
@@ -86,6 +88,14 @@ class PodSetDraft:
     def missing(self) -> int:
         return max(0, self.plan.desired - len(self.replicas))
 
+    @property
+    def waits(self) -> bool:
+        """Whether it is said why replicas have no place."""
+        return bool(self._reason)
+
+    def wait_for(self, reason: str, message: str) -> None:
+        self._reason, self._message = reason, message
+
     def settle(self, budget: Budget) -> None:
         """Brings the number of replicas to what is desired, as far as there is room; see `follow` for those that do."""
         if self.plan.division is Division.FOLLOWS:
@@ -100,13 +110,12 @@ class PodSetDraft:
         if surplus > 0:
             self._give_up(surplus)
         self._reason, self._message = "", ""
-        if surplus < 0:
-            if self.plan.division is Division.TOGETHER:
-                self._place_together(budget)
-            else:
-                self._place_each(budget)
-            if self.missing and not self._reason:
-                self._reason, self._message = self._explain()
+        if self.gang is not None:
+            settle_gang(self, self.gang, budget)
+        elif surplus < 0:
+            self._place(budget)
+        if self.missing and not self._reason:
+            self._reason, self._message = self._explain()
         if self._rearranging:
             self._rearrange(budget)
 
@@ -137,6 +146,7 @@ class PodSetDraft:
             away={name: self.away[name] for name in sorted(self.away) if self.away[name] > 0} if self.away else {},
             returning=self.returning,
             follows=plan.follows,
+            started=self.gang.started or None if self.gang is not None else None,
             why=self._reasons.record(self._why, waits=bool(self._reason) and self._reason != PLACING),
         )
 
@@ -163,9 +173,15 @@ class PodSetDraft:
         """
         shares = self._cluster_shares()
         if shares is not None:
-            surplus = shares.surplus_clusters()
+            surplus, before = shares.surplus_clusters(), len(self.replicas)
             self.drop(lambda replica: self._index_of(replica) in surplus)
             self._rearranging = self.plan.division is not Division.TOGETHER
+            self._note_change(before)
+
+    def _note_change(self, before: int) -> None:
+        """A user's change left fewer replicas than these: a gang is whole with what is asked now, or starts anew."""
+        if self.gang is not None and len(self.replicas) < before:
+            self.gang.restarts = True
 
     def lack(self, count: int, reason: str, message: str) -> None:
         """So many replicas find no place, beside those that are there."""
@@ -199,8 +215,10 @@ class PodSetDraft:
             known = self._fleet.clusters.get(cluster)
             if known is not None and self._profile.allows(known):
                 fitting += self._refit_share(cluster, replicas)
+        before = len(self.replicas)
         self.replicas = [replica for replica in fitting if replica not in leaving]
         self.leaving = [replica for replica in fitting if replica in leaving]
+        self._note_change(before)
 
     def _refit_share(self, cluster: str, replicas: list[Replica]) -> Iterator[Replica]:
         share = self._fleet.pods.find_share(self._share_key(cluster))
@@ -243,10 +261,7 @@ class PodSetDraft:
         kept, left, asked = self.replicas, self.leaving, set(replicas)
         self.replicas, self.leaving = [replica for replica in kept if replica not in asked], [*replicas, *left]
         before = len(self.replicas)
-        if self.plan.division is Division.TOGETHER:
-            self._place_together(budget)
-        else:
-            self._place_each(budget, most=len(replicas))
+        self._place(budget, most=len(replicas))
         self._avoid = avoid
         placed = self.replicas[before:]
         gone = list(replicas)[len(replicas) - len(placed) :]
@@ -376,6 +391,25 @@ class PodSetDraft:
 
     # --- gaining ---
 
+    def _place(self, budget: Budget, most: int | None = None) -> None:
+        if self.plan.division is Division.TOGETHER:
+            self._place_together(budget)
+        else:
+            self._place_each(budget, most)
+
+    def mark(self) -> Mark:
+        """What there is now, for `take_back`."""
+        holds = {name: len(made) for name, made in self.ready_holds.items()}
+        return Mark(len(self.replicas), holds, self._reasons.noted())
+
+    def take_back(self, mark: Mark) -> None:
+        """Gives up what was gained since then, and its room."""
+        del self.replicas[mark.replicas :]
+        for name, holds in self.ready_holds.items():
+            while len(holds) > mark.holds.get(name, 0):
+                self._fleet.slots.release(holds.pop())
+        self._reasons.forget_since(mark.noted)
+
     def _place_each(self, budget: Budget, most: int | None = None) -> None:
         spread = self._spread()
         ordinals = self._free_ordinals()
@@ -427,15 +461,12 @@ class PodSetDraft:
     def _fill(self, count: int, cluster: int, elsewhere: frozenset[int]) -> bool:
         if count > 1 and self._room_in(cluster) < count:
             return False
-        before, made = len(self.replicas), {name: len(holds) for name, holds in self.ready_holds.items()}
+        mark = self.mark()
         for _ in range(count):
             row = self._profile.best(avoid=elsewhere)
             if row is None:
                 # Single devices fit fewer pods than their sum: what was placed is taken back.
-                del self.replicas[before:]
-                for name, holds in self.ready_holds.items():
-                    while len(holds) > made.get(name, 0):
-                        self._fleet.slots.release(holds.pop())
+                self.take_back(mark)
                 return False
             self._gain(row, 0)
         return True

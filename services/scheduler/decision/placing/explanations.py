@@ -52,6 +52,14 @@ class Reasons:
         other = self._profile.runner_up(row, further, avoid)
         self._choices[cluster] = choice_of(self._fleet, self._profile, row, other, spread, further)
 
+    def noted(self) -> dict[int, Choice]:
+        """What was noted so far; see `forget_since`."""
+        return dict(self._choices)
+
+    def forget_since(self, noted: dict[int, Choice]) -> None:
+        """Nothing came of the choices since then."""
+        self._choices = noted
+
     def take_back(self, row: int) -> None:
         """Nothing came of a choice that was noted."""
         self._choices.pop(self._fleet.table.cluster_of(row), None)

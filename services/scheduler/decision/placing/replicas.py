@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+
+from shared.events.v1.decisions import Choice
 
 # Why a pod set is short of replicas while there is a budget's worth of them to be placed again.
 PLACING = "Placing"
@@ -30,6 +32,15 @@ class Replica:
     node: str = ""
     ordinal: int = 0
     position: int = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """How far a draft had come: its replicas, the holds in each cluster, and the choices that were noted."""
+
+    replicas: int
+    holds: Mapping[str, int]
+    noted: dict[int, Choice]
 
 
 def by_cluster(replicas: Iterable[Replica]) -> dict[str, list[Replica]]:

@@ -45,6 +45,8 @@ _CACHED_ROWS = 32_000_000
 _FEWEST_PROFILES = 16
 
 _NO_LIMIT = 2**63 - 1
+# More than any node runs of one shape, and small enough to be added up.
+_MUCH = 1_000_000_000
 NOTHING = About()
 
 NO_CLUSTER = "NoCluster"
@@ -103,6 +105,7 @@ class Profile:
         self._open: BoolArray = np.zeros(0, np.bool_)
         self._all_open = False
         self._open_version = (-1, -1, -1)
+        self._room_known: tuple[object, int] = (None, 0)
         self._explanation = ("", "")
         self._explained = (-1, -1, -1)
         # Kept here by `explanations`, with what it depends on.
@@ -213,6 +216,22 @@ class Profile:
         if self.request.ports:
             count = np.minimum(count, 1)
         return np.where(np.isfinite(self._cost[rows]), count, 0)
+
+    def room_in_all(self, avoid: Collection[int] = ()) -> int:
+        """How many such pods fit at most in clusters that take them, but those in `avoid`.
+
+        Rules between pods may open nodes as pods come: with any, it is not known before it is tried.
+        """
+        if self._constraints is not None:
+            return _NO_LIMIT
+        self.refresh()
+        known = (self.version, tuple(sorted(avoid)))
+        if self._room_known[0] != known:
+            taken = self.open_blocks() & ~np.isin(self._table.block_cluster, list(avoid))
+            blocks = np.flatnonzero(taken)
+            room = self.room((blocks[:, None] * BLOCK + np.arange(BLOCK)).ravel())
+            self._room_known = known, int(np.minimum(room, _MUCH).sum())
+        return self._room_known[1]
 
     def allows(self, cluster: Cluster) -> bool:
         """Whether the terms allow a cluster, ready or not."""
