@@ -26,7 +26,6 @@ from services.scheduler.decision.placing.replicas import Budget, Replica
 from services.scheduler.decision.seen.fleet import Fleet
 from services.scheduler.decision.seen.moves import Moves
 from services.scheduler.decision.seen.reservations import ShareKey
-from services.scheduler.decision.seen.slots import Hold
 from shared.events.v1.clusters import ClusterDeclared
 from shared.events.v1.decisions import (
     Decision,
@@ -44,8 +43,7 @@ from shared.events.v1.workloads import ApplyWorkload, DeleteWorkload, FieldError
 from shared.model.identities import WORKLOAD_SUBJECT, ObjectKey
 
 _CACHED_PLANS = 4096
-# Holds that a draft made, by pod set and cluster.
-_Ready = dict[tuple[str, str], list[Hold]]
+_NOWHERE: frozenset[int] = frozenset()
 
 
 class SchedulerState:
@@ -124,7 +122,7 @@ class SchedulerState:
     def _fold(
         self, key: str, placed: WorkloadPlaced, plans: tuple[PodSetPlan, ...], drafts: Iterable[PodSetDraft] = ()
     ) -> None:
-        ready = {(draft.plan.name, cluster): holds for draft in drafts for cluster, holds in draft.ready_holds.items()}
+        ready = {draft.plan.name: draft.ready_holds for draft in drafts}
         self._workloads.fold(key, placed, plans, ready)
 
     def _forget(self, record: WorkloadRecord) -> None:
@@ -139,7 +137,7 @@ class SchedulerState:
         self.fleet.clusters.watch_silence(now_ms)
         key = str(request.key)
         record = self._workloads.get(key)
-        live = self._workloads.live(key)
+        live = record if record is not None and not record.placed.deleting else None
         body = request.root
         if isinstance(body, DeleteWorkload):
             if record is not None and record is not live:
@@ -235,26 +233,28 @@ class SchedulerState:
         record: WorkloadRecord | None,
         now_ms: int,
     ) -> WorkloadPlaced:
-        live = record is not None and not record.placed.deleting
-        former = {plan.name: plan for plan in record.plans} if record is not None and live else {}
+        live = record.placed if record is not None and not record.placed.deleting else None
+        former = {plan.name: plan for plan in record.plans} if record is not None and live is not None else {}
         budget = Budget(self.config.placements_per_call)
         drafts = []
         for plan in plans:
             before = former.get(plan.name)
-            kept = before is not None and before.division is plan.division
-            previous = record.placement(plan.name) if record is not None and kept else None
+            previous = None
+            if before is not None and record is not None and before.division is plan.division:
+                previous = record.placement(plan.name)
             draft = self._draft(key, workload, plan, previous, now_ms)
-            if before is not None and kept and before.demand != plan.demand:
-                draft.refit()
-            if before is not None and kept and before.sharing != plan.sharing:
-                draft.conform()
+            if before is not None and before.division is plan.division:
+                if before.demand != plan.demand:
+                    draft.refit()
+                if before.sharing != plan.sharing:
+                    draft.conform()
             draft.settle(budget)
             drafts.append(draft)
         _settle_together(drafts)
         placed = WorkloadPlaced(
             workload=workload,
-            uid=record.placed.uid if record is not None and live else uid_for(key, ref.id),
-            workload_generation=record.placed.workload_generation + 1 if record is not None and live else 1,
+            uid=live.uid if live is not None else uid_for(key, ref.id),
+            workload_generation=live.workload_generation + 1 if live is not None else 1,
             request=ref,
             pod_sets=tuple(draft.outcome() for draft in drafts),
             withdrawn=self._withdrawn(record, drafts),
@@ -289,8 +289,10 @@ class SchedulerState:
     def _draft(
         self, key: str, workload: Workload, plan: PodSetPlan, previous: PodSetPlacement | None, now_ms: int
     ) -> PodSetDraft:
-        avoided = (self.fleet.clusters.get(name) for name in self._moves.avoided(key, plan.name, now_ms))
-        avoid = frozenset(cluster.index for cluster in avoided if cluster is not None)
+        avoid = _NOWHERE
+        if names := self._moves.avoided(key, plan.name, now_ms):
+            avoided = (self.fleet.clusters.get(name) for name in names)
+            avoid = frozenset(cluster.index for cluster in avoided if cluster is not None)
         if repelling := self._exodus.avoided(plan):
             avoid = avoid.union(repelling)
         draft = PodSetDraft(self.fleet, key, workload, plan, previous, avoid)

@@ -29,9 +29,14 @@ from shared.model.pods import GPU_MILLI_ANNOTATION, NO_POD, WHOLE_DEVICE, PodSha
 from shared.model.selectors import LabelSelector
 
 _MAX_ERRORS = 16
+_BINDING = frozenset({"binding"})
 # A decision states the whole outcome and names a node for each replica: it has to fit one record of 16 MiB, also where
 # every name has its full length.
 MAX_WORKLOAD_REPLICAS = 40_000
+
+
+# What a pod asks of a node with GPUs: cpu in thousandths, devices, thousandths of each.
+GpuClass = tuple[int, int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +57,7 @@ class PodSetPlan:
     `holds_room` says whether replicas hold room on nodes until their pods are seen. `overrides` is None where it is the
     same in all clusters, `sharing` where the terms say nothing of how replicas are shared out. `follows` are the pod
     sets to whose clusters this one goes, with division `FOLLOWS`. `labels` are those of the pod template, and `terms`
-    what its pods want of others that are to run beside them.
+    what its pods want of others that are to run beside them. `gpus` is None where a pod asks for none.
     """
 
     name: str
@@ -67,17 +72,17 @@ class PodSetPlan:
     terms: tuple[Term, ...] = ()
     sharing: PlacementTerms | None = None
     gang: GangPlan | None = None
+    gpus: GpuClass | None = field(default=None, compare=False)
+    # Whether each eligible cluster has as many as are desired.
+    duplicated: bool = field(init=False, repr=False, compare=False)
+    # Whether it may be different as soon as clusters come, go, or have other labels.
+    follows_clusters: bool = field(init=False, repr=False, compare=False)
 
-    @property
-    def duplicated(self) -> bool:
-        """Whether each eligible cluster has as many as are desired."""
-        return self.sharing is not None and self.sharing.division == "duplicated"
-
-    @property
-    def follows_clusters(self) -> bool:
-        """Whether it may be different as soon as clusters come, go, or have other labels."""
+    def __post_init__(self) -> None:
+        duplicated = self.sharing is not None and self.sharing.division == "duplicated"
         by_labels = self.overrides is not None and self.overrides.by_labels
-        return by_labels or self.duplicated or self.division is Division.EVERYWHERE
+        object.__setattr__(self, "duplicated", duplicated)
+        object.__setattr__(self, "follows_clusters", by_labels or duplicated or self.division is Division.EVERYWHERE)
 
     def facts(self, workload: Workload) -> PodFacts | None:
         """What others may know of the pods; None where a cluster's own scheduler decides where they are."""
@@ -118,6 +123,11 @@ def plan_workload(
 
     `images`: pods of different images are not alike. Always the same for plans of one cache.
     """
+    if known is not None and len(workload.pod_sets) == 1:
+        # As nearly all are.
+        plan = known.get(known.key(workload, workload.pod_sets[0]))
+        if plan is not None and plan.desired <= MAX_WORKLOAD_REPLICAS:
+            return (plan,), ()
     errors: list[FieldError] = []
     plans: list[PodSetPlan] = []
     for index, pod_set in enumerate(workload.pod_sets):
@@ -170,6 +180,11 @@ def _check_names(workload: Workload, errors: list[FieldError]) -> None:
         seen[identity] = pod_set.name
 
 
+def _terms_key(terms: PlacementTerms) -> object:
+    """Equal for terms that are equal as far as anything was said of them; most say who binds, and nothing else."""
+    return terms.binding if terms.model_fields_set <= _BINDING else terms.to_json()
+
+
 class PlanCache:
     """Plans of pod sets that were valid, by everything that a plan depends on; the oldest makes room."""
 
@@ -178,7 +193,7 @@ class PlanCache:
         self._plans: dict[tuple[object, ...], PodSetPlan] = {}
 
     def key(self, workload: Workload, pod_set: PodSet) -> tuple[object, ...]:
-        terms, document = workload.placement.to_json(), pod_set.to_json()
+        terms, document = _terms_key(workload.placement), pod_set.to_json()
         milli = workload.annotations.get(GPU_MILLI_ANNOTATION)
         # Overrides are tried on the object as it is rendered, which has parts of all of the workload.
         whole = workload.to_json() if workload.placement.overrides else b""
@@ -226,6 +241,8 @@ class _Planner:
         overrides = self._overrides(errors) if self._terms.overrides and not errors.found else None
         holds_room = self._kind.pod_template is not None and self._kind.division is not Division.EVERYWHERE
         gang = self._gang(desired, errors) if self._terms.gang is not None and holds_room else None
+        amounts = dict(shape.requests)
+        devices = amounts.get(self._gpu_resource, 0)
         return PodSetPlan(
             name=self._pod_set.name,
             division=self._kind.division,
@@ -238,6 +255,7 @@ class _Planner:
             terms=self._wanted,
             sharing=None if self._kind.division is Division.EVERYWHERE else self._terms.of_division,
             gang=gang,
+            gpus=(amounts.get("cpu", 0), devices, shape.gpu_milli) if devices else None,
         )
 
     def _gang(self, desired: int, errors: _Errors) -> GangPlan | None:

@@ -31,6 +31,8 @@ class WorkloadRecord:
     decided: int = 0
     noted: int = 0
     leaving: dict[str, Withdrawal] = field(default_factory=dict)
+    # Kept by `Workloads`: of which of its indexes it is a part.
+    marks: int = 0
 
     @property
     def clusters(self) -> set[str]:
@@ -46,7 +48,9 @@ class WorkloadRecord:
     def replace(self, placed: WorkloadPlaced, plans: tuple[PodSetPlan, ...]) -> None:
         self.placed, self.plans = placed, plans
         self.decided += 1
-        self.leaving = {cluster: self.leaving.get(cluster) or Withdrawal(self.decided) for cluster in placed.withdrawn}
+        if self.leaving or placed.withdrawn:
+            former = self.leaving
+            self.leaving = {name: former.get(name) or Withdrawal(self.decided) for name in placed.withdrawn}
 
     def note(self, generation: int) -> None:
         """The next of the decisions whose generation was not known stands at this offset."""

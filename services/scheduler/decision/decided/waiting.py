@@ -26,6 +26,9 @@ class WaitingQueue:
     def __len__(self) -> int:
         return len(self._entries)
 
+    def __contains__(self, key: str) -> bool:
+        return key in self._entries
+
     @property
     def in_round(self) -> bool:
         return bool(self._round)

@@ -5,7 +5,7 @@ A decision states the whole outcome for its workload, so folding it is replacing
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from services.scheduler.decision.asked.admission import PodSetPlan
 from services.scheduler.decision.asked.manifests import Division
@@ -17,8 +17,10 @@ from services.scheduler.decision.seen.reservations import ShareKey
 from services.scheduler.decision.seen.slots import Hold
 from shared.events.v1.decisions import ClusterShare, WorkloadPlaced
 
-# Holds that were made for a decision already, by pod set and cluster.
-ReadyHolds = dict[tuple[str, str], list[Hold]]
+# Holds that were made for a decision already, by pod set, and then by cluster.
+ReadyHolds = Mapping[str, Mapping[str, Sequence[Hold]]]
+_EVERYWHERE, _BOUND, _AWAY, _LEAVING, _UNFINISHED = 1, 2, 4, 8, 16
+_NO_HOLDS: Mapping[str, Sequence[Hold]] = {}
 
 
 class Workloads:
@@ -43,6 +45,13 @@ class Workloads:
         self.away: set[str] = set()
         self._watched: frozenset[str] = frozenset()
         self._gone: frozenset[str] = frozenset()
+        self._marked = {
+            _EVERYWHERE: self.everywhere,
+            _BOUND: self.bound,
+            _AWAY: self.away,
+            _LEAVING: self.leaving,
+            _UNFINISHED: self.unfinished,
+        }
 
     def __iter__(self) -> Iterator[WorkloadRecord]:
         return iter(self._records.values())
@@ -58,31 +67,40 @@ class Workloads:
     def fold(self, key: str, placed: WorkloadPlaced, plans: tuple[PodSetPlan, ...], ready: ReadyHolds) -> None:
         """The workload's outcome from now on."""
         record = self._records.get(key)
-        if record is not None:
-            present = {(item.name, share.cluster) for item in placed.pod_sets for share in item.shares}
-            for item in record.placed.pod_sets:
-                for share in item.shares:
-                    if (item.name, share.cluster) not in present:
-                        self._fleet.pods.set_share(ShareKey(key, item.name, share.cluster), (), None)
+        if record is not None and record.placed.pod_sets:
+            self._give_up_shares(record, placed)
         self._fleet.mix.replace(record.plans if record is not None else (), plans)
         if record is None or record.placed.uid != placed.uid:
             record = self._records[key] = WorkloadRecord(key, placed, plans)
         record.replace(placed, plans)
         # A pod set's outcome for each plan, in their order, or none at all for a deletion.
         for item, plan in zip(placed.pod_sets, plans, strict=False):
+            holds = ready.get(item.name, _NO_HOLDS)
             for share in item.shares:
-                self._set_share(record, plan, share, ready.get((item.name, share.cluster), ()))
+                self._set_share(record, plan, share, holds.get(share.cluster, ()))
         self._index(record)
+
+    def _give_up_shares(self, record: WorkloadRecord, placed: WorkloadPlaced) -> None:
+        """Those that are there no more."""
+        present = {(item.name, share.cluster) for item in placed.pod_sets for share in item.shares}
+        for item in record.placed.pod_sets:
+            for share in item.shares:
+                if (item.name, share.cluster) not in present:
+                    self._fleet.pods.set_share(ShareKey(record.key, item.name, share.cluster), (), None)
 
     def _set_share(self, record: WorkloadRecord, plan: PodSetPlan, share: ClusterShare, ready: Sequence[Hold]) -> None:
         fleet, where = self._fleet, ShareKey(record.key, plan.name, share.cluster)
         if not plan.holds_room or fleet.has_finished(where):
             fleet.pods.set_share(where, (), None, ready)
             return
-        nodes = fleet.slots.ensure_all(share.cluster, share.nodes)
         bound = plan.division is Division.NODES
-        facts = ready[0].facts if ready else plan.facts(record.placed.workload)
-        fleet.pods.set_share(where, nodes, fleet.profiles.get(plan.demand).request, ready, facts, bound=bound)
+        if ready and fleet.pods.find_share(where) is None and share.nodes == tuple([hold.slot.name for hold in ready]):
+            fleet.pods.begin_share(where, ready, bound=bound)
+            return
+        nodes = fleet.slots.ensure_all(share.cluster, share.nodes)
+        request, facts = fleet.profiles.get(plan.demand).request, plan.facts(record.placed.workload)
+        facts = ready[0].facts if ready else facts
+        fleet.pods.set_share(where, nodes, request, ready, facts, bound=bound)
 
     def sync_share(self, where: ShareKey) -> None:
         """Holds room for a share anew, after its Job ended or is no longer known to have."""
@@ -124,19 +142,21 @@ class Workloads:
     def _index(self, record: WorkloadRecord) -> None:
         """Keeps the queues of what is to be decided again."""
         placed, key = record.placed, record.key
-        # Whatever is short of replicas says why.
-        short = {item.name for item in placed.pod_sets if item.reason}
-        demands = {plan.demand for plan in record.plans if plan.name in short} if short else set()
-        self.waiting.put(key, placed.workload.priority, placed.request.published_at, demands)
-        divisions = set() if placed.deleting else {plan.division for plan in record.plans}
-        away, leaving, placing = _under_way(placed)
-        _mark(self.everywhere, key, not placed.deleting and any(plan.follows_clusters for plan in record.plans))
-        _mark(self.bound, key, Division.NODES in divisions)
-        _mark(self.stranded, key, bool(self._gone) and self._is_stranded(record))
-        _mark(self.troubled, key, bool(self._watched) and self._is_troubled(record))
-        _mark(self.away, key, away)
-        _mark(self.leaving, key, leaving)
-        _mark(self.unfinished, key, placing)
+        marks, waits = _marks(record)
+        if waits or key in self.waiting:
+            # Whatever is short of replicas says why.
+            short = {item.name for item in placed.pod_sets if item.reason}
+            demands = {plan.demand for plan in record.plans if plan.name in short}
+            self.waiting.put(key, placed.workload.priority, placed.request.published_at, demands)
+        if self._gone or self.stranded:
+            _mark(self.stranded, key, bool(self._gone) and self._is_stranded(record))
+        if self._watched or self.troubled:
+            _mark(self.troubled, key, bool(self._watched) and self._is_troubled(record))
+        if marks != record.marks:
+            for bit, index in self._marked.items():
+                if (marks ^ record.marks) & bit:
+                    _mark(index, key, bool(marks & bit))
+            record.marks = marks
 
     def forget(self, record: WorkloadRecord) -> None:
         """The workload is no more."""
@@ -147,27 +167,28 @@ class Workloads:
         self._fleet.mix.replace(record.plans, ())
         del self._records[key]
         self.waiting.put(key, 0, 0, ())
-        for index in (
-            self.everywhere,
-            self.bound,
-            self.unfinished,
-            self.stranded,
-            self.troubled,
-            self.leaving,
-            self.away,
-        ):
+        for index in (*self._marked.values(), self.stranded, self.troubled):
             index.discard(key)
 
 
-def _under_way(placed: WorkloadPlaced) -> tuple[bool, bool, bool]:
-    """Whether replicas are to return to a cluster, some wait to leave one, and more are about to be placed."""
-    away = leaving = placing = False
+def _marks(record: WorkloadRecord) -> tuple[int, bool]:
+    """Of which of `Workloads._marked` it is a part, a bit for each; and whether it has replicas without a place."""
+    placed, marks, waits = record.placed, 0, False
+    for plan in record.plans if not placed.deleting else ():
+        if plan.follows_clusters:
+            marks |= _EVERYWHERE
+        if plan.division is Division.NODES:
+            marks |= _BOUND
     for item in placed.pod_sets:
-        away = away or bool(item.away)
-        placing = placing or item.reason == PLACING
+        if item.reason:
+            waits = True
+            marks |= _UNFINISHED if item.reason == PLACING else 0
+        if item.away:
+            marks |= _AWAY
         for share in item.shares:
-            leaving = leaving or share.leaving is not None
-    return away, leaving, placing
+            if share.leaving is not None:
+                marks |= _LEAVING
+    return marks, waits
 
 
 def _mark(index: set[str], key: str, belongs: bool) -> None:

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from heapq import heapify, heappop, heappush
 from itertools import count, filterfalse, repeat
+from typing import Any
 
 import numpy as np
 
@@ -33,7 +34,7 @@ from services.scheduler.decision.seen.reservations import ShareKey
 from services.scheduler.decision.seen.slots import NO_ROW, Hold
 from services.scheduler.decision.table.arrays import BLOCK
 from services.scheduler.decision.table.neighbours import PodFacts
-from shared.events.v1.decisions import ClusterShare, PodSetPlacement
+from shared.events.v1.decisions import PodSetPlacement, PodSetReasons
 from shared.events.v1.workloads import Workload
 
 SPREAD = "SpreadConstraint"
@@ -58,35 +59,43 @@ class PodSetDraft:
         self.plan = plan
         self.replicas: list[Replica] = []
         self.leaving: list[Replica] = []
-        self.away: dict[str, int] = {**previous.away} if previous is not None and plan.failback else {}
-        self.returning = previous.returning if previous is not None else ()
+        self.away: dict[str, int] = {}
+        self.returning: tuple[str, ...] = ()
         self.ready_holds: dict[str, list[Hold]] = {}
         self.gang = GangDraft(plan.gang, previous) if plan.gang is not None else None
         self._fleet = fleet
         self._workload = key
         self._differing = Differing(fleet, plan, previous) if plan.overrides is not None else None
         self._avoid = avoid.union(self._differing.unfit) if self._differing is not None else avoid
-        self._facts: PodFacts | None = plan.facts(workload)
+        self._facts: PodFacts | None = plan.facts(workload) if plan.division is Division.NODES else None
         self._profile: Profile = fleet.profile_for(plan.demand, self._facts)
         self._reasons = Reasons(fleet, self._profile, self._avoid)
-        self._why = previous.why if previous is not None else None
+        self._why: PodSetReasons | None = None
         self._reason, self._message = "", ""
         # Replicas that should be where they cannot.
         self._refused = 0
         self._rearranging = False
-        for share in previous.shares if previous is not None else ():
+        if previous is not None:
+            self._continue(previous)
+        if self._differing is not None:
+            differing = self._differing
+            self.drop(lambda replica: differing.is_impossible(replica.cluster))
+
+    def _continue(self, previous: PodSetPlacement) -> None:
+        """From what is there already."""
+        self.away = {**previous.away} if self.plan.failback else {}
+        self.returning, self._why = previous.returning, previous.why
+        for share in previous.shares:
             for position in range(share.replicas):
                 node = share.nodes[position] if share.nodes else ""
                 ordinal = share.ordinals[position] if share.ordinals else 0
                 replicas = self.replicas if position < share.kept else self.leaving
                 replicas.append(Replica(share.cluster, node, ordinal, position))
-        if self._differing is not None:
-            differing = self._differing
-            self.drop(lambda replica: differing.is_impossible(replica.cluster))
 
     @property
     def missing(self) -> int:
-        return max(0, self.plan.desired - len(self.replicas))
+        missing = self.plan.desired - len(self.replicas)
+        return max(0, missing)
 
     @property
     def waits(self) -> bool:
@@ -98,9 +107,10 @@ class PodSetDraft:
 
     def settle(self, budget: Budget) -> None:
         """Brings the number of replicas to what is desired, as far as there is room; see `follow` for those that do."""
-        if self.plan.division is Division.FOLLOWS:
+        division = self.plan.division
+        if division is Division.FOLLOWS:
             return
-        if self.plan.division is Division.EVERYWHERE:
+        if division is Division.EVERYWHERE:
             self._place_everywhere()
             return
         if self.plan.duplicated:
@@ -120,35 +130,43 @@ class PodSetDraft:
             self._rearrange(budget)
 
     def outcome(self) -> PodSetPlacement:
-        plan, shares = self.plan, []
+        """Validated in one go with all that it is made of; what is as the contract's default is left out."""
+        plan = self.plan
         kept, leaving = by_cluster(self.replicas), by_cluster(self.leaving) if self.leaving else {}
-        for cluster in sorted({*kept, *leaving}):
-            gone = leaving.get(cluster, ())
-            replicas = [*kept.get(cluster, ()), *gone]
-            nodes = [replica.node for replica in replicas if replica.node]
-            ordinals = [replica.ordinal for replica in replicas] if plan.division is Division.NODES else ()
-            shares.append(
-                ClusterShare(
-                    cluster=cluster,
-                    replicas=len(replicas),
-                    nodes=tuple(nodes),
-                    ordinals=tuple(ordinals),
-                    overrides=self._differing.names_in(cluster) if self._differing is not None else (),
-                    leaving=len(gone) or None,
-                )
-            )
-        return PodSetPlacement(
-            name=plan.name,
-            desired=self._desired(),
-            shares=tuple(shares),
-            reason=self._reason,
-            message=self._message,
-            away={name: self.away[name] for name in sorted(self.away) if self.away[name] > 0} if self.away else {},
-            returning=self.returning,
-            follows=plan.follows,
-            started=self.gang.started or None if self.gang is not None else None,
-            why=self._reasons.record(self._why, waits=bool(self._reason) and self._reason != PLACING),
-        )
+        outcome: dict[str, Any] = {
+            "name": plan.name,
+            "desired": self._desired(),
+            "shares": [
+                self._share(cluster, kept.get(cluster, []), leaving.get(cluster, []))
+                for cluster in sorted(kept.keys() | leaving.keys() if leaving else kept)
+            ],
+            "why": self._reasons.record(self._why, waits=bool(self._reason) and self._reason != PLACING),
+        }
+        if self._reason:
+            outcome["reason"], outcome["message"] = self._reason, self._message
+        if self.away:
+            outcome["away"] = {name: self.away[name] for name in sorted(self.away) if self.away[name] > 0}
+        if self.returning:
+            outcome["returning"] = self.returning
+        if plan.follows:
+            outcome["follows"] = plan.follows
+        if self.gang is not None and self.gang.started:
+            outcome["started"] = self.gang.started
+        return PodSetPlacement.model_validate(outcome)
+
+    def _share(self, cluster: str, kept: list[Replica], leaving: list[Replica]) -> dict[str, Any]:
+        """As `ClusterShare`."""
+        replicas = [*kept, *leaving] if leaving else kept
+        share: dict[str, Any] = {"cluster": cluster, "replicas": len(replicas)}
+        if nodes := [replica.node for replica in replicas if replica.node]:
+            share["nodes"] = nodes
+        if self.plan.division is Division.NODES:
+            share["ordinals"] = [replica.ordinal for replica in replicas]
+        if self._differing is not None:
+            share["overrides"] = self._differing.names_in(cluster)
+        if leaving:
+            share["leaving"] = len(leaving)
+        return share
 
     def _desired(self) -> int:
         match self.plan.division:
@@ -411,25 +429,25 @@ class PodSetDraft:
         self._reasons.forget_since(mark.noted)
 
     def _place_each(self, budget: Budget, most: int | None = None) -> None:
-        spread = self._spread()
-        ordinals = self._free_ordinals()
-        shares = self._cluster_shares()
         if self.plan.duplicated:
             # What is everywhere already has nowhere else to go.
             return
+        spread, ordinals = self._spread(), self._free_ordinals()
+        shares = self._cluster_shares() if self.plan.sharing is not None else None
         if shares is not None and (problem := shares.shortage(self._avoid)):
             self._reason, self._message = SPREAD, problem
             return
+        avoid = self._avoid
         for _ in range(self.missing if most is None else most):
-            if budget.spent:
+            if budget.left <= 0:
                 self._reason, self._message = PLACING, "more replicas are about to be placed"
                 return
             budget.left -= 1
             costs = spread.costs()
-            row = self._profile.best(costs, self._avoid) if shares is None else shares.best(costs, self._avoid)
+            row = self._profile.best(costs, avoid) if shares is None else shares.best(costs, avoid)
             if row is None:
                 return
-            self._reasons.note(row, costs, self._avoid, costs if shares is None else shares.further)
+            self._reasons.note(row, costs, avoid, costs if shares is None else shares.further)
             self._gain(row, next(ordinals))
             spread.add(row)
             if shares is not None:

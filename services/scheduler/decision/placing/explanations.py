@@ -9,22 +9,24 @@ once for each demand and state of the fleet, however many workloads wait for it.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
+from typing import Any
 
 import numpy as np
 
 from services.scheduler.decision.clusters import Cluster
 from services.scheduler.decision.interface import Filter, PluginError
-from services.scheduler.decision.scoring.profiles import Profile
+from services.scheduler.decision.scoring.profiles import DIGITS, Comparison, Profile
 from services.scheduler.decision.seen.fleet import Fleet
 from services.scheduler.decision.table.arrays import BLOCK, BoolArray, FloatArray, Rows
 from services.scheduler.decision.table.classes import NodeClass
 from services.scheduler.decision.table.views import NodeView
-from shared.events.v1.decisions import Choice, PodSetReasons, Refusal
+from shared.events.v1.decisions import PodSetReasons, Refusal
+
+Json = dict[str, Any]
 
 # So many clusters' choices, and groups of refused nodes, stand in one decision.
 MOST_CHOICES = 4
 MOST_REFUSALS = 16
-_DIGITS = 6
 _CLASS_TEXT = 80
 _INSTANCE_TYPE = "node.kubernetes.io/instance-type"
 CLUSTER = "cluster"
@@ -38,8 +40,8 @@ class Reasons:
         self._fleet = fleet
         self._profile = profile
         self._avoid = avoid
-        # By cluster.
-        self._choices: dict[int, Choice] = {}
+        # By cluster; models are made of them with the whole outcome, which is far cheaper than one by one.
+        self._choices: dict[int, Json] = {}
 
     def note(self, row: int, spread: FloatArray | None, avoid: Collection[int], further: FloatArray | None) -> None:
         """A replica is about to go to `row`, which is the best. To be called before it takes its room.
@@ -49,14 +51,14 @@ class Reasons:
         cluster = self._fleet.table.cluster_of(row)
         if cluster in self._choices or len(self._choices) >= MOST_CHOICES:
             return
-        other = self._profile.runner_up(row, further, avoid)
-        self._choices[cluster] = choice_of(self._fleet, self._profile, row, other, spread, further)
+        compared = self._profile.compare(row, further, avoid)
+        self._choices[cluster] = choice_of(self._fleet, row, compared, spread, further)
 
-    def noted(self) -> dict[int, Choice]:
+    def noted(self) -> dict[int, Json]:
         """What was noted so far; see `forget_since`."""
         return dict(self._choices)
 
-    def forget_since(self, noted: dict[int, Choice]) -> None:
+    def forget_since(self, noted: dict[int, Json]) -> None:
         """Nothing came of the choices since then."""
         self._choices = noted
 
@@ -64,54 +66,42 @@ class Reasons:
         """Nothing came of a choice that was noted."""
         self._choices.pop(self._fleet.table.cluster_of(row), None)
 
-    def record(self, previous: PodSetReasons | None, *, waits: bool) -> PodSetReasons | None:
-        """What stands in the decision. Choices of before hold on where none was made since."""
-        choices = tuple(self._choices.values()) or (previous.choices if previous is not None else ())
+    def record(self, previous: PodSetReasons | None, *, waits: bool) -> Json | None:
+        """What stands in the decision, as `PodSetReasons`. Choices of before hold on where none was made since."""
+        choices = [*self._choices.values()] or (previous.choices if previous is not None else ())
         if not waits:
-            return PodSetReasons(choices=choices) if choices else None
+            return {"choices": choices} if choices else None
         refusals, left_out = refusals_of(self._fleet, self._profile, self._avoid)
-        return PodSetReasons(choices=choices, refusals=refusals, left_out=left_out)
+        return {"choices": choices, "refusals": refusals, "left_out": left_out}
 
 
 def choice_of(
-    fleet: Fleet,
-    profile: Profile,
-    row: int,
-    other: int | None,
-    spread: FloatArray | None,
-    further: FloatArray | None,
-) -> Choice:
-    """What a replica costs on a row and on the runner-up, on both of which it fits. The terms are rounded."""
-    second = row if other is None else other
-    terms = {
-        name: (weight, round(value, _DIGITS), round(beside, _DIGITS))
-        for name, weight, value, beside in profile.terms(row, second)
-        if weight and (value or beside)
-    }
-    cost, cost_beside = profile.costs(row, second)
+    fleet: Fleet, row: int, compared: Comparison, spread: FloatArray | None, further: FloatArray | None
+) -> Json:
+    """What a replica costs on a row and on the runner-up, as `Choice`."""
+    other, cost, cost_beside, terms = compared
     if further is not None:
-        here, there = fleet.table.domain_of(row), fleet.table.domain_of(second)
-        cost, cost_beside = cost + float(further[here]), cost_beside + float(further[there])
-        weights, spread = fleet.config.weights, np.zeros_like(further) if spread is None else spread
-        for name, weight, part in (("spread", weights.spread, spread), ("preferences", weights.preferences, None)):
-            value, beside = (
-                (float(further[each] - spread[each]) if part is None else float(part[each])) for each in (here, there)
-            )
+        where = fleet.table.domain_of(row), fleet.table.domain_of(row if other is None else other)
+        here, there = (float(further[domain]) for domain in where)
+        cost, cost_beside = cost + here, cost_beside + there
+        apart = (0.0, 0.0) if spread is None else (float(spread[where[0]]), float(spread[where[1]]))
+        weights = fleet.config.weights
+        for name, weight, value, beside in (
+            ("spread", weights.spread, *apart),
+            ("preferences", weights.preferences, here - apart[0], there - apart[1]),
+        ):
             if weight and (value or beside):
-                terms[name] = (weight, round(value / weight, _DIGITS), round(beside / weight, _DIGITS))
+                terms[name] = (weight, round(value / weight, DIGITS), round(beside / weight, DIGITS))
     slot = fleet.slots.by_row(row)
-    if other is None:
-        return Choice(cluster=slot.cluster, node=slot.name, cost=round(cost, _DIGITS), terms=terms)
-    slot_beside = fleet.slots.by_row(other)
-    return Choice(
-        cluster=slot.cluster,
-        node=slot.name,
-        cost=round(cost, _DIGITS),
-        runner_up_cluster=slot_beside.cluster,
-        runner_up=slot_beside.name,
-        runner_up_cost=round(cost_beside, _DIGITS),
-        terms=terms,
-    )
+    choice: Json = {"cluster": slot.cluster, "node": slot.name, "cost": round(cost, DIGITS), "terms": terms}
+    if other is not None:
+        slot = fleet.slots.by_row(other)
+        choice |= {
+            "runner_up_cluster": slot.cluster,
+            "runner_up": slot.name,
+            "runner_up_cost": round(cost_beside, DIGITS),
+        }
+    return choice
 
 
 def refusals_of(
@@ -143,7 +133,8 @@ def all_refusals(fleet: Fleet, profile: Profile, avoid: Collection[int] = ()) ->
             closed.append(cluster.index)
             count = int(np.count_nonzero(clusters == cluster.index))
             yield Refusal(cluster=cluster.name, nodes=count, filter=name, reason=f"in clusters that {reason}")
-    rows = rows[~np.isin(clusters, closed)]
+    if closed:
+        rows = rows[~np.isin(clusters, closed)]
     for item in profile.filters:
         if not len(rows):
             return
@@ -163,18 +154,17 @@ def _groups(fleet: Fleet, profile: Profile, item: Filter, rows: Rows) -> Iterato
     table = fleet.table
     by_index = {cluster.index: cluster for cluster in fleet.clusters}
     texts = list(item.reasons(NodeView(table, rows, profile.request)))
-    cluster_of, class_of = table.block_cluster[rows // BLOCK], table.node_class[rows]
+    classes = len(table.classes)
+    codes = table.block_cluster[rows // BLOCK] * classes + table.node_class[rows]
     groups: dict[tuple[str, str], list[Rows]] = {}
-    codes = cluster_of * (len(table.classes) + 1) + class_of
-    order = np.argsort(codes, kind="stable")
-    starts = np.flatnonzero(np.diff(codes[order], prepend=-1))
-    for where in np.split(order, starts[1:]):
-        cluster: Cluster = by_index[int(cluster_of[where[0]])]
-        name = class_text(table.classes[int(class_of[where[0]])])
-        groups.setdefault((cluster.name, name), []).append(where)
+    for code in np.flatnonzero(np.bincount(codes)).tolist():
+        cluster: Cluster = by_index[code // classes]
+        name = class_text(table.classes[code % classes])
+        groups.setdefault((cluster.name, name), []).append(np.flatnonzero(codes == code))
+    shortage = _Shortage(fleet, profile, rows) if item.name == "resources" else None
     for (name, class_name), parts in groups.items():
-        where = np.concatenate(parts)
-        closest, short = _shortage(fleet, profile, rows[where]) if item.name == "resources" else ("", {})
+        where = parts[0] if len(parts) == 1 else np.concatenate(parts)
+        closest, short = shortage.of(where) if shortage is not None else ("", {})
         yield Refusal(
             cluster=name,
             node_class=class_name,
@@ -190,19 +180,27 @@ def _joined(texts: list[tuple[str, BoolArray]], where: Rows) -> str:
     return ", ".join(text for text, mask in texts if mask[where].any())
 
 
-def _shortage(fleet: Fleet, profile: Profile, rows: Rows) -> tuple[str, dict[str, int]]:
-    """Which of the rows lacks least, in parts of what is asked, and what of each resource."""
-    table, request = fleet.table, profile.request
-    names = table.columns.names
-    asked = np.maximum(request.vector, 0)
-    lacking = np.where(asked > 0, np.maximum(asked - table.free[rows], 0), 0)
-    part = (lacking / np.maximum(asked, 1)).sum(axis=1)
-    # Of equals the one whose name decides anywhere else too.
-    best = int(np.lexsort((table.order[rows], part))[0])
-    short = {names[column]: int(lacking[best, column]) for column in np.flatnonzero(lacking[best]).tolist()}
-    amounts = dict(request.amounts)
-    short |= {name: amounts[name] for name in request.missing}
-    return fleet.slots.by_row(int(rows[best])).name, short
+class _Shortage:
+    """What rows of the table lack of what is asked."""
+
+    def __init__(self, fleet: Fleet, profile: Profile, rows: Rows) -> None:
+        self._fleet, self._rows, self._request = fleet, rows, profile.request
+        asked = np.maximum(profile.request.vector, 0)
+        self._lacking = np.where(asked > 0, np.maximum(asked - fleet.table.free[rows], 0), 0)
+        self._part = (self._lacking / np.maximum(asked, 1)).sum(axis=1)
+        self._order = fleet.table.order[rows]
+
+    def of(self, where: Rows) -> tuple[str, dict[str, int]]:
+        """Which of some of the rows lacks least, in parts of what is asked, and what of each resource."""
+        part = self._part[where]
+        least = where[part == part.min()]
+        # Of equals the one whose name decides anywhere else too.
+        best = int(least[self._order[least].argmin()])
+        names, request = self._fleet.table.columns.names, self._request
+        short = {names[column]: amount for column, amount in enumerate(self._lacking[best].tolist()) if amount}
+        amounts = dict(request.amounts)
+        short |= {name: amounts[name] for name in request.missing}
+        return self._fleet.slots.by_row(int(self._rows[best])).name, short
 
 
 def class_text(node_class: NodeClass) -> str:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-
-from shared.events.v1.decisions import Choice
+from typing import Any
 
 # Why a pod set is short of replicas while there is a budget's worth of them to be placed again.
 PLACING = "Placing"
@@ -40,7 +39,7 @@ class Mark:
 
     replicas: int
     holds: Mapping[str, int]
-    noted: dict[int, Choice]
+    noted: dict[int, dict[str, Any]]
 
 
 def by_cluster(replicas: Iterable[Replica]) -> dict[str, list[Replica]]:

@@ -69,7 +69,7 @@ class TaintsAreTolerated:
 
     def reasons(self, view: NodeView) -> Reasons:
         numbers = view.table.node_class[view.rows]
-        for number in np.unique(numbers).tolist():
+        for number in np.flatnonzero(np.bincount(numbers)).tolist():
             taint = self.untolerated(view.table.classes[number].taints)
             if taint is not None:
                 text = f"node(s) had untolerated taint {{{taint.key}: {taint.value}}}"

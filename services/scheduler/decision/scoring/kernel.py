@@ -40,6 +40,9 @@ _TERMS = (
     "int64[:, ::1], int64[:, ::1], float64[:, ::1], int16[:, ::1], "
     "int64[::1], int64, int64, int64, float64[::1], boolean, int64[:, ::1], float64[::1]"
 )
+# Costs of blocks and of rows, as `Profile` keeps them.
+_COSTS = "float64[::1], int64[::1], float64[::1], float64[::1], float64[::1], float64"
+_Terms = tuple[float, float, float, float]
 # What depends on what runs on a node, in the order of their weights.
 USAGE_TERMS = ("fit", "balance", "fragmentation", "expected_fragmentation")
 
@@ -153,28 +156,6 @@ def usage_terms(
     return 1.0 - taken if most_allocated else taken, abs(cpu - memory) * 0.5, left, expected
 
 
-@_compiled(f"UniTuple(UniTuple(float64, 4), 2)(int64, int64, {_TERMS})")
-def usage_terms_of_two(
-    row: int,
-    other: int,
-    free: IntArray,
-    allocatable: IntArray,
-    native: FloatArray,
-    devices_free: DeviceArray,
-    vector: IntArray,
-    devices: int,
-    milli: int,
-    gpu_column: int,
-    weights: FloatArray,
-    most_allocated: bool,
-    mix: IntArray,
-    frequency: FloatArray,
-) -> tuple[tuple[float, float, float, float], tuple[float, float, float, float]]:
-    """`usage_terms` of two rows in one call: most of a call is its arguments."""
-    rest = (free, allocatable, native, devices_free, vector, devices, milli, gpu_column, weights, most_allocated)
-    return usage_terms(row, *rest, mix, frequency), usage_terms(other, *rest, mix, frequency)
-
-
 @_compiled(f"void({_ROWS}, {_USAGE})")
 def usage_cost(
     rows: Rows,
@@ -250,14 +231,78 @@ def renew_blocks(rows: Rows, cost: FloatArray, block_cost: FloatArray, block_row
             block_cost[block], block_row[block] = value, row
 
 
-@_compiled("int64(int64, float64[::1], int64[::1], float64[::1], float64)")
-def runner_up(row: int, block_cost: FloatArray, block_row: Rows, cost: FloatArray, extra: float) -> int:
-    """The cheapest row but `row`, or -1; `extra` is what the costs of `row`'s block have beside those of its rows."""
-    own, best, found = row // BLOCK, _INF, -1
-    for other in range(own * BLOCK, (own + 1) * BLOCK):
-        if other != row and cost[other] + extra < best:
-            best, found = cost[other] + extra, other
+@_compiled(f"void({_ROWS}, {_USAGE}, {_BLOCKS})")
+def renew(
+    rows: Rows,
+    base: FloatArray,
+    cost: FloatArray,
+    free: IntArray,
+    allocatable: IntArray,
+    native: FloatArray,
+    devices_free: DeviceArray,
+    vector: IntArray,
+    floor: IntArray,
+    devices: int,
+    milli: int,
+    gpu_column: int,
+    weights: FloatArray,
+    most_allocated: bool,
+    mix: IntArray,
+    frequency: FloatArray,
+    block_cost: FloatArray,
+    block_row: Rows,
+) -> None:
+    """`usage_cost` and then `renew_blocks`, in one call."""
+    rest = (free, allocatable, native, devices_free, vector, floor, devices, milli, gpu_column, weights, most_allocated)
+    usage_cost(rows, base, cost, *rest, mix, frequency)
+    renew_blocks(rows, cost, block_cost, block_row)
+
+
+@_compiled("float64(float64)")
+def _rounded(value: float) -> float:
+    return float(np.floor(value * 1e6 + 0.5)) / 1e6
+
+
+@_compiled(
+    f"Tuple((int64, UniTuple(float64, 4), UniTuple(float64, 4), UniTuple(float64, 6)))(int64, {_COSTS}, {_TERMS})"
+)
+def compare(
+    row: int,
+    block_cost: FloatArray,
+    block_row: Rows,
+    cost: FloatArray,
+    base: FloatArray,
+    order: FloatArray,
+    extra: float,
+    free: IntArray,
+    allocatable: IntArray,
+    native: FloatArray,
+    devices_free: DeviceArray,
+    vector: IntArray,
+    devices: int,
+    milli: int,
+    gpu_column: int,
+    weights: FloatArray,
+    most_allocated: bool,
+    mix: IntArray,
+    frequency: FloatArray,
+) -> tuple[int, _Terms, _Terms, tuple[float, float, float, float, float, float]]:
+    """The cheapest row but `row`, or -1; the `usage_terms` of both, rounded to six digits; and `cost`, `base`
+    and `order` of one and the other.
+
+    `extra` is what the costs of `row`'s block have in `block_cost` beside those of its rows. Where there is no other
+    row, `row` itself stands for it. All in one call, since most of a call is its arguments.
+    """
+    own, best, other = row // BLOCK, _INF, -1
+    for near in range(own * BLOCK, (own + 1) * BLOCK):
+        if near != row and cost[near] + extra < best:
+            best, other = cost[near] + extra, near
     for block in range(len(block_cost)):
         if block != own and block_cost[block] < best:
-            best, found = block_cost[block], block_row[block]
-    return found
+            best, other = block_cost[block], block_row[block]
+    second = other if other >= 0 else row
+    rest = (free, allocatable, native, devices_free, vector, devices, milli, gpu_column, weights, most_allocated)
+    here, there = usage_terms(row, *rest, mix, frequency), usage_terms(second, *rest, mix, frequency)
+    here = (_rounded(here[0]), _rounded(here[1]), _rounded(here[2]), _rounded(here[3]))
+    there = (_rounded(there[0]), _rounded(there[1]), _rounded(there[2]), _rounded(there[3]))
+    return other, here, there, (cost[row], cost[second], base[row], base[second], order[row], order[second])

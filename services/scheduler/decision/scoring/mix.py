@@ -11,47 +11,41 @@ may hold different ones, and weigh differently. It is a matter of cost alone, an
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from services.scheduler.decision.asked.admission import PodSetPlan
+from services.scheduler.decision.asked.admission import GpuClass, PodSetPlan
 from services.scheduler.decision.table.arrays import FloatArray, IntArray
 
 # Rare classes are left out: each costs time for every row.
 _MOST_CLASSES = 32
 _GROWTH = 2
 
-# cpu in thousandths, devices, thousandths of each.
-_Class = tuple[int, int, int]
-
 
 class DemandMix:
     """`classes` has cpu, devices and thousandths of each device, by class; `frequency` is its part of all pods."""
 
-    def __init__(self, gpu_resource: str) -> None:
-        self._gpu_resource = gpu_resource
-        self._counts: Counter[_Class] = Counter()
+    def __init__(self) -> None:
+        self._counts: Counter[GpuClass] = Counter()
         self._total = 0
         self._snapshot_total = 0
         self.version = 0
         self.classes: IntArray = np.zeros((0, 3), np.int64)
         self.frequency: FloatArray = np.zeros(0, np.float64)
 
-    def replace(self, former: Iterable[PodSetPlan], plans: Iterable[PodSetPlan]) -> None:
+    def replace(self, former: Sequence[PodSetPlan], plans: Sequence[PodSetPlan]) -> None:
         """A workload asks for other pods than before."""
-        self._count(former, -1)
+        if former:
+            self._count(former, -1)
         self._count(plans, 1)
         if self._total >= _GROWTH * self._snapshot_total or self._total * _GROWTH <= self._snapshot_total:
             self._take_snapshot()
 
     def _count(self, plans: Iterable[PodSetPlan], sign: int) -> None:
         for plan in plans:
-            shape = plan.demand.shape
-            amounts = dict(shape.requests)
-            devices = amounts.get(self._gpu_resource, 0)
-            if devices and plan.desired:
-                self._counts[amounts.get("cpu", 0), devices, shape.gpu_milli] += sign * plan.desired
+            if plan.gpus is not None and plan.desired:
+                self._counts[plan.gpus] += sign * plan.desired
                 self._total += sign * plan.desired
 
     def _take_snapshot(self) -> None:

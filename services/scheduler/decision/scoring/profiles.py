@@ -12,7 +12,8 @@ adding the same number keeps the order.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -23,13 +24,7 @@ from services.scheduler.decision.interface import CostTerm, Filter, PluginError,
 from services.scheduler.decision.scoring.constraints import Constraints
 from services.scheduler.decision.scoring.costs import TIE_WEIGHT, costs_for
 from services.scheduler.decision.scoring.filters import IN_KERNEL, SelectorMatches, TaintsAreTolerated, filters_for
-from services.scheduler.decision.scoring.kernel import (
-    USAGE_TERMS,
-    renew_blocks,
-    runner_up,
-    usage_cost,
-    usage_terms_of_two,
-)
+from services.scheduler.decision.scoring.kernel import USAGE_TERMS, compare, renew, renew_blocks, usage_cost
 from services.scheduler.decision.scoring.mix import DemandMix
 from services.scheduler.decision.table.arrays import BLOCK, BoolArray, FloatArray, Rows, grown
 from services.scheduler.decision.table.neighbours import About, Neighbours
@@ -52,8 +47,23 @@ NOTHING = About()
 NO_CLUSTER = "NoCluster"
 UNSCHEDULABLE = "Unschedulable"
 PLUGIN_FAILED = "PluginFailed"
+# Of the costs in an explanation.
+DIGITS = 6
 # What rules between pods cost together, by name in an explanation.
 BETWEEN_PODS = "between_pods"
+
+
+class Comparison(NamedTuple):
+    """A row where a pod is to go, beside the runner-up, which is None if no other passes; then the row itself is it.
+
+    What the pod costs on each, and the terms of these costs without spread: by name the weight, and the value on each,
+    rounded to `DIGITS`. Terms that are zero on both are left out.
+    """
+
+    runner_up: int | None
+    cost: float
+    cost_beside: float
+    terms: dict[str, tuple[float, float, float]]
 
 
 class Profile:
@@ -86,7 +96,8 @@ class Profile:
         parts: FloatArray = np.array(
             (weights.fit, weights.balance, weights.fragmentation, weights.expected_fragmentation), np.float64
         )
-        self._usage_weights: list[float] = parts.tolist()
+        weighed = zip(USAGE_TERMS, parts.tolist(), strict=True)
+        self._usage_terms = [(number, name, weight) for number, (name, weight) in enumerate(weighed) if weight]
         # What changes all rows at once, if the profile depends on it.
         self._follows_mix = weights.expected_fragmentation > 0
         self._follows_others = self._follows_mix or bool(demand.shape.images)
@@ -123,52 +134,59 @@ class Profile:
         if self._broken or not len(self._block_cost):
             return None
         costs = self._costs_of_blocks(spread, avoid)
-        block = int(costs.argmin())
+        block = costs.argmin()
         return int(self._block_row[block]) if costs[block] != np.inf else None
 
-    def runner_up(self, row: int, spread: FloatArray | None = None, avoid: Collection[int] = ()) -> int | None:
-        """The row that `best` would name if it did not name `row`."""
-        extra = float(spread[self._table.domain_of(row)]) if spread is not None else 0.0
-        extra += self._of_block(row)
-        found = runner_up(row, self._costs_of_blocks(spread, avoid), self._block_row, self._cost, extra)
-        return int(found) if found >= 0 else None
-
-    def terms(self, row: int, other: int) -> list[tuple[str, float, float, float]]:
-        """Cost terms of two rows where the pod fits: the name, the weight, and what it is on each, without spread.
-
-        As of the last `refresh`, as is `costs`. Those that are zero may be left out.
-        """
+    def compare(self, row: int, spread: FloatArray | None = None, avoid: Collection[int] = ()) -> Comparison:
+        """The row that `best` has named, beside the one that it would name otherwise. Nothing changed since then."""
         table, request = self._table, self.request
-        here, there = float(table.order[row]), float(table.order[other])
-        found = [("order", TIE_WEIGHT, here, there)]
-        if self._base[row] != TIE_WEIGHT * here or self._base[other] != TIE_WEIGHT * there:
-            found += self._values_of(self._fact_terms, row, other)
+        extra = self._of_block(row) + (float(spread[table.domain_of(row)]) if spread is not None else 0.0)
         asked = (request.vector, request.devices, request.milli, table.columns.gpu_column)
-        mix = (self._mix.classes, self._mix.frequency)
-        pair = usage_terms_of_two(row, other, *table.usage, *asked, *self._weights, *mix)
-        found += zip(USAGE_TERMS, self._usage_weights, *pair, strict=True)
+        found, here, there, rows = compare(
+            row,
+            self._costs_of_blocks(spread, avoid),
+            self._block_row,
+            self._cost,
+            self._base,
+            table.order,
+            extra,
+            *table.usage,
+            *asked,
+            *self._weights,
+            self._mix.classes,
+            self._mix.frequency,
+        )
+        cost, cost_beside, base, base_beside, order, order_beside = rows
+        second = found if found >= 0 else row
+        terms = {"order": (TIE_WEIGHT, round(order, DIGITS), round(order_beside, DIGITS))}
+        if base != TIE_WEIGHT * order or base_beside != TIE_WEIGHT * order_beside:
+            terms |= self._values_of(self._fact_terms, row, second)
+        for number, name, weight in self._usage_terms:
+            value, beside = here[number], there[number]
+            if value or beside:
+                terms[name] = (weight, value, beside)
         if self._moving_terms:
-            found += self._values_of(self._moving_terms, row, other)
+            terms |= self._values_of(self._moving_terms, row, second)
         if self._constraints is not None:
-            rows, part = np.array((row, other), np.intp), self._constraints.block_part()
-            between = self._constraints.row_part(rows)
+            pair, part = np.array((row, second), np.intp), self._constraints.block_part()
+            between = self._constraints.row_part(pair)
             # Weighted already, each by its own weight.
-            here, there = (between if part is None else between + part[rows // BLOCK]).tolist()
-            found.append((BETWEEN_PODS, 1.0, here, there))
-        return found
+            mine, other = (between if part is None else between + part[pair // BLOCK]).tolist()
+            if mine or other:
+                terms[BETWEEN_PODS] = (1.0, round(mine, DIGITS), round(other, DIGITS))
+            cost, cost_beside = cost + self._of_block(row), cost_beside + self._of_block(second)
+        return Comparison(found if found >= 0 else None, cost, cost_beside, terms)
 
     def _values_of(
         self, terms: Iterable[tuple[CostTerm, float]], row: int, other: int
-    ) -> Iterator[tuple[str, float, float, float]]:
+    ) -> dict[str, tuple[float, float, float]]:
         view = NodeView(self._table, np.array((row, other), np.intp), self.request)
-        for term, weight in terms:
-            here, there = self._cost_of(term, view).tolist()
-            yield term.name, weight, here, there
-
-    def costs(self, row: int, other: int) -> tuple[float, float]:
-        """What the next pod costs on two rows, without spread, as of the last `refresh`."""
-        here, there = float(self._cost[row]), float(self._cost[other])
-        return here + self._of_block(row), there + self._of_block(other)
+        values = ((term.name, weight, *self._cost_of(term, view).tolist()) for term, weight in terms)
+        return {
+            name: (weight, round(here, DIGITS), round(there, DIGITS))
+            for name, weight, here, there in values
+            if weight and (here or there)
+        }
 
     def _of_block(self, row: int) -> float:
         """What a row costs beside what is kept for it: rules between pods that are the same for its whole block."""
@@ -255,7 +273,7 @@ class Profile:
 
     def open_blocks(self) -> BoolArray:
         """Whether each block's cluster takes new replicas of this profile."""
-        version = (self._clusters.version, self._table.layout, self._table.blocks)
+        version = (self._clusters.version, self._table.layout, len(self._table.block_cluster))
         if version != self._open_version:
             accepting = np.fromiter((self.accepts(cluster) for cluster in self._clusters), np.bool_)
             self._open = accepting[self._table.block_cluster]
@@ -339,6 +357,10 @@ class Profile:
         table, request = self._table, self.request
         mix = (self._mix.classes, self._mix.frequency)
         usage = (self._base, self._cost, *table.usage, *self._asked, table.columns.gpu_column, *self._weights, *mix)
+        blocks = (self._block_cost, self._block_row)
+        if not (request.missing or self._moving_filters or self._moving_terms or self._constraints):
+            renew(rows, *usage, *blocks)
+            return
         if request.missing:
             self._cost[rows] = np.inf
         else:
@@ -347,7 +369,7 @@ class Profile:
             self._apply_moving(rows)
         if self._constraints is not None:
             self._cost[rows] += self._constraints.row_part(rows)
-        renew_blocks(rows, self._cost, self._block_cost, self._block_row)
+        renew_blocks(rows, self._cost, *blocks)
 
     def _apply_moving(self, rows: Rows) -> None:
         """What depends on what runs on a node, and is not in the kernel."""

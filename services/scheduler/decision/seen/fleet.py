@@ -49,7 +49,7 @@ class Fleet:
         self.slots = NodeSlots(self.table, self.neighbours)
         self.requests = Requests(self.table.columns)
         self.pods = PodRegistry(self.slots, self.requests)
-        self.mix = DemandMix(config.gpu_resource)
+        self.mix = DemandMix()
         self.profiles = Profiles(self.table, self.clusters, self.requests, self.mix, self.neighbours, config)
         self.jobs_changed: set[ShareKey] = set()
         self._finished: dict[str, ShareKey] = {}

@@ -51,7 +51,9 @@ class Moves:
 
     def avoided(self, workload: str, pod_set: str, now_ms: int) -> list[str]:
         """The clusters that a pod set keeps away from now."""
-        clusters = self._avoided.get((workload, pod_set), {})
+        clusters = self._avoided.get((workload, pod_set)) if self._avoided else None
+        if clusters is None:
+            return []
         return [name for name, until in clusters.items() if until > now_ms]
 
     def forget(self, workload: str) -> None:

@@ -88,12 +88,18 @@ class PodRegistry:
     def pods_of(self, share: ShareReservations) -> Iterable[SeenPod]:
         return self._by_share[share]
 
+    def begin_share(self, key: ShareKey, ready: Sequence[Hold], *, bound: bool) -> None:
+        """A share of which nothing is known yet, with the room for each of its replicas."""
+        share = self._shares[key] = ShareReservations(key, self._slots)
+        self._by_share[share] = {}
+        share.begin(ready, bound=bound)
+
     def set_share(
         self,
         key: ShareKey,
         nodes: Sequence[NodeSlot],
         request: Request | None,
-        ready: Iterable[Hold] = (),
+        ready: Sequence[Hold] = (),
         facts: PodFacts | None = None,
         *,
         bound: bool = False,
@@ -104,7 +110,8 @@ class PodRegistry:
         for pod in self._by_share[share]:
             if pod.hold is not None:
                 self._slots.resize(pod.hold, self._effective(pod.request, share))
-        self._drop_unused(share)
+        if not nodes:
+            self._drop_unused(share)
 
     def _same(self, known: SeenPod, node: str, key: ShareKey | None, request: Request, *, ended: bool) -> bool:
         return (

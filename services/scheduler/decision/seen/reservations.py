@@ -14,7 +14,7 @@ Kept incrementally: `_limit` is a position of the share, and exactly the unmatch
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from services.scheduler.decision.seen.slots import Hold, NodeSlot, NodeSlots
@@ -79,17 +79,13 @@ class ShareReservations:
         self,
         nodes: Sequence[NodeSlot],
         request: Request | None,
-        ready: Iterable[Hold] = (),
+        ready: Sequence[Hold] = (),
         facts: PodFacts | None = None,
         *,
         bound: bool = False,
     ) -> None:
         """The share's nodes from now on; `ready` are holds that were made for it already; `bound`: by us, to them."""
-        ready = list(ready)
         self.facts = facts
-        if not self._nodes and not self.seen and _serves(ready, nodes, request):
-            self._take_over(nodes, request, ready, bound=bound)
-            return
         available: dict[tuple[NodeSlot, Request], list[Hold]] = {}
         for hold in (*ready, *(hold for hold in self._holds if hold is not None)):
             hold.owner = self
@@ -119,17 +115,17 @@ class ShareReservations:
         for slot in former:
             self._slots.leave(slot)
 
-    def _take_over(self, nodes: Sequence[NodeSlot], request: Request | None, ready: list[Hold], *, bound: bool) -> None:
-        """A share of which nothing was known, with the room for each of its replicas, in their order."""
+    def begin(self, ready: Sequence[Hold], *, bound: bool) -> None:
+        """The first that is known of a share: holds for each of its replicas, in their order, of equal pods."""
+        self._nodes = [hold.slot for hold in ready]
         for hold in ready:
             hold.owner = self
             hold.slot.uses += 1
-            self._slots.know(hold, self.facts)
-        self._nodes, self.request, self._bound = nodes, request, bound
+        first = ready[0]
+        self.request, self.facts, self._bound = first.request, first.facts, bound
         self._holds = [*ready]
-        self._matched = bytearray(len(nodes))
-        self._by_slot = None
-        self._limit = len(nodes)
+        self._matched = bytearray(len(ready))
+        self._limit = len(ready)
 
     def _match(self) -> None:
         """Rule 1, for all pods at once."""
@@ -211,10 +207,3 @@ class ShareReservations:
             if not self._matched[index]:
                 self._hold(index)
                 return
-
-
-def _serves(ready: list[Hold], nodes: Sequence[NodeSlot], request: Request | None) -> bool:
-    """Whether these holds are the room for one replica on each of the nodes."""
-    if len(ready) != len(nodes):
-        return False
-    return all(hold.slot is node and hold.request is request for hold, node in zip(ready, nodes, strict=True))

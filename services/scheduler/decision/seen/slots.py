@@ -82,7 +82,9 @@ class NodeSlots:
         return self._slots.get(cluster, {}).get(name)
 
     def ensure(self, cluster: str, name: str) -> NodeSlot:
-        slots = self._slots.setdefault(cluster, {})
+        slots = self._slots.get(cluster)
+        if slots is None:
+            slots = self._slots[cluster] = {}
         slot = slots.get(name)
         if slot is None:
             slot = slots[name] = NodeSlot(cluster, name)
@@ -121,8 +123,11 @@ class NodeSlots:
     ) -> Hold:
         hold = Hold(slot, request, owner, facts)
         slot.holds[hold] = None
-        if slot.row != NO_ROW:
-            self._charge(hold)
+        row = slot.row
+        if row != NO_ROW:
+            hold.devices = self._table.charge(row, request)
+            if facts is not None:
+                self._neighbours.add(row, facts, 1)
         return hold
 
     def release(self, hold: Hold) -> None:

@@ -51,11 +51,13 @@ class DeviceTable:
         """Charges the tightest devices that fit; where too few do, the emptiest: someone overcommitted them."""
         known = self._counts.get(row, 0)
         free = self.free[row, :known].tolist()
-        if devices == 1 and (enough := [amount for amount in free if amount >= milli]):
-            tightest = min(enough)
-            index = free.index(tightest)
-            self.free[row, index] = tightest - milli
-            return (index,)
+        if devices == 1:
+            # As most ask.
+            tightest = milli if milli in free else min((amount for amount in free if amount > milli), default=-1)
+            if tightest >= milli:
+                index = free.index(tightest)
+                self.free[row, index] = tightest - milli
+                return (index,)
         fitting = sorted((amount, index) for index, amount in enumerate(free) if amount >= milli)
         chosen = [index for _, index in fitting[:devices]]
         if len(chosen) < devices:
