@@ -174,6 +174,15 @@ def test_a_job_starts_whole_in_one_cluster_and_with_the_others(world: World) -> 
     assert (total(decision), counts_of(decision)) == ([4, 1], {"west": 4})
 
 
+@pytest.mark.parametrize("binding", BINDINGS)
+def test_what_is_tried_in_vain_is_not_tried_for_ever(world: World, binding: str) -> None:
+    """The room that was taken and given back is no room that was not there before."""
+    sets = (image("driver", cpu="2"), image("workers", replicas=6, cpu="4"))
+    world.apply(gang("spark", *sets, binding=binding, scope="workload"))
+    assert world.pending() == []
+    assert not world.state.has_work
+
+
 def test_many_that_wait_are_not_tried_while_there_is_no_room_for_so_many(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -219,8 +219,7 @@ class PodSetDraft:
     def discard(self) -> None:
         """Gives back the room that was taken: nothing came of this draft."""
         for holds in self.ready_holds.values():
-            for hold in holds:
-                self._fleet.slots.release(hold)
+            self._fleet.slots.take_back(holds)
         self.ready_holds.clear()
 
     # --- keeping ---
@@ -424,8 +423,9 @@ class PodSetDraft:
         """Gives up what was gained since then, and its room."""
         del self.replicas[mark.replicas :]
         for name, holds in self.ready_holds.items():
-            while len(holds) > mark.holds.get(name, 0):
-                self._fleet.slots.release(holds.pop())
+            kept = mark.holds.get(name, 0)
+            self._fleet.slots.take_back(holds[kept:])
+            del holds[kept:]
         self._reasons.forget_since(mark.noted)
 
     def _place_each(self, budget: Budget, most: int | None = None) -> None:

@@ -137,6 +137,13 @@ class NodeSlots:
             self._discharge(hold)
         self._drop_unused(slot)
 
+    def take_back(self, holds: Iterable[Hold]) -> None:
+        """Releases what was held in vain: no room is there that was not there before, and nothing is tried again for it."""
+        freed = self._table.freed
+        for hold in holds:
+            self.release(hold)
+        self._table.freed = freed
+
     def resize(self, hold: Hold, request: Request) -> None:
         """The hold takes another amount from now on."""
         if request is hold.request:
