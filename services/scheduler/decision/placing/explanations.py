@@ -8,7 +8,7 @@ once for each demand and state of the fleet, however many workloads wait for it.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -120,9 +120,25 @@ def refusals_of(
 
 def all_refusals(fleet: Fleet, profile: Profile, avoid: Collection[int] = ()) -> Iterator[Refusal]:
     """Every group of nodes that is refused. Nodes that pass are in none."""
-    table = fleet.table
-    rows = np.flatnonzero(table.alive)
-    clusters = table.block_cluster[rows // BLOCK]
+    version = (*profile.facts_version, tuple(sorted(avoid)))
+    known = profile.known_fact_refusals
+    if known is None or known[0] != version:
+        known = version, tuple(_fact_refusals(fleet, profile, avoid))
+        # A plug-in that failed may do better next time, and refuses in no cluster in particular.
+        failed = any(not refusal.cluster for refusal in known[1])
+        profile.known_fact_refusals = None if failed else known
+    yield from known[1]
+    if profile.known_fact_refusals is not None:
+        rows = profile.candidates()
+        if avoid:
+            rows = rows[~np.isin(fleet.table.block_cluster[rows // BLOCK], list(avoid))]
+        yield from _refused_by(fleet, profile, profile.moving_filters, rows)
+
+
+def _fact_refusals(fleet: Fleet, profile: Profile, avoid: Collection[int]) -> Iterator[Refusal]:
+    """Of nodes that are refused whatever runs on them."""
+    rows = np.flatnonzero(fleet.table.alive)
+    clusters = fleet.table.block_cluster[rows // BLOCK]
     closed: list[int] = []
     for cluster in fleet.clusters:
         reason = profile.refusal(cluster)
@@ -135,12 +151,18 @@ def all_refusals(fleet: Fleet, profile: Profile, avoid: Collection[int] = ()) ->
             yield Refusal(cluster=cluster.name, nodes=count, filter=name, reason=f"in clusters that {reason}")
     if closed:
         rows = rows[~np.isin(clusters, closed)]
-    for item in profile.filters:
+    yield from _refused_by(fleet, profile, profile.fact_filters, rows)
+
+
+def _refused_by(fleet: Fleet, profile: Profile, filters: Iterable[Filter], rows: Rows) -> Iterator[Refusal]:
+    """By each filter, of the nodes that those before it let pass."""
+    for item in filters:
         if not len(rows):
             return
         try:
-            mask = item.mask(NodeView(table, rows, profile.request))
-            yield from _groups(fleet, profile, item, rows[~mask])
+            mask = item.mask(NodeView(fleet.table, rows, profile.request))
+            if not mask.all():
+                yield from _groups(fleet, profile, item, rows[~mask])
         except PluginError as error:
             yield Refusal(cluster="", nodes=len(rows), filter=item.name, reason=str(error))
             return
@@ -148,9 +170,7 @@ def all_refusals(fleet: Fleet, profile: Profile, avoid: Collection[int] = ()) ->
 
 
 def _groups(fleet: Fleet, profile: Profile, item: Filter, rows: Rows) -> Iterator[Refusal]:
-    """The nodes that one filter refused, which all others before it let pass."""
-    if not len(rows):
-        return
+    """The nodes that one filter refused, which all others before it let pass, by cluster and class."""
     table = fleet.table
     by_index = {cluster.index: cluster for cluster in fleet.clusters}
     texts = list(item.reasons(NodeView(table, rows, profile.request)))

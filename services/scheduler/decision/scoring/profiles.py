@@ -12,7 +12,7 @@ adding the same number keeps the order.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -119,8 +119,10 @@ class Profile:
         self._room_known: tuple[object, int] = (None, 0)
         self._explanation = ("", "")
         self._explained = (-1, -1, -1)
-        # Kept here by `explanations`, with what it depends on.
+        self._fact_reasons: tuple[tuple[int, int], Counter[str], str] | None = None
+        # Kept here by `explanations`, with what they depend on.
         self.known_refusals: tuple[tuple[object, ...], tuple[tuple[Refusal, ...], int]] | None = None
+        self.known_fact_refusals: tuple[tuple[object, ...], tuple[Refusal, ...]] | None = None
 
     # --- asking ---
 
@@ -384,7 +386,7 @@ class Profile:
     def _fact_cost(self, rows: Rows) -> FloatArray:
         view = NodeView(self._table, rows, self.request)
         passes = self._table.alive[rows]
-        for item in self._fact_filters:
+        for item in self.fact_filters:
             passes = passes & self._mask_of(item, view)
         cost = TIE_WEIGHT * self._table.order[rows]
         for term, weight in self._fact_terms:
@@ -405,8 +407,10 @@ class Profile:
             terms += [(term, weight) for term, weight in made_terms if term is not None]
         except PluginError as error:
             self._broken = str(error)
-        self._filters = filters if self._constraints is None else [*filters, *self._constraints.filters]
-        self._fact_filters = [item for item in filters if not item.dynamic]
+        self.fact_filters = [item for item in filters if not item.dynamic]
+        self.moving_filters = [item for item in filters if item.dynamic]
+        if self._constraints is not None:
+            self.moving_filters += self._constraints.filters
         self._moving_filters = [item for item in filters if item.dynamic and item.name not in IN_KERNEL]
         self._fact_terms = [(term, weight) for term, weight in terms if not term.dynamic]
         self._moving_terms = [(term, weight) for term, weight in terms if term.dynamic]
@@ -429,19 +433,25 @@ class Profile:
     # --- explaining ---
 
     @property
-    def filters(self) -> Sequence[Filter]:
-        """In the order in which reasons are given."""
-        return self._filters
+    def facts_version(self) -> tuple[int, int]:
+        """Changes with everything but what runs on nodes that decides where such a pod may go."""
+        return self._table.facts_log.end, self._clusters.version
 
     @property
     def version(self) -> tuple[int, int, int]:
         """Changes with everything that decides where such a pod may go."""
-        return self._table.facts_log.end, self._table.usage_log.end, self._clusters.version
+        return *self.facts_version, self._table.usage_log.end
+
+    def candidates(self) -> Rows:
+        """The rows that pass whatever runs on them, in clusters that take such pods; as of the last `refresh`."""
+        rows = np.flatnonzero(self._base != np.inf)
+        blocks = self.open_blocks()
+        return rows if self._all_open else rows[blocks[rows // BLOCK]]
 
     def explain(self) -> tuple[str, str]:
         """Why no node passes: a reason for programs, and a message in the words of kube-scheduler.
 
-        A node counts for the first filter that refuses it, and there for each of its reasons.
+        A node counts for the first filter that refuses it, facts before what runs there, and for each of its reasons.
         """
         self.refresh()
         table = self._table
@@ -457,6 +467,16 @@ class Profile:
         return self._explanation
 
     def _explain(self) -> tuple[str, str]:
+        if self._fact_reasons is None or self._fact_reasons[0] != self.facts_version:
+            self._fact_reasons = self.facts_version, *self._explain_facts()
+        counts, reason = self._fact_reasons[1].copy(), self._fact_reasons[2]
+        self._count_reasons(self.moving_filters, self.candidates(), counts)
+        parts = ", ".join(sorted(f"{count} {text}" for text, count in counts.items() if count))
+        head = f"0/{self._table.count} nodes are available"
+        return reason, f"{head}: {parts}." if parts else f"{head}."
+
+    def _explain_facts(self) -> tuple[Counter[str], str]:
+        """How many nodes have which reason, whatever runs there; and whether any cluster takes such pods."""
         table = self._table
         rows = np.flatnonzero(table.alive)
         counts: Counter[str] = Counter()
@@ -466,15 +486,18 @@ class Profile:
         for cluster in self._clusters:
             if refusal := self.refusal(cluster):
                 counts[f"node(s) in clusters that {refusal}"] += int(np.count_nonzero(block_cluster == cluster.index))
-        rows = rows[open_blocks[rows // BLOCK]]
-        for item in self._filters:
-            view = NodeView(table, rows, self.request)
-            for text, mask in item.reasons(view):
-                counts[text] += int(np.count_nonzero(mask))
-            rows = rows[item.mask(view)]
-        parts = ", ".join(sorted(f"{count} {text}" for text, count in counts.items() if count))
-        head = f"0/{table.count} nodes are available"
-        return reason, f"{head}: {parts}." if parts else f"{head}."
+        self._count_reasons(self.fact_filters, rows[open_blocks[rows // BLOCK]], counts)
+        return counts, reason
+
+    def _count_reasons(self, filters: Iterable[Filter], rows: Rows, counts: Counter[str]) -> None:
+        for item in filters:
+            view = NodeView(self._table, rows, self.request)
+            mask = item.mask(view)
+            if mask.all():
+                continue
+            for text, refused in item.reasons(view):
+                counts[text] += int(np.count_nonzero(refused))
+            rows = rows[mask]
 
 
 class Profiles:
