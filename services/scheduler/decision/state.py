@@ -250,14 +250,15 @@ class SchedulerState:
                     draft.conform()
             draft.settle(budget)
             drafts.append(draft)
-        _settle_together(drafts)
+        if len(drafts) > 1 or drafts[0].gang is not None:
+            _settle_together(drafts)
         placed = WorkloadPlaced(
             workload=workload,
             uid=live.uid if live is not None else uid_for(key, ref.id),
             workload_generation=live.workload_generation + 1 if live is not None else 1,
             request=ref,
-            pod_sets=tuple(draft.outcome() for draft in drafts),
-            withdrawn=self._withdrawn(record, drafts),
+            pod_sets=tuple([draft.outcome() for draft in drafts]),
+            withdrawn=self._withdrawn(record, drafts) if record is not None else (),
         )
         self._fold(key, placed, plans, drafts)
         return placed

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import orjson
 from pydantic import ValidationError
 
 from services.scheduler.decision.asked.demands import Demand, demand_of
@@ -29,7 +30,9 @@ from shared.model.pods import GPU_MILLI_ANNOTATION, NO_POD, WHOLE_DEVICE, PodSha
 from shared.model.selectors import LabelSelector
 
 _MAX_ERRORS = 16
+# What nearly all terms, and many pod sets, say.
 _BINDING = frozenset({"binding"})
+_BY_TEMPLATE = frozenset({"name", "replicas", "template"})
 # A decision states the whole outcome and names a node for each replica: it has to fit one record of 16 MiB, also where
 # every name has its full length.
 MAX_WORKLOAD_REPLICAS = 40_000
@@ -185,6 +188,17 @@ def _terms_key(terms: PlacementTerms) -> object:
     return terms.binding if terms.model_fields_set <= _BINDING else terms.to_json()
 
 
+def _pod_set_key(pod_set: PodSet) -> tuple[bytes, object]:
+    """The documents of a pod set, and all else of it that they do not say."""
+    if pod_set.model_fields_set <= _BY_TEMPLATE:
+        try:
+            return orjson.dumps(pod_set.template), (pod_set.name, pod_set.replicas)
+        except orjson.JSONEncodeError:
+            # Numbers that are too large, or too deep: `document_error` says what is wrong with it.
+            pass
+    return pod_set.to_json(), None
+
+
 class PlanCache:
     """Plans of pod sets that were valid, by everything that a plan depends on; the oldest makes room."""
 
@@ -193,11 +207,11 @@ class PlanCache:
         self._plans: dict[tuple[object, ...], PodSetPlan] = {}
 
     def key(self, workload: Workload, pod_set: PodSet) -> tuple[object, ...]:
-        terms, document = _terms_key(workload.placement), pod_set.to_json()
+        terms, (document, named) = _terms_key(workload.placement), _pod_set_key(pod_set)
         milli = workload.annotations.get(GPU_MILLI_ANNOTATION)
         # Overrides are tried on the object as it is rendered, which has parts of all of the workload.
         whole = workload.to_json() if workload.placement.overrides else b""
-        key = (workload.namespace, milli, terms, document, whole)
+        key = (workload.namespace, milli, terms, named, document, whole)
         if b"ffinity" in document or b"topologySpread" in document:
             # The pods may ask for their own labels, some of which are the workload's.
             named = b"flotilla.dev/" in document or b"app.kubernetes.io/" in document

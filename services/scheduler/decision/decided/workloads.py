@@ -152,11 +152,11 @@ class Workloads:
             _mark(self.stranded, key, bool(self._gone) and self._is_stranded(record))
         if self._watched or self.troubled:
             _mark(self.troubled, key, bool(self._watched) and self._is_troubled(record))
-        if marks != record.marks:
-            for bit, index in self._marked.items():
-                if (marks ^ record.marks) & bit:
-                    _mark(index, key, bool(marks & bit))
-            record.marks = marks
+        changed, record.marks = marks ^ record.marks, marks
+        while changed:
+            bit = changed & -changed
+            changed ^= bit
+            _mark(self._marked[bit], key, bool(marks & bit))
 
     def forget(self, record: WorkloadRecord) -> None:
         """The workload is no more."""

@@ -40,6 +40,7 @@ _CACHED_ROWS = 32_000_000
 _FEWEST_PROFILES = 16
 
 _NO_LIMIT = 2**63 - 1
+_INFINITE = float("inf")
 # More than any node runs of one shape, and small enough to be added up.
 _MUCH = 1_000_000_000
 NOTHING = About()
@@ -137,7 +138,7 @@ class Profile:
             return None
         costs = self._costs_of_blocks(spread, avoid)
         block = costs.argmin()
-        return int(self._block_row[block]) if costs[block] != np.inf else None
+        return self._block_row.item(block) if costs.item(block) != _INFINITE else None
 
     def compare(self, row: int, spread: FloatArray | None = None, avoid: Collection[int] = ()) -> Comparison:
         """The row that `best` has named, beside the one that it would name otherwise. Nothing changed since then."""

@@ -141,10 +141,10 @@ class NodeTable:
         return int(self.domain_cluster.max()) + 1 if self._domains else 0
 
     def domain_of(self, row: int) -> int:
-        return int(self.block_domain[row // BLOCK])
+        return self.block_domain.item(row // BLOCK)
 
     def cluster_of(self, row: int) -> int:
-        return int(self.block_cluster[row // BLOCK])
+        return self.block_cluster.item(row // BLOCK)
 
     def add(self, facts: NodeFacts) -> int:
         """A row for a new node, with nothing on it."""
