@@ -13,7 +13,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field, StringConstraints, model_validator
+from pydantic import AfterValidator, Field, ModelWrapValidatorHandler, StringConstraints, model_validator
 from pydantic.alias_generators import to_camel
 
 from shared.events.v1.policies import (
@@ -224,8 +224,17 @@ class Workload(WorkloadRef):
     )
     placement: PlacementTerms = PlacementTerms()
 
-    @model_validator(mode="after")
-    def _consistent(self) -> Self:
+    @model_validator(mode="wrap")
+    @classmethod
+    def _checked_once(cls, value: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        """What is a workload already is frozen, and not looked at again where it becomes part of another message."""
+        if isinstance(value, cls):
+            return value
+        workload = handler(value)
+        workload._check()
+        return workload
+
+    def _check(self) -> None:
         seen: set[str] = set()
         for index, pod_set in enumerate(self.pod_sets):
             if pod_set.name in seen:
@@ -241,7 +250,6 @@ class Workload(WorkloadRef):
                 raise ValueError(f"placement.overrides.{index}.podSets: there is no pod set {unknown!r}")
         for unknown in sorted(set(self.placement.gang.min_count) - seen) if self.placement.gang is not None else ():
             raise ValueError(f"placement.gang.minCount: there is no pod set {unknown!r}")
-        return self
 
 
 class ApplyWorkload(StrictValue):
