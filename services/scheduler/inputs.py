@@ -6,10 +6,11 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from services.scheduler.decision.state import SchedulerState
 from shared.events.registry import DecodeError, decode
-from shared.events.topics import CLUSTERS, METRICS, OBJECTS
+from shared.events.topics import CLUSTERS, METRICS, OBJECTS, RESULTS
 from shared.events.v1.clusters import ClusterDeclared
 from shared.events.v1.metrics import NodeMetricsSampled
 from shared.events.v1.objects import ClusterObserved, SyncMarked
+from shared.events.v1.results import CommandReported
 from shared.events.v1.workloads import FieldError
 from shared.model.identities import ObjectKey, heartbeat_cluster
 from shared.ports.event_log import EventLog, Partition, Reader, Record
@@ -21,7 +22,7 @@ SAMPLE_TOPICS = (METRICS.name,)
 
 
 def fold_input(state: SchedulerState, record: Record, heard_at: int) -> None:
-    """Folds one record of fleet.objects, fleet.clusters or fleet.metrics; `heard_at` is when it came.
+    """Folds one record of fleet.objects, fleet.clusters, fleet.metrics or fleet.results; `heard_at` is when it came.
 
     Raises:
         DecodeError: the key or the value is not what the topic's contract says.
@@ -32,6 +33,8 @@ def fold_input(state: SchedulerState, record: Record, heard_at: int) -> None:
     elif record.topic == CLUSTERS.name:
         declared = None if record.value is None else decode(ClusterDeclared, record.value)
         state.declare_cluster(key, declared)
+    elif record.topic == RESULTS.name:
+        state.observe_result(decode(CommandReported, record.value))
     elif key.endswith("/nodes"):
         state.observe_usage(decode(NodeMetricsSampled, record.value))
 

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import AsyncExitStack, suppress
 
 from services.scheduler import metrics
+from services.scheduler.decision.fingerprint import config_hash
 from services.scheduler.decision.seen.inventory import is_asked
 from services.scheduler.entries import Round, Seen
 from services.scheduler.guarding import PlacementGuard
@@ -23,14 +24,13 @@ from services.scheduler.refusals import Refusals
 from services.scheduler.reminding import Reminder
 from services.scheduler.replica import Replica
 from services.scheduler.request_feed import RequestFeed
-from services.scheduler.requests import Refused, read_request
+from services.scheduler.requests import decide_record
 from services.scheduler.settings import SchedulerSettings
 from services.scheduler.turns import Breaks, Turn, rest
 from shared.events.registry import DecodeError, decode
-from shared.events.topics import REQUESTS, RESULTS, SOLE_WRITERS
-from shared.events.v1.decisions import Decision, DecisionsMade
+from shared.events.topics import DECISIONS, REQUESTS, RESULTS, SOLE_WRITERS
+from shared.events.v1.decisions import Basis, Decision, DecisionsMade
 from shared.events.v1.results import CommandReported
-from shared.events.v1.workloads import FieldError
 from shared.model.identities import WORKLOAD_SUBJECT
 from shared.observability.logs import get_logger
 from shared.ports.clock import Clock
@@ -76,6 +76,8 @@ class Leadership:
         self._settings = settings
         self._replica = replica
         self._state = replica.state
+        self._record = replica.record
+        self._config_hash = config_hash(self._state.config, settings.scheduler_max_request_bytes)
         self._epoch = replica.fence.epoch
         self._refusals = refusals
         self._results_seen: dict[int, int] = dict(replica.resume.get(RESULTS.name, {}))
@@ -85,6 +87,8 @@ class Leadership:
         self._changed = asyncio.Event()
         self._appended_at = clock.monotonic()
         self._appended = 0
+        # The last entry of which the generation became known.
+        self._noted = -1
         self._breaks = Breaks(clock)
         # Clusters and workloads of which is published again what is asked there.
         self._repeat: set[tuple[str, str]] = set()
@@ -123,7 +127,7 @@ class Leadership:
             self._settings.scheduler_cell,
             checkpoint,
             self._replica.published,
-            self._state.note_generation,
+            self._note_generation,
             self._changed,
         )
         reminder = Reminder(self._events, self._replica.published, lambda: self._follower.position, self._publish_again)
@@ -237,9 +241,9 @@ class Leadership:
             return False
         emptied = False
         with metrics.DECIDE_SECONDS.time():
-            turn = Turn(self._clock)
+            turn, now_ms = Turn(self._clock), self._clock.now_ms()
             while decided.count < self._settings.scheduler_batch and (record := self._intake.peek()) is not None:
-                decided.add(self._decide_request(record), self._answered)
+                decided.add(self._decide_request(record, now_ms), self._answered)
                 emptied = self._intake.pop() or emptied
                 if turn.over:
                     break
@@ -260,7 +264,7 @@ class Leadership:
             self._observe_results(self._results.get_nowait())
         await self._decide_requests(decided)
         with metrics.DECIDE_SECONDS.time():
-            decided.add(self._state.decide_pending(self._clock.now_ms()), self._answered)
+            decided.add(self._record.call(self._state, "decide_pending", self._clock.now_ms()), self._answered)
         metrics.REQUESTS_WAITING.set(len(self._intake))
         metrics.NAMESPACES_PASSED_OVER.set(self._intake.passed_over)
         metrics.LEAVING.set(self._state.leaving)
@@ -275,41 +279,44 @@ class Leadership:
             await self._follower.restate(derived, self._restate.pop())
         entries = decided.entries()
         for entry in entries:
-            await self._append(entry.decisions, self._all_seen() if entry.seen is None else entry.seen)
+            if entry.seen is None:
+                await self._append(entry.decisions, self._all_seen(), basis=self._basis())
+            else:
+                await self._append(entry.decisions, entry.seen)
         if len(self._intake):
             await self._breaks.take(self._changed, lambda: self._intake.namespaces == 1)
             self._changed.set()
         if not entries and self._clock.monotonic() - self._appended_at >= self._settings.scheduler_renew_s:
-            await self._append([], Seen())
+            await self._append([], Seen(), basis=self._basis())
 
     def _observe_results(self, records: Iterable[Record]) -> None:
         for record in records:
             self._results_seen[record.partition] = record.offset + 1
+            self._record.took(record)
             try:
                 self._observe_result(decode(CommandReported, record.value))
             except DecodeError as error:
                 self._refusals.add(record, error)
 
-    def _decide_request(self, record: Record) -> list[Decision]:
-        read = read_request(record, self._settings.scheduler_max_request_bytes)
-        if not isinstance(read, Refused):
-            try:
-                decisions = self._state.decide_request(read.request, read.ref, self._clock.now_ms())
-            except Exception as error:
-                # A defect must not stop the requests behind this one; it is logged, refused and kept.
-                log.exception("request failed", request=read.ref.id, workload=str(read.request.key))
-                message = f"the scheduler failed on this request: {type(error).__name__}"
-                read = Refused(
-                    str(read.request.key), read.ref, (FieldError(field="", reason="InternalError", message=message),)
-                )
-            else:
-                refused = any(decision.kind == "rejected" for decision in decisions)
-                metrics.REQUESTS.labels("rejected" if refused else "accepted").inc()
-                self._bury_rejected(record, decisions)
-                return decisions
-        metrics.REQUESTS.labels("malformed").inc()
-        self._refusals.add(record, DecodeError(read.errors))
-        return self._state.reject(read.key, read.ref, read.errors)
+    def _decide_request(self, record: Record, now_ms: int) -> list[Decision]:
+        self._record.took(record, now_ms)
+        answered = decide_record(self._state, record, self._settings.scheduler_max_request_bytes, now_ms)
+        if answered.defect is not None:
+            log.error("request failed", request=answered.ref.id, workload=answered.key, exc_info=answered.defect)
+        if answered.unread:
+            metrics.REQUESTS.labels("malformed").inc()
+            self._refusals.add(record, DecodeError(answered.unread))
+        else:
+            refused = any(decision.kind == "rejected" for decision in answered.decisions)
+            metrics.REQUESTS.labels("rejected" if refused else "accepted").inc()
+            self._bury_rejected(record, answered.decisions)
+        return answered.decisions
+
+    def _note_generation(self, decision: Decision, offset: int) -> None:
+        if offset != self._noted:
+            self._noted = offset
+            self._record.took_offset(DECISIONS.name, self._settings.scheduler_cell, offset)
+        self._state.note_generation(decision, offset)
 
     def _bury_rejected(self, record: Record, decisions: Iterable[Decision]) -> None:
         for decision in decisions:
@@ -347,7 +354,15 @@ class Leadership:
         inputs = self._replica.input_positions() | answered.inputs | {RESULTS.name: dict(self._results_seen)}
         return Seen(inputs, answered.ahead)
 
-    async def _append(self, decisions: list[Decision], seen: Seen, *, resigned: bool = False) -> None:
+    def _basis(self) -> Basis:
+        """What was done to the state until now; nothing may be awaited before that is appended."""
+        steps, whole = self._record.take()
+        return Basis(steps=steps, whole=whole, config=self._config_hash, state=self._state.digest())
+
+    async def _append(
+        self, decisions: list[Decision], seen: Seen, *, basis: Basis | None = None, resigned: bool = False
+    ) -> None:
+        """With a `basis`, everything that was decided so far stands in the journal with this entry."""
         entry = DecisionsMade(
             cell=str(self._settings.scheduler_cell),
             epoch=self._epoch,
@@ -356,6 +371,7 @@ class Leadership:
             inputs=seen.inputs,
             ahead=seen.ahead,
             decisions=tuple(decisions),
+            basis=basis,
             resigned=resigned,
         )
         record = encode_entry(
@@ -365,7 +381,7 @@ class Leadership:
             # The positions stand behind the last part: what was not appended is consumed again.
             half = len(decisions) // 2
             await self._append(decisions[:half], Seen())
-            await self._append(decisions[half:], seen)
+            await self._append(decisions[half:], seen, basis=basis)
             return
         try:
             async with asyncio.timeout(self._settings.kafka_timeout_s):
@@ -381,7 +397,7 @@ class Leadership:
 
     async def _drain(self) -> None:
         """Resigns, and publishes what the journal has, for a while: a successor would publish the rest."""
-        await self._append([], Seen(), resigned=True)
+        await self._append([], Seen(), basis=self._basis(), resigned=True)
         await self._journal.flush()
         with suppress(TimeoutError):
             async with asyncio.timeout(_DRAIN_S):

@@ -22,12 +22,12 @@ from services.scheduler.inputs import (
     fold_input,
     partitions_of,
     read_up,
-    record_key,
 )
 from services.scheduler.journal import decode_entry, is_entry, journal_partition, load_checkpoint
-from shared.events.envelope import SEQ, number_of
-from shared.events.registry import DecodeError, decode
-from shared.events.topics import PLACEMENTS, REQUESTS
+from services.scheduler.placements import PlacementsRead
+from services.scheduler.recording import Recorder
+from shared.events.registry import DecodeError
+from shared.events.topics import DECISIONS, PLACEMENTS, REQUESTS
 from shared.events.v1.decisions import DecisionsMade, Positions, ReadAhead
 from shared.events.v1.placements import PlacementPublished
 from shared.observability.logs import get_logger
@@ -57,13 +57,14 @@ class Replica:
         self._name = name
         self._refuse = refuse
         self.state = SchedulerState(config)
+        # What was done to the state so far, for the first entry of the epoch in which this replica leads.
+        self.record = Recorder()
         self.fence = EpochFence()
-        self.published: dict[str, PlacementPublished] = {}
+        self._placements = PlacementsRead()
+        self.published: dict[str, PlacementPublished] = self._placements.published
         self.resume: Positions = {}
         self.resume_ahead: ReadAhead | None = None
         self.clusters: set[str] = set()
-        # Workloads of which something older than what counts was last in `fleet.placements`, as far as that was read.
-        self.misstated: set[str] = set()
         # From where on nobody may have looked for such: whoever leads next has to.
         self.unguarded: dict[Partition, int] = {}
         self._written: dict[Partition, int] = {}
@@ -117,44 +118,22 @@ class Replica:
             reader = await self._open(stack, "placements")
             partitions = await self._events.partitions(PLACEMENTS.name)
             await reader.assign(dict.fromkeys(partitions, START))
-            ended: dict[str, int] = {}
-            await read_up(reader, lambda: self._follow_placements(reader, ended))
+            await read_up(reader, lambda: self._follow_placements(reader))
             self.unguarded = self._written = dict(reader.positions())
-        for item in self.published.values():
-            if item.placement is not None:
-                self.state.apply(item.placement)
-                self.state.note_generation(item.placement, item.generation)
+        self._placements.apply(self.state)
 
-    async def _follow_placements(self, reader: Reader, ended: dict[str, int]) -> None:
+    @property
+    def misstated(self) -> set[str]:
+        """Workloads of which something older than what counts was last in `fleet.placements`, as far as it was read."""
+        return self._placements.misstated
+
+    async def _follow_placements(self, reader: Reader) -> None:
         for record in await reader.read(max_records=_BATCH, timeout_s=_READ_S):
+            self.record.took(record)
             try:
-                self._fold_placement(record, ended)
+                self._placements.fold(record)
             except DecodeError as error:  # nobody's decision: what the journal says is published under its key
                 self._refuse(record, error)
-
-    def _fold_placement(self, record: Record, ended: dict[str, int]) -> None:
-        """A leader that did not know of its end may have left what is older behind what is newer: that does not count.
-
-        `ended` are the generations of the tombstones that did.
-        """
-        key = record_key(record)
-        known = self.published.get(key)
-        if record.value is None:
-            by = number_of(record.headers, SEQ)
-            if known is None or known.is_ended(by):
-                self.published.pop(key, None)
-                ended[key] = max(ended.get(key, 0), by or 0)
-            is_so = key not in self.published
-        else:
-            item = decode(PlacementPublished, record.value)
-            newest = known.generation if known is not None else ended.get(key, 0)
-            is_so = item.placement is not None and item.generation >= newest
-            if is_so:
-                self.published[key] = item
-        if is_so:
-            self.misstated.discard(key)
-        else:
-            self.misstated.add(key)
 
     async def follow_journal(self, timeout_s: float) -> int:
         """Folds what the journal has next; returns how many entries counted."""
@@ -173,6 +152,8 @@ class Replica:
             if isinstance(entry, DecisionsMade):
                 self._fold_decisions(entry, record.offset)
         metrics.EPOCH.set(self.fence.epoch)
+        # Kept up to date, so that a takeover does not wait for it.
+        self.state.digest()
         return counted
 
     def _fold_decisions(self, batch: DecisionsMade, offset: int) -> None:
@@ -180,6 +161,8 @@ class Replica:
         if REQUESTS.name in batch.inputs:
             self.resume_ahead = batch.ahead
         fold_published(self.published, batch, offset)
+        if batch.decisions:
+            self.record.took_offset(DECISIONS.name, self._cell, offset)
         for decision in batch.decisions:
             self.state.apply(decision)
             self.state.note_generation(decision, offset)
@@ -194,6 +177,7 @@ class Replica:
         now_ms = self._clock.now_ms()
         for record in records:
             heard = awake and record.offset >= self._unheard.get(Partition(record.topic, record.partition), 0)
+            self.record.took(record, now_ms, unheard=not heard)
             try:
                 fold_input(self.state, record, now_ms if heard else min(record.timestamp_ms, now_ms))
             except DecodeError as error:

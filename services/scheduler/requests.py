@@ -1,13 +1,14 @@
-"""From a record of `fleet.requests` to a request, or to the reasons for which it is refused."""
+"""From a record of `fleet.requests` to a request, or to the reasons for which it is refused; and to what is decided."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from services.scheduler.decision.state import SchedulerState
 from shared.events.envelope import Envelope, EnvelopeError
 from shared.events.registry import DecodeError, decode
 from shared.events.topics import REQUESTED
-from shared.events.v1.decisions import RequestRef
+from shared.events.v1.decisions import Decision, RequestRef
 from shared.events.v1.requests import WorkloadRequested
 from shared.events.v1.workloads import FieldError
 from shared.model.identities import WorkloadKey
@@ -30,6 +31,31 @@ class Refused:
     key: str
     ref: RequestRef
     errors: tuple[FieldError, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """`unread` are the reasons why nobody could decide; `defect` is what went wrong where that was our own fault."""
+
+    key: str
+    ref: RequestRef
+    decisions: list[Decision]
+    unread: tuple[FieldError, ...] = ()
+    defect: Exception | None = None
+
+
+def decide_record(state: SchedulerState, record: Record, max_bytes: int, now_ms: int) -> Answered:
+    """What a record leads to, whatever is in it. A defect must not stop the requests behind this one."""
+    read, defect = read_request(record, max_bytes), None
+    if isinstance(read, Accepted):
+        key = str(read.request.key)
+        try:
+            return Answered(key, read.ref, state.decide_request(read.request, read.ref, now_ms))
+        except Exception as error:  # noqa: BLE001 - logged, refused and kept, by whoever asked
+            defect = error
+        message = f"the scheduler failed on this request: {type(defect).__name__}"
+        read = Refused(key, read.ref, (FieldError(field="", reason="InternalError", message=message),))
+    return Answered(read.key, read.ref, state.reject(read.key, read.ref, read.errors), read.errors, defect)
 
 
 def read_request(record: Record, max_bytes: int) -> Accepted | Refused:

@@ -146,7 +146,7 @@ class Broker(MemoryLog):
                 continue
             newest = segment.records[-1].offset
             last = {record.key: record.offset for record in segment.records}
-            segment.records = [
+            kept = [
                 record
                 for record in segment.records
                 if record.offset == newest
@@ -156,6 +156,9 @@ class Broker(MemoryLog):
                     and not (record.value is None and now - record.timestamp_ms > tombstone_ms)
                 )
             ]
+            for record in set(segment.records).difference(kept):
+                self._history.cleaned[record.position] = now
+            segment.records = kept
 
     def retire(self, retention_ms: int) -> None:
         """What retention does: old records go. Those that a group has yet to read stay."""

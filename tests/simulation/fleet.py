@@ -11,6 +11,8 @@ from services.executor.shell import ExecutorService
 from services.hub.settings import HubSettings
 from services.hub.shell import HubService
 from services.scheduler.bootstrap import assemble as assemble_scheduler
+from services.scheduler.bootstrap import configuration as scheduler_configuration
+from services.scheduler.replay.engine import Replay, Source
 from services.scheduler.settings import SchedulerSettings
 from services.status.settings import StatusSettings
 from services.status.shell import StatusService
@@ -112,6 +114,12 @@ def _scheduler(name: str) -> SchedulerSettings:
 def _any_scheduler() -> SchedulerSettings:
     # Small batches, so that a queue which has no bound shows with few requests.
     return SchedulerSettings(scheduler_batch=16)
+
+
+def replay(source: Source) -> Replay:
+    """Of the decisions of any of the fleet's schedulers."""
+    settings = _any_scheduler()
+    return Replay(source, scheduler_configuration(settings), settings.scheduler_max_request_bytes)
 
 
 def _hub(name: str) -> HubSettings:

@@ -63,6 +63,8 @@ class History:
     complaints: list[Lived] = field(default_factory=list)
     # The most records that a queue of a process ever held, by process.
     backlogs: dict[str, int] = field(default_factory=dict)
+    # When the log cleaner took records away, by topic, partition and offset.
+    cleaned: dict[tuple[str, int, int], int] = field(default_factory=dict)
 
     def digest(self) -> str:
         """Equal for two runs that did the same."""

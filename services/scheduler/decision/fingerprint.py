@@ -7,12 +7,16 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
+from dataclasses import fields
 
 import orjson
 
+from services.scheduler.decision.config import SchedulerConfig
 from services.scheduler.decision.seen.fleet import Fleet
 from services.scheduler.decision.seen.slots import NO_ROW
 from shared.events.v1.decisions import WorkloadPlaced
+
+_PLUGINS = ("filters", "costs")
 
 
 def fingerprint(fleet: Fleet, workloads: Iterable[WorkloadPlaced]) -> str:
@@ -30,6 +34,17 @@ def fingerprint(fleet: Fleet, workloads: Iterable[WorkloadPlaced]) -> str:
         "nodes": sorted(nodes, key=lambda node: (node[0], node[1])),
     }
     return hashlib.sha256(orjson.dumps(document, option=orjson.OPT_SORT_KEYS)).hexdigest()
+
+
+def config_hash(config: SchedulerConfig, max_request_bytes: int) -> str:
+    """Equal for configurations that decide alike; plug-ins are what their packages say that they are."""
+    document: dict[str, object] = {
+        item.name: repr(getattr(config, item.name)) for item in fields(SchedulerConfig) if item.name not in _PLUGINS
+    }
+    document["filters"] = [(item.name, item.origin) for item in config.filters]
+    document["costs"] = [(item.name, item.weight, item.origin) for item in config.costs]
+    document["maxRequestBytes"] = max_request_bytes
+    return hashlib.sha256(orjson.dumps(document, option=orjson.OPT_SORT_KEYS)).hexdigest()[:16]
 
 
 def _present(amounts: dict[str, int]) -> dict[str, int]:

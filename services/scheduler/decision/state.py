@@ -17,6 +17,7 @@ from services.scheduler.decision.asked.manifests import Division
 from services.scheduler.decision.config import SchedulerConfig
 from services.scheduler.decision.decided.records import WorkloadRecord, uid_for
 from services.scheduler.decision.decided.workloads import Workloads
+from services.scheduler.decision.digest import StateDigest
 from services.scheduler.decision.fingerprint import fingerprint
 from services.scheduler.decision.leaving.evacuation import Evacuation
 from services.scheduler.decision.leaving.exodus import Exodus
@@ -55,6 +56,7 @@ class SchedulerState:
         self._moves = Moves(config)
         self._exodus = Exodus(self.fleet, self._workloads)
         self._plans = PlanCache(_CACHED_PLANS)
+        self._digest = StateDigest(self.fleet.table, self._workloads, self.fleet.clusters)
         # Shares that may have lost a replica, of clusters that are not heard.
         self._unheard: set[ShareKey] = set()
         self._surveyed = False
@@ -201,6 +203,10 @@ class SchedulerState:
     def hash(self) -> str:
         """Equal for states that decide alike: workloads, placements, and what is held on every node."""
         return fingerprint(self.fleet, (record.placed for record in self._workloads))
+
+    def digest(self) -> str:
+        """A weaker and cheap `hash`: it costs what changed since the last time."""
+        return self._digest.value()
 
     # --- asking ---
 

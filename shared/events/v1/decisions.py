@@ -199,6 +199,53 @@ class ReadAhead(Value):
 Decision = Annotated[WorkloadPlaced | RequestRejected | WorkloadForgotten, Field(discriminator="kind")]
 
 
+class InputRun(Value):
+    """Records of one partition that were folded one after another: from `start` on, and before `end`.
+
+    Of `fleet.requests` each was decided upon; of the journal itself, what it decided was folded, or the offsets of the
+    leader's own decisions became known.
+    """
+
+    kind: Literal["run"] = "run"
+    topic: str
+    partition: int = Field(ge=0)
+    start: int = Field(ge=0)
+    end: int = Field(ge=1)
+    records: int | None = Field(
+        default=None, ge=1, description="how many there were; absent if each offset had one: compaction leaves gaps"
+    )
+    at: int | None = Field(default=None, description="when, by the leader's clock: Unix milliseconds")
+    unheard: bool = Field(
+        default=False,
+        description="nobody listened when they came: when they were written counts, if that is earlier than `at`",
+        exclude_if=is_empty,
+    )
+
+
+class StateCall(Value):
+    """A method of the scheduler's state that was called, with the arguments that are in no log."""
+
+    kind: Literal["call"] = "call"
+    method: str
+    arguments: tuple[int | str, ...] = ()
+
+
+Step = Annotated[InputRun | StateCall, Field(discriminator="kind")]
+
+
+class Basis(Value):
+    """All that was done to the leader's state since the last basis of its epoch, decisions included, in this order.
+
+    The first of an epoch begins with an empty state. So whoever does the same comes to the same decisions: those of
+    this entry, and of the entries before it that have no basis of their own.
+    """
+
+    steps: tuple[Step, ...] = ()
+    whole: bool = Field(default=True, description="false where steps were left out, since they were too many")
+    config: str = Field(description="hash of the configuration")
+    state: str = Field(description="hashes of nodes, workloads and clusters behind the last step")
+
+
 class DecisionsMade(Value):
     cell: str
     epoch: int = Field(ge=1)
@@ -209,6 +256,9 @@ class DecisionsMade(Value):
     )
     ahead: ReadAhead | None = Field(default=None, description="of the requests, where `inputs` names them")
     decisions: tuple[Decision, ...] = ()
+    basis: Basis | None = Field(
+        default=None, description="from what this was decided, and what was before it; absent where a later entry says"
+    )
     resigned: bool = Field(
         default=False, description="the leader stops behind this: a standby need not wait for its lease to end"
     )

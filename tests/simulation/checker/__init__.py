@@ -19,6 +19,7 @@ from tests.simulation.checker import (
     lives,
     order,
     read_model,
+    replay,
     replicas,
     requests,
     silence,
@@ -47,6 +48,7 @@ _ALWAYS: tuple[Rule, ...] = (
     gangs.check,
     backlog.check,
     lives.check,
+    replay.check,
 )
 
 

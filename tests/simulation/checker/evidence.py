@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from services.scheduler.replay.engine import Replay, Source
 from shared.events.registry import decode
 from shared.events.topics import COMMANDS_PREFIX
 from shared.events.v1.commands import CommandIssued
@@ -43,6 +44,8 @@ class Evidence:
     tables: Mapping[str, Mapping[str, bytes]] = field(default_factory=dict)
     # The hub cluster's objects, if there is one.
     hub: Mapping[Place, Json] | None = None
+    # Derives the scheduler's decisions again, if that is to be checked.
+    replay: Callable[[Source], Replay] | None = None
     journal: Journal = field(default_factory=Journal)
     _taken: int = 0
     _commands: dict[tuple[str, str], list[tuple[Appended, CommandIssued | None]]] = field(

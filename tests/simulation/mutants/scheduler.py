@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
@@ -17,6 +18,7 @@ from services.scheduler.decision.placing.replicas import Mark
 from services.scheduler.decision.scoring.profiles import Profile
 from services.scheduler.decision.seen.reservations import ShareReservations
 from services.scheduler.decision.seen.troubles import Troubles
+from services.scheduler.decision.table import nodes
 from services.scheduler.inputs import partitions_of
 from services.scheduler.intake import Intake
 from services.scheduler.journal import Checkpoint, journal_partition, publisher_group
@@ -184,4 +186,14 @@ def a_rejection_is_not_published() -> Iterator[None]:
 def requests_are_queued_without_a_bound() -> Iterator[None]:
     """Requests are read as fast as the log gives them, however slowly they are decided: memory grows with the lag."""
     with patch.object(Intake, "_has_room", return_value=True), patch.object(Intake, "full", new=False):
+        yield
+
+
+@mutant("replay", faults=("kill:scheduler",))
+def ties_are_broken_by_chance() -> Iterator[None]:
+    """A decision depends on what no log has, so that nobody can say why it is as it is: a random number.
+
+    Every promise is kept all the same.
+    """
+    with patch.object(nodes, "stable_order", lambda *_: random.random()):
         yield

@@ -29,7 +29,7 @@ class Workloads:
     over; `waiting` has those with replicas that found no place.
     `stranded` are those that clusters which left the fleet keep from where they should be; see `note_departures`.
     `troubled` have replicas in clusters that may have to be left, `leaving` some that wait to leave, `away` some that
-    are to return; see `watch`.
+    are to return; see `watch`. `changed` is for whoever keeps a sum of them: those that were decided upon since.
     """
 
     def __init__(self, fleet: Fleet) -> None:
@@ -43,6 +43,7 @@ class Workloads:
         self.troubled: set[str] = set()
         self.leaving: set[str] = set()
         self.away: set[str] = set()
+        self.changed: set[str] = set()
         self._watched: frozenset[str] = frozenset()
         self._gone: frozenset[str] = frozenset()
         self._marked = {
@@ -73,6 +74,7 @@ class Workloads:
         if record is None or record.placed.uid != placed.uid:
             record = self._records[key] = WorkloadRecord(key, placed, plans)
         record.replace(placed, plans)
+        self.changed.add(key)
         # A pod set's outcome for each plan, in their order, or none at all for a deletion.
         for item, plan in zip(placed.pod_sets, plans, strict=False):
             holds = ready.get(item.name, _NO_HOLDS)
@@ -166,6 +168,7 @@ class Workloads:
                 self._fleet.pods.set_share(ShareKey(key, item.name, share.cluster), (), None)
         self._fleet.mix.replace(record.plans, ())
         del self._records[key]
+        self.changed.add(key)
         self.waiting.put(key, 0, 0, ())
         for index in (*self._marked.values(), self.stranded, self.troubled):
             index.discard(key)

@@ -138,7 +138,7 @@ class NodeSlots:
         self._drop_unused(slot)
 
     def take_back(self, holds: Iterable[Hold]) -> None:
-        """Releases what was held in vain: no room is there that was not there before, and nothing is tried again for it."""
+        """Releases what was held in vain: there is no more room than there was before, and nothing is tried again."""
         freed = self._table.freed
         for hold in holds:
             self.release(hold)
