@@ -26,6 +26,7 @@ _KEPT = (
 _MAX_TEXT = 4096
 _MAX_ITEMS = 128
 _MAX_PROPERTIES = 64
+_INT_OR_STRING = "int-or-string"
 _QUANTITY = r"^[+-]?([0-9]+|[0-9]+\.[0-9]*|\.[0-9]+)(([KMGTPE]i)|[numkMGTPE]|([eE][+-]?[0-9]+))?$"
 
 
@@ -44,7 +45,9 @@ class _Converter:
     def convert(self, node: Schema) -> Schema:
         node = self._resolve(node)
         if node.get("format") == "quantity":
-            return _quantity(node)
+            return _int_or_string(node, _QUANTITY)
+        if node.get("format") == _INT_OR_STRING:
+            return _int_or_string(node, node["pattern"])
         out: Schema = {name: node[name] for name in _KEPT if name in node}
         if "const" in node:
             out["enum"] = [node["const"]]
@@ -71,7 +74,7 @@ class _Converter:
                 target = self._definitions[merged.pop("$ref").rpartition("/")[2]]
             else:
                 options = [self._resolve(item) for item in merged.pop("anyOf") if item.get("type") != "null"]
-                target = options[0] if len(options) == 1 else _literals(options)
+                target = options[0] if len(options) == 1 else _union(options)
             merged = {**target, **merged}
         return merged
 
@@ -103,19 +106,22 @@ class _Converter:
         return str(items.get("$ref", "")).endswith("/PodSet")
 
 
-def _quantity(node: Schema) -> Schema:
+def _int_or_string(node: Schema, pattern: str) -> Schema:
     out: Schema = {"description": node["description"]} if "description" in node else {}
     return {
         **out,
         "anyOf": [{"type": "integer"}, {"type": "string"}],
-        "pattern": _QUANTITY,
+        "pattern": pattern,
         "maxLength": 64,
         "x-kubernetes-int-or-string": True,
     }
 
 
-def _literals(options: Sequence[Schema]) -> Schema:
+def _union(options: Sequence[Schema]) -> Schema:
+    by_type = {option.get("type"): option for option in options}
+    if by_type.keys() == {"integer", "string"} and "pattern" in by_type["string"]:
+        return {"format": _INT_OR_STRING, "pattern": by_type["string"]["pattern"]}
     values = [value for option in options for value in option.get("enum", [option.get("const")])]
     if None in values:
-        raise ValueError(f"only unions of literals have a structural schema, not {options}")
+        raise ValueError(f"only unions of literals, and of a number and a text, have a schema, not {options}")
     return {"type": "string", "enum": values}

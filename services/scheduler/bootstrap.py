@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from contextlib import AsyncExitStack
+from dataclasses import replace
 
 from services.scheduler.decision.config import SchedulerConfig
 from services.scheduler.plugins import with_plugins
+from services.scheduler.priority_classes import priority_classes
 from services.scheduler.settings import SchedulerSettings
 from services.scheduler.shell import SchedulerService
 from shared.adapters.clock import SystemClock
@@ -37,4 +39,5 @@ def configuration(settings: SchedulerSettings) -> SchedulerConfig:
         most_lost=settings.scheduler_most_lost,
         stable_ms=round(settings.scheduler_stable_s * 1000),
     )
+    config = replace(config, priority_classes=priority_classes(settings.scheduler_priority_classes))
     return with_plugins(config, settings.scheduler_plugins, settings.scheduler_weights)

@@ -269,6 +269,9 @@ class Leadership:
         metrics.NAMESPACES_PASSED_OVER.set(self._intake.passed_over)
         metrics.LEAVING.set(self._state.leaving)
         metrics.CUT_OFF.set(self._state.cut_off)
+        preemptions, victims = self._state.preemption.take_counts()
+        metrics.PREEMPTIONS.inc(preemptions)
+        metrics.VICTIMS.inc(victims)
         if len(self._intake) or not self._results.empty() or self._state.has_work:
             self._changed.set()
         # Dead letters stand in their topic before the journal says that their requests were consumed.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+from typing import Any
 
 from pydantic import Field
 
@@ -22,6 +23,11 @@ class SchedulerSettings(CommonSettings):
     scheduler_batch: int = Field(default=256, ge=1, description="most requests decided in one journal record")
     scheduler_weights: dict[str, float] = Field(
         default_factory=dict, description='weights of cost terms, as JSON: {"fit": 1.0, "price": 0.5}'
+    )
+    scheduler_priority_classes: dict[str, dict[str, Any]] = Field(
+        default_factory=dict,
+        description='the fleet\'s priority classes, as JSON: {"gold": {"value": 1000}, "batch": {"value": -10, '
+        '"default": true, "preemptionPolicy": "Never"}}',
     )
     scheduler_plugins: list[str] = Field(
         default_factory=list, description='your own filters and cost terms, by name, as JSON: ["carbon"]'

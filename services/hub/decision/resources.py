@@ -13,7 +13,7 @@ from pydantic import Field, model_validator
 from shared.events.v1.workloads import MAX_OBJECT_NAME, MAX_POD_SETS, PlacementTerms, PodSet
 from shared.model.base import StrictValue, Value
 from shared.model.identities import Resource
-from shared.model.names import LabelKey, LabelValue
+from shared.model.names import DnsSubdomain, LabelKey, LabelValue
 from shared.model.taints import Taint
 
 GROUP: Final = "cluster.k8s.io"
@@ -66,7 +66,14 @@ class WorkloadSpec(StrictValue):
     """Pod sets that belong together, and the terms on which they are placed."""
 
     priority: Annotated[int, Field(ge=-2_147_483_648, le=1_000_000_000)] = Field(
-        default=0, description="what is more important is placed first"
+        default=0, description="what is more important is placed first, and may take the room of what is less"
+    )
+    priority_class: DnsSubdomain | None = Field(
+        default=None, description="name of one of the fleet's priority classes, instead of a number"
+    )
+    preemption_policy: Literal["PreemptLowerPriority", "Never"] | None = Field(
+        default=None,
+        description="Never: waits for room, and takes none of what is less important; absent means as the class says",
     )
     pod_sets: tuple[PodSet, ...] = Field(min_length=1, max_length=MAX_POD_SETS, description="what runs")
     placement: PlacementTerms = Field(default=PlacementTerms(), description="where it may run")

@@ -136,6 +136,8 @@ def workload_of(namespace: str, name: str, meta: Meta, spec: WorkloadSpec) -> Wo
         labels=_outward(meta.labels),
         annotations=_outward(meta.annotations),
         priority=spec.priority,
+        priority_class=spec.priority_class,
+        preemption_policy=spec.preemption_policy,
         pod_sets=spec.pod_sets,
         placement=spec.placement,
     )
@@ -166,7 +168,13 @@ def check_workload(meta: Meta, document: Any) -> Workload | tuple[FieldError, ..
 
 def specification(workload: Workload) -> Json:
     """The `spec` of a Workload resource that asks for this workload, in the shortest form."""
-    spec = WorkloadSpec(priority=workload.priority, pod_sets=workload.pod_sets, placement=workload.placement)
+    spec = WorkloadSpec(
+        priority=workload.priority,
+        priority_class=workload.priority_class,
+        preemption_policy=workload.preemption_policy,
+        pod_sets=workload.pod_sets,
+        placement=workload.placement,
+    )
     return dump(spec)
 
 

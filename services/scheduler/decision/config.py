@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from typing import Self
 
+from services.scheduler.decision.asked.priorities import PriorityClass
 from services.scheduler.decision.interface import CostPlugin, FilterPlugin
 
 
@@ -71,7 +72,8 @@ class SchedulerConfig:
     A cluster is silent after `silent_after_intervals` of its heartbeat's interval, but not before `silent_after_ms`.
     A pod that its cluster cannot schedule for `move_after_ms` is placed elsewhere, and its pod set keeps away from
     that cluster for `avoid_ms`. One call places at most `placements_per_call` replicas, so that no workload, however
-    large, holds up the others. `filters` and `costs` are a user's own, beside those that are built in.
+    large, holds up the others. `filters` and `costs` are a user's own, beside those that are built in;
+    `priority_classes` are those of the fleet, by name.
 
     Evacuation: a cluster that is lost is tolerated for `tolerate_loss_ms` beyond its silence where a workload does not
     say for how long. Replicas are replaced at `evacuations_per_s`, and at most `evacuations_at_once` at a time wait for
@@ -96,5 +98,6 @@ class SchedulerConfig:
     most_lost: float = 0.55
     stable_ms: int = 30_000
     cached_profiles: int = 1_024
+    priority_classes: Mapping[str, PriorityClass] = field(default_factory=dict)
     filters: tuple[FilterPlugin, ...] = ()
     costs: tuple[CostPlugin, ...] = ()

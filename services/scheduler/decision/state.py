@@ -14,6 +14,7 @@ from collections.abc import Iterable, Sequence
 
 from services.scheduler.decision.asked.admission import PlanCache, PodSetPlan, plan_workload
 from services.scheduler.decision.asked.manifests import Division
+from services.scheduler.decision.asked.priorities import Importance, importance_of
 from services.scheduler.decision.config import SchedulerConfig
 from services.scheduler.decision.decided.records import WorkloadRecord, uid_for
 from services.scheduler.decision.decided.workloads import Workloads
@@ -24,6 +25,7 @@ from services.scheduler.decision.leaving.exodus import Exodus
 from services.scheduler.decision.placing.drafts import PodSetDraft, settle_followers
 from services.scheduler.decision.placing.gangs import is_hopeless, settle_gangs
 from services.scheduler.decision.placing.replicas import Budget, Replica
+from services.scheduler.decision.preempting.preemption import Preemption
 from services.scheduler.decision.seen.fleet import Fleet
 from services.scheduler.decision.seen.moves import Moves
 from services.scheduler.decision.seen.reservations import ShareKey
@@ -45,6 +47,7 @@ from shared.model.identities import WORKLOAD_SUBJECT, ObjectKey
 
 _CACHED_PLANS = 4096
 _NOWHERE: frozenset[int] = frozenset()
+_NEVER = (-1, -1, -1)
 
 
 class SchedulerState:
@@ -55,12 +58,13 @@ class SchedulerState:
         self._confirmed: dict[str, set[str]] = {}
         self._moves = Moves(config)
         self._exodus = Exodus(self.fleet, self._workloads)
+        self.preemption = Preemption(self.fleet, self._workloads, self._drafts_of, self._conclude)
         self._plans = PlanCache(_CACHED_PLANS)
         self._digest = StateDigest(self.fleet.table, self._workloads, self.fleet.clusters)
         # Shares that may have lost a replica, of clusters that are not heard.
         self._unheard: set[ShareKey] = set()
         self._surveyed = False
-        self._tried_at = (-1, -1, -1)
+        self._tried_at = _NEVER
         self._clusters_at = -1
 
     # --- folding what is observed ---
@@ -150,9 +154,10 @@ class SchedulerState:
         if errors := _misplaced(body, live):
             return self.reject(key, ref, errors)
         plans, errors = self._plan(body.workload)
-        if errors:
-            return self.reject(key, ref, errors)
-        return [self._decide_workload(key, body.workload, plans, ref, record, now_ms)]
+        importance, wrong = importance_of(body.workload, self.config.priority_classes)
+        if errors or wrong:
+            return self.reject(key, ref, (*wrong, *errors))
+        return [self._decide_workload(key, body.workload, plans, ref, record, now_ms, importance)]
 
     def reject(self, key: str, ref: RequestRef, errors: tuple[FieldError, ...]) -> list[Decision]:
         """The refusal of a request, for what could not be read as well."""
@@ -175,6 +180,7 @@ class SchedulerState:
             for key in sorted(self._workloads.everywhere):
                 decisions += self._redecide(key, budget, now_ms)
         decisions += self._decide_waiting(budget, now_ms)
+        decisions += self._decide_preemptions(budget, now_ms)
         return decisions
 
     @property
@@ -238,6 +244,7 @@ class SchedulerState:
         ref: RequestRef,
         record: WorkloadRecord | None,
         now_ms: int,
+        importance: Importance,
     ) -> WorkloadPlaced:
         live = record.placed if record is not None and not record.placed.deleting else None
         former = {plan.name: plan for plan in record.plans} if record is not None and live is not None else {}
@@ -265,9 +272,31 @@ class SchedulerState:
             request=ref,
             pod_sets=tuple([draft.outcome() for draft in drafts]),
             withdrawn=self._withdrawn(record, drafts) if record is not None else (),
+            priority=importance.priority,
+            preempts=importance.preempts,
         )
         self._fold(key, placed, plans, drafts)
         return placed
+
+    def _conclude(
+        self, record: WorkloadRecord, outcomes: tuple[PodSetPlacement, ...], drafts: Sequence[PodSetDraft]
+    ) -> WorkloadPlaced:
+        """Decides a workload anew as it was accepted."""
+        present = {share.cluster for item in outcomes for share in item.shares}
+        withdrawn = tuple(sorted((record.clusters | set(record.placed.withdrawn)) - present))
+        placed = record.decided_anew(pod_sets=outcomes, withdrawn=withdrawn)
+        self._fold(record.key, placed, record.plans, drafts)
+        return placed
+
+    def _drafts_of(self, record: WorkloadRecord, now_ms: int) -> list[PodSetDraft]:
+        """A workload's outcome as it is, but for replicas that lost their place."""
+        drafts = []
+        for plan in record.plans:
+            draft = self._draft(record.key, record.placed.workload, plan, record.placement(plan.name), now_ms)
+            if plan.division is Division.NODES:
+                draft.drop(lambda replica, draft=draft: self._is_lost(draft, replica))  # type: ignore[misc]
+            drafts.append(draft)
+        return drafts
 
     def _decide_delete(self, record: WorkloadRecord | None, key: str, ref: RequestRef) -> list[Decision]:
         if record is None:
@@ -319,11 +348,9 @@ class SchedulerState:
         record = self._workloads.live(key)
         if record is None:
             return []
-        drafts = []
-        for plan in record.plans:
-            draft = self._draft(key, record.placed.workload, plan, record.placement(plan.name), now_ms)
-            if plan.division is Division.NODES:
-                draft.drop(lambda replica, draft=draft: self._is_lost(draft, replica))  # type: ignore[misc]
+        drafts = self._drafts_of(record, now_ms)
+        for draft in drafts:
+            plan = draft.plan
             for share, count in (moving or {}).items():
                 if share.pod_set == plan.name and plan.division is Division.DIVIDED:
                     for _ in range(count):
@@ -331,16 +358,13 @@ class SchedulerState:
             if evacuation is not None:
                 evacuation.settle(key, draft, budget, record.placed.withdrawn)
             draft.settle(budget)
-            drafts.append(draft)
         _settle_together(drafts)
         outcomes = tuple(draft.outcome() for draft in drafts)
         if not _differ(outcomes, record.placed.pod_sets):
             for draft in drafts:
                 draft.discard()
             return []
-        placed = record.decided_anew(pod_sets=outcomes, withdrawn=self._withdrawn(record, drafts))
-        self._fold(key, placed, record.plans, drafts)
-        return [placed]
+        return [self._conclude(record, outcomes, drafts)]
 
     def _lost(self) -> set[str]:
         """Workloads that may have lost a replica, as far as their clusters are heard. The others are looked at then."""
@@ -434,6 +458,19 @@ class SchedulerState:
             budget.left -= 1
             if not self._is_hopeless(key):
                 decisions += self._redecide(key, budget, now_ms)
+        return decisions
+
+    def _decide_preemptions(self, budget: Budget, now_ms: int) -> list[Decision]:
+        """What nothing had room for takes that of what is less important."""
+        workloads = self._workloads
+        if not self.preemption.conceivable or workloads.waiting.in_round or workloads.unfinished or budget.spent:
+            return []
+        if self._tried_at != self._room_version():
+            return []
+        decisions = self.preemption.decide(budget, now_ms)
+        if decisions:
+            # What made room may have a place elsewhere.
+            self._tried_at = _NEVER
         return decisions
 
     def _is_hopeless(self, key: str) -> bool:

@@ -92,17 +92,31 @@ class Refusal(Value):
     short: dict[str, int] = Field(default_factory=dict, exclude_if=is_empty)
 
 
+class Displacement(Value):
+    """Replicas that made room for others of a higher priority, told by either side: `workload` is the other one."""
+
+    workload: str = Field(description="namespace/name")
+    pod_set: str
+    priority: int
+    cluster: str
+    node: str = Field(default="", exclude_if=is_empty)
+    replicas: int = Field(ge=1)
+
+
 class PodSetReasons(Value):
     """Why replicas are where they are, and why others wait, as it was when that was decided.
 
     `choices` has the first replica that a decision placed in each cluster, of the latest decision that placed any;
-    `refusals` why the next replica found no node. Both are bounded: `left_out` counts the groups of nodes that are not
+    `refusals` why the next replica found no node. All are bounded: `left_out` counts the groups of nodes that are not
     listed.
     """
 
     choices: tuple[Choice, ...] = Field(default=(), exclude_if=is_empty)
     refusals: tuple[Refusal, ...] = Field(default=(), exclude_if=is_empty)
     left_out: int = Field(default=0, exclude_if=is_empty)
+    displaced: tuple[Displacement, ...] = Field(
+        default=(), exclude_if=is_empty, description="what made room for the replicas that were placed last"
+    )
 
 
 class PodSetPlacement(Value):
@@ -123,6 +137,9 @@ class PodSetPlacement(Value):
     returning: tuple[str, ...] = Field(default=(), exclude_if=is_empty)
     follows: tuple[str, ...] = Field(default=(), exclude_if=is_empty)
     started: int | None = Field(default=None, ge=1, description="replicas of a gang that were placed together")
+    preempted: tuple[Displacement, ...] = Field(
+        default=(), exclude_if=is_empty, description="for whom replicas that wait now made room, the latest last"
+    )
     why: PodSetReasons | None = Field(default=None, description="absent where no node was chosen")
 
     @property
@@ -151,6 +168,17 @@ class WorkloadPlaced(Value):
     withdrawn: tuple[str, ...] = ()
     retired: tuple[str, ...] = ()
     deleting: bool = False
+    priority: int | None = Field(
+        default=None, description="that of the workload's priority class, as it was when this was asked"
+    )
+    preempts: bool = Field(
+        default=True, exclude_if=bool, description="whether its replicas may take the room of less important ones"
+    )
+
+    @property
+    def rank(self) -> int:
+        """The priority that counts."""
+        return self.workload.priority if self.priority is None else self.priority
 
     @property
     def clusters(self) -> set[str]:

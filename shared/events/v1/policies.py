@@ -20,6 +20,9 @@ MAX_TARGETS = 64
 MAX_OVERRIDES = 16
 MAX_OPERATIONS = 32
 
+# A number, or a percentage.
+Amount = Annotated[int, Field(ge=0, strict=True)] | Annotated[str, Field(pattern=r"^(100|[1-9]?[0-9])%$")]
+
 _OWN_LABELS = "flotilla.dev/"
 _Text = Annotated[str, StringConstraints(min_length=1, max_length=4096)]
 _Registry = Annotated[str, StringConstraints(max_length=253, pattern=r"^[A-Za-z0-9][A-Za-z0-9.:_/-]*[A-Za-z0-9]$")]
@@ -164,6 +167,33 @@ class SpreadConstraint(StrictValue):
         if self.max_groups is not None and self.max_groups < self.min_groups:
             raise ValueError(f"maxGroups {self.max_groups} must not be less than minGroups {self.min_groups}")
         return self
+
+
+class DisruptionBudget(StrictValue):
+    """How many pods of a pod set, over the whole fleet, stay ready when room is made for what is more important.
+
+    As in Kubernetes' PodDisruptionBudget: exactly one is given, a number or a percentage of the replicas, rounded up.
+    """
+
+    min_available: Amount | None = Field(default=None, description="so many stay ready")
+    max_unavailable: Amount | None = Field(default=None, description="so many may be not ready")
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        if (self.min_available is None) == (self.max_unavailable is None):
+            raise ValueError("exactly one of minAvailable and maxUnavailable must be given")
+        return self
+
+    def wanted(self, replicas: int) -> int:
+        """How many of so many replicas are to be ready."""
+        if self.min_available is not None:
+            return _scaled(self.min_available, replicas)
+        assert self.max_unavailable is not None
+        return max(replicas - _scaled(self.max_unavailable, replicas), 0)
+
+
+def _scaled(amount: int | str, replicas: int) -> int:
+    return amount if isinstance(amount, int) else -(-int(amount.rstrip("%")) * replicas // 100)
 
 
 class ClusterPreference(ClusterTarget):

@@ -21,6 +21,7 @@ from shared.events.v1.policies import (
     MAX_TARGETS,
     ClusterPreference,
     ClusterTarget,
+    DisruptionBudget,
     Gang,
     Override,
     SpreadConstraint,
@@ -29,7 +30,7 @@ from shared.events.v1.policies import (
 )
 from shared.model.base import StrictValue, Value
 from shared.model.identities import WorkloadKey
-from shared.model.names import DnsLabel, LabelKey, LabelValue
+from shared.model.names import DnsLabel, DnsSubdomain, LabelKey, LabelValue
 from shared.model.resources import Resources
 from shared.model.selectors import LabelSelector
 from shared.model.taints import Toleration
@@ -85,6 +86,9 @@ class PodSet(StrictValue):
     resources: Resources | None = Field(default=None, description="requests and limits of each pod; goes with image")
     template: Manifest | None = Field(default=None, description="a full pod template (metadata and spec)")
     manifest: Manifest | None = Field(default=None, description="any Kubernetes object")
+    disruption_budget: DisruptionBudget | None = Field(
+        default=None, description="how many of the pods are not taken from service for what is more important"
+    )
 
     @model_validator(mode="after")
     def _one_way(self) -> Self:
@@ -217,7 +221,14 @@ class Workload(WorkloadRef):
     labels: dict[LabelKey, LabelValue] = Field(default_factory=dict)
     annotations: dict[LabelKey, str] = Field(default_factory=dict)
     priority: Annotated[int, Field(ge=-2_147_483_648, le=1_000_000_000)] = Field(
-        default=0, description="what is more important is placed first"
+        default=0, description="what is more important is placed first, and may take the room of what is less"
+    )
+    priority_class: DnsSubdomain | None = Field(
+        default=None, description="name of one of the fleet's priority classes, instead of a number"
+    )
+    preemption_policy: Literal["PreemptLowerPriority", "Never"] | None = Field(
+        default=None,
+        description="Never: waits for room, and takes none of what is less important; absent means as the class says",
     )
     pod_sets: Annotated[tuple[PodSet, ...], AfterValidator(_check_count)] = Field(
         json_schema_extra={"minItems": 1, "maxItems": MAX_POD_SETS}, description="what runs"

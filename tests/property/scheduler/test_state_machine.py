@@ -1,7 +1,8 @@
 """Whatever happens in whatever order: no node is overcommitted, a standby comes to the same state, nothing flaps.
 
-The clusters of this world obey: a bound pod starts where its command says, and stays until it is withdrawn, evicted or
-ends. So every amount below zero would be the scheduler's own doing.
+The clusters of this world obey: a bound pod starts where its command says, once there is room for it, and stays until
+it is withdrawn, evicted or ends. So every amount below zero would be the scheduler's own doing, but for pods that it
+has given up, whose room it may have given to what is more important: executors wait until they are gone.
 """
 
 from __future__ import annotations
@@ -9,15 +10,18 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
+import msgspec
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from services.executor.decision.room import Needs, Node, amounts_of, lacking, needs_of
 from services.scheduler.decision.asked.rendering import render_commands
 from services.scheduler.decision.config import SchedulerConfig
 from services.scheduler.decision.seen.observed import NODES, PODS
 from shared.events.v1.commands import CommandIssued
 from shared.events.v1.decisions import RequestRejected, WorkloadForgotten, WorkloadPlaced
 from shared.model.identities import POD_SET_LABEL, WORKLOAD_LABEL, WORKLOAD_NAMESPACE_LABEL, ObjectKey
+from shared.model.pod_objects import PodSpecObject
 from tests.property.scheduler.fleets import CLUSTERS, nodes, workloads
 from tests.scheduling import World
 from tests.simulation.checker.gangs import torn
@@ -130,7 +134,8 @@ class Scheduling(RuleBasedStateMachine):
                 if target is None or not is_instance(document, target[1], target[2]):
                     self.stop(cluster, pod)
         for pod, (pod_set, manifest, node) in wanted.items():
-            if (command.cluster, node) in self.nodes and (command.cluster, pod) not in self.pods:
+            known = (command.cluster, node) in self.nodes and (command.cluster, pod) not in self.pods
+            if known and self.has_room(command.cluster, node, manifest):
                 self.start(command.cluster, pod, name, pod_set, manifest, node)
         if command.action == "withdraw":
             self.world.withdrawn(command.cluster, name, command.generation)
@@ -188,10 +193,17 @@ class Scheduling(RuleBasedStateMachine):
 
     @invariant()
     def nothing_is_overcommitted(self) -> None:
+        """What is promised has room beside all that runs, but for pods that nobody wants there any more."""
         table = self.world.state.fleet.table
-        assert (table.free[table.alive] >= 0).all()
-        free = table.devices.free[table.alive]
-        assert ((free >= 0) | (free == -30_000)).all()
+        free, devices = table.free.copy(), table.devices.free.copy()
+        for name, pod in self.world.state.fleet.pods._pods.items():
+            hold, row = pod.hold, pod.slot.row
+            if hold is not None and row >= 0 and not self.is_wanted(name, pod.slot.name):
+                free[row] += hold.request.vector
+                devices[row, list(hold.devices)] += hold.request.milli
+        assert (free[table.alive] >= 0).all()
+        devices = devices[table.alive]
+        assert ((devices >= 0) | (devices == -30_000)).all()
 
     @invariant()
     def room_is_held_for_pods_and_replicas_alone(self) -> None:
@@ -266,6 +278,25 @@ class Scheduling(RuleBasedStateMachine):
                 mine = {place: count for place, count in had.items() if place[0] == item.name and place[1] not in gone}
                 assert all(has[place] >= count for place, count in mine.items()) or sum(mine.values()) > item.desired
 
+    def is_wanted(self, name: str, node: str) -> bool:
+        """Whether the newest command of its workload has a pod, `cluster/namespace/name`, on a node."""
+        cluster, _, pod = name.split("/")
+        labels = self.pods[cluster, pod]["metadata"]["labels"]
+        command = self.commands.get((cluster, f"workload/default/{labels[WORKLOAD_LABEL]}"))
+        return command is not None and any(
+            (binding.name, binding.node) == (pod, node) for group in command.pods for binding in group.bindings
+        )
+
+    def has_room(self, cluster: str, node: str, manifest: Json) -> bool:
+        """As the executor looks for it, before it binds a pod."""
+        others = [
+            needs(document)
+            for (where, _), document in self.pods.items()
+            if (where, document["spec"]["nodeName"], document["status"]["phase"]) == (cluster, node, "Running")
+        ]
+        room = Node(allocatable=amounts_of(self.nodes[cluster, node]["status"]["allocatable"]))
+        return not lacking(needs(manifest), others, room)
+
     def start(self, cluster: str, pod: str, workload: str, pod_set: str, manifest: Json, node: str) -> None:
         labels = {WORKLOAD_LABEL: workload, WORKLOAD_NAMESPACE_LABEL: "default", POD_SET_LABEL: pod_set}
         metadata = {**manifest["metadata"], "labels": labels}
@@ -277,6 +308,11 @@ class Scheduling(RuleBasedStateMachine):
     def stop(self, cluster: str, pod: str) -> None:
         del self.pods[cluster, pod]
         self.observe(ObjectKey(cluster, PODS, "default", pod), None)
+
+
+def needs(pod: Json) -> Needs:
+    spec = msgspec.convert(pod["spec"], PodSpecObject)
+    return needs_of(spec, pod["metadata"].get("annotations"))
 
 
 def is_instance(pod: Json, manifest: Json, node: str) -> bool:

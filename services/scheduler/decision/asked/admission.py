@@ -24,6 +24,7 @@ from services.scheduler.decision.asked.rendering import rendered_object
 from services.scheduler.decision.table.neighbours import PodFacts
 from services.scheduler.decision.table.rules import Rules, Term, rules_of, terms_of
 from shared.events.registry import field_errors
+from shared.events.v1.policies import DisruptionBudget
 from shared.events.v1.workloads import MAX_REPLICAS, Binding, FieldError, Manifest, PlacementTerms, PodSet, Workload
 from shared.model.names import dns_subdomain_error, label_key_error, label_value_error
 from shared.model.pods import GPU_MILLI_ANNOTATION, NO_POD, WHOLE_DEVICE, PodShape, PodSpec
@@ -60,7 +61,8 @@ class PodSetPlan:
     `holds_room` says whether replicas hold room on nodes until their pods are seen. `overrides` is None where it is the
     same in all clusters, `sharing` where the terms say nothing of how replicas are shared out. `follows` are the pod
     sets to whose clusters this one goes, with division `FOLLOWS`. `labels` are those of the pod template, and `terms`
-    what its pods want of others that are to run beside them. `gpus` is None where a pod asks for none.
+    what its pods want of others that are to run beside them. `gpus` is None where a pod asks for none. `budget` bounds
+    how many make room for others.
     """
 
     name: str
@@ -80,6 +82,7 @@ class PodSetPlan:
     duplicated: bool = field(init=False, repr=False, compare=False)
     # Whether it may be different as soon as clusters come, go, or have other labels.
     follows_clusters: bool = field(init=False, repr=False, compare=False)
+    budget: DisruptionBudget | None = None
 
     def __post_init__(self) -> None:
         duplicated = self.sharing is not None and self.sharing.division == "duplicated"
@@ -270,6 +273,7 @@ class _Planner:
             sharing=None if self._kind.division is Division.EVERYWHERE else self._terms.of_division,
             gang=gang,
             gpus=(amounts.get("cpu", 0), devices, shape.gpu_milli) if devices else None,
+            budget=self._pod_set.disruption_budget,
         )
 
     def _gang(self, desired: int, errors: _Errors) -> GangPlan | None:

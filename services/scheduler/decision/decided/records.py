@@ -33,6 +33,8 @@ class WorkloadRecord:
     leaving: dict[str, Withdrawal] = field(default_factory=dict)
     # Kept by `Workloads`: of which of its indexes it is a part.
     marks: int = 0
+    # The priority by which `Workloads.ranks` counts it.
+    counted_rank: int | None = None
 
     @property
     def clusters(self) -> set[str]:

@@ -8,6 +8,7 @@ request. A round goes on over several calls, so that a long queue does not hold 
 from __future__ import annotations
 
 from bisect import bisect_right, insort
+from collections import Counter
 from collections.abc import Callable, Iterable
 from heapq import heapify, heappop, heappush
 
@@ -21,6 +22,8 @@ class WaitingQueue:
     def __init__(self) -> None:
         self._groups: dict[Demand, list[Entry]] = {}
         self._entries: dict[str, tuple[Entry, frozenset[Demand]]] = {}
+        # How many workloads of each priority wait.
+        self._ranks: Counter[int] = Counter()
         self._round: list[tuple[Entry, int, Demand]] = []
 
     def __len__(self) -> int:
@@ -43,10 +46,29 @@ class WaitingQueue:
         if known is not None:
             self._remove(*known)
             del self._entries[key]
+            self._ranks[-known[0][0]] -= 1
+            if not self._ranks[-known[0][0]]:
+                del self._ranks[-known[0][0]]
         if wanted:
             self._entries[key] = (entry, wanted)
+            self._ranks[priority] += 1
             for demand in wanted:
                 insort(self._groups.setdefault(demand, []), entry)
+
+    def heads(self) -> list[tuple[Entry, Demand]]:
+        """Of each demand the workload that is tried first, in this order."""
+        return sorted(((entries[0], demand) for demand, entries in self._groups.items()), key=lambda item: item[0])
+
+    def after(self, entry: Entry, demand: Demand) -> Entry | None:
+        """The next of a demand's workloads behind an entry."""
+        entries = self._groups.get(demand, [])
+        position = bisect_right(entries, entry)
+        return entries[position] if position < len(entries) else None
+
+    @property
+    def first_rank(self) -> int | None:
+        """The highest priority of all that waits."""
+        return max(self._ranks, default=None)
 
     def start_round(self, has_room: Callable[[Demand], bool]) -> None:
         """Everything that waits is tried once more, where there is room for it at all."""

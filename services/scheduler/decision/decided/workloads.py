@@ -5,6 +5,7 @@ A decision states the whole outcome for its workload, so folding it is replacing
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
 from services.scheduler.decision.asked.admission import PodSetPlan
@@ -44,6 +45,10 @@ class Workloads:
         self.leaving: set[str] = set()
         self.away: set[str] = set()
         self.changed: set[str] = set()
+        # How many workloads of each priority have replicas that have a place.
+        self.ranks: Counter[int] = Counter()
+        # Rises when the priority of such a workload changes.
+        self.ranks_changed = 0
         self._watched: frozenset[str] = frozenset()
         self._gone: frozenset[str] = frozenset()
         self._marked = {
@@ -72,9 +77,12 @@ class Workloads:
             self._give_up_shares(record, placed)
         self._fleet.mix.replace(record.plans if record is not None else (), plans)
         if record is None or record.placed.uid != placed.uid:
+            if record is not None:
+                self._count_rank(record, None)
             record = self._records[key] = WorkloadRecord(key, placed, plans)
         record.replace(placed, plans)
         self.changed.add(key)
+        self._count_rank(record, placed.rank if any(item.shares for item in placed.pod_sets) else None)
         # A pod set's outcome for each plan, in their order, or none at all for a deletion.
         for item, plan in zip(placed.pod_sets, plans, strict=False):
             holds = ready.get(item.name, _NO_HOLDS)
@@ -141,6 +149,20 @@ class Workloads:
             return self._gone.issuperset(record.placed.withdrawn)
         return not self._gone.isdisjoint(record.clusters)
 
+    def _count_rank(self, record: WorkloadRecord, rank: int | None) -> None:
+        """`rank` is None for a workload without replicas that have a place."""
+        former = record.counted_rank
+        if former == rank:
+            return
+        if former is not None:
+            self.ranks[former] -= 1
+            if not self.ranks[former]:
+                del self.ranks[former]
+        if rank is not None:
+            self.ranks[rank] += 1
+            self.ranks_changed += former is not None
+        record.counted_rank = rank
+
     def _index(self, record: WorkloadRecord) -> None:
         """Keeps the queues of what is to be decided again."""
         placed, key = record.placed, record.key
@@ -149,7 +171,7 @@ class Workloads:
             # Whatever is short of replicas says why.
             short = {item.name for item in placed.pod_sets if item.reason}
             demands = {plan.demand for plan in record.plans if plan.name in short}
-            self.waiting.put(key, placed.workload.priority, placed.request.published_at, demands)
+            self.waiting.put(key, placed.rank, placed.request.published_at, demands)
         if self._gone or self.stranded:
             _mark(self.stranded, key, bool(self._gone) and self._is_stranded(record))
         if self._watched or self.troubled:
@@ -167,6 +189,7 @@ class Workloads:
             for share in item.shares:
                 self._fleet.pods.set_share(ShareKey(key, item.name, share.cluster), (), None)
         self._fleet.mix.replace(record.plans, ())
+        self._count_rank(record, None)
         del self._records[key]
         self.changed.add(key)
         self.waiting.put(key, 0, 0, ())

@@ -104,7 +104,7 @@ class Exodus:
 
     def _rank(self, key: str) -> tuple[int, str]:
         record = self._workloads.live(key)
-        return (-record.placed.workload.priority if record is not None else 0, key)
+        return (-record.placed.rank if record is not None else 0, key)
 
     def _demands(self, record: WorkloadRecord) -> list[Demand]:
         """Of the pod sets that have to leave a cluster by now."""

@@ -124,6 +124,12 @@ class ClusterShares:
             if "_room" in self.__dict__:
                 self._room[due] = 0
 
+    def allowed(self, avoid: Collection[int]) -> BoolArray:
+        """The clusters that may have the next replica, whichever tier is theirs and whatever their claim."""
+        avoided = np.zeros(len(self._clusters), np.bool_)
+        avoided[list(avoid)] = True
+        return np.asarray(self._allowed(avoided) & ~avoided)
+
     def _due(self, allowed: BoolArray) -> BoolArray:
         if allowed.any():
             allowed = allowed & (self._tiers == self._tiers[allowed].min())

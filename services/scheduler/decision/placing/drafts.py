@@ -11,7 +11,7 @@ spread). A new shape or new terms move only those replicas that no longer pass.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from heapq import heapify, heappop, heappush
 from itertools import count, filterfalse, repeat
 from typing import Any
@@ -23,7 +23,7 @@ from services.scheduler.decision.asked.manifests import Division
 from services.scheduler.decision.placing.differing import OVERRIDES, Differing
 from services.scheduler.decision.placing.division import ClusterShares
 from services.scheduler.decision.placing.duplicates import settle_duplicates
-from services.scheduler.decision.placing.explanations import Reasons
+from services.scheduler.decision.placing.explanations import MOST_DISPLACEMENTS, Reasons, gave_way
 from services.scheduler.decision.placing.gangs import GangDraft, settle_gang
 from services.scheduler.decision.placing.replicas import PLACING, Budget, Mark, Replica, by_cluster
 from services.scheduler.decision.scoring.profiles import UNSCHEDULABLE, Profile
@@ -32,9 +32,9 @@ from services.scheduler.decision.seen.fleet import Fleet
 from services.scheduler.decision.seen.pods import SeenPod
 from services.scheduler.decision.seen.reservations import ShareKey
 from services.scheduler.decision.seen.slots import NO_ROW, Hold
-from services.scheduler.decision.table.arrays import BLOCK
+from services.scheduler.decision.table.arrays import BLOCK, BoolArray
 from services.scheduler.decision.table.neighbours import PodFacts
-from shared.events.v1.decisions import PodSetPlacement, PodSetReasons
+from shared.events.v1.decisions import Displacement, PodSetPlacement, PodSetReasons
 from shared.events.v1.workloads import Workload
 
 SPREAD = "SpreadConstraint"
@@ -71,6 +71,8 @@ class PodSetDraft:
         self._profile: Profile = fleet.profile_for(plan.demand, self._facts)
         self._reasons = Reasons(fleet, self._profile, self._avoid)
         self._why: PodSetReasons | None = None
+        # For whom replicas that wait made room.
+        self.preempted: tuple[Displacement, ...] = ()
         self._reason, self._message = "", ""
         # Replicas that should be where they cannot.
         self._refused = 0
@@ -84,7 +86,7 @@ class PodSetDraft:
     def _continue(self, previous: PodSetPlacement) -> None:
         """From what is there already."""
         self.away = {**previous.away} if self.plan.failback else {}
-        self.returning, self._why = previous.returning, previous.why
+        self.returning, self._why, self.preempted = previous.returning, previous.why, previous.preempted
         for share in previous.shares:
             for position in range(share.replicas):
                 node = share.nodes[position] if share.nodes else ""
@@ -144,6 +146,8 @@ class PodSetDraft:
         }
         if self._reason:
             outcome["reason"], outcome["message"] = self._reason, self._message
+            if self.preempted and self._reason != PLACING:
+                outcome |= gave_way(self.preempted, self._message)
         if self.away:
             outcome["away"] = {name: self.away[name] for name in sorted(self.away) if self.away[name] > 0}
         if self.returning:
@@ -313,6 +317,71 @@ class PodSetDraft:
         """Whether room is held for the replica because no pod of it was seen."""
         share = self._fleet.pods.find_share(self._share_key(replica.cluster))
         return share is not None and replica.position >= 0 and share.hold_at(replica.position) is not None
+
+    # --- preempting ---
+
+    @property
+    def workload(self) -> str:
+        return self._workload
+
+    @property
+    def profile(self) -> Profile:
+        return self._profile
+
+    @property
+    def finds_no_node(self) -> bool:
+        """Whether what is missing would be placed if less ran somewhere: all that it lacks is room on nodes."""
+        plan = self.plan
+        whole = plan.gang is not None or (plan.division is Division.TOGETHER and plan.desired > 1)
+        return bool(self.missing) and self._reason == UNSCHEDULABLE and not whole and not plan.duplicated
+
+    def open_rows(self) -> BoolArray:
+        """The rows to which the next replica might go, whatever runs there: by facts, by cluster, and by the terms."""
+        table = self._fleet.table
+        clusters = np.ones(len(self._fleet.clusters), np.bool_)
+        if (shares := self._cluster_shares()) is not None:
+            clusters = shares.allowed(self._avoid)
+        clusters[list(self._avoid)] = False
+        blocks = self._profile.open_blocks() & clusters[table.block_cluster]
+        return self._profile.open_rows() & np.repeat(blocks, BLOCK)
+
+    def place_one(self, budget: Budget) -> bool:
+        """Places one more replica, if there is room for it."""
+        before = len(self.replicas)
+        self._place(budget, most=1)
+        return len(self.replicas) > before
+
+    def take(self, row: int, displaced: Iterable[Displacement]) -> None:
+        """Places one more replica on a row, where others make room for it."""
+        # What made room has been lifted since rows were looked at.
+        self._profile.refresh()
+        self._reasons.note(row, None, self._avoid, None)
+        self._reasons.displaced += displaced
+        self._gain(row, next(self._free_ordinals()))
+
+    def conclude(self, budget: Budget) -> None:
+        """Says anew why what is missing waits, after some was placed."""
+        if not self.missing:
+            self._reason, self._message = "", ""
+        elif budget.spent:
+            self._reason, self._message = PLACING, "more replicas are about to be placed"
+        else:
+            self._reason, self._message = self._explain()
+
+    def give_way(self, cluster: str, positions: Collection[int] | None, to: Displacement) -> None:
+        """Replicas of a cluster make room for another workload's; they wait from now on. Where it is not said which,
+        one whose pod was seen, on the node where the room is if there is one.
+        """
+        mine = [replica for replica in self.replicas if replica.cluster == cluster]
+        if positions is None:
+            gone = {max(mine, key=lambda item: (not self.is_unseen(item), item.node == to.node, item.position))}
+        else:
+            gone = {replica for replica in mine if replica.position in positions}
+        self.replicas = [replica for replica in self.replicas if replica not in gone]
+        self.preempted = (*self.preempted, to)[-MOST_DISPLACEMENTS:]
+        self._reason, self._message = self._explain()
+        if not self._reason:
+            self._reason = UNSCHEDULABLE
 
     # --- giving up ---
 

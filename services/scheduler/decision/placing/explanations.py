@@ -8,7 +8,7 @@ once for each demand and state of the fleet, however many workloads wait for it.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,17 +20,19 @@ from services.scheduler.decision.seen.fleet import Fleet
 from services.scheduler.decision.table.arrays import BLOCK, BoolArray, FloatArray, Rows
 from services.scheduler.decision.table.classes import NodeClass
 from services.scheduler.decision.table.views import NodeView
-from shared.events.v1.decisions import PodSetReasons, Refusal
+from shared.events.v1.decisions import Displacement, PodSetReasons, Refusal
 
 Json = dict[str, Any]
 
 # So many clusters' choices, and groups of refused nodes, stand in one decision.
 MOST_CHOICES = 4
 MOST_REFUSALS = 16
+MOST_DISPLACEMENTS = 16
 _CLASS_TEXT = 80
 _INSTANCE_TYPE = "node.kubernetes.io/instance-type"
 CLUSTER = "cluster"
 AVOIDED = "avoided"
+PREEMPTED = "Preempted"
 
 
 class Reasons:
@@ -40,6 +42,8 @@ class Reasons:
         self._fleet = fleet
         self._profile = profile
         self._avoid = avoid
+        # What made room for what is placed.
+        self.displaced: list[Displacement] = []
         # By cluster; models are made of them with the whole outcome, which is far cheaper than one by one.
         self._choices: dict[int, Json] = {}
 
@@ -68,11 +72,23 @@ class Reasons:
 
     def record(self, previous: PodSetReasons | None, *, waits: bool) -> Json | None:
         """What stands in the decision, as `PodSetReasons`. Choices of before hold on where none was made since."""
-        choices = [*self._choices.values()] or (previous.choices if previous is not None else ())
+        reasons: Json = {"choices": [*self._choices.values()]}
+        if self.displaced:
+            reasons["displaced"] = self.displaced[:MOST_DISPLACEMENTS]
+        if not self._choices and previous is not None:
+            reasons = {"choices": previous.choices, "displaced": previous.displaced}
         if not waits:
-            return {"choices": choices} if choices else None
+            return reasons if reasons["choices"] else None
         refusals, left_out = refusals_of(self._fleet, self._profile, self._avoid)
-        return {"choices": choices, "refusals": refusals, "left_out": left_out}
+        return {**reasons, "refusals": refusals, "left_out": left_out}
+
+
+def gave_way(to: Sequence[Displacement], message: str) -> Json:
+    """What is said of replicas that made room for others, and wait, as of a `PodSetPlacement`."""
+    latest = {item.workload: item.priority for item in to}
+    names = ", ".join(f"{name} (priority {priority})" for name, priority in sorted(latest.items()))
+    text = f"made room for {names}" + (f"; {message}" if message else "")
+    return {"reason": PREEMPTED, "message": text, "preempted": to}
 
 
 def choice_of(

@@ -220,6 +220,12 @@ class Profile:
         self.refresh()
         return float(self._base[row])
 
+    def open_rows(self) -> BoolArray:
+        """Where such a pod may run, whatever runs there; of its cluster nothing is said."""
+        self.refresh()
+        none = np.zeros(len(self._base), np.bool_)
+        return none if self._broken or self.request.missing else np.asarray(self._base != np.inf)
+
     def has_room(self, avoid: Collection[int] = ()) -> bool:
         return self.best(avoid=avoid) is not None
 

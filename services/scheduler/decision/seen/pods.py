@@ -23,7 +23,7 @@ from shared.model.pod_objects import gpu_milli
 class SeenPod:
     """A bound pod. `hold` is None once it has ended; `share` is None where it belongs to no workload of ours."""
 
-    __slots__ = ("facts", "hold", "ready", "request", "share", "slot")
+    __slots__ = ("facts", "hold", "name", "ready", "request", "share", "slot")
 
     def __init__(self, slot: NodeSlot, share: ShareReservations | None, request: Request, facts: PodFacts) -> None:
         self.facts = facts
@@ -32,6 +32,14 @@ class SeenPod:
         self.request = request
         self.hold: Hold | None = None
         self.ready = False
+        # Unique in the fleet.
+        self.name = ""
+
+    @property
+    def ordinal(self) -> int:
+        """The number in the name of a pod that Flotilla made; -1 where there is none."""
+        number = self.name.rpartition("-")[2]
+        return int(number) if number.isascii() and number.isdigit() else -1
 
 
 class PodRegistry:
@@ -67,6 +75,7 @@ class PodRegistry:
             self._remove(name, known)
         if node and (stands or not ended):
             known = self._pods[name] = self._add(self._slots.ensure(cluster, node), key, request, facts, ended=ended)
+            known.name = name
             _note_ready(known, ready=pod.ready)
 
     def forget(self, name: str) -> None:
@@ -139,7 +148,7 @@ class PodRegistry:
         else:
             self._slots.resize(hold, wanted)
             self._slots.know(hold, facts)
-        pod.hold = hold
+        pod.hold, hold.pod = hold, pod
         return pod
 
     def _remove(self, name: str, pod: SeenPod) -> None:

@@ -14,7 +14,8 @@ Kept incrementally: `_limit` is a position of the share, and exactly the unmatch
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from services.scheduler.decision.seen.slots import Hold, NodeSlot, NodeSlots
@@ -71,6 +72,24 @@ class ShareReservations:
     def empty(self) -> bool:
         return not self._nodes and not self.seen
 
+    @property
+    def bound(self) -> bool:
+        """Whether Flotilla binds the pods, each to the node of its replica."""
+        return self._bound
+
+    @property
+    def replicas(self) -> int:
+        return len(self._nodes)
+
+    def on(self, slot: NodeSlot) -> tuple[Sequence[int], int]:
+        """The positions of the share that are on a node, and how many of its pods were seen there."""
+        return self._indexes(slot), self._seen.get(slot, 0)
+
+    @property
+    def slots_seen(self) -> Iterable[NodeSlot]:
+        """Where its pods were seen."""
+        return self._seen
+
     def hold_at(self, index: int) -> Hold | None:
         """The room held for the replica at a position of the share, if it is held."""
         return self._holds[index] if index < len(self._holds) else None
@@ -94,7 +113,8 @@ class ShareReservations:
             self._slots.use(slot)
         former, self._nodes, self.request = self._nodes, nodes, request
         self._match()
-        self._bound = bound
+        # What a share that is no more had is bound as it was.
+        self._bound = bound if nodes else bound or self._bound
         others = sum(self._matched) if bound else self.seen
         keep = max(0, len(self._nodes) - others) if request is not None else 0
         self._limit = 0
@@ -112,6 +132,13 @@ class ShareReservations:
         for left in available.values():
             for hold in left:
                 self._slots.release(hold)
+        self._leave(former)
+
+    def _leave(self, former: Sequence[NodeSlot]) -> None:
+        if self.seen and former:
+            # Pods of replicas that were given up are about to go.
+            for slot in Counter(former) - Counter(self._nodes) if self._bound else self._seen:
+                self._slots.touch(slot)
         for slot in former:
             self._slots.leave(slot)
 

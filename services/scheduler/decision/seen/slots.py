@@ -15,18 +15,19 @@ from services.scheduler.decision.table.nodes import NodeFacts, NodeTable
 from services.scheduler.decision.table.requests import Request
 
 if TYPE_CHECKING:
+    from services.scheduler.decision.seen.pods import SeenPod
     from services.scheduler.decision.seen.reservations import ShareKey, ShareReservations
 
 NO_ROW = -1
 
 
 class Hold:
-    """Room for one pod on one node. A reservation has an `owner`, a pod that was seen has none.
+    """Room for one pod on one node. A reservation has an `owner`, what a pod that was seen holds has its `pod`.
 
     `facts` are what others may know of the pod; None where it is not known to be there.
     """
 
-    __slots__ = ("devices", "facts", "owner", "request", "slot")
+    __slots__ = ("devices", "facts", "owner", "pod", "request", "slot")
 
     def __init__(
         self, slot: NodeSlot, request: Request, owner: ShareReservations | None, facts: PodFacts | None
@@ -35,6 +36,7 @@ class Hold:
         self.facts = facts
         self.request = request
         self.owner = owner
+        self.pod: SeenPod | None = None
         self.devices: tuple[int, ...] = ()
 
 
@@ -181,6 +183,30 @@ class NodeSlots:
             hold.facts = facts if facts is not None else hold.facts
         self._charge(hold)
         return fitting
+
+    def lift(self, hold: Hold) -> None:
+        """The room of a hold is free for a moment: to see what would fit then. See `NodeTable.lift`."""
+        row = hold.slot.row
+        if row != NO_ROW:
+            self._table.lift(row, hold.request, hold.devices)
+            if hold.facts is not None:
+                self._neighbours.add(row, hold.facts, -1)
+
+    def put_back(self, hold: Hold) -> None:
+        """A hold has its room again, exactly as before it was lifted."""
+        row = hold.slot.row
+        if row != NO_ROW:
+            self._table.put_back(row, hold.request, hold.devices)
+            if hold.facts is not None:
+                self._neighbours.add(row, hold.facts, 1)
+
+    def touch(self, slot: NodeSlot) -> None:
+        """Whose pods are on a node has changed, though not what they take."""
+        if slot.row != NO_ROW:
+            self._table.usage_log.add(slot.row, self._table.rows)
+
+    def find_row(self, row: int) -> NodeSlot | None:
+        return self._by_row.get(row)
 
     def present(self) -> Iterator[tuple[int, PodFacts]]:
         """The row of every pod of which others may know."""

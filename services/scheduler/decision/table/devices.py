@@ -71,6 +71,11 @@ class DeviceTable:
         for index in chosen:
             self.free[row, index] += milli
 
+    def take_again(self, row: int, chosen: tuple[int, ...], milli: int) -> None:
+        """What was given back, on the very same devices."""
+        for index in chosen:
+            self.free[row, index] -= milli
+
     def room(self, rows: Rows, devices: int, milli: int) -> IntArray:
         """How many pods with `devices` devices of `milli` each fit on each row."""
         if not self.free.shape[1]:

@@ -231,6 +231,24 @@ class NodeTable:
         if devices:
             self.devices.give_back(row, devices, request.milli)
 
+    def lift(self, row: int, request: Request, devices: tuple[int, ...]) -> None:
+        """What a pod takes is free for a moment, until `put_back`: to see what would fit then. It is no news for what
+        waits, as `discharge` is.
+        """
+        freed = self.freed
+        self.discharge(row, request, devices)
+        self.freed = freed
+
+    def put_back(self, row: int, request: Request, devices: tuple[int, ...]) -> None:
+        """The pod has again what `lift` took from it, the same devices."""
+        free = self.free[row]
+        np.subtract(free, request.vector, out=free)
+        self.usage_log.add(row, self.rows)
+        if request.ports:
+            self.ports.take(row, request.ports)
+        if devices:
+            self.devices.take_again(row, devices, request.milli)
+
     def _differs(self, row: int, facts: NodeFacts) -> bool:
         state = (bool(self.ready[row]), bool(self.unschedulable[row]))
         same_amounts = np.array_equal(self.allocatable[row], self._vector(facts))

@@ -1,0 +1,91 @@
+"""Disruption budgets: how many ready pods may still be taken from service. A budget is kept: what would break it stays.
+
+Counted is what is ready now, by what was seen of pods in clusters that are heard, less the pods that are about to go.
+A pod that is not ready may go only while the budget has as many ready ones as it wants, as the eviction API does by
+default (`IfHealthyBudget`).
+
+Source: k8s.io/kubernetes pkg/registry/core/pod/storage/eviction.go, pkg/controller/disruption, and
+pkg/scheduler/framework/plugins/defaultpreemption (`filterPodsWithPDBViolation`), which breaks budgets as a last resort:
+here they are never broken.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+
+from services.scheduler.decision.decided.records import WorkloadRecord
+from services.scheduler.decision.decided.workloads import Workloads
+from services.scheduler.decision.preempting.units import Unit, ordinals_of
+from services.scheduler.decision.seen.fleet import Fleet
+from services.scheduler.decision.seen.reservations import ShareKey
+
+# Which budget: a pod set's own, by workload and name.
+Key = tuple[str, str]
+
+
+class Budgets:
+    """For decisions that are in the making, until `begin`."""
+
+    def __init__(self, fleet: Fleet, workloads: Workloads) -> None:
+        self._fleet = fleet
+        self._workloads = workloads
+        self._allowed: dict[Key, int] = {}
+        self._spent: Counter[Key] = Counter()
+
+    def begin(self) -> None:
+        self._allowed.clear()
+        self._spent.clear()
+
+    def violating(self, units: Iterable[Unit]) -> set[Unit]:
+        """Those that would break a budget if they gave way together, one after the other."""
+        found: set[Unit] = set()
+        used: Counter[Key] = Counter()
+        for unit in units:
+            keys = list(self._keys(unit))
+            if any(self._breaks(unit, self._left(key) - used[key]) for key in keys):
+                found.add(unit)
+            else:
+                used.update(dict.fromkeys(keys, unit.ready))
+        return found
+
+    def spend(self, units: Iterable[Unit]) -> None:
+        """They give way."""
+        for unit in units:
+            self._spent.update(dict.fromkeys(self._keys(unit), unit.ready))
+
+    def _breaks(self, unit: Unit, left: int) -> bool:
+        return unit.ready > left if unit.ready else left < 0
+
+    def _keys(self, unit: Unit) -> Iterator[Key]:
+        key = unit.share.key
+        record = self._workloads.live(key.workload)
+        if record is not None and any(plan.name == key.pod_set and plan.budget is not None for plan in record.plans):
+            yield key.workload, key.pod_set
+
+    def _left(self, key: Key) -> int:
+        if key not in self._allowed:
+            self._allowed[key] = self._may_go(key)
+        return self._allowed[key] - self._spent[key]
+
+    def _may_go(self, key: Key) -> int:
+        """How many ready pods there are beyond what a pod set's own budget wants."""
+        workload, pod_set = key
+        record = self._workloads.live(workload)
+        plan = next(plan for plan in record.plans if plan.name == pod_set) if record is not None else None
+        if record is None or plan is None or plan.budget is None:
+            return 0
+        ready = sum(self._ready(record, ShareKey(workload, pod_set, cluster)) for cluster in record.clusters)
+        return ready - plan.budget.wanted(plan.desired)
+
+    def _ready(self, record: WorkloadRecord, where: ShareKey) -> int:
+        """The ready pods of a share that stay; where it is not known which do, if the worst of them go."""
+        cluster, share = self._fleet.clusters.get(where.cluster), self._fleet.pods.find_share(where)
+        if cluster is None or not cluster.heard or share is None:
+            return 0
+        if share.bound:
+            ordinals = ordinals_of(record, share)
+            pods = [pod for pod in self._fleet.pods.pods_of(share) if pod.ready]
+            return sum(any(ordinals[at] == pod.ordinal for at in share.on(pod.slot)[0]) for pod in pods)
+        going = max(share.seen - share.replicas, 0)
+        return min(max(share.ready - going, 0), share.replicas)
