@@ -27,7 +27,8 @@ class WorkQueue:
         self._again: set[Item] = set()
         self._timers: dict[Item, asyncio.TimerHandle] = {}
         self._failures: dict[Item, int] = {}
-        self._filled = asyncio.Event()
+        # One for each that waits: it wakes one worker, where an event would wake them all.
+        self._filled = asyncio.Semaphore(0)
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -41,14 +42,12 @@ class WorkQueue:
         elif item not in self._waiting:
             self._waiting.add(item)
             self._order.append(item)
-            self._filled.set()
+            self._filled.release()
             metrics.QUEUED.set(len(self._waiting))
 
     async def take(self) -> Item:
         """The next object; `done` is to follow."""
-        while not self._order:
-            self._filled.clear()
-            await self._filled.wait()
+        await self._filled.acquire()
         item = self._order.popleft()
         self._waiting.discard(item)
         self._active.add(item)

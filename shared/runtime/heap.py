@@ -12,12 +12,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 _building = 0
+_was_on = False
 
 
 @contextmanager
 def building() -> Iterator[None]:
-    """Around the building of a state that stays. What an earlier one left in cycles is collected again afterwards."""
-    global _building  # noqa: PLW0603 - the collector is the process'
+    """Around the building of a state that stays. What an earlier one left in cycles is collected again afterwards.
+
+    A collector that somebody else has switched off stays off.
+    """
+    global _building, _was_on  # noqa: PLW0603 - the collector is the process'
+    if not _building:
+        _was_on = gc.isenabled()
     gc.unfreeze()
     gc.disable()
     _building += 1
@@ -27,7 +33,8 @@ def building() -> Iterator[None]:
         _building -= 1
         if not _building:
             gc.freeze()
-            gc.enable()
+            if _was_on:
+                gc.enable()
 
 
 def relax() -> None:

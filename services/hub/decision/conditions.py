@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, Literal
 
 from services.hub.decision.resources import ConditionView
@@ -39,7 +40,13 @@ class ConditionWriter:
 
 def format_seconds(time_ms: int) -> str:
     """RFC 3339 in UTC with whole seconds, as metav1.Time is written."""
-    return f"{datetime.fromtimestamp(time_ms // 1000, UTC):%Y-%m-%dT%H:%M:%SZ}"
+    return _format_second(time_ms // 1000)
+
+
+@lru_cache(maxsize=1024)
+def _format_second(seconds: int) -> str:
+    """Conditions of one moment, and those that have long been so, say the same times again and again."""
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
 def parse_seconds(text: str) -> int:

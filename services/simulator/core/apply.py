@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 from services.simulator.core.fieldsets import (
@@ -123,6 +124,7 @@ def write_managers(managers: Iterable[Manager]) -> list[Json]:
     return entries
 
 
+@lru_cache(maxsize=4096)
 def _ownable(fields: FieldSet, reset: tuple[Path, ...]) -> FieldSet:
     """Without the fields that nobody owns and those that this endpoint does not write."""
     return frozenset(

@@ -45,16 +45,21 @@ def _members(value: dict[str, Any], schema: Schema, path: str, *, custom: bool) 
         if name not in value or (not custom and value[name] in ("", {}, [])):
             yield required(f"{prefix}{name}")
     for name, inner in value.items():
-        child = schema.properties.get(name)
-        if child is not None:
+        child = schema.properties.get(name) or schema.values
+        if child is not None and not _is_plain(inner, child, custom=custom):
             yield from validate(inner, child, f"{prefix}{name}", custom=custom)
-        elif schema.values is not None:
-            yield from validate(inner, schema.values, f"{prefix}{name}", custom=custom)
+
+
+def _is_plain(value: Any, schema: Schema, *, custom: bool) -> bool:
+    """Whether it is a scalar of which nothing but its type is asked, as most are: `validate` finds nothing wrong."""
+    return not (schema.constraints or isinstance(value, dict | list)) and (not custom or _type_holds(value, schema))
 
 
 def _elements(value: list[Any], schema: Schema, path: str, *, custom: bool) -> Iterator[FieldError]:
+    element = schema.element
     for index, inner in enumerate(value):
-        yield from validate(inner, schema.element, f"{path}[{index}]", custom=custom)
+        if not _is_plain(inner, element, custom=custom):
+            yield from validate(inner, element, f"{path}[{index}]", custom=custom)
     if schema.list_type == "map":
         seen: set[tuple[str, ...]] = set()
         for index, inner in enumerate(value):

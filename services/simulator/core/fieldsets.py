@@ -6,6 +6,7 @@ field, `k:{...}` for an element of a list that is known by keys, `v:value` for a
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import orjson
@@ -16,6 +17,8 @@ Path = tuple[str, ...]
 FieldSet = frozenset[Path]
 
 EMPTY: FieldSet = frozenset()
+# Objects of one shape are owned alike: so many sets are kept in both notations.
+_KNOWN = 4096
 _DEFAULT_KEYS = {"protocol": "TCP"}
 """List keys that may be left out because they have a default."""
 
@@ -135,8 +138,9 @@ def _compare_maps(
             _collect(new[name], child, inner_path, changed, containers=True)
 
 
+@lru_cache(maxsize=_KNOWN)
 def encode(fields: FieldSet) -> dict[str, Any]:
-    """The nested `FieldsV1` of a set of paths."""
+    """The nested `FieldsV1` of a set of paths; shared by all who own the same, so nobody may change it."""
     tree: dict[str, Any] = {}
     for path in sorted(fields, key=len):
         node = tree
@@ -155,8 +159,13 @@ def _mark_members(node: dict[str, Any], fields: FieldSet, path: Path) -> dict[st
 
 
 def decode(tree: dict[str, Any]) -> FieldSet:
+    return _decode(orjson.dumps(tree))
+
+
+@lru_cache(maxsize=_KNOWN)
+def _decode(text: bytes) -> FieldSet:
     found: set[Path] = set()
-    _unmark(tree, (), found)
+    _unmark(orjson.loads(text), (), found)
     return frozenset(found)
 
 

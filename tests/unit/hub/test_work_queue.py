@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+import types
+from collections.abc import Generator, Iterator
+from typing import Any
 
 import pytest
 
@@ -67,3 +69,42 @@ async def test_failures_come_back_later_and_later(queue: WorkQueue) -> None:
 
 async def test_the_server_may_ask_for_a_longer_pause(queue: WorkQueue) -> None:
     assert queue.failed(A, 7.0) == 7.0
+
+
+async def test_one_object_wakes_one_of_the_workers_that_wait(queue: WorkQueue) -> None:
+    woken = 0
+
+    @types.coroutine
+    def taken() -> Generator[Any, None, Item]:
+        nonlocal woken
+        taking = queue.take().__await__()
+        while True:
+            try:
+                wanted = next(taking)
+            except StopIteration as done:
+                item: Item = done.value
+                return item
+            yield wanted
+            woken += 1
+
+    async def work() -> Item:
+        return await taken()
+
+    workers = [asyncio.create_task(work()) for _ in range(8)]
+    await asyncio.sleep(0)
+    queue.add(A)
+    done, waiting = await asyncio.wait(workers, return_when=asyncio.FIRST_COMPLETED)
+    await asyncio.sleep(0)
+    assert [task.result() for task in done] == [A]
+    assert woken == 1
+    for task in waiting:
+        task.cancel()
+    await asyncio.gather(*waiting, return_exceptions=True)
+
+
+async def test_a_worker_that_is_cancelled_when_woken_leaves_the_object_to_another(queue: WorkQueue) -> None:
+    first, second = (asyncio.create_task(queue.take()) for _ in range(2))
+    await asyncio.sleep(0)
+    queue.add(A)
+    first.cancel()
+    assert await asyncio.wait_for(second, 1) == A
