@@ -7,7 +7,11 @@ the placements alone. Every node is scored for each of them (`services.scheduler
 With `--constraint` the pods of each shape keep apart: `anti-affinity` from node to node; `spread` over zones and over
 nodes, with a skew of at most one.
 
+With `--beside kube-scheduler` that one binds the first `--peer-pods` of the same pods on the same nodes, empty at first
+(`tests.bench.kube_scheduler` says what its figures contain).
+
     python -m tests.bench.decisions [--nodes N] [--shapes S] [--decisions K] [--constraint none|anti-affinity|spread]
+                                    [--beside kube-scheduler [--peer-pods N]]
 """
 
 from __future__ import annotations
@@ -16,6 +20,7 @@ import argparse
 import os
 import time
 from collections import deque
+from itertools import cycle, islice
 from typing import Any
 
 import orjson
@@ -30,6 +35,7 @@ from shared.events.v1.requests import WorkloadRequested
 from shared.events.v1.results import CommandReported
 from shared.model.identities import WORKLOAD_SUBJECT, ZONE_LABEL, ObjectKey
 from shared.runtime.heap import relax
+from tests.bench import kube_scheduler
 from tests.bench.placement import machine
 from tests.bench.support import quantile, resident_mb, show_figures, write_result
 from tests.scheduling import NOW, node_json
@@ -73,23 +79,36 @@ def delete(name: str) -> WorkloadRequested:
     return WorkloadRequested.model_validate({"operation": "delete", "workload": {"name": name}})
 
 
+def fleet(nodes: int) -> list[Json]:
+    """The manifests of equal nodes in a few zones."""
+    manifests = []
+    for number in range(nodes):
+        name = f"node-{number}"
+        labels = {HOSTNAME: name, ZONE_LABEL: f"zone-{number % ZONES}"}
+        node = node_json(cpu="32", memory="128Gi", labels=labels)
+        manifests.append(node | {"metadata": {**node["metadata"], "name": name}})
+    return manifests
+
+
+def pod_templates(shapes: int, constraint: str) -> list[Json]:
+    """One for each group of equal pods."""
+    if constraint == "none":
+        return [{"spec": shape(number)} for number in range(shapes)]
+    # One group of pods that keep apart can fill half of the fleet no more than once for each node.
+    groups = max(shapes, FEWEST_GROUPS)
+    return [constrained({"spec": shape(number % shapes)}, constraint, number) for number in range(groups)]
+
+
 class Bench:
     def __init__(self, nodes: int, shapes: int, constraint: str = "none") -> None:
         self.state = SchedulerState(SchedulerConfig())
-        # One group of pods that keep apart can fill half of the fleet no more than once for each node.
-        groups = shapes if constraint == "none" else max(shapes, FEWEST_GROUPS)
-        templates = [{"spec": shape(number % shapes)} for number in range(groups)]
-        self._templates = [
-            template if constraint == "none" else constrained(template, constraint, number)
-            for number, template in enumerate(templates)
-        ]
+        self._templates = pod_templates(shapes, constraint)
         self._made = 0
         self._generation = 0
         self._living: deque[str] = deque()
-        for number in range(nodes):
-            labels = {HOSTNAME: f"node-{number}", ZONE_LABEL: f"zone-{number % ZONES}"}
-            node = orjson.dumps(node_json(cpu="32", memory="128Gi", labels=labels))
-            self.state.observe_object(ObjectKey(CLUSTER, NODES, "", f"node-{number}"), node)
+        for node in fleet(nodes):
+            key = ObjectKey(CLUSTER, NODES, "", node["metadata"]["name"])
+            self.state.observe_object(key, orjson.dumps(node))
         beat = ClusterObserved(cluster=CLUSTER, epoch=1, observed_at=NOW, interval_ms=3_600_000, ready=True)
         self.state.observe_cluster(beat, NOW)
 
@@ -136,20 +155,23 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--shapes", type=int, default=16, help="different pods, at most 256")
     parser.add_argument("--constraint", choices=("none", "anti-affinity", "spread"), default="none")
     parser.add_argument("--decisions", type=int, default=10_000, help="how many are timed")
+    kube_scheduler.add_options(parser)
     return parser.parse_args()
 
 
 def main() -> None:
     options = arguments()
+    kube_scheduler.require(options)
     relax()
-    bench = Bench(options.nodes, min(max(options.shapes, 1), 256), options.constraint)
+    shapes = min(max(options.shapes, 1), 256)
+    bench = Bench(options.nodes, shapes, options.constraint)
     for _ in range(2 * options.nodes):
         bench.place()
     took = []
     for _ in range(options.decisions):
         took.append(bench.place())
         bench.end_oldest()
-    result = {
+    result: Json = {
         "decisions_per_s": round(len(took) / sum(took), 1),
         "p50_ms": round(1000 * quantile(took, 0.5), 3),
         "p99_ms": round(1000 * quantile(took, 0.99), 3),
@@ -160,6 +182,9 @@ def main() -> None:
         "decisions": options.decisions,
         "machine": machine(),
     }
+    if options.beside:
+        templates = islice(cycle(pod_templates(shapes, options.constraint)), options.peer_pods)
+        result |= kube_scheduler.beside(fleet(options.nodes), list(templates), result["decisions_per_s"])
     title = f"{options.nodes} nodes, {options.shapes} shapes, constraint {options.constraint}"
     show_figures(title, result, Console())
     write_result(result)

@@ -7,8 +7,10 @@ untimed, every choice is compared with a brute-force argmin over all nodes (`tes
 difference of cost, and must be 0.
 
     python -m tests.bench.placement [--nodes FILE] [--pods FILE] [--seed S] [--limit N] [--repeat N] [--no-verify]
+                                    [--beside kube-scheduler [--peer-pods N]]
 
-Without a seed pods arrive in the order of the file; with one they are shuffled by it.
+Without a seed pods arrive in the order of the file; with one they are shuffled by it. With `--beside` kube-scheduler
+binds the first `--peer-pods` of them on the same nodes (`tests.bench.kube_scheduler`); it gives whole GPUs only.
 """
 
 from __future__ import annotations
@@ -37,6 +39,7 @@ from shared.events.v1.requests import WorkloadRequested
 from shared.model.identities import ObjectKey
 from shared.model.pods import GPU_MILLI_ANNOTATION, PodShape, PodSpec
 from shared.runtime.heap import relax
+from tests.bench import kube_scheduler
 from tests.bench.support import show_figures, write_result
 from tests.reference import INFINITE, Reference
 
@@ -175,11 +178,13 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--limit", type=int, help="the first N pods only")
     parser.add_argument("--repeat", type=int, default=3, help="times the trace is placed; the fastest counts")
     parser.add_argument("--no-verify", action="store_true", help="leaves out the comparison with brute force")
+    kube_scheduler.add_options(parser)
     return parser.parse_args()
 
 
 def main() -> None:
     options = arguments()
+    kube_scheduler.require(options)
     for path in (options.nodes, options.pods):
         if not path.is_file():
             sys.exit(f"{path} is not there; give the traces with --nodes and --pods")
@@ -208,6 +213,9 @@ def main() -> None:
         "seed": options.seed,
         "machine": machine(),
     }
+    if options.beside:
+        templates = [pod_template(row) for row in pods[: options.peer_pods]]
+        result |= kube_scheduler.beside([node_document(row) for row in nodes], templates, result["decisions_per_s"])
     show_figures(f"{options.pods.name} on {options.nodes.name}", result, Console())
     write_result(result)
 

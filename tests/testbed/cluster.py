@@ -51,7 +51,8 @@ class RealCluster:
     """One cluster; see the module.
 
     `components` chooses what runs, `node_grace_s` is how soon a silent node is NotReady, `with_metrics` adds
-    `metrics.k8s.io` (on loopback only), `host` is the local address on which it listens.
+    `metrics.k8s.io` (on loopback only), `host` is the local address on which it listens. `flags` are added to a
+    component's command line.
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class RealCluster:
         with_metrics: bool = False,
         data: Path | None = None,
         host: str = LOOPBACK,
+        flags: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
         self.name = name
         self.components: dict[str, Component] = {}
@@ -74,6 +76,7 @@ class RealCluster:
         self._node_grace_s = node_grace_s
         self._given_data = data
         self._host = host
+        self._flags = flags or {}
         self._layout: Layout | None = None
         self._api: Api | None = None
 
@@ -240,7 +243,7 @@ class RealCluster:
         self._layout = layout = make_layout(self.name, data.resolve(), self._wanted, self._node_grace_s, self._host)
         self._api = Api(layout.url("kube-apiserver"), layout.authority.certificate, layout.admin)
         for name in self._wanted:
-            command = commands.command(name, layout)
+            command = [*commands.command(name, layout), *self._flags.get(name, ())]
             self.components[name] = Component(name, command, layout.data / f"{name}.log", self._ready(name, self._api))
         return layout
 
