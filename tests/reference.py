@@ -52,6 +52,7 @@ class Reference:
         self.clusters_taking: set[str] = set()
         # Pods of the fleet, as cpu, devices and thousandths of each, and what part of all they are.
         self.mix: list[tuple[tuple[int, int, int], float]] = []
+        self._leftovers: dict[tuple[object, ...], list[float]] = {}
         self.rules = RulesReference()
         self._arrays: dict[str, np.ndarray[Any, Any]] = {}
         self._index: dict[tuple[str, str], int] = {}
@@ -167,17 +168,35 @@ class Reference:
         return np.array(terms)
 
     def _fragment(self, devices: list[int], cpu: int) -> float:
-        """What a pod of the mix is expected not to be able to use."""
+        """What a pod of the mix is expected not to be able to use, and what is left over in the end."""
+        leftover = self._leftover()
         total, left = 0.0, sum(devices)
+        for free in devices:
+            total += leftover[free]
         for (asked_cpu, wanted, milli), part in self.mix:
             room = [free for free in devices if free >= milli]
             if len(room) < wanted or cpu < asked_cpu:
                 total += part * left
                 continue
-            pods = sum(free // milli for free in room) // wanted
-            pods = min(pods, cpu // asked_cpu) if asked_cpu else pods
-            total += part * (0.9 * (left - sum(room)) + 0.1 * (left - pods * wanted * milli))
+            pods = float(sum(free // milli for free in room) // wanted)
+            pods = min(pods, cpu / asked_cpu) if asked_cpu else pods
+            total += part * (0.9 * (left - sum(room)) + 0.1 * (left - pods * (wanted * milli)))
         return total
+
+    def _leftover(self) -> list[float]:
+        """Of a device, by its free thousandths, when pods of the mix come one by one, or, a tenth to one, no more."""
+        key = tuple(self.mix)
+        if key not in self._leftovers:
+            rest = [0.0]
+            for free in range(1, 1001):
+                fitting = [(part * wanted, milli) for (_, wanted, milli), part in self.mix if milli <= free]
+                expected, chance = 0.1 * free, 0.1
+                for weight, milli in fitting:
+                    expected += weight * rest[free - milli]
+                    chance += weight
+                rest.append(expected / chance)
+            self._leftovers = {key: rest}
+        return self._leftovers[key]
 
     def _spread(self, spread: Counter[tuple[str, str]], desired: int) -> np.ndarray[Any, Any]:
         in_cluster: Counter[str] = Counter()

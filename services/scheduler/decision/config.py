@@ -62,7 +62,7 @@ class Weights:
 
 
 # A thousandth of a GPU weighs as much as another term as a whole: these decide where GPUs make no difference.
-GPU_POLICY = Weights(fit=0.1, balance=0.0, expected_fragmentation=16_000.0)
+GPU_POLICY = Weights(balance=0.0, expected_fragmentation=16_000.0)
 
 
 @dataclass(frozen=True, slots=True)

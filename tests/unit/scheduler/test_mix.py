@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
+import pytest
+
 from services.scheduler.decision.config import GPU_POLICY, SchedulerConfig
+from services.scheduler.decision.scoring.kernel import expected_leftover
 from services.scheduler.decision.scoring.mix import DemandMix
 from tests.scheduling import World, image, workload
 
@@ -40,6 +44,23 @@ class TestMix:
         assert classes(mix) == {(1000, 1, 1000): 1.0}
         world.delete("a")
         assert classes(mix) == {}
+
+
+class TestLeftover:
+    def test_what_comes_decides_what_is_lost(self) -> None:
+        mix, frequency = np.array([[1000, 1, 400]]), np.array([1.0])
+        leftover = expected_leftover(mix, frequency)
+        assert leftover[0] == 0
+        # Nothing fits.
+        assert leftover[399] == pytest.approx(399)
+        # Ten to one a pod comes, and leaves nothing, or 200.
+        assert leftover[400] == pytest.approx(400 / 11)
+        assert leftover[600] == pytest.approx((10 * 200 + 600) / 11)
+        # Two fit, and 200 are lost in any case.
+        assert leftover[1000] == pytest.approx(leftover[800] + 200)
+
+    def test_without_pods_all_of_it_is_lost(self) -> None:
+        assert expected_leftover(np.zeros((0, 3), np.int64), np.zeros(0)) == pytest.approx(np.arange(1001))
 
 
 class TestPolicy:

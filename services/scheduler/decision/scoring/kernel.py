@@ -20,6 +20,7 @@ from numba import njit
 
 from services.scheduler.decision.table.arrays import BLOCK, FloatArray, IntArray, Rows
 from services.scheduler.decision.table.devices import ABSENT, DeviceArray
+from shared.model.pods import WHOLE_DEVICE
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -28,17 +29,19 @@ _INF = float("inf")
 _WHOLE_NODE = 16_000.0
 # How much what is left over counts beside what is of no use at once. From 0.1 to 0.5 it matters little.
 _PACKED = 0.1
+# How likely nothing more comes for a device, to one for the next pod of the mix. From 0.02 to 0.2 it matters little.
+_NOTHING = 0.1
 # rows; then what `usage_cost` is told of the profile, the node table, the request, and the configuration.
 _ROWS = "int64[::1]"
 _BLOCKS = "float64[::1], int64[::1]"
 _USAGE = (
     "float64[::1], float64[::1], int64[:, ::1], int64[:, ::1], float64[:, ::1], int16[:, ::1], "
-    "int64[::1], int64[::1], int64, int64, int64, float64[::1], boolean, int64[:, ::1], float64[::1]"
+    "int64[::1], int64[::1], int64, int64, int64, float64[::1], boolean, int64[:, ::1], float64[::1], float64[::1]"
 )
 # The same without what is written, and without what must be free.
 _TERMS = (
     "int64[:, ::1], int64[:, ::1], float64[:, ::1], int16[:, ::1], "
-    "int64[::1], int64, int64, int64, float64[::1], boolean, int64[:, ::1], float64[::1]"
+    "int64[::1], int64, int64, int64, float64[::1], boolean, int64[:, ::1], float64[::1], float64[::1]"
 )
 # Costs of blocks and of rows, as `Profile` keeps them.
 _COSTS = "float64[::1], int64[::1], float64[::1], float64[::1], float64[::1], float64"
@@ -91,19 +94,43 @@ def _taken(devices_free: DeviceArray, devices: int, milli: int) -> DeviceArray:
     return left
 
 
-@_compiled("float64(int16[::1], int64, int64[:, ::1], float64[::1])")
-def expected_fragment(devices_free: DeviceArray, cpu: int, mix: IntArray, frequency: FloatArray) -> float:
-    """The expected part of a node's free GPUs, in thousandths, that is of no use to a pod of the mix.
+@_compiled("float64[::1](int64[:, ::1], float64[::1])")
+def expected_leftover(mix: IntArray, frequency: FloatArray) -> FloatArray:
+    """What is left over of a device in the end, by what is free of it now, in thousandths: an expectation.
+
+    One share after the other comes as pods of the mix ask for them. One that does not fit goes elsewhere, and with a
+    chance of `_NOTHING` to one nothing comes any more.
+    """
+    leftover = np.zeros(WHOLE_DEVICE + 1, np.float64)
+    for free in range(1, WHOLE_DEVICE + 1):
+        expected, chance = _NOTHING * free, _NOTHING
+        for kind in range(len(frequency)):
+            _, devices, milli = mix[kind]
+            if milli <= free:
+                weight = frequency[kind] * devices
+                expected += weight * leftover[free - milli]
+                chance += weight
+        leftover[free] = expected / chance
+    return leftover
+
+
+@_compiled("float64(int16[::1], int64, int64[:, ::1], float64[::1], float64[::1])")
+def expected_fragment(
+    devices_free: DeviceArray, cpu: int, mix: IntArray, frequency: FloatArray, leftover: FloatArray
+) -> float:
+    """The expected part of a node's free GPUs, in thousandths, that is of no use to a pod of the mix, and the part that
+    is left over in the end.
 
     For a pod that does not fit that is all of them. For one that fits it is what it could not be given, the devices
     with less room than it needs; and, to the part `_PACKED`, what is left over when as many such pods are there as
     devices and cpu allow. The former is the measure of FGD ("Beware of Fragmentation", Weng et al., USENIX ATC '23,
-    equation 2); the latter sees that cpu will strand GPUs before it does.
+    equation 2); the latter sees that cpu will strand GPUs before it does. Then what each device is expected to have
+    left in the end, by what is free of it now: `leftover`, from `expected_leftover`.
     """
-    left = 0
+    left, total = 0, 0.0
     for device in range(len(devices_free)):
         left += max(devices_free[device], 0)
-    total = 0.0
+        total += leftover[max(devices_free[device], 0)]
     for kind in range(len(frequency)):
         asked_cpu, devices, milli = mix[kind]
         unusable, fitting, slots = 0, 0, 0
@@ -116,11 +143,12 @@ def expected_fragment(devices_free: DeviceArray, cpu: int, mix: IntArray, freque
         if fitting < devices or cpu < asked_cpu:
             total += frequency[kind] * left
             continue
-        pods = slots // devices
+        pods = float(slots // devices)
         if asked_cpu:
-            pods = min(pods, cpu // asked_cpu)
-        rest = left - pods * devices * milli
-        total += frequency[kind] * ((1.0 - _PACKED) * unusable + _PACKED * rest)
+            # Parts of pods count: who takes cpu pays for it before it is too late for another pod.
+            pods = min(pods, cpu / asked_cpu)
+        stranded = left - pods * (devices * milli)
+        total += frequency[kind] * ((1.0 - _PACKED) * unusable + _PACKED * stranded)
     return total
 
 
@@ -139,6 +167,7 @@ def usage_terms(
     most_allocated: bool,
     mix: IntArray,
     frequency: FloatArray,
+    leftover: FloatArray,
 ) -> tuple[float, float, float, float]:
     """The terms of `USAGE_TERMS`, each in [0, 1], of a row where the pod fits; see `usage_cost`."""
     cpu = min((vector[0] - free[row, 0] + native[row, 0]) / native[row, 2], 1.0)
@@ -149,9 +178,9 @@ def usage_terms(
         rest = max(free[row, gpu_column] - vector[gpu_column], 0)
         left = rest / max(allocatable[row, gpu_column], 1)
     if weights[3] and devices_free.shape[1] and devices_free[row, 0] != ABSENT:
-        before = expected_fragment(devices_free[row], free[row, 0], mix, frequency)
+        before = expected_fragment(devices_free[row], free[row, 0], mix, frequency, leftover)
         rest_free = _taken(devices_free[row], devices, milli)
-        after = expected_fragment(rest_free, free[row, 0] - vector[0], mix, frequency)
+        after = expected_fragment(rest_free, free[row, 0] - vector[0], mix, frequency, leftover)
         expected = min(max(0.5 + (after - before) / _WHOLE_NODE, 0.0), 1.0)
     return 1.0 - taken if most_allocated else taken, abs(cpu - memory) * 0.5, left, expected
 
@@ -174,6 +203,7 @@ def usage_cost(
     most_allocated: bool,
     mix: IntArray,
     frequency: FloatArray,
+    leftover: FloatArray,
 ) -> None:
     """Writes `cost[rows]`: infinite where a pod does not fit, else `base` plus the weighted terms, each in [0, 1].
 
@@ -186,7 +216,7 @@ def usage_cost(
 
     `vector` is what a pod takes, by resource column, and `floor` what must be free; it asks for `devices` GPUs,
     `milli` thousandths of each. `weights` are those of the terms, in this order. `gpu_column` is -1 where no node has
-    GPUs; `mix` and `frequency` are the classes of `mix.DemandMix`. The other arrays are the node table's, see
+    GPUs; `mix`, `frequency` and `leftover` are those of `mix.DemandMix`. The other arrays are the node table's, see
     `nodes.NodeTable.usage`.
     """
     for row in rows:
@@ -210,6 +240,7 @@ def usage_cost(
             most_allocated,
             mix,
             frequency,
+            leftover,
         )
         for term in range(4):
             total += terms[term] * weights[term]
@@ -249,12 +280,13 @@ def renew(
     most_allocated: bool,
     mix: IntArray,
     frequency: FloatArray,
+    leftover: FloatArray,
     block_cost: FloatArray,
     block_row: Rows,
 ) -> None:
     """`usage_cost` and then `renew_blocks`, in one call."""
     rest = (free, allocatable, native, devices_free, vector, floor, devices, milli, gpu_column, weights, most_allocated)
-    usage_cost(rows, base, cost, *rest, mix, frequency)
+    usage_cost(rows, base, cost, *rest, mix, frequency, leftover)
     renew_blocks(rows, cost, block_cost, block_row)
 
 
@@ -286,6 +318,7 @@ def compare(
     most_allocated: bool,
     mix: IntArray,
     frequency: FloatArray,
+    leftover: FloatArray,
 ) -> tuple[int, _Terms, _Terms, tuple[float, float, float, float, float, float]]:
     """The cheapest row but `row`, or -1; the `usage_terms` of both, rounded to six digits; and `cost`, `base`
     and `order` of one and the other.
@@ -302,7 +335,10 @@ def compare(
             best, other = block_cost[block], block_row[block]
     second = other if other >= 0 else row
     rest = (free, allocatable, native, devices_free, vector, devices, milli, gpu_column, weights, most_allocated)
-    here, there = usage_terms(row, *rest, mix, frequency), usage_terms(second, *rest, mix, frequency)
+    here, there = (
+        usage_terms(row, *rest, mix, frequency, leftover),
+        usage_terms(second, *rest, mix, frequency, leftover),
+    )
     here = (_rounded(here[0]), _rounded(here[1]), _rounded(here[2]), _rounded(here[3]))
     there = (_rounded(there[0]), _rounded(there[1]), _rounded(there[2]), _rounded(there[3]))
     return other, here, there, (cost[row], cost[second], base[row], base[second], order[row], order[second])

@@ -16,6 +16,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from services.scheduler.decision.asked.admission import GpuClass, PodSetPlan
+from services.scheduler.decision.scoring.kernel import expected_leftover
 from services.scheduler.decision.table.arrays import FloatArray, IntArray
 
 # Rare classes are left out: each costs time for every row.
@@ -24,7 +25,9 @@ _GROWTH = 2
 
 
 class DemandMix:
-    """`classes` has cpu, devices and thousandths of each device, by class; `frequency` is its part of all pods."""
+    """`classes` has cpu, devices and thousandths of each device, by class; `frequency` is its part of all pods.
+    `leftover` is what such pods leave of a device, by what is free of it (`kernel.expected_leftover`).
+    """
 
     def __init__(self) -> None:
         self._counts: Counter[GpuClass] = Counter()
@@ -33,6 +36,7 @@ class DemandMix:
         self.version = 0
         self.classes: IntArray = np.zeros((0, 3), np.int64)
         self.frequency: FloatArray = np.zeros(0, np.float64)
+        self.leftover: FloatArray = expected_leftover(self.classes, self.frequency)
 
     def replace(self, former: Sequence[PodSetPlan], plans: Sequence[PodSetPlan]) -> None:
         """A workload asks for other pods than before."""
@@ -57,5 +61,6 @@ class DemandMix:
         counted = sum(count for _, count in common)
         self.classes = np.array([kind for kind, _ in common], np.int64).reshape(-1, 3)
         self.frequency = np.array([count / counted for _, count in common], np.float64)
+        self.leftover = expected_leftover(self.classes, self.frequency)
         self._snapshot_total = self._total
         self.version += 1

@@ -158,6 +158,7 @@ class Profile:
             *self._weights,
             self._mix.classes,
             self._mix.frequency,
+            self._mix.leftover,
         )
         cost, cost_beside, base, base_beside, order, order_beside = rows
         second = found if found >= 0 else row
@@ -364,7 +365,7 @@ class Profile:
     def _renew(self, rows: Rows) -> None:
         """Computes rows anew, which may repeat, and the cheapest of their blocks."""
         table, request = self._table, self.request
-        mix = (self._mix.classes, self._mix.frequency)
+        mix = (self._mix.classes, self._mix.frequency, self._mix.leftover)
         usage = (self._base, self._cost, *table.usage, *self._asked, table.columns.gpu_column, *self._weights, *mix)
         blocks = (self._block_cost, self._block_row)
         if not (request.missing or self._moving_filters or self._moving_terms or self._constraints):
