@@ -7,14 +7,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from tests.simulation.plan import Action, ClusterPlan, Fault, Plan, Request
 from tests.simulation.slots import HUB, slots_of
-from tests.simulation.users import Users, crowd, farewells, flood, hurry, in_gangs, nonsense, orders, relay
+from tests.simulation.users import Users, crowd, farewells, flood, hurry, in_gangs, in_ranks, nonsense, orders, relay
 
 _NAMES = ("alpha", "beta", "gamma")
 # Of a seed, until the time when all is quiet, in these clusters.
 Scene = Callable[[int, float, list[str]], list[Request]]
 # What users do as well where a hunt's kinds name it: none of these is a fault.
 FLOOD, HURRY, FAREWELLS, NONSENSE = "flood", "hurry", "farewells", "nonsense"
-CROWD, RELAY, GANGS = "crowd", "relay", "gangs"
+CROWD, RELAY, GANGS, RANKS = "crowd", "relay", "gangs", "ranks"
 # That a hub is there and much is ordered in it; kinds of faults that end so befall the hub, or its API server, alone.
 ORDERS, TO_HUB = "orders", f":{HUB}"
 # How many of the plans that fence have a hub: a third of all. The hub has no other guard against its former leaders.
@@ -59,7 +59,7 @@ def generate(seed: int, kinds: Sequence[str] = ()) -> Plan:
     agents, schedulers = rng.choice(("each", "each", "shared")), rng.choice((1, 2, 2))
     services = [slot.name for slot in slots_of(names, agents, schedulers)]
     hubs = [kind for kind in kinds if kind == ORDERS or kind.endswith(TO_HUB)]
-    only = [kind for kind in kinds if kind not in {FLOOD, GANGS} and kind not in SCENES and kind not in hubs]
+    only = [kind for kind in kinds if kind not in {FLOOD, GANGS, RANKS} and kind not in SCENES and kind not in hubs]
     requests, actions = Users(rng, names).stream(busy), _actions(rng, names, busy)
     faults = _faults(rng, names, services, busy, only) if only or not hubs else []
     requests += flood(seed, busy, always=FLOOD in kinds)
@@ -68,6 +68,8 @@ def generate(seed: int, kinds: Sequence[str] = ()) -> Plan:
             requests += SCENES[kind](seed, busy, names)
     if not kinds or GANGS in kinds:
         requests = in_gangs(seed, requests, always=GANGS in kinds)
+    if not kinds or RANKS in kinds:
+        requests = in_ranks(seed, busy, requests, always=RANKS in kinds)
     plan = Plan(
         seed=seed,
         clusters=clusters,

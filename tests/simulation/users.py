@@ -21,6 +21,8 @@ _FAREWELLS = 10
 _RELAY = 12
 _RELAY_S = (0.5, 4.0)
 _RELAYED = 16
+# How many plans have workloads of different importance.
+_RANKS = 0.2
 # How many plans have gangs.
 _GANGS = 0.25
 # Requests without sense, one after another: each of them is to be refused.
@@ -210,6 +212,37 @@ def _in_gang(request: Request, terms: Json | None) -> Request:
         return request
     workload = request.value["workload"]
     changed = {**workload, "placement": {**workload["placement"], "gang": terms}}
+    return request.model_copy(update={"value": {**request.value, "workload": changed}})
+
+
+def in_ranks(seed: int, busy: float, requests: list[Request], *, always: bool) -> list[Request]:
+    """The same requests, and a crowd, of workloads that are of different importance; in a fifth of the seeds."""
+    rng = random.Random(f"{seed}/ranks")
+    if rng.random() > _RANKS and not always:
+        return requests
+    if not always:
+        requests = [*requests, *crowd(seed, busy, [])]
+    terms = {request.key: _importance(rng) for request in requests}
+    return [_ranked(request, *terms[request.key]) for request in requests]
+
+
+def _importance(rng: random.Random) -> tuple[Json, Json | None]:
+    """What is said of a workload, and the budget of its pod sets."""
+    terms: Json = {"priority": rng.choice((0, 0, 5, 10))}
+    if rng.random() < 0.2:
+        terms["preemptionPolicy"] = "Never"
+    return terms, rng.choice((None, None, {"minAvailable": 1}, {"maxUnavailable": 1}, {"minAvailable": "50%"}))
+
+
+def _ranked(request: Request, terms: Json, budget: Json | None) -> Request:
+    if not isinstance(request.value, dict) or "placement" not in request.value.get("workload", {}):
+        return request
+    workload = request.value["workload"]
+    sets = [
+        {**pod_set, "disruptionBudget": budget} if budget and "image" in pod_set else pod_set
+        for pod_set in workload["podSets"]
+    ]
+    changed = {**workload, **terms, "podSets": sets}
     return request.model_copy(update={"value": {**request.value, "workload": changed}})
 
 

@@ -18,6 +18,7 @@ from tests.simulation.checker import (
     leaders,
     lives,
     order,
+    preemption,
     read_model,
     replay,
     replicas,
@@ -49,6 +50,7 @@ _ALWAYS: tuple[Rule, ...] = (
     backlog.check,
     lives.check,
     replay.check,
+    preemption.check,
 )
 
 

@@ -11,10 +11,13 @@ from unittest.mock import patch
 
 from services.scheduler.decision import derivation
 from services.scheduler.decision.clusters import ClusterTable
+from services.scheduler.decision.decided.records import WorkloadRecord
 from services.scheduler.decision.fence import EpochFence
 from services.scheduler.decision.leaving.evacuation import Evacuation
 from services.scheduler.decision.placing.drafts import PodSetDraft
 from services.scheduler.decision.placing.replicas import Mark
+from services.scheduler.decision.preempting.budgets import Budgets
+from services.scheduler.decision.preempting.claims import PriorityClaim
 from services.scheduler.decision.scoring.profiles import Profile
 from services.scheduler.decision.seen.reservations import ShareReservations
 from services.scheduler.decision.seen.troubles import Troubles
@@ -29,7 +32,7 @@ from services.scheduler.replica import Replica
 from services.scheduler.shell import SchedulerService
 from shared.events.v1.decisions import DecisionsMade, EpochStarted
 from shared.ports.event_log import END, START, Partition, Publisher
-from tests.simulation.generator import CROWD, FAREWELLS, FLOOD, GANGS, HURRY
+from tests.simulation.generator import CROWD, FAREWELLS, FLOOD, GANGS, HURRY, RANKS
 from tests.simulation.mutants.fronts import nobody_looks_for_room, nobody_reminds, the_broker_refuses_nobody
 from tests.simulation.mutants.mutant import mutant
 
@@ -113,6 +116,24 @@ def a_gang_takes_what_there_is() -> Iterator[None]:
             original(self, mark)
 
     with patch.object(PodSetDraft, "take_back", take_back), patch.object(Profile, "room_in_all", lambda *_: _MUCH):
+        yield
+
+
+@mutant("unfair preemption", faults=(RANKS, CROWD))
+def equals_make_room_for_each_other() -> Iterator[None]:
+    """Workloads of one priority take each other's room, in turns and without end."""
+
+    def rank(self: PriorityClaim, record: WorkloadRecord) -> int | None:
+        return record.placed.rank if record.placed.rank <= self.priority else None
+
+    with patch.object(PriorityClaim, "rank", rank):
+        yield
+
+
+@mutant("broken budget", faults=(RANKS, CROWD))
+def budgets_are_not_asked() -> Iterator[None]:
+    """What is more important takes whatever it needs, however little of the others is left."""
+    with patch.object(Budgets, "violating", lambda *_: set()):
         yield
 
 

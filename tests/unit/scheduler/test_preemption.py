@@ -26,8 +26,8 @@ def by_cluster(name: str, cpu: str = "4", replicas: int = 1, priority: int = 0, 
 def settle(world: World) -> None:
     while world.pending() or world.state.has_work:
         pass
-    for placed in world.placements.values():
-        assert WorkloadPlaced.model_validate_json(placed.to_json()) == placed
+    for outcome in world.placements.values():
+        assert WorkloadPlaced.model_validate_json(outcome.to_json()) == outcome
 
 
 def run(world: World, name: str, *, ready: bool = True, cpu: str = "4") -> None:
