@@ -75,7 +75,11 @@ class HistorySource:
 def check(evidence: Evidence) -> Iterator[Violation]:
     if evidence.replay is None:
         return
-    done = replayed(evidence.history, evidence.replay)
+    try:
+        done = replayed(evidence.history, evidence.replay)
+    except Exception as error:  # noqa: BLE001 - what a defect did to a history must not keep the other rules from judging
+        yield Violation("replay", "the history", f"cannot be derived: {error!r}"[:300])
+        return
     for verdict in done.verdicts:
         if verdict.outcome is Outcome.DIFFERENT:
             yield Violation("replay", verdict.key, f"{verdict.kind} at {verdict.offset}: {verdict.detail}")
