@@ -54,6 +54,8 @@ class PodShape:
     tolerations: tuple[Toleration, ...] = ()
     # Of all containers, where it matters which nodes have them.
     images: tuple[str, ...] = ()
+    # Persistent volume claims, as namespace/name.
+    claims: tuple[str, ...] = ()
 
 
 # A shape that asks for nothing and tolerates everything: of objects that are no pods.
@@ -97,6 +99,14 @@ class Affinity(KubernetesValue):
     pod_anti_affinity: PodAffinity = PodAffinity()
 
 
+class ClaimSource(KubernetesValue):
+    claim_name: str
+
+
+class Volume(KubernetesValue):
+    persistent_volume_claim: ClaimSource | None = None
+
+
 class PodSpec(KubernetesValue):
     containers: tuple[Container, ...] = Field(min_length=1)
     init_containers: tuple[Container, ...] = ()
@@ -109,6 +119,7 @@ class PodSpec(KubernetesValue):
     restart_policy: RestartPolicy | None = None
     node_name: str = ""
     topology_spread_constraints: tuple[TopologySpreadConstraint, ...] = ()
+    volumes: tuple[Volume, ...] = ()
 
     @model_validator(mode="after")
     def _constraints_are_unique(self) -> Self:
@@ -145,6 +156,11 @@ class PodSpec(KubernetesValue):
         }
         return tuple(sorted(ports))
 
+    def claims(self) -> frozenset[str]:
+        """The names of the persistent volume claims that the pod's volumes are."""
+        sources = (volume.persistent_volume_claim for volume in self.volumes)
+        return frozenset(source.claim_name for source in sources if source is not None)
+
     def shape(
         self,
         *,
@@ -152,6 +168,7 @@ class PodSpec(KubernetesValue):
         node_selector: dict[str, str] | None = None,
         tolerations: tuple[Toleration, ...] = (),
         images: bool = False,
+        claims: tuple[str, ...] = (),
     ) -> PodShape:
         """The shape of this pod with further node selectors and tolerations merged in."""
         node_affinity = self.affinity.node_affinity
@@ -164,4 +181,5 @@ class PodSpec(KubernetesValue):
             preferred=node_affinity.preferred_during_scheduling_ignored_during_execution,
             tolerations=(*self.tolerations, *tolerations),
             images=tuple(item.image for item in (*self.init_containers, *self.containers)) if images else (),
+            claims=claims,
         )

@@ -202,6 +202,16 @@ def _pod_set_key(pod_set: PodSet) -> tuple[bytes, object]:
     return pod_set.to_json(), None
 
 
+def _own_claims(workload: Workload) -> frozenset[str]:
+    """The names of the persistent volume claims that are pod sets of the workload."""
+    found = set()
+    for manifest in filter(None, (pod_set.manifest for pod_set in workload.pod_sets)):
+        metadata = manifest.get("metadata")
+        if manifest.get("kind") == "PersistentVolumeClaim" and isinstance(metadata, dict):
+            found.add(str(metadata.get("name")))
+    return frozenset(found)
+
+
 class PlanCache:
     """Plans of pod sets that were valid, by everything that a plan depends on; the oldest makes room."""
 
@@ -214,7 +224,9 @@ class PlanCache:
         milli = workload.annotations.get(GPU_MILLI_ANNOTATION)
         # Overrides are tried on the object as it is rendered, which has parts of all of the workload.
         whole = workload.to_json() if workload.placement.overrides else b""
-        key = (workload.namespace, milli, terms, named, document, whole)
+        key: tuple[object, ...] = (workload.namespace, milli, terms, named, document, whole)
+        if b"persistentVolumeClaim" in document:
+            key = (*key, *sorted(_own_claims(workload)))
         if b"ffinity" in document or b"topologySpread" in document:
             # The pods may ask for their own labels, some of which are the workload's.
             named = b"flotilla.dev/" in document or b"app.kubernetes.io/" in document
@@ -380,7 +392,13 @@ class _Planner:
             node_selector=self._terms.node_selector,
             tolerations=self._terms.tolerations,
             images=self._images,
+            claims=self._claims(spec),
         )
+
+    def _claims(self, spec: PodSpec) -> tuple[str, ...]:
+        """The claims of volumes that have to be where the pods go; those of the workload itself go with them."""
+        own = _own_claims(self._workload)
+        return tuple(sorted(f"{self._namespace}/{name}" for name in spec.claims() if name not in own))
 
     def _check_pod_spec(self, spec: PodSpec, errors: _Errors) -> None:
         policy = spec.restart_policy or "Always"

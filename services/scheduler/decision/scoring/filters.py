@@ -13,6 +13,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from services.scheduler.decision.interface import Filter, FilterPlugin, Reasons
+from services.scheduler.decision.scoring.volumes import VolumesAreReachable
 from services.scheduler.decision.table.arrays import BoolArray
 from services.scheduler.decision.table.by_class import ByClass
 from services.scheduler.decision.table.classes import HOSTNAME_LABEL, NodeClass
@@ -191,6 +192,7 @@ BUILT_IN: tuple[FilterPlugin, ...] = (
     FilterPlugin("unschedulable", _schedulable),
     FilterPlugin("selector", lambda shape, _request: SelectorMatches(shape) if SelectorMatches.needed(shape) else None),
     FilterPlugin("taints", lambda shape, _request: TaintsAreTolerated(shape)),
+    FilterPlugin("volumes", lambda shape, _request: VolumesAreReachable(shape) if shape.claims else None),
     FilterPlugin("resources", lambda _shape, _request: ResourcesAreFree()),
     FilterPlugin("devices", lambda _shape, request: DevicesAreFree() if DevicesAreFree.needed(request) else None),
     FilterPlugin("ports", lambda _shape, request: PortsAreFree() if PortsAreFree.needed(request) else None),

@@ -101,7 +101,7 @@ class Profile:
         self._usage_terms = [(number, name, weight) for number, (name, weight) in enumerate(weighed) if weight]
         # What changes all rows at once, if the profile depends on it.
         self._follows_mix = weights.expected_fragmentation > 0
-        self._follows_others = self._follows_mix or bool(demand.shape.images)
+        self._follows_others = self._follows_mix or bool(demand.shape.images or demand.shape.claims)
         self._others_seen = self._others()
         self._weights = (parts, config.fit is Fit.MOST_ALLOCATED)
         self._asked = (request.vector, request.floor, request.devices, request.milli)
@@ -119,8 +119,8 @@ class Profile:
         self._open_version = (-1, -1, -1)
         self._room_known: tuple[object, int] = (None, 0)
         self._explanation = ("", "")
-        self._explained = (-1, -1, -1)
-        self._fact_reasons: tuple[tuple[int, int], Counter[str], str] | None = None
+        self._explained = (-1, -1, -1, -1)
+        self._fact_reasons: tuple[tuple[int, int, int], Counter[str], str] | None = None
         # Kept here by `explanations`, with what they depend on.
         self.known_refusals: tuple[tuple[object, ...], tuple[tuple[Refusal, ...], int]] | None = None
         self.known_fact_refusals: tuple[tuple[object, ...], tuple[Refusal, ...]] | None = None
@@ -320,9 +320,12 @@ class Profile:
                 return
         self._refresh_facts()
 
-    def _others(self) -> tuple[int, int]:
+    def _others(self) -> tuple[int, int, int]:
         images = self._table.images.version if self.demand.shape.images else 0
-        return self._mix.version if self._follows_mix else 0, images
+        return self._mix.version if self._follows_mix else 0, images, self._volumes_version()
+
+    def _volumes_version(self) -> int:
+        return self._table.volumes.version if self.demand.shape.claims else 0
 
     def _refresh_facts(self) -> None:
         table = self._table
@@ -441,12 +444,12 @@ class Profile:
     # --- explaining ---
 
     @property
-    def facts_version(self) -> tuple[int, int]:
+    def facts_version(self) -> tuple[int, int, int]:
         """Changes with everything but what runs on nodes that decides where such a pod may go."""
-        return self._table.facts_log.end, self._clusters.version
+        return self._table.facts_log.end, self._clusters.version, self._volumes_version()
 
     @property
-    def version(self) -> tuple[int, int, int]:
+    def version(self) -> tuple[int, int, int, int]:
         """Changes with everything that decides where such a pod may go."""
         return *self.facts_version, self._table.usage_log.end
 

@@ -8,10 +8,12 @@ from services.scheduler.decision.config import SchedulerConfig
 from services.scheduler.decision.scoring.mix import DemandMix
 from services.scheduler.decision.scoring.profiles import Profile, Profiles
 from services.scheduler.decision.seen.observed import (
+    CLAIMS,
     JOBS,
     NAMESPACES,
     NODES,
     PODS,
+    VOLUMES,
     NodeObject,
     allocatable,
     decode_job,
@@ -19,6 +21,8 @@ from services.scheduler.decision.seen.observed import (
     decode_node,
     decode_pod,
     images_of,
+    reach_of,
+    volume_of,
 )
 from services.scheduler.decision.seen.pods import PodRegistry, share_of
 from services.scheduler.decision.seen.reservations import ShareKey
@@ -56,7 +60,9 @@ class Fleet:
         self._finished_shares: set[ShareKey] = set()
 
     def observe_object(self, key: ObjectKey, raw: bytes | None) -> None:
-        """Nodes, pods, jobs and namespaces; all else is ignored. Raises DecodeError, with nothing changed."""
+        """Nodes, pods, jobs, namespaces, volumes and claims; all else is ignored. Raises DecodeError, with nothing
+        changed.
+        """
         if key.resource == PODS:
             self._observe_pod(key, raw)
         elif key.resource == NODES:
@@ -66,6 +72,8 @@ class Fleet:
         elif key.resource == NAMESPACES:
             labels = (decode_namespace(raw).metadata.labels or {}) if raw is not None else None
             self.neighbours.label_namespace(self.clusters.ensure(key.cluster).index, key.name, labels)
+        elif key.resource in (CLAIMS, VOLUMES):
+            self._observe_volume(key, raw)
 
     def profile_for(self, demand: Demand, facts: PodFacts | None = None) -> Profile:
         """Of pods of which others may know `facts`, if given: what running pods want of them counts as well."""
@@ -134,6 +142,19 @@ class Fleet:
             )
             slot.priced = priced
         self.pods.unsettled.update(hold.owner.key for hold in slot.holds if hold.owner is not None)
+
+    def _observe_volume(self, key: ObjectKey, raw: bytes | None) -> None:
+        volumes = self.table.volumes
+        before = volumes.version
+        if key.resource == CLAIMS:
+            volume = volume_of(raw) if raw is not None else None
+            volumes.put_claim(self.clusters.ensure(key.cluster).index, f"{key.namespace}/{key.name}", volume)
+        else:
+            reach = reach_of(raw) if raw is not None else None
+            volumes.put_volume(self.clusters.ensure(key.cluster).index, key.name, reach)
+        if volumes.version != before:
+            # There may be room where there was none.
+            self.table.freed += 1
 
     def _observe_job(self, key: ObjectKey, raw: bytes | None) -> None:
         name = f"{key.cluster}/{key.namespace}/{key.name}"

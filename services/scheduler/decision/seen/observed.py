@@ -18,11 +18,14 @@ from shared.model.identities import Resource
 from shared.model.pod_objects import PodSpecObject
 from shared.model.quantities import QuantityError
 from shared.model.resources import amount_of
+from shared.model.selectors import NodeSelector
 
 NODES = Resource("", "v1", "nodes")
 PODS = Resource("", "v1", "pods")
 NAMESPACES = Resource("", "v1", "namespaces")
 JOBS = Resource("batch", "v1", "jobs")
+CLAIMS = Resource("", "v1", "persistentvolumeclaims")
+VOLUMES = Resource("", "v1", "persistentvolumes")
 
 T = TypeVar("T")
 
@@ -144,11 +147,33 @@ class JobObject(_Struct, frozen=True):
         )
 
 
+class ClaimSpecObject(_Struct, frozen=True):
+    volume_name: str = ""
+
+
+class ClaimObject(_Struct, frozen=True):
+    spec: ClaimSpecObject = ClaimSpecObject()
+
+
+class VolumeAffinityObject(_Struct, frozen=True):
+    required: msgspec.Raw = msgspec.Raw(b"null")
+
+
+class VolumeSpecObject(_Struct, frozen=True):
+    node_affinity: VolumeAffinityObject | None = None
+
+
+class VolumeObject(_Struct, frozen=True):
+    spec: VolumeSpecObject = VolumeSpecObject()
+
+
 _NODE_DECODER = msgspec.json.Decoder(NodeObject)
 _POD_DECODER = msgspec.json.Decoder(PodObject)
 _JOB_DECODER = msgspec.json.Decoder(JobObject)
 _IMAGES_DECODER = msgspec.json.Decoder(list[ImageObject] | None)
 _NAMESPACE_DECODER = msgspec.json.Decoder(NamespaceObject)
+_CLAIM_DECODER = msgspec.json.Decoder(ClaimObject)
+_VOLUME_DECODER = msgspec.json.Decoder(VolumeObject)
 
 
 def decode_node(raw: bytes) -> NodeObject:
@@ -169,6 +194,21 @@ def decode_namespace(raw: bytes) -> NamespaceObject:
 def decode_job(raw: bytes) -> JobObject:
     """Raises DecodeError."""
     return _decode(_JOB_DECODER, raw)
+
+
+def volume_of(raw: bytes) -> str:
+    """The volume that a claim is bound to, empty where it is not. Raises DecodeError."""
+    return _decode(_CLAIM_DECODER, raw).spec.volume_name
+
+
+def reach_of(raw: bytes) -> NodeSelector | None:
+    """The nodes that reach a volume, None where all do. Raises DecodeError."""
+    affinity = _decode(_VOLUME_DECODER, raw).spec.node_affinity
+    try:
+        required = msgspec.json.decode(affinity.required) if affinity is not None else None
+        return NodeSelector.model_validate(required) if required is not None else None
+    except ValidationError as error:
+        raise DecodeError(field_errors(error)) from error
 
 
 def allocatable(node: NodeObject) -> dict[str, int]:

@@ -26,6 +26,7 @@ from services.scheduler.decision.table.devices import DeviceArray, DeviceTable
 from services.scheduler.decision.table.images import ImageTable
 from services.scheduler.decision.table.ports import PortTable
 from services.scheduler.decision.table.requests import MAX_AMOUNT, Columns, Request
+from services.scheduler.decision.table.volumes import VolumeTable
 from shared.model.pods import WHOLE_DEVICE
 from shared.model.taints import Taint
 
@@ -91,6 +92,7 @@ class NodeTable:
         self.devices = DeviceTable()
         self.ports = PortTable()
         self.images = ImageTable()
+        self.volumes = VolumeTable()
         self.usage_log = ChangeLog()
         self.facts_log = ChangeLog()
         # Rises whenever room may have appeared: then what waits is worth another look.
