@@ -268,6 +268,9 @@ class Leadership:
         metrics.REQUESTS_WAITING.set(len(self._intake))
         metrics.NAMESPACES_PASSED_OVER.set(self._intake.passed_over)
         metrics.LEAVING.set(self._state.leaving)
+        for queue, share, waiting in self._state.queues():
+            metrics.QUEUE_SHARE.labels(queue).set(share)
+            metrics.QUEUE_WAITING.labels(queue).set(waiting)
         metrics.CUT_OFF.set(self._state.cut_off)
         preemptions, victims = self._state.preemption.take_counts()
         metrics.PREEMPTIONS.inc(preemptions)

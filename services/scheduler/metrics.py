@@ -23,6 +23,12 @@ VOID = Counter("flotilla_scheduler_void_entries_total", "Journal entries of a re
 PENDING = Gauge("flotilla_scheduler_pending_workloads", "Workloads with replicas that wait for room")
 PREEMPTIONS = Counter("flotilla_scheduler_preemptions_total", "Replicas that took the room of less important ones")
 VICTIMS = Counter("flotilla_scheduler_preemption_victims_total", "Replicas that made room for more important ones")
+QUEUE_SHARE = Gauge(
+    "flotilla_scheduler_queue_dominant_share",
+    "Largest part of a resource of the fleet, divided by the weight",
+    ["queue"],
+)
+QUEUE_WAITING = Gauge("flotilla_scheduler_queue_waiting_workloads", "Workloads with replicas that wait", ["queue"])
 LEAVING = Gauge("flotilla_scheduler_leaving_workloads", "Workloads with replicas that wait to leave a cluster")
 CUT_OFF = Gauge(
     "flotilla_scheduler_cut_off", "1 while so many clusters are silent that none is left for it: it is rather we"

@@ -6,13 +6,25 @@ import os
 import socket
 from typing import Any
 
-from pydantic import Field
+from pydantic import BaseModel, ConfigDict, Field
 
+from shared.model.names import DnsLabel
+from shared.model.quantities import NonNegativeQuantity
 from shared.runtime.settings import CommonSettings
 
 
 def _identity() -> str:
     return f"{socket.gethostname()}-{os.getpid()}"
+
+
+class QueueSettings(BaseModel):
+    """Amounts as Kubernetes writes them: {"cpu": "40", "nvidia.com/gpu": 8}."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    weight: float = Field(default=1.0, gt=0, allow_inf_nan=False)
+    guarantee: dict[str, NonNegativeQuantity] = Field(default_factory=dict)
+    limit: dict[str, NonNegativeQuantity] = Field(default_factory=dict)
 
 
 class SchedulerSettings(CommonSettings):
@@ -28,6 +40,10 @@ class SchedulerSettings(CommonSettings):
         default_factory=dict,
         description='the fleet\'s priority classes, as JSON: {"gold": {"value": 1000}, "batch": {"value": -10, '
         '"default": true, "preemptionPolicy": "Never"}}',
+    )
+    scheduler_queues: dict[DnsLabel, QueueSettings] = Field(
+        default_factory=dict,
+        description='queues, as JSON: {"research": {"weight": 2, "guarantee": {"cpu": "40"}, "limit": {"cpu": "100"}}}',
     )
     scheduler_plugins: list[str] = Field(
         default_factory=list, description='your own filters and cost terms, by name, as JSON: ["carbon"]'

@@ -13,7 +13,7 @@ from pydantic import Field, model_validator
 from shared.events.v1.workloads import MAX_OBJECT_NAME, MAX_POD_SETS, PlacementTerms, PodSet
 from shared.model.base import StrictValue, Value
 from shared.model.identities import Resource
-from shared.model.names import DnsSubdomain, LabelKey, LabelValue
+from shared.model.names import DnsLabel, DnsSubdomain, LabelKey, LabelValue
 from shared.model.taints import Taint
 
 GROUP: Final = "cluster.k8s.io"
@@ -74,6 +74,10 @@ class WorkloadSpec(StrictValue):
     preemption_policy: Literal["PreemptLowerPriority", "Never"] | None = Field(
         default=None,
         description="Never: waits for room, and takes none of what is less important; absent means as the class says",
+    )
+    queue: DnsLabel | None = Field(
+        default=None,
+        description="whose share it uses; absent means the queue of its namespace's name, if there is one, or default",
     )
     pod_sets: tuple[PodSet, ...] = Field(min_length=1, max_length=MAX_POD_SETS, description="what runs")
     placement: PlacementTerms = Field(default=PlacementTerms(), description="where it may run")

@@ -138,6 +138,7 @@ def workload_of(namespace: str, name: str, meta: Meta, spec: WorkloadSpec) -> Wo
         priority=spec.priority,
         priority_class=spec.priority_class,
         preemption_policy=spec.preemption_policy,
+        queue=spec.queue,
         pod_sets=spec.pod_sets,
         placement=spec.placement,
     )
@@ -172,6 +173,7 @@ def specification(workload: Workload) -> Json:
         priority=workload.priority,
         priority_class=workload.priority_class,
         preemption_policy=workload.preemption_policy,
+        queue=workload.queue,
         pod_sets=workload.pod_sets,
         placement=workload.placement,
     )

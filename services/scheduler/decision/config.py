@@ -65,6 +65,28 @@ class Weights:
 GPU_POLICY = Weights(balance=0.0, expected_fragmentation=16_000.0)
 
 
+Amounts = tuple[tuple[str, int], ...]
+DEFAULT_QUEUE = "default"
+
+
+@dataclass(frozen=True, slots=True)
+class QueueConfig:
+    """Amounts are by resource, as in the node table: cpu and GPUs in thousandths, all else in its own unit."""
+
+    name: str
+    weight: float = 1.0
+    guarantee: Amounts = ()
+    limit: Amounts = ()
+
+    def __post_init__(self) -> None:
+        if not 0 < self.weight < float("inf"):
+            raise ValueError(f"the weight of queue {self.name!r} must be more than zero, not {self.weight}")
+        most = dict(self.limit)
+        for resource, amount in self.guarantee:
+            if amount > most.get(resource, amount):
+                raise ValueError(f"queue {self.name!r} has a guarantee of {resource} that is more than its limit")
+
+
 @dataclass(frozen=True, slots=True)
 class SchedulerConfig:
     """Times are in milliseconds.
@@ -72,7 +94,8 @@ class SchedulerConfig:
     A cluster is silent after `silent_after_intervals` of its heartbeat's interval, but not before `silent_after_ms`.
     A pod that its cluster cannot schedule for `move_after_ms` is placed elsewhere, and its pod set keeps away from
     that cluster for `avoid_ms`. One call places at most `placements_per_call` replicas, so that no workload, however
-    large, holds up the others. `filters` and `costs` are a user's own, beside those that are built in;
+    large, holds up the others. `queues` are in the order of their names; without any, nothing is counted for them.
+    `filters` and `costs` are a user's own, beside those that are built in;
     `priority_classes` are those of the fleet, by name.
 
     Evacuation: a cluster that is lost is tolerated for `tolerate_loss_ms` beyond its silence where a workload does not
@@ -99,5 +122,6 @@ class SchedulerConfig:
     stable_ms: int = 30_000
     cached_profiles: int = 1_024
     priority_classes: Mapping[str, PriorityClass] = field(default_factory=dict)
+    queues: tuple[QueueConfig, ...] = ()
     filters: tuple[FilterPlugin, ...] = ()
     costs: tuple[CostPlugin, ...] = ()

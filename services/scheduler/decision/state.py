@@ -10,18 +10,20 @@ not there.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from services.scheduler.decision.asked.admission import PlanCache, PodSetPlan, plan_workload
 from services.scheduler.decision.asked.manifests import Division
 from services.scheduler.decision.asked.priorities import Importance, importance_of
 from services.scheduler.decision.config import SchedulerConfig
 from services.scheduler.decision.decided.records import WorkloadRecord, uid_for
+from services.scheduler.decision.decided.turns import Turns
 from services.scheduler.decision.decided.workloads import Workloads
 from services.scheduler.decision.digest import StateDigest
 from services.scheduler.decision.fingerprint import fingerprint
 from services.scheduler.decision.leaving.evacuation import Evacuation
 from services.scheduler.decision.leaving.exodus import Exodus
+from services.scheduler.decision.placing.allowance import QUEUE_LIMIT, Allowance
 from services.scheduler.decision.placing.drafts import PodSetDraft, settle_followers
 from services.scheduler.decision.placing.gangs import is_hopeless, settle_gangs
 from services.scheduler.decision.placing.replicas import Budget, Replica
@@ -65,6 +67,8 @@ class SchedulerState:
         self._unheard: set[ShareKey] = set()
         self._surveyed = False
         self._tried_at = _NEVER
+        # Workloads whose last decision is made anew, and will be seen by nobody as it is: a turn among queues follows.
+        self._unseen: dict[str, Decision] = {}
         self._clusters_at = -1
 
     # --- folding what is observed ---
@@ -129,7 +133,7 @@ class SchedulerState:
         self, key: str, placed: WorkloadPlaced, plans: tuple[PodSetPlan, ...], drafts: Iterable[PodSetDraft] = ()
     ) -> None:
         ready = {draft.plan.name: draft.ready_holds for draft in drafts}
-        self._workloads.fold(key, placed, plans, ready)
+        self._workloads.fold(key, placed, plans, ready, instead=key in self._unseen)
 
     def _forget(self, record: WorkloadRecord) -> None:
         self._workloads.forget(record)
@@ -155,6 +159,8 @@ class SchedulerState:
             return self.reject(key, ref, errors)
         plans, errors = self._plan(body.workload)
         importance, wrong = importance_of(body.workload, self.config.priority_classes)
+        if self._workloads.queues is not None:
+            errors = (*self._workloads.queues.errors(body.workload), *errors)
         if errors or wrong:
             return self.reject(key, ref, (*wrong, *errors))
         return [self._decide_workload(key, body.workload, plans, ref, record, now_ms, importance)]
@@ -188,7 +194,8 @@ class SchedulerState:
         """Whether `decide_pending` would go on where it stopped for its limit."""
         fleet = self.fleet
         workloads = self._workloads
-        if workloads.waiting.in_round or workloads.unfinished or workloads.stranded or fleet.pods.unsettled:
+        in_round = workloads.turns.in_round if workloads.turns is not None else workloads.waiting.in_round
+        if in_round or workloads.unfinished or workloads.stranded or fleet.pods.unsettled:
             return True
         return bool(len(self._workloads.waiting)) and self._tried_at != self._room_version()
 
@@ -196,6 +203,13 @@ class SchedulerState:
     def leaving(self) -> int:
         """Workloads with replicas that wait to leave a cluster."""
         return len(self._workloads.leaving)
+
+    def queues(self) -> Iterator[tuple[str, float, int]]:
+        """Of each queue its dominant share, and how many workloads wait; nothing without queues."""
+        queues, turns = self._workloads.queues, self._workloads.turns
+        if queues is not None and turns is not None:
+            for name in queues.names:
+                yield name, queues.share(name), turns.waiting(name)
 
     @property
     def cut_off(self) -> bool:
@@ -223,12 +237,16 @@ class SchedulerState:
         """Whether all replicas of one of these plans find a place, beside all that is there and what the plans before
         it find, as a request would place them; with those that start together with it. Nothing comes of it.
         """
-        drafts, gang = [], plans[index].gang
-        for plan in plans if gang is not None and gang.with_others else plans[: index + 1]:
-            draft = self._draft(str(workload.key), workload, plan, None, now_ms)
-            draft.settle(Budget(max(2 * plan.desired, self.config.placements_per_call)))
+        key, drafts, gang = str(workload.key), [], plans[index].gang
+        tried = plans if gang is not None and gang.with_others else plans[: index + 1]
+        budget = Budget(max(2 * sum(plan.desired for plan in tried), self.config.placements_per_call))
+        allowance = self._workloads.queues.rest(workload, tried) if self._workloads.queues is not None else None
+        for plan in tried:
+            draft = self._draft(key, workload, plan, None, now_ms)
+            draft.allowance = allowance if plan.holds_room else None
+            draft.settle(budget)
             drafts.append(draft)
-        settle_gangs(drafts)
+        settle_gangs(drafts, budget)
         placed = not drafts[index].missing
         for draft in drafts:
             draft.discard()
@@ -248,7 +266,9 @@ class SchedulerState:
     ) -> WorkloadPlaced:
         live = record.placed if record is not None and not record.placed.deleting else None
         former = {plan.name: plan for plan in record.plans} if record is not None and live is not None else {}
-        budget = Budget(self.config.placements_per_call)
+        budget = Budget(self.config.placements_per_call, closed=self._waits_its_turn(key, plans))
+        allowance = self._allowance(key, workload, plans, record if live is not None else None)
+        moves = live is not None and live.workload.queue != workload.queue
         drafts = []
         for plan in plans:
             before = former.get(plan.name)
@@ -261,10 +281,16 @@ class SchedulerState:
                     draft.refit()
                 if before.sharing != plan.sharing:
                     draft.conform()
+            draft.allowance = allowance if plan.holds_room else None
+            if before is not None and (moves or before.demand != plan.demand):
+                draft.keep_within_queue()
+            if draft.gang is not None and draft.gang.restarts:
+                # What runs and has to start anew does not wait in line for it: it would be given up meanwhile.
+                budget = Budget(self.config.placements_per_call)
             draft.settle(budget)
             drafts.append(draft)
         if len(drafts) > 1 or drafts[0].gang is not None:
-            _settle_together(drafts)
+            _settle_together(drafts, budget)
         placed = WorkloadPlaced(
             workload=workload,
             uid=live.uid if live is not None else uid_for(key, ref.id),
@@ -291,8 +317,10 @@ class SchedulerState:
     def _drafts_of(self, record: WorkloadRecord, now_ms: int) -> list[PodSetDraft]:
         """A workload's outcome as it is, but for replicas that lost their place."""
         drafts = []
+        allowance = self._allowance(record.key, record.placed.workload, record.plans, record)
         for plan in record.plans:
             draft = self._draft(record.key, record.placed.workload, plan, record.placement(plan.name), now_ms)
+            draft.allowance = allowance if plan.holds_room else None
             if plan.division is Division.NODES:
                 draft.drop(lambda replica, draft=draft: self._is_lost(draft, replica))  # type: ignore[misc]
             drafts.append(draft)
@@ -358,7 +386,7 @@ class SchedulerState:
             if evacuation is not None:
                 evacuation.settle(key, draft, budget, record.placed.withdrawn)
             draft.settle(budget)
-        _settle_together(drafts)
+        _settle_together(drafts, budget)
         outcomes = tuple(draft.outcome() for draft in drafts)
         if not _differ(outcomes, record.placed.pod_sets):
             for draft in drafts:
@@ -444,9 +472,15 @@ class SchedulerState:
     def _decide_waiting(self, budget: Budget, now_ms: int) -> list[Decision]:
         fleet, waiting = self.fleet, self._workloads.waiting
         decisions: list[Decision] = []
+        if self._workloads.turns is not None:
+            decisions += self._decide_in_turn(self._workloads.turns, budget, now_ms)
+            if self._workloads.turns.in_round:
+                return decisions
         for key in sorted(self._workloads.unfinished):
             if not budget.spent:
                 decisions += self._redecide(key, budget, now_ms)
+        if self._workloads.turns is not None:
+            return decisions
         if not waiting.in_round and not budget.spent and self._tried_at != self._room_version():
             self._tried_at = self._room_version()
             waiting.start_round(lambda demand: fleet.profile_for(demand).has_room())
@@ -463,6 +497,9 @@ class SchedulerState:
     def _decide_preemptions(self, budget: Budget, now_ms: int) -> list[Decision]:
         """What nothing had room for takes that of what is less important."""
         workloads = self._workloads
+        if workloads.queues is not None:
+            # Victims are chosen by priority, which does not count between queues, and nobody asks for their limits.
+            return []
         if not self.preemption.conceivable or workloads.waiting.in_round or workloads.unfinished or budget.spent:
             return []
         if self._tried_at != self._room_version():
@@ -473,19 +510,64 @@ class SchedulerState:
             self._tried_at = _NEVER
         return decisions
 
+    def _decide_in_turn(self, turns: Turns, budget: Budget, now_ms: int) -> list[Decision]:
+        """Of each workload one decision, the last: the others are nobody's business."""
+        fleet, workloads = self.fleet, self._workloads
+        if not turns.in_round and (self._tried_at != self._room_version() or workloads.unfinished):
+            self._tried_at = self._room_version()
+            turns.start_round(lambda demand: fleet.profile_for(demand).has_room())
+        while not budget.spent and (turn := turns.next()) is not None:
+            key, demand = turn
+            record = workloads.live(key)
+            if not fleet.profile_for(demand).has_room():
+                turns.skip(demand)
+                continue
+            size = turns.size(record) if record is not None else 1
+            own = Budget(budget.left if size is None else min(size, budget.left))
+            budget.left -= own.left
+            made = [] if self._is_hopeless(key) else self._redecide(key, own, now_ms)
+            for decision in made:
+                self._unseen.pop(key, None)
+                self._unseen[key] = decision
+            budget.left += own.left - 1
+            if not made or key not in workloads.unfinished:
+                turns.done()
+        decisions, self._unseen = list(self._unseen.values()), {}
+        return decisions
+
+    def _waits_its_turn(self, key: str, plans: Iterable[PodSetPlan]) -> bool:
+        """Whether others wait for the room that a request would take: then it has its turn as they have theirs."""
+        waiting = self._workloads.waiting
+        if self._workloads.queues is None or len(waiting) <= (key in waiting):
+            return False
+        return any(self.fleet.profile_for(plan.demand).has_room() for plan in plans if plan.holds_room)
+
+    def _allowance(
+        self, key: str, workload: Workload, plans: Iterable[PodSetPlan], record: WorkloadRecord | None
+    ) -> Allowance | None:
+        queues = self._workloads.queues
+        return queues.allowance(key, workload, plans, record) if queues is not None else None
+
     def _is_hopeless(self, key: str) -> bool:
-        """Whether all that waits of a workload has to start together, and there is no room for so many."""
-        record = self._workloads.live(key)
+        """Whether nothing comes of another try, for sure: there is no room for so many that have to start together, or
+        the queue still is at its limit.
+        """
+        record, queues = self._workloads.live(key), self._workloads.queues
         if record is None:
             return False
         pairs = ((plan, record.placement(plan.name)) for plan in record.plans)
         waiting = [(plan, placement) for plan, placement in pairs if placement is not None and placement.reason]
-        return all(is_hopeless(self.fleet, plan, placement) for plan, placement in waiting)
+        queue = queues.of(record.placed.workload) if queues is not None else ""
+        return all(
+            is_hopeless(self.fleet, plan, placement)
+            or (queues is not None and placement.reason == QUEUE_LIMIT and queues.is_full(queue, plan.demand))
+            for plan, placement in waiting
+        )
 
 
-def _settle_together(drafts: list[PodSetDraft]) -> None:
+def _settle_together(drafts: list[PodSetDraft], budget: Budget) -> None:
     """What one pod set's outcome means for the others."""
-    settle_gangs(drafts)
+    settle_gangs(drafts, budget)
     settle_followers(drafts)
 
 

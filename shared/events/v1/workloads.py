@@ -230,6 +230,10 @@ class Workload(WorkloadRef):
         default=None,
         description="Never: waits for room, and takes none of what is less important; absent means as the class says",
     )
+    queue: DnsLabel | None = Field(
+        default=None,
+        description="whose share it uses; absent means the queue of its namespace's name, if there is one, or default",
+    )
     pod_sets: Annotated[tuple[PodSet, ...], AfterValidator(_check_count)] = Field(
         json_schema_extra={"minItems": 1, "maxItems": MAX_POD_SETS}, description="what runs"
     )

@@ -47,9 +47,10 @@ class WorkloadRecord:
         """The last decision with some fields changed. What it retired, it alone retired."""
         return self.placed.model_copy(update={"retired": (), **changes})
 
-    def replace(self, placed: WorkloadPlaced, plans: tuple[PodSetPlan, ...]) -> None:
+    def replace(self, placed: WorkloadPlaced, plans: tuple[PodSetPlan, ...], *, instead: bool = False) -> None:
+        """`instead`: the decision takes the place of the last one, which nobody has seen."""
         self.placed, self.plans = placed, plans
-        self.decided += 1
+        self.decided += not instead
         if self.leaving or placed.withdrawn:
             former = self.leaving
             self.leaving = {name: former.get(name) or Withdrawal(self.decided) for name in placed.withdrawn}

@@ -10,7 +10,9 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from services.scheduler.decision.asked.admission import PodSetPlan
 from services.scheduler.decision.asked.manifests import Division
+from services.scheduler.decision.decided.queues import Queues
 from services.scheduler.decision.decided.records import WorkloadRecord
+from services.scheduler.decision.decided.turns import Turns
 from services.scheduler.decision.decided.waiting import WaitingQueue
 from services.scheduler.decision.placing.replicas import PLACING
 from services.scheduler.decision.seen.fleet import Fleet
@@ -49,6 +51,9 @@ class Workloads:
         self.ranks: Counter[int] = Counter()
         # Rises when the priority of such a workload changes.
         self.ranks_changed = 0
+        # None without queues.
+        self.queues = Queues(fleet) if fleet.config.queues else None
+        self.turns = Turns(self.queues) if self.queues is not None else None
         self._watched: frozenset[str] = frozenset()
         self._gone: frozenset[str] = frozenset()
         self._marked = {
@@ -70,8 +75,16 @@ class Workloads:
         record = self._records.get(key)
         return record if record is not None and not record.placed.deleting else None
 
-    def fold(self, key: str, placed: WorkloadPlaced, plans: tuple[PodSetPlan, ...], ready: ReadyHolds) -> None:
-        """The workload's outcome from now on."""
+    def fold(
+        self,
+        key: str,
+        placed: WorkloadPlaced,
+        plans: tuple[PodSetPlan, ...],
+        ready: ReadyHolds,
+        *,
+        instead: bool = False,
+    ) -> None:
+        """The workload's outcome from now on; `instead` of the last one, which nobody has seen."""
         record = self._records.get(key)
         if record is not None and record.placed.pod_sets:
             self._give_up_shares(record, placed)
@@ -80,7 +93,7 @@ class Workloads:
             if record is not None:
                 self._count_rank(record, None)
             record = self._records[key] = WorkloadRecord(key, placed, plans)
-        record.replace(placed, plans)
+        record.replace(placed, plans, instead=instead)
         self.changed.add(key)
         self._count_rank(record, placed.rank if any(item.shares for item in placed.pod_sets) else None)
         # A pod set's outcome for each plan, in their order, or none at all for a deletion.
@@ -122,6 +135,8 @@ class Workloads:
             for share in placement.shares if placement is not None else ():
                 if share.cluster == where.cluster:
                     self._set_share(record, plan, share, ())
+        if self.queues is not None:
+            self.queues.charge(record)
 
     def note_departures(self) -> None:
         """Follows which clusters have left the fleet. Takes the time of all workloads, where that has changed."""
@@ -172,6 +187,8 @@ class Workloads:
             short = {item.name for item in placed.pod_sets if item.reason}
             demands = {plan.demand for plan in record.plans if plan.name in short}
             self.waiting.put(key, placed.rank, placed.request.published_at, demands)
+        if self.queues is not None:
+            self._count(self.queues, record)
         if self._gone or self.stranded:
             _mark(self.stranded, key, bool(self._gone) and self._is_stranded(record))
         if self._watched or self.troubled:
@@ -181,6 +198,16 @@ class Workloads:
             bit = changed & -changed
             changed ^= bit
             _mark(self._marked[bit], key, bool(marks & bit))
+
+    def _count(self, queues: Queues, record: WorkloadRecord) -> None:
+        """What the workload has counts for its queue, and what it lacks waits in the queue's line."""
+        placed = record.placed
+        short = {item.name for item in placed.pod_sets if item.reason}
+        demands = {plan.demand for plan in record.plans if plan.name in short}
+        if self.turns is not None:
+            priority, at = placed.rank, placed.request.published_at
+            self.turns.put(record.key, queues.of(placed.workload), priority, at, demands)
+        queues.charge(record)
 
     def forget(self, record: WorkloadRecord) -> None:
         """The workload is no more."""
@@ -193,6 +220,9 @@ class Workloads:
         del self._records[key]
         self.changed.add(key)
         self.waiting.put(key, 0, 0, ())
+        if self.queues is not None and self.turns is not None:
+            self.turns.put(key, self.queues.of(record.placed.workload), 0, 0, ())
+            self.queues.discharge(key)
         for index in (*self._marked.values(), self.stranded, self.troubled):
             index.discard(key)
 

@@ -20,6 +20,7 @@ import numpy as np
 
 from services.scheduler.decision.asked.admission import PodSetPlan
 from services.scheduler.decision.asked.manifests import Division
+from services.scheduler.decision.placing.allowance import QUEUE_LIMIT, Allowance
 from services.scheduler.decision.placing.differing import OVERRIDES, Differing
 from services.scheduler.decision.placing.division import ClusterShares
 from services.scheduler.decision.placing.duplicates import settle_duplicates
@@ -62,6 +63,7 @@ class PodSetDraft:
         self.away: dict[str, int] = {}
         self.returning: tuple[str, ...] = ()
         self.ready_holds: dict[str, list[Hold]] = {}
+        self.allowance: Allowance | None = None
         self.gang = GangDraft(plan.gang, previous) if plan.gang is not None else None
         self._fleet = fleet
         self._workload = key
@@ -100,6 +102,51 @@ class PodSetDraft:
         return max(0, missing)
 
     @property
+    def placeable(self) -> int:
+        """Of those that are missing, as many as the queue may have."""
+        return min(self.missing, self.left_in_queue) if self.allowance is not None else self.missing
+
+    @property
+    def left_in_queue(self) -> int:
+        """How many more replicas the queue may have."""
+        return (
+            max(0, self.allowance.most(self.plan) - len(self.replicas)) if self.allowance is not None else self.missing
+        )
+
+    def limited(self) -> tuple[str, str]:
+        """Why no more replicas are placed, where the queue may not have them."""
+        assert self.allowance is not None
+        return QUEUE_LIMIT, self.allowance.why(self.plan)
+
+    def keep_within_queue(self) -> None:
+        """Gives up what is beyond the limit of the queue, since a user changed the queue or what each replica takes."""
+        before = len(self.replicas)
+        kept = max(0, self.allowance.most(self.plan)) if self.allowance is not None else before
+        if kept < before and self.plan.division is Division.TOGETHER:
+            self.replicas = []
+        elif kept < before:
+            self._give_up(before - kept)
+        self._note_change(before)
+
+    def place_rest(self, budget: Budget) -> None:
+        """Places what is missing, one by one, after other pod sets were settled as well."""
+        self._profile = self._fleet.profile_for(self.plan.demand, self._facts)
+        self._reasons.go_on(self._profile)
+        self._place(budget)
+        self._conclude()
+
+    def _conclude(self) -> None:
+        """Says why replicas wait, if any do."""
+        if self.missing and not self.waits:
+            self.wait_for(*(self._explain() if self.placeable else self.limited()))
+        self._note()
+
+    def _note(self) -> None:
+        """The other pod sets may have what this one leaves of the queue's limit."""
+        if self.allowance is not None:
+            self.allowance.note(self.plan, len(self.replicas))
+
+    @property
     def waits(self) -> bool:
         """Whether it is said why replicas have no place."""
         return bool(self._reason)
@@ -117,6 +164,7 @@ class PodSetDraft:
             return
         if self.plan.duplicated:
             settle_duplicates(self, budget)
+            self._note()
             return
         surplus = len(self.replicas) - self.plan.desired
         if surplus > 0:
@@ -124,10 +172,14 @@ class PodSetDraft:
         self._reason, self._message = "", ""
         if self.gang is not None:
             settle_gang(self, self.gang, budget)
+        elif self.plan.division is Division.TOGETHER and self.placeable < self.missing:
+            self.wait_for(*self.limited())
         elif surplus < 0:
             self._place(budget)
-        if self.missing and not self._reason:
-            self._reason, self._message = self._explain()
+        if self.gang is not None and self.gang.has_rest_later(self):
+            self._note()
+        else:
+            self._conclude()
         if self._rearranging:
             self._rearrange(budget)
 
@@ -507,7 +559,7 @@ class PodSetDraft:
             self._reason, self._message = SPREAD, problem
             return
         avoid = self._avoid
-        for _ in range(self.missing if most is None else most):
+        for _ in range(self.placeable if most is None else most):
             if budget.left <= 0:
                 self._reason, self._message = PLACING, "more replicas are about to be placed"
                 return

@@ -40,6 +40,8 @@ def settle_duplicates(draft: PodSetDraft, budget: Budget) -> None:
     count, names = sum(short.values()), ", ".join(short)
     if budget.spent:
         draft.lack(count, PLACING, "more replicas are about to be placed")
+    elif draft.allowance is not None and not draft.left_in_queue:
+        draft.lack(count, *draft.limited())
     elif len(draft.replicas) >= MAX_WORKLOAD_REPLICAS:
         draft.lack(
             count, TOO_LARGE, f"a workload has at most {MAX_WORKLOAD_REPLICAS} replicas; it lacks some in: {names}"
@@ -62,10 +64,14 @@ def _settle_in(draft: PodSetDraft, cluster: Cluster, budget: Budget) -> int:
         return 0
     if budget.spent or len(draft.replicas) + lacking > MAX_WORKLOAD_REPLICAS:
         return lacking
+    beyond = max(0, lacking - draft.left_in_queue) if draft.allowance is not None else 0
     if draft.plan.division is Division.TOGETHER:
+        if beyond:
+            return lacking
         elsewhere = frozenset(other.index for other in draft._fleet.clusters) - {cluster.index}
         budget.left -= lacking
         return 0 if draft._fill(lacking, cluster.index, elsewhere) else lacking
+    lacking -= beyond
     table, spread, ordinals = draft._fleet.table, draft._spread(), draft._free_ordinals()
     while lacking and not budget.spent:
         budget.left -= 1
@@ -78,4 +84,4 @@ def _settle_in(draft: PodSetDraft, cluster: Cluster, budget: Budget) -> int:
         draft._gain(row, next(ordinals))
         spread.add(row)
         lacking -= 1
-    return lacking
+    return lacking + beyond

@@ -58,6 +58,10 @@ class Reasons:
         compared = self._profile.compare(row, further, avoid)
         self._choices[cluster] = choice_of(self._fleet, row, compared, spread, further)
 
+    def go_on(self, profile: Profile) -> None:
+        """What comes is chosen by another profile of the same demand."""
+        self._profile = profile
+
     def noted(self) -> dict[int, Json]:
         """What was noted so far; see `forget_since`."""
         return dict(self._choices)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from services.scheduler.decision.asked.admission import GangPlan, PodSetPlan
 from services.scheduler.decision.asked.manifests import Division
-from services.scheduler.decision.placing.replicas import Budget, Mark
+from services.scheduler.decision.placing.replicas import PLACING, Budget, Mark
 from services.scheduler.decision.scoring.profiles import UNSCHEDULABLE
 from services.scheduler.decision.seen.fleet import Fleet
 from shared.events.v1.decisions import PodSetPlacement
@@ -40,31 +40,43 @@ class GangDraft:
         self.restarts = False
         self.before: tuple[Mark, int] | None = None
 
+    def has_rest_later(self, draft: PodSetDraft) -> bool:
+        """Whether what is missing has its turn when the other pod sets have theirs; see `settle_gangs`."""
+        return self.plan.with_others and len(draft.replicas) >= self.plan.needed(draft.plan.desired)
+
 
 def settle_gang(draft: PodSetDraft, gang: GangDraft, budget: Budget) -> None:
     """Places what is missing: what was lost one by one, then together what is needed, then the rest one by one."""
     needed = gang.plan.needed(draft.plan.desired)
     gang.started = min(gang.started, needed) if draft.replicas and not gang.restarts else 0
     if (lost := gang.started - len(draft.replicas)) > 0:
-        draft._place(budget, most=lost)
+        draft._place(budget, most=min(lost, draft.placeable))
         if len(draft.replicas) < gang.started:
             return
     if len(draft.replicas) < needed:
+        if budget.closed:
+            draft.wait_for(PLACING, "it is about to be placed")
+            return
         gang.before = draft.mark(), gang.started
         if not _place_at_once(draft, needed - len(draft.replicas), budget):
             if gang.restarts:
                 _give_up_all(draft, gang)
             return
     gang.started = needed
-    if draft.missing:
+    if draft.missing and not gang.plan.with_others:
         draft._place(budget)
 
 
-def settle_gangs(drafts: Sequence[PodSetDraft]) -> None:
-    """Where one of the pod sets that start together cannot, the others do not either."""
+def settle_gangs(drafts: Sequence[PodSetDraft], budget: Budget) -> None:
+    """Where one of the pod sets that start together cannot, the others do not either. What is more than these need
+    has its turn when all of them have a place.
+    """
     gangs = [(draft, draft.gang) for draft in drafts if draft.gang is not None and draft.gang.plan.with_others]
     short = [(draft, gang) for draft, gang in gangs if len(draft.replicas) < gang.plan.needed(draft.plan.desired)]
     if not short:
+        for draft, _ in gangs:
+            if draft.missing:
+                draft.place_rest(budget)
         return
     names = ", ".join(draft.plan.name for draft, _ in short)
     anew = any(gang.restarts for _, gang in short)
@@ -75,13 +87,16 @@ def settle_gangs(drafts: Sequence[PodSetDraft]) -> None:
             draft.take_back(mark)
         if anew:
             _give_up_all(draft, gang)
+        elif gang.before is None and (draft, gang) not in short:
+            # It runs: what is more than it needs is not held up.
+            draft.place_rest(budget)
         if draft.missing and (held_up or not draft.waits):
             draft.wait_for(GANG, f"it starts together with what finds no room: {names}")
 
 
 def is_hopeless(fleet: Fleet, plan: PodSetPlan, placement: PodSetPlacement) -> bool:
-    """Whether what has to start together has no room for sure: there is none for so many."""
-    if plan.gang is None or placement.placed < (placement.started or 0):
+    """Whether what was tried and has to start together has no room for sure: there is none for so many."""
+    if plan.gang is None or placement.reason == PLACING or placement.placed < (placement.started or 0):
         return False
     rest = plan.gang.needed(plan.desired) - placement.placed
     return rest > 0 and fleet.profile_for(plan.demand).room_in_all() < rest
@@ -89,6 +104,9 @@ def is_hopeless(fleet: Fleet, plan: PodSetPlan, placement: PodSetPlacement) -> b
 
 def _place_at_once(draft: PodSetDraft, rest: int, budget: Budget) -> bool:
     """Places all of them or none. No budget stops it halfway: it counts for what is tried afterwards."""
+    if draft.placeable < rest:
+        draft.wait_for(*draft.limited())
+        return False
     own = Budget(rest + len(list(draft._fleet.clusters)))
     mark, before = draft.mark(), own.left
     found = draft._profile.room_in_all(draft._avoid)

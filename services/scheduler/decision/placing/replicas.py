@@ -11,12 +11,13 @@ PLACING = "Placing"
 
 
 class Budget:
-    """How many replicas may still be placed, or tried in vain, in one call."""
+    """How many replicas may still be placed, or tried in vain, in one call. `closed`: none, not even a whole gang."""
 
-    __slots__ = ("left",)
+    __slots__ = ("closed", "left")
 
-    def __init__(self, left: int) -> None:
-        self.left = left
+    def __init__(self, left: int, *, closed: bool = False) -> None:
+        self.left = 0 if closed else left
+        self.closed = closed
 
     @property
     def spent(self) -> bool:
