@@ -44,11 +44,14 @@ class NodeClass:
 
 
 def node_classes(nodes: Nodes) -> list[NodeClass]:
-    devices = (nodes.gpus > 0).sum(axis=1)
+    gpus = (nodes.gpus > 0).sum(axis=1)
     kinds, counts = np.unique(
-        np.stack((nodes.cpu, nodes.memory, devices, nodes.model), axis=1), axis=0, return_counts=True
+        np.stack((nodes.cpu, nodes.memory, gpus, nodes.model), axis=1), axis=0, return_counts=True
     )
-    return [NodeClass(*kind, count) for kind, count in zip(kinds.tolist(), counts.tolist(), strict=True)]
+    return [
+        NodeClass(cpu, memory, devices, model, count)
+        for (cpu, memory, devices, model), count in zip(kinds.tolist(), counts.tolist(), strict=True)
+    ]
 
 
 def most_taken(nodes: Nodes, shapes: Shapes, order: Ints) -> float:
