@@ -23,6 +23,7 @@ log = get_logger(__name__)
 
 MARK_TABLE = "status"
 FILLED_KEY = "filled"
+FILLING_KEY = "filling"
 WRITES_KEY = "writes"
 _TABLES = (WORKLOADS_TABLE, CLUSTERS_TABLE)
 _CHUNK = 2000
@@ -42,6 +43,7 @@ class ReadModel:
         self._check_s = check_s
         self._instance = new_id().encode()
         self._writes = 0
+        self._fills = 0
         self._pending: dict[str, dict[str, bytes | None]] = {table: {} for table in _TABLES}
         self._contents: Contents | None = None
         self._filled = False
@@ -107,7 +109,11 @@ class ReadModel:
             log.warning("read model lost, filling it anew")
             self._filled = False
         if not self._filled:
-            await self._fill(self._contents)
+            self._filled = await self._fill(self._contents)
+        if not self._filled:
+            log.warning("read model lost while it was filled, filling it anew")
+            self._wake.set()
+            return
         for table in _TABLES:
             await self._write_pending(table)
         self.problem = ""
@@ -118,8 +124,12 @@ class ReadModel:
         writes = await self._store.get(MARK_TABLE, WRITES_KEY)
         return (filled, writes) == (self._instance, str(self._writes).encode())
 
-    async def _fill(self, contents: Contents) -> None:
-        """Writes everything, and removes what should not be there."""
+    async def _fill(self, contents: Contents) -> bool:
+        """Writes everything, and removes what should not be there; whether nothing of it was lost meanwhile."""
+        self._fills += 1
+        # Behind all else it is looked whether this still stands: if so, what was written after it does as well.
+        begun = f"{self._instance.decode()}/{self._fills}".encode()
+        await self._store.write(MARK_TABLE, {FILLING_KEY: begun})
         for table in _TABLES:
             wanted = dict(contents(table))
             # What waits is part of the contents, or newer than what they were when this was asked for.
@@ -129,9 +139,11 @@ class ReadModel:
             self._pending[table] = fresh | self._pending[table]
             await self._write_pending(table)
         await self._write_marks({FILLED_KEY: self._instance})
-        self._filled = True
+        if await self._store.get(MARK_TABLE, FILLING_KEY) != begun:
+            return False
         metrics.READ_MODEL_REBUILDS.inc()
         log.info("read model filled", writes=self._writes)
+        return True
 
     async def _write_pending(self, table: str) -> None:
         pending = self._pending[table]

@@ -27,6 +27,7 @@ from services.scheduler.decision.placing.allowance import QUEUE_LIMIT, Allowance
 from services.scheduler.decision.placing.drafts import PodSetDraft, settle_followers
 from services.scheduler.decision.placing.gangs import is_hopeless, settle_gangs
 from services.scheduler.decision.placing.replicas import Budget, Replica
+from services.scheduler.decision.placing.single import place_single
 from services.scheduler.decision.preempting.preemption import Preemption
 from services.scheduler.decision.seen.fleet import Fleet
 from services.scheduler.decision.seen.moves import Moves
@@ -163,7 +164,8 @@ class SchedulerState:
             errors = (*self._workloads.queues.errors(body.workload), *errors)
         if errors or wrong:
             return self.reject(key, ref, (*wrong, *errors))
-        return [self._decide_workload(key, body.workload, plans, ref, record, now_ms, importance)]
+        placed = self._decide_single(key, body.workload, plans, ref, now_ms, importance) if record is None else None
+        return [placed or self._decide_workload(key, body.workload, plans, ref, record, now_ms, importance)]
 
     def reject(self, key: str, ref: RequestRef, errors: tuple[FieldError, ...]) -> list[Decision]:
         """The refusal of a request, for what could not be read as well."""
@@ -253,6 +255,34 @@ class SchedulerState:
         return placed
 
     # --- one workload ---
+
+    def _decide_single(
+        self,
+        key: str,
+        workload: Workload,
+        plans: tuple[PodSetPlan, ...],
+        ref: RequestRef,
+        now_ms: int,
+        importance: Importance,
+    ) -> WorkloadPlaced | None:
+        """A new workload of one pod which has a place; None where it is not as simple as that."""
+        if len(plans) > 1 or not plans[0].single or self._workloads.queues is not None:
+            return None
+        found = place_single(self.fleet, workload, plans[0], self._avoided(key, plans[0], now_ms))
+        if found is None:
+            return None
+        outcome, holds = found
+        placed = WorkloadPlaced(
+            workload=workload,
+            uid=uid_for(key, ref.id),
+            workload_generation=1,
+            request=ref,
+            pod_sets=(outcome,),
+            priority=importance.priority,
+            preempts=importance.preempts,
+        )
+        self._workloads.fold(key, placed, plans, {outcome.name: holds}, instead=key in self._unseen)
+        return placed
 
     def _decide_workload(
         self,
@@ -353,16 +383,20 @@ class SchedulerState:
     def _draft(
         self, key: str, workload: Workload, plan: PodSetPlan, previous: PodSetPlacement | None, now_ms: int
     ) -> PodSetDraft:
+        draft = PodSetDraft(self.fleet, key, workload, plan, previous, self._avoided(key, plan, now_ms))
+        if gone := self.fleet.clusters.gone:
+            draft.drop(lambda replica: replica.cluster in gone)
+        return draft
+
+    def _avoided(self, key: str, plan: PodSetPlan, now_ms: int) -> frozenset[int]:
+        """The indexes of clusters where no new replica of a pod set shall go."""
         avoid = _NOWHERE
         if names := self._moves.avoided(key, plan.name, now_ms):
             avoided = (self.fleet.clusters.get(name) for name in names)
             avoid = frozenset(cluster.index for cluster in avoided if cluster is not None)
         if repelling := self._exodus.avoided(plan):
             avoid = avoid.union(repelling)
-        draft = PodSetDraft(self.fleet, key, workload, plan, previous, avoid)
-        if gone := self.fleet.clusters.gone:
-            draft.drop(lambda replica: replica.cluster in gone)
-        return draft
+        return avoid
 
     def _redecide(
         self,

@@ -159,3 +159,18 @@ class TestDeletion:
         assert (revived.deleting, revived.withdrawn, revived.workload_generation) == (False, ("east",), 1)
         again = World()
         assert placed(again.apply(workload("shop"), "create", "again")).uid == revived.uid
+
+
+def test_a_job_that_ended_says_nothing_of_pods_that_took_its_place() -> None:
+    world = World()
+    world.cluster("north")
+    world.node("north", "a", cpu="4")
+    container = {"name": "main", "image": "i", "resources": {"requests": {"cpu": "1"}}}
+    template = {"spec": {"restartPolicy": "Never", "containers": [container]}}
+    manifest = {"apiVersion": "batch/v1", "kind": "Job", "spec": {"template": template}}
+    world.apply(workload("one", {"name": "main", "manifest": manifest}))
+    world.apply(workload("one", image("main", 3, "1"), placement={"binding": "node"}))
+    world.job("north", "one-main", of="one/main", finished=True)
+    # There would be room for two if the three replicas held none.
+    two = workload("two", image("main", 2, "1"), placement={"binding": "node"})
+    assert placed(world.apply(two)).pod_sets[0].placed == 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 
 from services.status.read_model import ReadModel
@@ -59,6 +59,26 @@ async def test_a_store_that_was_wiped_is_filled_again() -> None:
         await until(lambda: not model.problem)
         store.tables.clear()
         await until(lambda: store.tables[WORKLOADS_TABLE] == {"a": b"1"})
+
+
+class WipedOnce(MemoryKeyValue):
+    """Loses everything when the workloads have just been written for the first time."""
+
+    wiped = False
+
+    async def write(self, table: str, puts: Mapping[str, bytes], deletes: Iterable[str] = ()) -> None:
+        await super().write(table, puts, deletes)
+        if table == WORKLOADS_TABLE and not self.wiped:
+            self.wiped = True
+            self.tables.clear()
+
+
+async def test_a_store_that_is_wiped_while_it_is_filled_is_filled_again() -> None:
+    store = WipedOnce()
+    async with writing(store, {"a": b"1"}) as model:
+        await until(lambda: not model.problem)
+        assert store.wiped
+        assert store.tables[WORKLOADS_TABLE] == {"a": b"1"}
 
 
 async def test_a_wipe_just_before_a_write_is_not_hidden_by_it() -> None:

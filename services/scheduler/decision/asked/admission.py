@@ -78,6 +78,8 @@ class PodSetPlan:
     sharing: PlacementTerms | None = None
     gang: GangPlan | None = None
     gpus: GpuClass | None = field(default=None, compare=False)
+    # Whether it is one pod, of which nothing is said but which nodes and clusters may have it.
+    single: bool = field(init=False, repr=False, compare=False)
     # Whether each eligible cluster has as many as are desired.
     duplicated: bool = field(init=False, repr=False, compare=False)
     # Whether it may be different as soon as clusters come, go, or have other labels.
@@ -87,6 +89,10 @@ class PodSetPlan:
     def __post_init__(self) -> None:
         duplicated = self.sharing is not None and self.sharing.division == "duplicated"
         by_labels = self.overrides is not None and self.overrides.by_labels
+        special = (self.sharing, self.overrides, self.gang, self.follows or None)
+        divided = self.division in (Division.NODES, Division.DIVIDED)
+        single = self.desired == 1 and divided and self.holds_room and special == (None, None, None, None)
+        object.__setattr__(self, "single", single)
         object.__setattr__(self, "duplicated", duplicated)
         object.__setattr__(self, "follows_clusters", by_labels or duplicated or self.division is Division.EVERYWHERE)
 

@@ -68,7 +68,7 @@ class Queues:
         for plan, item in zip(record.plans, record.placed.pod_sets, strict=False):
             if not plan.holds_room:
                 continue
-            present = (share for share in item.shares if not self._has_finished(record.key, item.name, share.cluster))
+            present = (share for share in item.shares if not self._has_finished(record.key, plan, share.cluster))
             if count := sum(share.kept for share in present):
                 for name, amount in self.asked(plan.demand):
                     used[name] += amount * count
@@ -84,8 +84,8 @@ class Queues:
             self._used[queue].subtract(used)
             self._shares.pop(queue, None)
 
-    def _has_finished(self, key: str, pod_set: str, cluster: str) -> bool:
-        return self._fleet.has_finished(ShareKey(key, pod_set, cluster))
+    def _has_finished(self, key: str, plan: PodSetPlan, cluster: str) -> bool:
+        return self._fleet.has_finished(ShareKey(key, plan.name, cluster), plan.division)
 
     def asked(self, demand: Demand) -> Amounts:
         """What a replica asks for; GPUs in thousandths."""

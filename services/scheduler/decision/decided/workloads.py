@@ -113,7 +113,7 @@ class Workloads:
 
     def _set_share(self, record: WorkloadRecord, plan: PodSetPlan, share: ClusterShare, ready: Sequence[Hold]) -> None:
         fleet, where = self._fleet, ShareKey(record.key, plan.name, share.cluster)
-        if not plan.holds_room or fleet.has_finished(where):
+        if not plan.holds_room or fleet.has_finished(where, plan.division):
             fleet.pods.set_share(where, (), None, ready)
             return
         bound = plan.division is Division.NODES

@@ -126,7 +126,7 @@ class Evacuation:
         heard = cluster is not None and cluster.heard
         if not heard and not self._is_due(draft, share.cluster):
             return 0
-        if self._fleet.has_finished(share):
+        if self._fleet.has_finished(share, draft.plan.division):
             return count
         known = self._fleet.pods.find_share(share)
         return known.ready if known is not None else 0
@@ -185,7 +185,7 @@ class Evacuation:
                 continue
             if draft.plan.division is not Division.TOGETHER:
                 leaving = leaving[-most:]
-            elif self._fleet.has_finished(ShareKey(workload, draft.plan.name, cluster)):
+            elif self._fleet.has_finished(ShareKey(workload, draft.plan.name, cluster), draft.plan.division):
                 continue
             placed = draft.replace(leaving, budget)
             self.no_room = self.no_room or not placed

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from services.scheduler.decision.asked.demands import Demand
+from services.scheduler.decision.asked.manifests import Division
 from services.scheduler.decision.clusters import ClusterTable
 from services.scheduler.decision.config import SchedulerConfig
 from services.scheduler.decision.scoring.mix import DemandMix
@@ -96,9 +97,12 @@ class Fleet:
             if slot.row != NO_ROW and not slot.priced:
                 self.table.set_price(slot.row, price)
 
-    def has_finished(self, share: ShareKey) -> bool:
-        """Whether the share is a Job that ran to its end: nothing more is expected of it."""
-        return share in self._finished_shares
+    def has_finished(self, share: ShareKey, division: Division) -> bool:
+        """Whether the share is a Job that ran to its end: nothing more is expected of it.
+
+        Jobs are placed whole. One that is still there though its pod set has become something else says nothing of it.
+        """
+        return division is Division.TOGETHER and share in self._finished_shares
 
     def _observe_pod(self, key: ObjectKey, raw: bytes | None) -> None:
         name = f"{key.cluster}/{key.namespace}/{key.name}"

@@ -36,8 +36,13 @@ class _Struct(msgspec.Struct, rename="camel", frozen=True, gc=False):
     """Read once and dropped; without cycles, so the collector need not look."""
 
 
+class OwnerReference(_Struct, frozen=True):
+    controller: bool | None = None
+
+
 class Metadata(_Struct, frozen=True):
     labels: dict[str, str] | None = None
+    owner_references: list[OwnerReference] | None = None
     annotations: dict[str, str] | None = None
     deletion_timestamp: str | None = None
 
@@ -121,6 +126,11 @@ class PodObject(_Struct, frozen=True):
             item.type == "PodScheduled" and item.status == "False" and item.reason == "Unschedulable"
             for item in self.status.conditions or ()
         )
+
+    @property
+    def controlled(self) -> bool:
+        """Whether a controller makes another one when it ends, or says that none is needed."""
+        return any(owner.controller for owner in self.metadata.owner_references or ())
 
     @property
     def ready(self) -> bool:
