@@ -22,6 +22,7 @@ import ssl
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from http import HTTPStatus
 from typing import Any, Final
 
 import aiohttp
@@ -47,6 +48,7 @@ API_SERVER_FLAGS: Final = ("--disable-admission-plugins=TaintNodesByCondition,Se
 REQUEST_TIMEOUT: Final = aiohttp.ClientTimeout(total=60)
 CREATORS: Final = 32
 WITHIN_S: Final = 120.0
+METRICS_WITHIN_S: Final = 30.0
 ALGORITHM: Final = "scheduler_scheduling_algorithm_duration_seconds"
 
 
@@ -167,11 +169,18 @@ async def _watch(session: aiohttp.ClientSession, version: str, wanted: int, with
 
 
 async def _algorithm_per_s(session: aiohttp.ClientSession, url: str) -> float:
-    async with session.get(url) as response:
-        response.raise_for_status()
-        samples = dict(
-            line.rsplit(" ", 1) for line in (await response.text()).splitlines() if line.startswith(ALGORITHM)
-        )
+    """Raises PeerError where its metrics cannot be read in time."""
+    deadline = time.monotonic() + METRICS_WITHIN_S
+    while True:
+        async with session.get(url) as response:
+            text = await response.text()
+        if response.status == HTTPStatus.OK:
+            break
+        # It asks the API server whether we may read them, and refuses while that does not answer at once.
+        if response.status != HTTPStatus.FORBIDDEN or time.monotonic() > deadline:
+            raise PeerError(f"{url}: {response.status} {text[:200]}")
+        await asyncio.sleep(0.5)
+    samples = dict(line.rsplit(" ", 1) for line in text.splitlines() if line.startswith(ALGORITHM))
     return float(samples[f"{ALGORITHM}_count"]) / float(samples[f"{ALGORITHM}_sum"])
 
 

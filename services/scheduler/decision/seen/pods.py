@@ -2,8 +2,8 @@
 
 A pod counts as seen once it is bound. While it runs it takes its requests from its node, or what its pod set asks
 now if that is more: a pod that is about to be replaced by a larger one keeps the room for it. When it has run to
-its end it takes nothing; if it was meant to end, it goes on standing for its replica, unless a controller made it: a Job
-makes another one, or says itself that it is done.
+its end it takes nothing; if it was meant to end, it goes on standing for its replica, unless a controller made it: a
+Job makes another one, or says itself that it is done.
 """
 
 from __future__ import annotations
