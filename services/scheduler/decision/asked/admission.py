@@ -226,13 +226,13 @@ class PlanCache:
         self._plans: dict[tuple[object, ...], PodSetPlan] = {}
 
     def key(self, workload: Workload, pod_set: PodSet) -> tuple[object, ...]:
-        terms, (document, named) = _terms_key(workload.placement), _pod_set_key(pod_set)
+        terms, (document, rest) = _terms_key(workload.placement), _pod_set_key(pod_set)
         milli = workload.annotations.get(GPU_MILLI_ANNOTATION)
         # Overrides are tried on the object as it is rendered, which has parts of all of the workload.
         whole = workload.to_json() if workload.placement.overrides else b""
-        key: tuple[object, ...] = (workload.namespace, milli, terms, named, document, whole)
+        key: tuple[object, ...] = (workload.namespace, milli, terms, rest, document, whole)
         if b"persistentVolumeClaim" in document:
-            key = (*key, *sorted(_own_claims(workload)))
+            key = (*key, _own_claims(workload))
         if b"ffinity" in document or b"topologySpread" in document:
             # The pods may ask for their own labels, some of which are the workload's.
             named = b"flotilla.dev/" in document or b"app.kubernetes.io/" in document

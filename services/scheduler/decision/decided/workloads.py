@@ -121,8 +121,8 @@ class Workloads:
             fleet.pods.begin_share(where, ready, bound=bound)
             return
         nodes = fleet.slots.ensure_all(share.cluster, share.nodes)
-        request, facts = fleet.profiles.get(plan.demand).request, plan.facts(record.placed.workload)
-        facts = ready[0].facts if ready else facts
+        request = fleet.profiles.get(plan.demand).request
+        facts = ready[0].facts if ready else plan.facts(record.placed.workload)
         fleet.pods.set_share(where, nodes, request, ready, facts, bound=bound)
 
     def sync_share(self, where: ShareKey) -> None:

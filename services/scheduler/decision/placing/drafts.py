@@ -69,7 +69,7 @@ class PodSetDraft:
         self._workload = key
         self._differing = Differing(fleet, plan, previous) if plan.overrides is not None else None
         self._avoid = avoid.union(self._differing.unfit) if self._differing is not None else avoid
-        self._facts: PodFacts | None = plan.facts(workload) if plan.division is Division.NODES else None
+        self._facts: PodFacts | None = plan.facts(workload)
         self._profile: Profile = fleet.profile_for(plan.demand, self._facts)
         self._reasons = Reasons(fleet, self._profile, self._avoid)
         self._why: PodSetReasons | None = None

@@ -22,8 +22,7 @@ def place_single(
 
     `avoid` are indexes of clusters that are left out.
     """
-    bound = plan.division is Division.NODES
-    facts = plan.facts(workload) if bound else None
+    facts, ordinals = plan.facts(workload), (0,) if plan.division is Division.NODES else ()
     profile = fleet.profile_for(plan.demand, facts)
     row = profile.best(None, avoid)
     if row is None:
@@ -31,7 +30,7 @@ def place_single(
     choice = choice_of(fleet, row, profile.compare(row, None, avoid), None, None)
     slot = fleet.slots.by_row(row)
     hold = fleet.slots.hold(slot, profile.request, None, facts)
-    share = {"cluster": slot.cluster, "replicas": 1, "nodes": (slot.name,), "ordinals": (0,) if bound else ()}
+    share = {"cluster": slot.cluster, "replicas": 1, "nodes": (slot.name,), "ordinals": ordinals}
     outcome = PodSetPlacement.model_validate(
         {"name": plan.name, "desired": 1, "shares": (share,), "why": {"choices": (choice,)}}
     )
