@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import orjson
@@ -146,6 +146,16 @@ class World:
     def apply(self, document: Json, operation: str = "apply", request_id: str = "") -> list[Decision]:
         request = WorkloadRequested.model_validate({"operation": operation, "workload": document})
         return self._note(self.state.decide_request(request, self.ref(request_id), self.now))
+
+    def ask(self, request: WorkloadRequested) -> list[Decision]:
+        return self._note(self.state.decide_request(request, self.ref(), self.now))
+
+    def ask_all(self, requests: Iterable[WorkloadRequested]) -> None:
+        """Of requests that wait together, as the leader asks."""
+        for answers in self.state.decide_requests([(request, self.ref()) for request in requests], self.now):
+            for answer in answers:
+                assert not isinstance(answer, Exception), answer
+                self._note(answer)
 
     def delete(self, name: str) -> list[Decision]:
         request = WorkloadRequested.model_validate({"operation": "delete", "workload": {"name": name}})

@@ -122,6 +122,25 @@ class Intake:
         """The request whose turn it is; `pop` takes it away."""
         return self._lanes[self._turns[0]].records[0] if self._turns else None
 
+    def ahead(self, count: int, size: int) -> list[Record]:
+        """Those whose turns come next, in the order in which `pop` takes them: at most `count`, of about `size` bytes
+        together, but one if there is any.
+        """
+        found: list[Record] = []
+        for turn in range(count):
+            before = len(found)
+            for name in self._turns:
+                records = self._lanes[name].records
+                if turn >= len(records):
+                    continue
+                size -= _size(records[turn])
+                if len(found) == count or (found and size < 0):
+                    return found
+                found.append(records[turn])
+            if before == len(found):
+                break
+        return found
+
     def pop(self) -> bool:
         """What `peek` showed has been decided; its namespace goes to the end of the line. Whether it was its last."""
         name = self._turns.popleft()

@@ -13,6 +13,7 @@ from contextlib import AsyncExitStack, suppress
 
 from services.scheduler import metrics
 from services.scheduler.decision.fingerprint import config_hash
+from services.scheduler.decision.scoring.kernel import MOST
 from services.scheduler.decision.seen.inventory import is_asked
 from services.scheduler.entries import Round, Seen
 from services.scheduler.guarding import PlacementGuard
@@ -24,7 +25,7 @@ from services.scheduler.refusals import Refusals
 from services.scheduler.reminding import Reminder
 from services.scheduler.replica import Replica
 from services.scheduler.request_feed import RequestFeed
-from services.scheduler.requests import decide_record
+from services.scheduler.requests import Answered, decide_records
 from services.scheduler.settings import SchedulerSettings
 from services.scheduler.turns import Breaks, Turn, rest
 from shared.events.registry import DecodeError, decode
@@ -53,6 +54,9 @@ _READ_S = 5.0
 # about so many decisions meanwhile: an entry costs as much as two of them.
 _MOST_UNPUBLISHED = 2
 _GATHERED = 16
+# Requests are read and decided together, as many as fit into a slice by the pace of the last: at most `MOST`, and of
+# large ones less than a slice is spent on reading them.
+_BYTES_AT_ONCE = 64 * 1024
 # Objects are folded in portions of about a slice.
 _INPUTS_AT_ONCE = 100
 _DRAIN_S = 10.0
@@ -87,6 +91,7 @@ class Leadership:
         self._changed = asyncio.Event()
         self._appended_at = clock.monotonic()
         self._appended = 0
+        self._at_once = MOST
         # The last entry of which the generation became known.
         self._noted = -1
         self._breaks = Breaks(clock)
@@ -241,12 +246,20 @@ class Leadership:
             return False
         emptied = False
         with metrics.DECIDE_SECONDS.time():
-            turn, now_ms = Turn(self._clock), self._clock.now_ms()
-            while decided.count < self._settings.scheduler_batch and (record := self._intake.peek()) is not None:
-                decided.add(self._decide_request(record, now_ms), self._answered)
-                emptied = self._intake.pop() or emptied
-                if turn.over:
-                    break
+            turn, now_ms, done = Turn(self._clock), self._clock.now_ms(), 0
+            while decided.count < self._settings.scheduler_batch and len(self._intake) and not (done and turn.over):
+                most = min(self._at_once, self._settings.scheduler_batch - decided.count)
+                records = self._intake.ahead(most, _BYTES_AT_ONCE)
+                for answers in decide_records(self._state, records, self._settings.scheduler_max_request_bytes, now_ms):
+                    for record, answered in zip(records, answers, strict=False):
+                        self._note_answer(record, answered, now_ms)
+                        decided.add(answered.decisions, self._answered)
+                        emptied = self._intake.pop() or emptied
+                    done += len(answers)
+                    del records[: len(answers)]
+                    if turn.over:
+                        break
+                self._at_once = int(min(max(turn.fitting(done), 1), MOST))
         self._feed.taken()
         if emptied:
             self._breaks.served()
@@ -304,9 +317,8 @@ class Leadership:
             except DecodeError as error:
                 self._refusals.add(record, error)
 
-    def _decide_request(self, record: Record, now_ms: int) -> list[Decision]:
+    def _note_answer(self, record: Record, answered: Answered, now_ms: int) -> None:
         self._record.took(record, now_ms)
-        answered = decide_record(self._state, record, self._settings.scheduler_max_request_bytes, now_ms)
         if answered.defect is not None:
             log.error("request failed", request=answered.ref.id, workload=answered.key, exc_info=answered.defect)
         if answered.unread:
@@ -316,7 +328,6 @@ class Leadership:
             refused = any(decision.kind == "rejected" for decision in answered.decisions)
             metrics.REQUESTS.labels("rejected" if refused else "accepted").inc()
             self._bury_rejected(record, answered.decisions)
-        return answered.decisions
 
     def _note_generation(self, decision: Decision, offset: int) -> None:
         if offset != self._noted:

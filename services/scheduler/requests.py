@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from services.scheduler.decision.state import SchedulerState
+from services.scheduler.decision.state import Answer, SchedulerState
 from shared.events.envelope import Envelope, EnvelopeError
 from shared.events.registry import DecodeError, decode
 from shared.events.topics import REQUESTED
@@ -46,15 +47,48 @@ class Answered:
 
 def decide_record(state: SchedulerState, record: Record, max_bytes: int, now_ms: int) -> Answered:
     """What a record leads to, whatever is in it. A defect must not stop the requests behind this one."""
-    read, defect = read_request(record, max_bytes), None
-    if isinstance(read, Accepted):
-        key = str(read.request.key)
-        try:
-            return Answered(key, read.ref, state.decide_request(read.request, read.ref, now_ms))
-        except Exception as error:  # noqa: BLE001 - logged, refused and kept, by whoever asked
-            defect = error
-        message = f"the scheduler failed on this request: {type(defect).__name__}"
-        read = Refused(key, read.ref, (FieldError(field="", reason="InternalError", message=message),))
+    read = read_request(record, max_bytes)
+    if isinstance(read, Refused):
+        return _refused(state, read)
+    try:
+        return _answered(state, read, state.decide_request(read.request, read.ref, now_ms))
+    except Exception as error:  # noqa: BLE001 - logged, refused and kept, by whoever asked
+        return _answered(state, read, error)
+
+
+def decide_records(
+    state: SchedulerState, records: Sequence[Record], max_bytes: int, now_ms: int
+) -> Iterator[list[Answered]]:
+    """What `decide_record` does for one after the other. Yields what the next few led to, which is decided; of those
+    behind them nothing is yet.
+    """
+    asked: list[Accepted] = []
+    for read in [read_request(record, max_bytes) for record in records]:
+        if isinstance(read, Accepted):
+            asked.append(read)
+            continue
+        yield from _decide(state, asked, now_ms)
+        asked.clear()
+        yield [_refused(state, read)]
+    yield from _decide(state, asked, now_ms)
+
+
+def _decide(state: SchedulerState, asked: Sequence[Accepted], now_ms: int) -> Iterator[list[Answered]]:
+    waiting = iter(asked)
+    for answers in state.decide_requests([(read.request, read.ref) for read in asked], now_ms):
+        yield [_answered(state, next(waiting), answer) for answer in answers]
+
+
+def _answered(state: SchedulerState, read: Accepted, answer: Answer) -> Answered:
+    key = str(read.request.key)
+    if isinstance(answer, list):
+        return Answered(key, read.ref, answer)
+    message = f"the scheduler failed on this request: {type(answer).__name__}"
+    errors = (FieldError(field="", reason="InternalError", message=message),)
+    return _refused(state, Refused(key, read.ref, errors), answer)
+
+
+def _refused(state: SchedulerState, read: Refused, defect: Exception | None = None) -> Answered:
     return Answered(read.key, read.ref, state.reject(read.key, read.ref, read.errors), read.errors, defect)
 
 

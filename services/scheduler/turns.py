@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextlib import suppress
+from math import inf
 
 from shared.ports.clock import Clock
 
@@ -33,6 +34,11 @@ class Turn:
         self._clock = clock
         self._seconds = seconds
         self._ends = clock.monotonic() + seconds
+
+    def fitting(self, steps: int) -> float:
+        """How many fit into a slice, if this one took so many steps until now."""
+        worked = self._clock.monotonic() - self._ends + self._seconds
+        return steps * self._seconds / worked if worked > 0 else inf
 
     @property
     def over(self) -> bool:

@@ -1,8 +1,11 @@
 """Decisions a second on large fleets, in memory, on one core.
 
-One cluster of equal nodes, half filled before; then workloads of one replica, in turn of each shape, each followed by
-the deletion of the oldest one, so that the fleet stays as full as it is. Timed is `SchedulerState.decide_request` for
-the placements alone. Every node is scored for each of them (`services.scheduler.decision.scoring.profiles`).
+One cluster of equal nodes, half filled before; then workloads of one replica, in turn of each shape, followed by the
+deletion of as many of the oldest ones, so that the fleet stays as full as it is. Timed is
+`SchedulerState.decide_requests` for the placements alone, with `--at-once` of them that wait together, as many as the
+leader hands over of a backlog (see `tests.bench.placement`); `p50_ms` and `p99_ms` are what each waited for its own
+answer, with all those before it and beside it. Every node is scored for each of them
+(`services.scheduler.decision.scoring.profiles`).
 
 With `--constraint` the pods of each shape keep apart: `anti-affinity` from node to node; `spread` over zones and over
 nodes, with a skew of at most one.
@@ -10,8 +13,8 @@ nodes, with a skew of at most one.
 With `--beside kube-scheduler` that one binds the first `--peer-pods` of the same pods on the same nodes, empty at first
 (`tests.bench.kube_scheduler` says what its figures contain).
 
-    python -m tests.bench.decisions [--nodes N] [--shapes S] [--decisions K] [--constraint none|anti-affinity|spread]
-                                    [--beside kube-scheduler [--peer-pods N]]
+    python -m tests.bench.decisions [--nodes N] [--shapes S] [--decisions K] [--at-once N]
+                                    [--constraint none|anti-affinity|spread] [--beside kube-scheduler [--peer-pods N]]
 """
 
 from __future__ import annotations
@@ -27,8 +30,9 @@ import orjson
 from rich.console import Console
 
 from services.scheduler.decision.config import SchedulerConfig
+from services.scheduler.decision.scoring.kernel import MOST
 from services.scheduler.decision.seen.observed import NODES
-from services.scheduler.decision.state import SchedulerState
+from services.scheduler.decision.state import Answer, Asked, SchedulerState
 from shared.events.v1.decisions import RequestRef, WorkloadForgotten, WorkloadPlaced
 from shared.events.v1.objects import ClusterObserved
 from shared.events.v1.requests import WorkloadRequested
@@ -112,19 +116,29 @@ class Bench:
         beat = ClusterObserved(cluster=CLUSTER, epoch=1, observed_at=NOW, interval_ms=3_600_000, ready=True)
         self.state.observe_cluster(beat, NOW)
 
-    def place(self) -> float:
-        """One more workload; the seconds that its decision took."""
-        name, template = f"w{self._made}", self._templates[self._made % len(self._templates)]
-        request, ref = create(name, template), RequestRef(id=f"request-{self._made}", published_at=NOW)
+    def place(self, count: int = 1) -> list[float]:
+        """So many workloads more, which wait together; the seconds until each has its answer."""
+        asked = [self._next() for _ in range(count)]
+        took: list[float] = []
+        decided: list[Answer] = []
         began = time.perf_counter()
-        (decision,) = self.state.decide_request(request, ref, NOW)
-        took = time.perf_counter() - began
-        assert isinstance(decision, WorkloadPlaced), decision
-        assert decision.pod_sets[0].placed == 1, decision.pod_sets[0].message
-        self._note(decision)
+        for answers in self.state.decide_requests(asked, NOW):
+            took += [time.perf_counter() - began] * len(answers)
+            decided += answers
+        for answer in decided:
+            assert not isinstance(answer, Exception), answer
+            (decision,) = answer
+            assert isinstance(decision, WorkloadPlaced), decision
+            assert decision.pod_sets[0].placed == 1, decision.pod_sets[0].message
+            self._note(decision)
+        return took
+
+    def _next(self) -> Asked:
+        name, template = f"w{self._made}", self._templates[self._made % len(self._templates)]
+        ref = RequestRef(id=f"request-{self._made}", published_at=NOW)
         self._made += 1
         self._living.append(name)
-        return took
+        return create(name, template), ref
 
     def end_oldest(self) -> None:
         """Deletes it, and lets its cluster confirm that it is gone."""
@@ -155,6 +169,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--shapes", type=int, default=16, help="different pods, at most 256")
     parser.add_argument("--constraint", choices=("none", "anti-affinity", "spread"), default="none")
     parser.add_argument("--decisions", type=int, default=10_000, help="how many are timed")
+    parser.add_argument("--at-once", type=int, default=MOST, help="requests that are handed over together")
     kube_scheduler.add_options(parser)
     return parser.parse_args()
 
@@ -165,21 +180,26 @@ def main() -> None:
     relax()
     shapes = min(max(options.shapes, 1), 256)
     bench = Bench(options.nodes, shapes, options.constraint)
-    for _ in range(2 * options.nodes):
-        bench.place()
-    took = []
-    for _ in range(options.decisions):
-        took.append(bench.place())
-        bench.end_oldest()
+    at_once = max(1, options.at_once)
+    for _ in range(2 * options.nodes // at_once):
+        bench.place(at_once)
+    took, seconds = [], 0.0
+    for _ in range(-(-options.decisions // at_once)):
+        waited = bench.place(at_once)
+        took += waited
+        seconds += waited[-1]
+        for _ in waited:
+            bench.end_oldest()
     result: Json = {
-        "decisions_per_s": round(len(took) / sum(took), 1),
+        "decisions_per_s": round(len(took) / seconds, 1),
         "p50_ms": round(1000 * quantile(took, 0.5), 3),
         "p99_ms": round(1000 * quantile(took, 0.99), 3),
         "rss_mib": round(resident_mb(os.getpid()) * 1e6 / 2**20),
         "nodes": options.nodes,
         "shapes": options.shapes,
         "constraint": options.constraint,
-        "decisions": options.decisions,
+        "at_once": at_once,
+        "decisions": len(took),
         "machine": machine(),
     }
     if options.beside:

@@ -1,13 +1,16 @@
-"""Places the pods of an openb trace, in memory, one request after the other.
+"""Places the pods of an openb trace, in memory, each where it costs least after all before it.
 
-Timed is `SchedulerState.decide_request`, from a parsed request to the decision, applied: admission, filters and
-costs over every node, reservation and record. Reading the trace, parsing requests and the journal are not. The same
-trace is placed several times, each on a fresh state, and the fastest counts; all of them must choose alike. Afterwards,
-untimed, every choice is compared with a brute-force argmin over all nodes (`tests.reference`): `regret` is the largest
-difference of cost, and must be 0.
+Timed is `SchedulerState.decide_requests`, from parsed requests to the decisions, applied: admission, filters and costs
+over every node, reservation and record. It is what the leader calls (`services.scheduler.requests.decide_records`) with
+the requests that wait, as many as one slice takes: here `--at-once`, 16 of a backlog, which is the most that the leader
+hands over. With 1 it is the rate of requests that come one by one. Whatever is handed over, the choices are the same.
+
+Reading the trace, parsing requests and the journal are not timed. The same trace is placed several times, each on a
+fresh state, and the fastest counts; all of them must choose alike. Afterwards, untimed, every choice is compared with a
+brute-force argmin over all nodes (`tests.reference`): `regret` is the largest difference of cost, and must be 0.
 
     python -m tests.bench.placement [--nodes FILE] [--pods FILE] [--seed S] [--limit N] [--repeat N] [--no-verify]
-                                    [--beside kube-scheduler [--peer-pods N]]
+                                    [--at-once N] [--beside kube-scheduler [--peer-pods N]]
 
 Without a seed pods arrive in the order of the file; with one they are shuffled by it. With `--beside` kube-scheduler
 binds the first `--peer-pods` of them on the same nodes (`tests.bench.kube_scheduler`); it gives whole GPUs only.
@@ -31,6 +34,7 @@ import orjson
 from rich.console import Console
 
 from services.scheduler.decision.config import SchedulerConfig
+from services.scheduler.decision.scoring.kernel import MOST
 from services.scheduler.decision.seen.observed import NODES
 from services.scheduler.decision.state import SchedulerState
 from shared.events.v1.decisions import Decision, RequestRef, WorkloadPlaced
@@ -102,14 +106,20 @@ def new_state(nodes: list[dict[str, str]], config: SchedulerConfig | None = None
     return state
 
 
-def place_all(state: SchedulerState, requests: list[WorkloadRequested]) -> tuple[list[Decision], float, float]:
+def place_all(
+    state: SchedulerState, requests: list[WorkloadRequested], at_once: int = MOST
+) -> tuple[list[Decision], float, float]:
     """The decisions, and the seconds that they took: on the clock, and of this process' time on a core."""
     refs = [RequestRef(id=f"request-{index}", published_at=NOW) for index in range(len(requests))]
     decisions: list[Decision] = []
     gc.collect()
     start, cpu = time.perf_counter(), time.process_time()
-    for request, ref in zip(requests, refs, strict=True):
-        decisions += state.decide_request(request, ref, NOW)
+    asked = list(zip(requests, refs, strict=True))
+    for first in range(0, len(asked), at_once):
+        for answers in state.decide_requests(asked[first : first + at_once], NOW):
+            for answer in answers:
+                assert not isinstance(answer, Exception), answer
+                decisions += answer
     return decisions, time.perf_counter() - start, time.process_time() - cpu
 
 
@@ -177,6 +187,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, help="shuffles the pods; default: the order of the file")
     parser.add_argument("--limit", type=int, help="the first N pods only")
     parser.add_argument("--repeat", type=int, default=3, help="times the trace is placed; the fastest counts")
+    parser.add_argument("--at-once", type=int, default=MOST, help="requests that are handed over together")
     parser.add_argument("--no-verify", action="store_true", help="leaves out the comparison with brute force")
     kube_scheduler.add_options(parser)
     return parser.parse_args()
@@ -195,7 +206,7 @@ def main() -> None:
     requests = [request_of(row) for row in pods]
     # As every service does.
     relax()
-    runs = [place_all(new_state(nodes), requests) for _ in range(max(1, options.repeat))]
+    runs = [place_all(new_state(nodes), requests, max(1, options.at_once)) for _ in range(max(1, options.repeat))]
     chosen = [node_of(decision) for decision in runs[0][0]]
     for decisions, _, _ in runs[1:]:
         assert [node_of(decision) for decision in decisions] == chosen, "two runs on one trace chose differently"
@@ -207,6 +218,7 @@ def main() -> None:
     if not options.no_verify:
         result["regret"] = verify(nodes, pods, chosen)
     result |= {
+        "at_once": options.at_once,
         "nodes": len(nodes),
         "pods": len(pods),
         "placed": sum(map(bool, chosen)),

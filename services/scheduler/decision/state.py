@@ -10,11 +10,12 @@ not there.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import ParamSpec, TypeVar
 
 from services.scheduler.decision.asked.admission import PlanCache, PodSetPlan, plan_workload
 from services.scheduler.decision.asked.manifests import Division
-from services.scheduler.decision.asked.priorities import Importance, importance_of
+from services.scheduler.decision.asked.priorities import importance_of
 from services.scheduler.decision.config import SchedulerConfig
 from services.scheduler.decision.decided.records import WorkloadRecord, uid_for
 from services.scheduler.decision.decided.turns import Turns
@@ -27,11 +28,12 @@ from services.scheduler.decision.placing.allowance import QUEUE_LIMIT, Allowance
 from services.scheduler.decision.placing.drafts import PodSetDraft, settle_followers
 from services.scheduler.decision.placing.gangs import is_hopeless, settle_gangs
 from services.scheduler.decision.placing.replicas import Budget, Replica
-from services.scheduler.decision.placing.single import place_single
+from services.scheduler.decision.placing.single import Admitted, Place, conclude_single, place_singles
 from services.scheduler.decision.preempting.preemption import Preemption
 from services.scheduler.decision.seen.fleet import Fleet
 from services.scheduler.decision.seen.moves import Moves
 from services.scheduler.decision.seen.reservations import ShareKey
+from services.scheduler.decision.seen.slots import Hold
 from shared.events.v1.clusters import ClusterDeclared
 from shared.events.v1.decisions import (
     Decision,
@@ -47,6 +49,11 @@ from shared.events.v1.requests import WorkloadRequested
 from shared.events.v1.results import CommandReported
 from shared.events.v1.workloads import ApplyWorkload, DeleteWorkload, FieldError, Workload
 from shared.model.identities import WORKLOAD_SUBJECT, ObjectKey
+
+Asked = tuple[WorkloadRequested, RequestRef]
+Answer = list[Decision] | Exception
+T = TypeVar("T")
+P = ParamSpec("P")
 
 _CACHED_PLANS = 4096
 _NOWHERE: frozenset[int] = frozenset()
@@ -145,27 +152,37 @@ class SchedulerState:
 
     def decide_request(self, request: WorkloadRequested, ref: RequestRef, now_ms: int) -> list[Decision]:
         """What a request leads to: nothing where it changes nothing. The decisions are applied already."""
+        for answers in self.decide_requests(((request, ref),), now_ms):
+            for answer in answers:
+                if isinstance(answer, Exception):
+                    raise answer
+                return answer
+        raise AssertionError("every request is answered")
+
+    def decide_requests(self, requests: Iterable[Asked], now_ms: int) -> Iterator[list[Answer]]:
+        """What `decide_request` does for one after the other; faster where new workloads of one pod come in a row.
+
+        Yields the answers to the next few, which are applied; of those behind them nothing is decided yet. An answer is
+        an error where `decide_request` raises it.
+        """
         self.fleet.clusters.watch_silence(now_ms)
-        key = str(request.key)
-        record = self._workloads.get(key)
-        live = record if record is not None and not record.placed.deleting else None
-        body = request.root
-        if isinstance(body, DeleteWorkload):
-            if record is not None and record is not live:
-                return []
-            return self._decide_delete(live, key, ref)
-        if live is not None and (live.placed.request.id == ref.id or live.placed.workload == body.workload):
-            return []
-        if errors := _misplaced(body, live):
-            return self.reject(key, ref, errors)
-        plans, errors = self._plan(body.workload)
-        importance, wrong = importance_of(body.workload, self.config.priority_classes)
-        if self._workloads.queues is not None:
-            errors = (*self._workloads.queues.errors(body.workload), *errors)
-        if errors or wrong:
-            return self.reject(key, ref, (*wrong, *errors))
-        placed = self._decide_single(key, body.workload, plans, ref, now_ms, importance) if record is None else None
-        return [placed or self._decide_workload(key, body.workload, plans, ref, record, now_ms, importance)]
+        run: dict[str, Admitted] = {}
+        for request, ref in requests:
+            key, body = str(request.key), request.root
+            if run and (key in run or isinstance(body, DeleteWorkload)):
+                yield from self._decide_run(run, now_ms)
+            if isinstance(body, DeleteWorkload):
+                yield [_tried(self._decide_delete, key, ref)]
+                continue
+            admitted = _tried(self._admit, key, body, ref)
+            if isinstance(admitted, Admitted) and admitted.single:
+                run[key] = admitted
+                continue
+            yield from self._decide_run(run, now_ms)
+            if isinstance(admitted, Admitted):
+                admitted = _tried(self._decide_admitted, admitted, now_ms)
+            yield [admitted]
+        yield from self._decide_run(run, now_ms)
 
     def reject(self, key: str, ref: RequestRef, errors: tuple[FieldError, ...]) -> list[Decision]:
         """The refusal of a request, for what could not be read as well."""
@@ -256,44 +273,62 @@ class SchedulerState:
 
     # --- one workload ---
 
-    def _decide_single(
-        self,
-        key: str,
-        workload: Workload,
-        plans: tuple[PodSetPlan, ...],
-        ref: RequestRef,
-        now_ms: int,
-        importance: Importance,
-    ) -> WorkloadPlaced | None:
-        """A new workload of one pod which has a place; None where it is not as simple as that."""
-        if len(plans) > 1 or not plans[0].single or self._workloads.queues is not None:
-            return None
-        found = place_single(self.fleet, workload, plans[0], self._avoided(key, plans[0], now_ms))
-        if found is None:
-            return None
-        outcome, holds = found
-        placed = WorkloadPlaced(
-            workload=workload,
-            uid=uid_for(key, ref.id),
-            workload_generation=1,
-            request=ref,
-            pod_sets=(outcome,),
-            priority=importance.priority,
-            preempts=importance.preempts,
-        )
-        self._workloads.fold(key, placed, plans, {outcome.name: holds}, instead=key in self._unseen)
-        return placed
+    def _admit(self, key: str, body: ApplyWorkload, ref: RequestRef) -> Admitted | list[Decision]:
+        """A request that can be decided upon; else the answer."""
+        workload = body.workload
+        record = self._workloads.get(key)
+        live = record if record is not None and not record.placed.deleting else None
+        if live is not None and (live.placed.request.id == ref.id or live.placed.workload == workload):
+            return []
+        if errors := _misplaced(body, live):
+            return self.reject(key, ref, errors)
+        plans, errors = self._plan(workload)
+        importance, wrong = importance_of(workload, self.config.priority_classes)
+        queues = self._workloads.queues
+        if queues is not None:
+            errors = (*queues.errors(workload), *errors)
+        if errors or wrong:
+            return self.reject(key, ref, (*wrong, *errors))
+        single = record is None and queues is None and len(plans) == 1 and plans[0].single
+        return Admitted(key, workload, plans, ref, importance, single)
 
-    def _decide_workload(
-        self,
-        key: str,
-        workload: Workload,
-        plans: tuple[PodSetPlan, ...],
-        ref: RequestRef,
-        record: WorkloadRecord | None,
-        now_ms: int,
-        importance: Importance,
-    ) -> WorkloadPlaced:
+    def _decide_admitted(self, admitted: Admitted, now_ms: int) -> list[Decision]:
+        return [self._decide_workload(admitted, self._workloads.get(admitted.key), now_ms)]
+
+    def _decide_run(self, run: dict[str, Admitted], now_ms: int) -> Iterator[list[Answer]]:
+        """New workloads of one pod each, and none of them twice; `run` is empty afterwards."""
+        waiting = [*run.values()]
+        run.clear()
+        while waiting:
+            answers, stuck = self._decide_singles(waiting, now_ms)
+            if answers:
+                yield answers
+            del waiting[: len(answers)]
+            if stuck:
+                # There is no place for the next, and more to say than that.
+                yield [_tried(self._decide_admitted, waiting.pop(0), now_ms)]
+
+    def _decide_singles(self, run: Sequence[Admitted], now_ms: int) -> tuple[list[Answer], bool]:
+        """Decides upon the first ones; and whether the next has no place."""
+        avoided = [self._avoided(single.key, single.plans[0], now_ms) for single in run]
+        places, stuck = place_singles(self.fleet, run, avoided)
+        decided = [
+            place if isinstance(place, Exception) else _tried(_concluded, single, place)
+            for single, place in zip(run, places, strict=False)
+        ]
+        answers = [
+            item if isinstance(item, Exception) else _tried(self._begin, single, item)
+            for single, item in zip(run, decided, strict=False)
+        ]
+        return answers, stuck
+
+    def _begin(self, single: Admitted, decided: tuple[WorkloadPlaced, Hold]) -> list[Decision]:
+        placed, hold = decided
+        self._workloads.begin(single.key, placed, single.plans, hold)
+        return [placed]
+
+    def _decide_workload(self, admitted: Admitted, record: WorkloadRecord | None, now_ms: int) -> WorkloadPlaced:
+        key, workload, plans, ref, importance, _ = admitted
         live = record.placed if record is not None and not record.placed.deleting else None
         former = {plan.name: plan for plan in record.plans} if record is not None and live is not None else {}
         budget = Budget(self.config.placements_per_call, closed=self._waits_its_turn(key, plans))
@@ -356,7 +391,10 @@ class SchedulerState:
             drafts.append(draft)
         return drafts
 
-    def _decide_delete(self, record: WorkloadRecord | None, key: str, ref: RequestRef) -> list[Decision]:
+    def _decide_delete(self, key: str, ref: RequestRef) -> list[Decision]:
+        record = self._workloads.get(key)
+        if record is not None and record.placed.deleting:
+            return []
         if record is None:
             error = FieldError(field="workload.name", reason="NotFound", message=f"there is no workload {key}")
             return self.reject(key, ref, (error,))
@@ -603,6 +641,18 @@ def _settle_together(drafts: list[PodSetDraft], budget: Budget) -> None:
     """What one pod set's outcome means for the others."""
     settle_gangs(drafts, budget)
     settle_followers(drafts)
+
+
+def _tried(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T | Exception:
+    """What it returns, or the error that it raises: one request's trouble is not that of those around it."""
+    try:
+        return function(*args, **kwargs)
+    except Exception as error:  # noqa: BLE001 - the answer
+        return error
+
+
+def _concluded(single: Admitted, place: Place) -> tuple[WorkloadPlaced, Hold]:
+    return conclude_single(single, place, uid_for(single.key, single.ref.id))
 
 
 def _misplaced(body: ApplyWorkload, live: WorkloadRecord | None) -> tuple[FieldError, ...]:

@@ -138,6 +138,19 @@ def test_a_flood_does_not_delay_the_others() -> None:
     assert ahead.waiting == {"noisy": {0: 1}}
 
 
+@given(st.lists(st.sampled_from("aaabbc"), max_size=20), st.integers(1, 20), st.integers(0, 2_000))
+def test_those_ahead_are_those_whose_turns_come(names: list[str], count: int, size: int) -> None:
+    intake = Intake({0: 0}, all_records=1_000)
+    for offset, name in enumerate(names):
+        intake.offer(record(0, offset, name))
+    ahead = intake.ahead(count, size)
+    each = 200 + len(record(0, 0, "a").key or b"") + 2
+    assert len(ahead) == min(count, len(names), max(size // each, 1))
+    for found in ahead:
+        assert intake.peek() is found
+        intake.pop()
+
+
 def test_without_anybody_waiting_there_is_nothing_ahead() -> None:
     intake = Intake({0: 5})
     for offset in range(5, 9):

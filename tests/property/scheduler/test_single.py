@@ -1,4 +1,4 @@
-"""One new pod that has a place: the short way comes to what the long one does, to the last byte."""
+"""One new pod that has a place: the short ways come to what the long one does, to the last byte."""
 
 from __future__ import annotations
 
@@ -8,19 +8,29 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from services.scheduler.decision import state
+from services.scheduler.decision.config import QueueConfig, SchedulerConfig
+from services.scheduler.decision.decided.records import uid_for
+from services.scheduler.decision.placing.single import Admitted
 from services.scheduler.decision.seen.observed import NODES
 from services.scheduler.decision.state import SchedulerState
+from shared.events.v1.decisions import Decision, RequestRef
+from shared.events.v1.requests import WorkloadRequested
+from shared.events.v1.workloads import ApplyWorkload
 from shared.model.identities import ObjectKey
 from tests.property.scheduler.fleets import CLUSTERS, nodes, workloads
-from tests.scheduling import World
+from tests.scheduling import World, image, workload
 
 Json = dict[str, Any]
 FLEETS = st.lists(st.tuples(st.sampled_from(CLUSTERS), nodes()), min_size=1, max_size=20)
 
 
 class TheLongWay(SchedulerState):
-    def _decide_single(self, *_args: object) -> None:
-        return None
+    """As if there were no workloads of one pod."""
+
+    def _admit(self, key: str, body: ApplyWorkload, ref: RequestRef) -> Admitted | list[Decision]:
+        admitted = super()._admit(key, body, ref)
+        return admitted._replace(single=False) if isinstance(admitted, Admitted) else admitted
 
 
 @pytest.mark.parametrize("binding", ["node", "cluster"])
@@ -40,3 +50,104 @@ def test_both_ways_are_the_same(binding: str, fleet: list[tuple[str, Json]], dat
         decisions = [[decision.to_json() for decision in world.apply(document)] for world in (short, long)]
         assert decisions[0] == decisions[1]
         assert short.state.hash() == long.state.hash()
+
+
+NAMES = [f"w{index}" for index in range(24)]
+CONFIGS = (SchedulerConfig(), SchedulerConfig(), SchedulerConfig(queues=(QueueConfig("default"),)))
+
+
+@st.composite
+def kinds(draw: st.DrawFn) -> list[Json]:
+    """A few kinds of workloads, most of one pod, without a name: what comes often, and what comes between."""
+    found = []
+    for index in range(draw(st.integers(1, 4))):
+        document = draw(workloads("any", between_pods=index == 3))
+        if index < 2:
+            document["podSets"] = [{**document["podSets"][0], "replicas": 1}]
+            document["placement"].pop("gang", None)
+        found.append(document)
+    return found
+
+
+def asked(draw: st.DrawFn, documents: list[Json]) -> WorkloadRequested:
+    """Mostly new, sometimes a change, a repetition, an end, or what is refused."""
+    name = draw(st.sampled_from(NAMES))
+    if draw(st.integers(0, 9)) == 0:
+        return WorkloadRequested.model_validate({"operation": "delete", "workload": {"name": name}})
+    operation = draw(st.sampled_from(["create", "apply", "apply", "apply", "change"]))
+    document = {**draw(st.sampled_from(documents)), "name": name}
+    return WorkloadRequested.model_validate({"operation": operation, "workload": document})
+
+
+@st.composite
+def steps(draw: st.DrawFn) -> list[Any]:
+    """What happens: requests that wait together, pods and nodes that are seen or vanish, and what is decided anew."""
+    documents = draw(kinds())
+    found: list[Any] = []
+    for _ in range(draw(st.integers(1, 6))):
+        found.append([asked(draw, documents) for _ in range(draw(st.integers(1, 24)))])
+        found.append(draw(st.sampled_from(["pending", "nothing", "pod", "no node", "later"])))
+    return found
+
+
+def happens(world: World, step: str, number: int) -> None:
+    cluster, node, owner = CLUSTERS[number % 3], f"n{number % 5}", f"{NAMES[number % 24]}/set0"
+    if step == "pod":
+        # Of a workload that may be unknown still, as after the journal was lost.
+        world.pod(cluster, f"p{number}", node=node, of=owner, cpu="500m")
+    elif step == "no node":
+        world.no_node(cluster, node)
+    elif step == "later":
+        world.now += 1_000
+        for name in CLUSTERS:
+            world.cluster(name)
+
+
+@given(st.sampled_from(CONFIGS), FLEETS, steps(), st.lists(st.integers(0, 119), min_size=6, max_size=6))
+def test_requests_that_wait_together_are_decided_as_one_after_the_other(
+    config: SchedulerConfig, fleet: list[tuple[str, Json]], taken: list[Any], numbers: list[int]
+) -> None:
+    together, one_by_one, long = worlds = World(config), World(config), World(config)
+    long.state = TheLongWay(config)
+    for world in worlds:
+        for cluster in CLUSTERS:
+            world.cluster(cluster)
+        for index, (cluster, document) in enumerate(fleet):
+            world.observe(ObjectKey(cluster, NODES, "", f"n{index}"), document)
+    for index, step in enumerate(taken):
+        if isinstance(step, str):
+            for world in worlds:
+                happens(world, step, numbers[index // 2])
+                if step == "pending":
+                    world.pending()
+        else:
+            together.ask_all(step)
+            for request in step:
+                one_by_one.ask(request)
+                long.ask(request)
+        for world in (one_by_one, long):
+            assert [item.to_json() for item in world.journal] == [item.to_json() for item in together.journal]
+            assert world.state.hash() == together.state.hash()
+            assert world.state.digest() == together.state.digest()
+
+
+def test_a_defect_is_the_answer_to_its_own_request_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(key: str, request_id: str) -> str:
+        if key.endswith("/b"):
+            raise ZeroDivisionError
+        return uid_for(key, request_id)
+
+    monkeypatch.setattr(state, "uid_for", failing)
+    world = World()
+    world.cluster("east")
+    world.node("east", "n1", cpu="16")
+    requests = [WorkloadRequested.model_validate(body) for body in map(_plain, ("a", "b", "c"))]
+    groups = world.state.decide_requests([(request, world.ref()) for request in requests], world.now)
+    answers = [answer for group in groups for answer in group]
+    assert isinstance(answers[1], ZeroDivisionError)
+    assert [type(answer) for answer in (answers[0], answers[2])] == [list, list]
+    assert [world.state.find(f"default/{name}") is not None for name in "abc"] == [True, False, True]
+
+
+def _plain(name: str) -> Json:
+    return {"operation": "create", "workload": workload(name, image("main", cpu="1"), placement={"binding": "node"})}

@@ -103,6 +103,14 @@ class Workloads:
                 self._set_share(record, plan, share, holds.get(share.cluster, ()))
         self._index(record)
 
+    def begin(self, key: str, placed: WorkloadPlaced, plans: tuple[PodSetPlan, ...], hold: Hold) -> None:
+        """What `fold` does for a new workload of one pod, which has its room and counts in the mix already."""
+        record = self._records[key] = WorkloadRecord(key, placed, plans, 1)
+        self.changed.add(key)
+        self._count_rank(record, placed.rank)
+        self._set_share(record, plans[0], placed.pod_sets[0].shares[0], (hold,))
+        self._index(record)
+
     def _give_up_shares(self, record: WorkloadRecord, placed: WorkloadPlaced) -> None:
         """Those that are there no more."""
         present = {(item.name, share.cluster) for item in placed.pod_sets for share in item.shares}

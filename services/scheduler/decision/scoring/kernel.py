@@ -7,7 +7,8 @@ numbers, so a choice is the same everywhere, and equal to the last bit to a plai
 (`tests/property/scheduler/test_exactness.py`).
 
 Compiled when this is imported, for the types that are stated, so that no decision waits for a compiler. The result is
-kept in numba's cache where there is a place for it (beside this file, the user's cache, or NUMBA_CACHE_DIR).
+kept in numba's cache where there is a place for it (beside this file, the user's cache, or NUMBA_CACHE_DIR). All of it
+is in one file, since numba compiles anew what is cached when its own file changes, and not when one does that it calls.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import Any, TypeVar, cast
 import numpy as np
 from numba import njit
 
-from services.scheduler.decision.table.arrays import BLOCK, FloatArray, IntArray, Rows
+from services.scheduler.decision.table.arrays import BLOCK, BoolArray, FloatArray, IntArray, Rows
 from services.scheduler.decision.table.devices import ABSENT, DeviceArray
 from shared.model.pods import WHOLE_DEVICE
 
@@ -31,6 +32,8 @@ _WHOLE_NODE = 16_000.0
 _PACKED = 0.1
 # How likely nothing more comes for a device, to one for the next pod of the mix. Tried: 0.05, 0.1, 0.2 (ADR 0018).
 _NOTHING = 0.1
+# So many pods are placed by one call of `place_run`, at most.
+MOST = 16
 # rows; then what `usage_cost` is told of the profile, the node table, the request, and the configuration.
 _ROWS = "int64[::1]"
 _BLOCKS = "float64[::1], int64[::1]"
@@ -78,19 +81,27 @@ def _fitting(row: int, devices_free: DeviceArray, milli: int) -> int:
     return count
 
 
+@_compiled("void(int16[::1], int64, int64, int64[::1])")
+def _take(free: DeviceArray, devices: int, milli: int, chosen: IntArray) -> None:
+    """As `devices.DeviceTable.take`: the tightest devices that fit, and they do fit. `chosen` names them, then -1."""
+    taken = np.zeros(len(free), np.bool_)
+    for number in range(devices):
+        tightest = -1
+        for device in range(len(free)):
+            fits = not taken[device] and free[device] >= milli
+            if fits and (tightest < 0 or free[device] < free[tightest]):
+                tightest = device
+        taken[tightest] = True
+        free[tightest] -= milli
+        chosen[number] = tightest
+    chosen[devices] = -1
+
+
 @_compiled("int16[::1](int16[::1], int64, int64)")
 def _taken(devices_free: DeviceArray, devices: int, milli: int) -> DeviceArray:
-    """What is free behind `devices.DeviceTable.take`, which takes the tightest devices that fit; they do fit."""
+    """What is free behind `_take`."""
     left = devices_free.copy()
-    taken = np.zeros(len(left), np.bool_)
-    for _ in range(devices):
-        chosen = -1
-        for device in range(len(left)):
-            fits = not taken[device] and left[device] >= milli
-            if fits and (chosen < 0 or left[device] < left[chosen]):
-                chosen = device
-        taken[chosen] = True
-        left[chosen] -= milli
+    _take(left, devices, milli, np.empty(devices + 1, np.int64))
     return left
 
 
@@ -342,3 +353,82 @@ def compare(
     here = (_rounded(here[0]), _rounded(here[1]), _rounded(here[2]), _rounded(here[3]))
     there = (_rounded(there[0]), _rounded(there[1]), _rounded(there[2]), _rounded(there[3]))
     return other, here, there, (cost[row], cost[second], base[row], base[second], order[row], order[second])
+
+
+@_compiled(
+    f"int64({_ROWS}, UniTuple(float64[::1], {MOST}), UniTuple(float64[::1], {MOST}), UniTuple(float64[::1], {MOST}), "
+    f"UniTuple(int64[::1], {MOST}), UniTuple(boolean[::1], {MOST}), UniTuple(int64[::1], {MOST}), "
+    f"UniTuple(int64[::1], {MOST}), int64[::1], "
+    "int64[::1], int64[::1], int64[::1], int64, float64[::1], int64[:, ::1], int64[:, ::1], float64[:, ::1], "
+    "int16[:, ::1], int64, float64[::1], boolean, int64[:, ::1], float64[::1], float64[::1], int64[:, ::1], "
+    "int64[:, ::1], float64[:, ::1])"
+)
+def place_run(
+    which: Rows,
+    costs: tuple[FloatArray, ...],
+    bases: tuple[FloatArray, ...],
+    block_costs: tuple[FloatArray, ...],
+    block_rows: tuple[Rows, ...],
+    opens: tuple[BoolArray, ...],
+    vectors: tuple[IntArray, ...],
+    floors: tuple[IntArray, ...],
+    devices: IntArray,
+    milli: IntArray,
+    seen: IntArray,
+    log: Rows,
+    end: int,
+    order: FloatArray,
+    free: IntArray,
+    allocatable: IntArray,
+    native: FloatArray,
+    devices_free: DeviceArray,
+    gpu_column: int,
+    weights: FloatArray,
+    most_allocated: bool,
+    mix: IntArray,
+    frequency: FloatArray,
+    leftover: FloatArray,
+    rows: IntArray,
+    taken: IntArray,
+    told: FloatArray,
+) -> int:
+    """Places one pod after the other, each of the profile that `which` says: renews what changed for it, takes the
+    cheapest row of the blocks that are `opens`, compares it as `compare` does, and takes the pod's room there. Returns
+    how many found a place: it ends with the first that does not.
+
+    The arrays of `Profile` come for each profile, as do the requests; `seen` is how far in `log`, which ends at `end`,
+    each has followed what changed, and moves on. The log goes on with the rows that are taken. Written are the row and
+    the runner-up (`rows`), the devices (`taken`, -1 behind the last), and what is `told` of both: the eight terms, the
+    six numbers of `compare`.
+    """
+    for item in range(len(which)):
+        profile = which[item]
+        cost, base, block_cost, block_row = costs[profile], bases[profile], block_costs[profile], block_rows[profile]
+        vector, asked, part = vectors[profile], devices[profile], milli[profile]
+        changed = log[seen[profile] : end]
+        usage = (free, allocatable, native, devices_free, vector, floors[profile], asked, part, gpu_column, weights)
+        usage_cost(changed, base, cost, *usage, most_allocated, mix, frequency, leftover)
+        renew_blocks(changed, cost, block_cost, block_row)
+        seen[profile] = end
+        of_blocks = np.where(opens[profile], block_cost, _INF)
+        block = of_blocks.argmin()
+        if of_blocks[block] == _INF:
+            return item
+        row = block_row[block]
+        terms = (free, allocatable, native, devices_free, vector, asked, part, gpu_column, weights, most_allocated)
+        other, here, there, numbers = compare(
+            row, of_blocks, block_row, cost, base, order, 0.0, *terms, mix, frequency, leftover
+        )
+        rows[item, 0], rows[item, 1] = row, other
+        for term in range(4):
+            told[item, term], told[item, 4 + term] = here[term], there[term]
+        for number in range(6):
+            told[item, 8 + number] = numbers[number]
+        for column in range(len(vector)):
+            free[row, column] -= vector[column]
+        taken[item, 0] = -1
+        if asked:
+            _take(devices_free[row], asked, part, taken[item])
+        log[end] = row
+        end += 1
+    return len(which)

@@ -38,6 +38,11 @@ class DemandMix:
         self.frequency: FloatArray = np.zeros(0, np.float64)
         self.leftover: FloatArray = expected_leftover(self.classes, self.frequency)
 
+    @property
+    def until_snapshot(self) -> int:
+        """So many pods with GPUs more, and costs are computed anew."""
+        return max(1, _GROWTH * self._snapshot_total - self._total)
+
     def replace(self, former: Sequence[PodSetPlan], plans: Sequence[PodSetPlan]) -> None:
         """A workload asks for other pods than before."""
         if former:

@@ -12,7 +12,7 @@ adding the same number keeps the order.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -26,7 +26,7 @@ from services.scheduler.decision.scoring.costs import TIE_WEIGHT, costs_for
 from services.scheduler.decision.scoring.filters import IN_KERNEL, SelectorMatches, TaintsAreTolerated, filters_for
 from services.scheduler.decision.scoring.kernel import USAGE_TERMS, compare, renew, renew_blocks, usage_cost
 from services.scheduler.decision.scoring.mix import DemandMix
-from services.scheduler.decision.table.arrays import BLOCK, BoolArray, FloatArray, Rows, grown
+from services.scheduler.decision.table.arrays import BLOCK, BoolArray, FloatArray, IntArray, Rows, grown
 from services.scheduler.decision.table.neighbours import About, Neighbours
 from services.scheduler.decision.table.nodes import NodeTable
 from services.scheduler.decision.table.requests import Request, Requests
@@ -44,6 +44,8 @@ _INFINITE = float("inf")
 # More than any node runs of one shape, and small enough to be added up.
 _MUCH = 1_000_000_000
 NOTHING = About()
+# Costs, their parts that are facts, costs and rows of blocks, which blocks are open; what is asked, and must be free.
+Arrays = tuple[FloatArray, FloatArray, FloatArray, Rows, BoolArray, IntArray, IntArray]
 
 NO_CLUSTER = "NoCluster"
 UNSCHEDULABLE = "Unschedulable"
@@ -103,7 +105,7 @@ class Profile:
         self._follows_mix = weights.expected_fragmentation > 0
         self._follows_others = self._follows_mix or bool(demand.shape.images or demand.shape.claims)
         self._others_seen = self._others()
-        self._weights = (parts, config.fit is Fit.MOST_ALLOCATED)
+        self.weights = (parts, config.fit is Fit.MOST_ALLOCATED)
         self._asked = (request.vector, request.floor, request.devices, request.milli)
         self._cost: FloatArray = np.zeros(0, np.float64)
         # Of facts alone: their part of the cost, infinite where one of their filters refuses.
@@ -113,7 +115,7 @@ class Profile:
         self._price_scale = 0.0
         self._width = 0
         self._facts_seen = -1
-        self._usage_seen = -1
+        self.usage_seen = -1
         self._open: BoolArray = np.zeros(0, np.bool_)
         self._all_open = False
         self._open_version = (-1, -1, -1)
@@ -155,20 +157,14 @@ class Profile:
             extra,
             *table.usage,
             *asked,
-            *self._weights,
+            *self.weights,
             self._mix.classes,
             self._mix.frequency,
             self._mix.leftover,
         )
-        cost, cost_beside, base, base_beside, order, order_beside = rows
         second = found if found >= 0 else row
-        terms = {"order": (TIE_WEIGHT, round(order, DIGITS), round(order_beside, DIGITS))}
-        if base != TIE_WEIGHT * order or base_beside != TIE_WEIGHT * order_beside:
-            terms |= self._values_of(self._fact_terms, row, second)
-        for number, name, weight in self._usage_terms:
-            value, beside = here[number], there[number]
-            if value or beside:
-                terms[name] = (weight, value, beside)
+        cost, cost_beside = rows[:2]
+        terms = self._kernel_terms(row, second, here, there, rows)
         if self._moving_terms:
             terms |= self._values_of(self._moving_terms, row, second)
         if self._constraints is not None:
@@ -180,6 +176,27 @@ class Profile:
                 terms[BETWEEN_PODS] = (1.0, round(mine, DIGITS), round(other, DIGITS))
             cost, cost_beside = cost + self._of_block(row), cost_beside + self._of_block(second)
         return Comparison(found if found >= 0 else None, cost, cost_beside, terms)
+
+    def comparison(
+        self, row: int, found: int, here: Sequence[float], there: Sequence[float], rows: Sequence[float]
+    ) -> Comparison:
+        """What `compare` says, of what the kernel said; for a profile that is `in_kernel`."""
+        terms = self._kernel_terms(row, found if found >= 0 else row, here, there, rows)
+        return Comparison(found if found >= 0 else None, rows[0], rows[1], terms)
+
+    def _kernel_terms(
+        self, row: int, second: int, here: Sequence[float], there: Sequence[float], rows: Sequence[float]
+    ) -> dict[str, tuple[float, float, float]]:
+        """`rows` are cost, base and order of one and the other."""
+        _, _, base, base_beside, order, order_beside = rows
+        terms = {"order": (TIE_WEIGHT, round(order, DIGITS), round(order_beside, DIGITS))}
+        if base != TIE_WEIGHT * order or base_beside != TIE_WEIGHT * order_beside:
+            terms |= self._values_of(self._fact_terms, row, second)
+        for number, name, weight in self._usage_terms:
+            value, beside = here[number], there[number]
+            if value or beside:
+                terms[name] = (weight, value, beside)
+        return terms
 
     def _values_of(
         self, terms: Iterable[tuple[CostTerm, float]], row: int, other: int
@@ -291,6 +308,35 @@ class Profile:
             self._open_version = version
         return self._open
 
+    # --- by the kernel alone ---
+
+    def in_kernel(self) -> bool:
+        """Whether `kernel.place_run` knows all that decides here. If so, nothing but usage is behind then."""
+        request = self.request
+        if self._constraints or self._moving_filters or self._moving_terms or request.missing or request.ports:
+            return False
+        if not self._follows_usage():
+            self.refresh()
+        return not self._broken and bool(len(self._block_cost))
+
+    def _follows_usage(self) -> bool:
+        table = self._table
+        return (
+            self._facts_seen == table.facts_log.end
+            and self._price_scale == table.price_scale
+            and self._width == table.columns.width
+            and not self._broken
+            and not (self._follows_others and self._others_seen != self._others())
+            and table.usage_log.end - self.usage_seen <= table.rows
+            and table.usage_log.since(self.usage_seen) is not None
+        )
+
+    def arrays(self) -> Arrays:
+        """What the kernel reads of a profile, and renews."""
+        request = self.request
+        own = (self._cost, self._base, self._block_cost, self._block_row, self.open_blocks())
+        return *own, request.vector, request.floor
+
     # --- keeping up ---
 
     def refresh(self) -> None:
@@ -306,11 +352,11 @@ class Profile:
             self._rebuild()
             return
         if self._facts_seen == facts.end and self._price_scale == table.price_scale:
-            if self._usage_seen == usage.end:
+            if self.usage_seen == usage.end:
                 return
-            rows = usage.since(self._usage_seen)
+            rows = usage.since(self.usage_seen)
             if rows is not None and len(rows) <= table.rows and self._width == table.columns.width:
-                self._usage_seen = usage.end
+                self.usage_seen = usage.end
                 if self._constraints is None:
                     self._renew(rows)
                 elif (others := self._constraints.update()) is not None:
@@ -329,12 +375,12 @@ class Profile:
 
     def _refresh_facts(self) -> None:
         table = self._table
-        facts, usage = table.facts_log.since(self._facts_seen), table.usage_log.since(self._usage_seen)
+        facts, usage = table.facts_log.since(self._facts_seen), table.usage_log.since(self.usage_seen)
         other = self._width != table.columns.width or self._price_scale != table.price_scale
         if other or facts is None or usage is None or len(facts) + len(usage) > max(BLOCK, table.rows):
             self._rebuild()
             return
-        self._facts_seen, self._usage_seen = table.facts_log.end, table.usage_log.end
+        self._facts_seen, self.usage_seen = table.facts_log.end, table.usage_log.end
         if len(self._cost) != table.rows:
             self._fit_rows()
         self._base[facts] = self._fact_cost(facts)
@@ -347,7 +393,7 @@ class Profile:
     def _rebuild(self) -> None:
         table, request = self._table, self.request
         self._width, self._price_scale = table.columns.width, table.price_scale
-        self._facts_seen, self._usage_seen = table.facts_log.end, table.usage_log.end
+        self._facts_seen, self.usage_seen = table.facts_log.end, table.usage_log.end
         self._asked = (request.vector, request.floor, request.devices, request.milli)
         self._others_seen = self._others()
         self._fit_rows()
@@ -369,7 +415,7 @@ class Profile:
         """Computes rows anew, which may repeat, and the cheapest of their blocks."""
         table, request = self._table, self.request
         mix = (self._mix.classes, self._mix.frequency, self._mix.leftover)
-        usage = (self._base, self._cost, *table.usage, *self._asked, table.columns.gpu_column, *self._weights, *mix)
+        usage = (self._base, self._cost, *table.usage, *self._asked, table.columns.gpu_column, *self.weights, *mix)
         blocks = (self._block_cost, self._block_row)
         if not (request.missing or self._moving_filters or self._moving_terms or self._constraints):
             renew(rows, *usage, *blocks)

@@ -132,6 +132,16 @@ class NodeSlots:
                 self._neighbours.add(row, facts, 1)
         return hold
 
+    def taken(self, row: int, request: Request, devices: tuple[int, ...], facts: PodFacts | None) -> Hold:
+        """What `hold` makes, on a row that is charged with it already."""
+        slot = self._by_row[row]
+        hold = Hold(slot, request, None, facts)
+        slot.holds[hold] = None
+        hold.devices = devices
+        if facts is not None:
+            self._neighbours.add(row, facts, 1)
+        return hold
+
     def release(self, hold: Hold) -> None:
         slot = hold.slot
         del slot.holds[hold]

@@ -53,8 +53,17 @@ class ChangeLog:
         self._rows[self.end - self._base] = row
         self.end += 1
 
+    def extend(self, count: int, keep: int) -> tuple[Rows, int]:
+        """The array with room for so many more, which the caller writes before it moves `end`; and the position of its
+        first. `keep` as for `add`.
+        """
+        if self._room - self.end < count:
+            self._make_room(max(keep, count))
+        return self._rows, self._base
+
     def _make_room(self, keep: int) -> None:
-        kept = self._rows[max(0, len(self._rows) - keep) :]
+        known = self.end - self._base
+        kept = self._rows[max(0, known - keep) : known]
         self._base = self.end - len(kept)
         self._rows = grown(kept, (4 * keep + 1024,))
         self._room = self._base + len(self._rows)

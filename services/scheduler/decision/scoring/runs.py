@@ -1,0 +1,74 @@
+"""Pods placed one after the other by one call of the kernel, where it knows all that decides.
+
+What it does is what `Profile.best`, `Profile.compare` and `NodeTable.charge` do for each of them, in their order. A
+call of the kernel costs as much as its work for a pod, and what lies between the calls even more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from services.scheduler.decision.scoring.kernel import MOST, place_run
+from services.scheduler.decision.scoring.mix import DemandMix
+from services.scheduler.decision.scoring.profiles import Comparison, Profile
+from services.scheduler.decision.table.nodes import NodeTable
+
+
+class Taken(NamedTuple):
+    """The row that a pod goes to, which is charged with it; the devices that it has there; and the choice."""
+
+    row: int
+    devices: tuple[int, ...]
+    compared: Comparison
+
+
+def take_places(table: NodeTable, mix: DemandMix, pods: Sequence[Profile]) -> list[Taken]:
+    """A place for each pod of these profiles, all of which are `in_kernel`, until one has none; at most `MOST`."""
+    numbers: dict[Profile, int] = {}
+    which = np.array([numbers.setdefault(profile, len(numbers)) for profile in pods], np.intp)
+    profiles = [*numbers]
+    arrays = [profile.arrays() for profile in profiles]
+    # The kernel takes so many, whoever they are.
+    arrays += arrays[:1] * (MOST - len(arrays))
+    costs, bases, block_costs, block_rows, opens, vectors, floors = zip(*arrays, strict=True)
+    log, base = table.usage_log.extend(len(pods), table.rows)
+    seen = np.array([profile.usage_seen - base for profile in profiles])
+    rows = np.empty((len(pods), 2), np.int64)
+    devices = np.empty((len(pods), table.devices.free.shape[1] + 1), np.int64)
+    told = np.empty((len(pods), 14), np.float64)
+    count = place_run(
+        which,
+        costs,
+        bases,
+        block_costs,
+        block_rows,
+        opens,
+        vectors,
+        floors,
+        np.array([profile.request.devices for profile in profiles]),
+        np.array([profile.request.milli for profile in profiles]),
+        seen,
+        log,
+        table.usage_log.end - base,
+        table.order,
+        *table.usage,
+        table.columns.gpu_column,
+        *profiles[0].weights,
+        mix.classes,
+        mix.frequency,
+        mix.leftover,
+        rows,
+        devices,
+        told,
+    )
+    table.usage_log.end += count
+    for profile, position in zip(profiles, seen.tolist(), strict=True):
+        profile.usage_seen = base + position
+    said = zip(pods[:count], rows[:count].tolist(), devices[:count].tolist(), told[:count].tolist(), strict=True)
+    return [
+        Taken(row, tuple(held[: pod.request.devices]), pod.comparison(row, other, part[:4], part[4:8], part[8:]))
+        for pod, (row, other), held, part in said
+    ]
