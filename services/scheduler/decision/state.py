@@ -78,6 +78,8 @@ class SchedulerState:
         # Workloads whose last decision is made anew, and will be seen by nobody as it is: a turn among queues follows.
         self._unseen: dict[str, Decision] = {}
         self._clusters_at = -1
+        # Whether nothing was left of a call for all who would take the room of others.
+        self._preempts_later = False
 
     # --- folding what is observed ---
 
@@ -214,7 +216,7 @@ class SchedulerState:
         fleet = self.fleet
         workloads = self._workloads
         in_round = workloads.turns.in_round if workloads.turns is not None else workloads.waiting.in_round
-        if in_round or workloads.unfinished or workloads.stranded or fleet.pods.unsettled:
+        if in_round or workloads.unfinished or workloads.stranded or fleet.pods.unsettled or self._preempts_later:
             return True
         return bool(len(self._workloads.waiting)) and self._tried_at != self._room_version()
 
@@ -459,6 +461,7 @@ class SchedulerState:
                 evacuation.settle(key, draft, budget, record.placed.withdrawn)
             draft.settle(budget)
         _settle_together(drafts, budget)
+        budget.end_try()
         outcomes = tuple(draft.outcome() for draft in drafts)
         if not _differ(outcomes, record.placed.pod_sets):
             for draft in drafts:
@@ -545,14 +548,10 @@ class SchedulerState:
         fleet, waiting = self.fleet, self._workloads.waiting
         decisions: list[Decision] = []
         if self._workloads.turns is not None:
-            decisions += self._decide_in_turn(self._workloads.turns, budget, now_ms)
-            if self._workloads.turns.in_round:
-                return decisions
+            return self._decide_in_turn(self._workloads.turns, budget, now_ms)
         for key in sorted(self._workloads.unfinished):
             if not budget.spent:
                 decisions += self._redecide(key, budget, now_ms)
-        if self._workloads.turns is not None:
-            return decisions
         if not waiting.in_round and not budget.spent and self._tried_at != self._room_version():
             self._tried_at = self._room_version()
             waiting.start_round(lambda demand: fleet.profile_for(demand).has_room())
@@ -561,22 +560,22 @@ class SchedulerState:
             if not fleet.profile_for(demand).has_room():
                 waiting.skip(demand)
                 continue
-            budget.left -= 1
             if not self._is_hopeless(key):
                 decisions += self._redecide(key, budget, now_ms)
+            budget.left -= 1
         return decisions
 
     def _decide_preemptions(self, budget: Budget, now_ms: int) -> list[Decision]:
-        """What nothing had room for takes that of what is less important."""
+        """What nothing had room for takes that of what is less important, or was borrowed of its queue's guarantee."""
         workloads = self._workloads
-        if workloads.queues is not None:
-            # Victims are chosen by priority, which does not count between queues, and nobody asks for their limits.
-            return []
-        if not self.preemption.conceivable or workloads.waiting.in_round or workloads.unfinished or budget.spent:
+        in_round = workloads.turns.in_round if workloads.turns is not None else workloads.waiting.in_round
+        self._preempts_later = False
+        if not self.preemption.conceivable or in_round or workloads.unfinished:
             return []
         if self._tried_at != self._room_version():
             return []
-        decisions = self.preemption.decide(budget, now_ms)
+        decisions = self.preemption.decide(budget, now_ms) if not budget.spent else []
+        self._preempts_later = budget.spent
         if decisions:
             # What made room may have a place elsewhere.
             self._tried_at = _NEVER
@@ -585,7 +584,9 @@ class SchedulerState:
     def _decide_in_turn(self, turns: Turns, budget: Budget, now_ms: int) -> list[Decision]:
         """Of each workload one decision, the last: the others are nobody's business."""
         fleet, workloads = self.fleet, self._workloads
+        decisions: list[Decision] = []
         if not turns.in_round and (self._tried_at != self._room_version() or workloads.unfinished):
+            decisions = self._decide_roomless(budget, now_ms)
             self._tried_at = self._room_version()
             turns.start_round(lambda demand: fleet.profile_for(demand).has_room())
         while not budget.spent and (turn := turns.next()) is not None:
@@ -604,7 +605,20 @@ class SchedulerState:
             budget.left += own.left - 1
             if not made or key not in workloads.unfinished:
                 turns.done()
-        decisions, self._unseen = list(self._unseen.values()), {}
+        made, self._unseen = list(self._unseen.values()), {}
+        return [*decisions, *made]
+
+    def _decide_roomless(self, budget: Budget, now_ms: int) -> list[Decision]:
+        """What is about to be placed and has no room anywhere has no turn in the round to come: it is told so."""
+        decisions: list[Decision] = []
+        for key in sorted(self._workloads.unfinished):
+            record = self._workloads.live(key)
+            if record is None or budget.spent:
+                continue
+            short = {item.name for item in record.placed.pod_sets if item.reason}
+            if not any(self.fleet.profile_for(plan.demand).has_room() for plan in record.plans if plan.name in short):
+                decisions += self._redecide(key, budget, now_ms)
+                budget.left -= 1
         return decisions
 
     def _waits_its_turn(self, key: str, plans: Iterable[PodSetPlan]) -> bool:

@@ -93,7 +93,10 @@ class Refusal(Value):
 
 
 class Displacement(Value):
-    """Replicas that made room for others of a higher priority, told by either side: `workload` is the other one."""
+    """Replicas that made room for others, told by either side: `workload` is the other one.
+
+    The others are of a higher priority, or of `queue`, which took back what others had borrowed of its guarantee.
+    """
 
     workload: str = Field(description="namespace/name")
     pod_set: str
@@ -101,6 +104,7 @@ class Displacement(Value):
     cluster: str
     node: str = Field(default="", exclude_if=is_empty)
     replicas: int = Field(ge=1)
+    queue: str = Field(default="", exclude_if=is_empty, description="that of the others, where its guarantee decided")
 
 
 class PodSetReasons(Value):

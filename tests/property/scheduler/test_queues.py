@@ -163,7 +163,7 @@ class Queueing(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        config = SchedulerConfig(queues=QUEUES, placements_per_call=16)
+        config = SchedulerConfig(queues=QUEUES, placements_per_call=4)
         self.world, self.standby = World(config), World(config)
         self.folded = 0
 

@@ -1,4 +1,4 @@
-"""Room is made for what is more important alone, and no disruption budget is broken by it."""
+"""Room is made for what is more important alone, or guaranteed to its queue; no disruption budget is broken by it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def check(evidence: Evidence) -> Iterator[Violation]:
 def _wrong(decision: WorkloadPlaced, item: PodSetPlacement) -> Iterator[tuple[str, str]]:
     """What is wrong with a decision by which replicas make room for others."""
     to = item.preempted[-1]
-    if to.priority <= decision.rank:
+    if to.priority <= decision.rank and not to.queue:
         yield "unfair preemption", f"of priority {decision.rank}, made room for {to.workload} of {to.priority}"
     budget = next(each.disruption_budget for each in decision.workload.pod_sets if each.name == item.name)
     wanted = budget.wanted(item.desired) if budget is not None else 0

@@ -251,6 +251,119 @@ class TestLimits:
         }
 
 
+class TestReclaiming:
+    """What others borrowed of a guarantee comes back when it is wanted."""
+
+    GUARANTEED = QueueConfig("a", guarantee=(("cpu", 6_000),))
+
+    def test_a_queue_below_its_guarantee_takes_back_what_others_borrowed(self) -> None:
+        world = fleet(self.GUARANTEED, QueueConfig("b"), nodes=3)
+        world.apply(of("b", "b", image(replicas=12), priority=100))
+        world.apply(of("a", "a", image(replicas=12)))
+        settle(world)
+        assert used(world) == {"a": 6, "b": 6}
+        (lent,) = world.placements["default/b"].pod_sets
+        assert lent.reason == "Preempted"
+        assert lent.message.startswith("made room for default/a (guaranteed to queue 'a')")
+        assert {to.queue for to in lent.preempted} == {"a"}
+        why = world.placements["default/a"].pod_sets[0].why
+        assert why is not None
+        assert {by.queue for by in why.displaced} == {"a"}
+
+    def test_beyond_it_nothing_is_taken(self) -> None:
+        world = fleet(self.GUARANTEED, QueueConfig("b"), nodes=3)
+        world.apply(of("b", "b", image(replicas=12)))
+        world.apply(of("a", "a", image(cpu="4", replicas=3), priority=9))
+        settle(world)
+        assert used(world) == {"a": 1, "b": 8}
+
+    def test_what_is_within_the_guarantee_of_its_own_queue_stays(self) -> None:
+        world = fleet(self.GUARANTEED, QueueConfig("b", guarantee=(("cpu", 10_000),)), nodes=3)
+        world.apply(of("b", "b", image(replicas=12)))
+        world.apply(of("a", "a", image(replicas=12)))
+        settle(world)
+        # Guarantees that add up to more than there is: who has it keeps it.
+        assert used(world) == {"a": 2, "b": 10}
+        assert world.placements["default/a"].pod_sets[0].reason == "Unschedulable"
+
+    def test_from_the_queue_with_the_largest_share_for_its_weight(self) -> None:
+        world = fleet(self.GUARANTEED, QueueConfig("b", weight=3), QueueConfig("c"), nodes=3)
+        world.apply(of("b", "b", image(replicas=7)))
+        world.apply(of("c", "c", image(replicas=5), priority=5))
+        world.apply(of("a", "a", image(replicas=3)))
+        settle(world)
+        assert used(world) == {"a": 3, "b": 7, "c": 2}
+
+    def test_two_that_both_take_back_do_so_in_turn(self) -> None:
+        guarantee = (("cpu", 8_000),)
+        queues = QueueConfig("a", guarantee=guarantee), QueueConfig("b", guarantee=guarantee), QueueConfig("c")
+        world = fleet(*queues, nodes=3)
+        for name in ("c", "a", "b"):
+            world.apply(of(name, name, image(replicas=12)))
+        settle(world)
+        assert used(world) == {"a": 6, "b": 6, "c": 0}
+
+    def test_a_disruption_budget_is_kept(self) -> None:
+        world = fleet(self.GUARANTEED, QueueConfig("b"), nodes=3)
+        world.apply(of("b", "b", image(replicas=12, disruptionBudget={"minAvailable": 10})))
+        for share in world.placements["default/b"].pod_sets[0].shares:
+            for node, ordinal in zip(share.nodes, share.ordinals, strict=True):
+                world.pod("east", f"b-web-{ordinal}", node=node, of="b/web", ready=True)
+        world.apply(of("a", "a", image(replicas=12)))
+        settle(world)
+        assert used(world) == {"a": 2, "b": 10}
+
+    def test_who_shall_take_nothing_does_not(self) -> None:
+        world = fleet(self.GUARANTEED, QueueConfig("b"), nodes=3)
+        world.apply(of("b", "b", image(replicas=12)))
+        world.apply(of("a", "a", image(replicas=12), preemptionPolicy="Never"))
+        settle(world)
+        assert used(world) == {"a": 0, "b": 12}
+
+    def test_priorities_count_within_a_queue_alone(self) -> None:
+        world = fleet(QueueConfig("a"), QueueConfig("b"), nodes=2)
+        world.apply(of("b", "b", image(replicas=4)))
+        world.apply(of("a", "low", image(replicas=4)))
+        world.apply(of("a", "high", image(replicas=6), priority=9))
+        settle(world)
+        assert used(world) == {"a": 4, "b": 4}
+        assert world.placements["default/high"].pod_sets[0].placed == 4
+        assert world.placements["default/low"].pod_sets[0].preempted[0].queue == ""
+
+    def test_not_beyond_the_limit(self) -> None:
+        world = fleet(QueueConfig("a", guarantee=(("cpu", 2_000),), limit=(("cpu", 2_000),)), QueueConfig("b"), nodes=1)
+        world.apply(of("b", "b", image(replicas=4)))
+        world.apply(of("a", "a", image("x", replicas=2), image("y", replicas=2)))
+        settle(world)
+        assert used(world) == {"a": 2, "b": 2}
+        assert {item.reason for item in world.placements["default/a"].pod_sets} == {"", "QueueLimit"}
+
+
+class TestTurnsEnd:
+    """What is tried in vain keeps nothing else of the same workload from being tried."""
+
+    def test_the_second_pod_set_has_its_turn_where_the_first_finds_nothing(self) -> None:
+        world = fleet(QueueConfig("a"), QueueConfig("b"))
+        world.apply(of("b", "b", image(replicas=3)))
+        world.apply(of("a", "a", image("large", cpu="5"), image("small")))
+        grow(world, 1)
+        for _ in range(20):
+            world.pending()
+        assert [item.placed for item in world.placements["default/a"].pod_sets] == [0, 1]
+        assert not world.state.has_work
+
+    def test_a_full_cluster_does_not_keep_copies_from_the_others(self) -> None:
+        world = fleet(QueueConfig("a"), QueueConfig("b"))
+        world.cluster("west")
+        world.apply(of("b", "b", image(replicas=9)))
+        world.apply(of("a", "a", image(), placement={"division": "duplicated"}))
+        world.node("west", "w0", cpu="2")
+        for _ in range(20):
+            world.pending()
+        assert [(item.placed, item.reason) for item in world.placements["default/a"].pod_sets] == [(1, "Unschedulable")]
+        assert not world.state.has_work
+
+
 class TestWhichQueue:
     @pytest.mark.parametrize(
         ("document", "queue"),

@@ -5,7 +5,8 @@ A workload uses the queue that it names; else that of its namespace's name; else
 Fair by dominant share (A. Ghodsi et al., Dominant Resource Fairness, NSDI 2011, with weights): a queue's share is the
 largest part that it has of any resource of the fleet, divided by its weight, and that with the least share is next.
 Before that come queues of which a replica stays within the guarantee. A guarantee is no room set apart: what a queue
-does not use of it others borrow. Beyond its limit a queue gets nothing, however much is free.
+does not use of it others borrow, and give back when it is wanted (`preempting/lending`). Beyond its limit a queue gets
+nothing, however much is free.
 
 Kept by difference, from decisions alone and from Jobs that ended, so that whoever folds the same comes to the same.
 Counted are replicas that have a place; those that leave a cluster are not counted beside those that replace them.
@@ -25,9 +26,11 @@ from services.scheduler.decision.seen.fleet import Fleet
 from services.scheduler.decision.seen.reservations import ShareKey
 from shared.events.v1.workloads import FieldError, Workload
 
+_NOTHING: Mapping[str, int] = {}
+
 
 class Queues:
-    """Those of the configuration, and `default`."""
+    """Those of the configuration, and `default`. `changed` counts workloads that came to use another queue."""
 
     def __init__(self, fleet: Fleet) -> None:
         queues = {item.name: item for item in fleet.config.queues}
@@ -43,6 +46,7 @@ class Queues:
         # Those that are known, as long as nothing changes them.
         self._shares: dict[str, float] = {}
         self._total_at = (-1, -1)
+        self.changed = 0
 
     @property
     def names(self) -> Sequence[str]:
@@ -63,6 +67,7 @@ class Queues:
 
     def charge(self, record: WorkloadRecord) -> None:
         """What a workload has a place for counts for its queue, and no longer what it had before."""
+        former = self._charged.get(record.key)
         self.discharge(record.key)
         used: Counter[str] = Counter()
         for plan, item in zip(record.plans, record.placed.pod_sets, strict=False):
@@ -74,6 +79,7 @@ class Queues:
                     used[name] += amount * count
         if used:
             queue = self.of(record.placed.workload)
+            self.changed += former is not None and former[0] != queue
             self._charged[record.key] = queue, used
             self._used[queue].update(used)
             self._shares.pop(queue, None)
@@ -96,23 +102,52 @@ class Queues:
 
     def share(self, queue: str) -> float:
         """The dominant share, divided by the weight. Of what the fleet does not have any more, nothing counts."""
-        total = self._capacity()
+        self._capacity()
         share = self._shares.get(queue)
         if share is None:
-            parts = (amount / total[name] for name, amount in self._used[queue].items() if total.get(name))
-            share = self._shares[queue] = max(parts, default=0.0) / self._queues[queue].weight
+            share = self._shares[queue] = self._share_of(queue, self._used[queue])
         return share
+
+    def _share_of(self, queue: str, used: Mapping[str, int]) -> float:
+        total = self._capacity()
+        parts = (amount / total[name] for name, amount in used.items() if total.get(name))
+        return max(parts, default=0.0) / self._queues[queue].weight
 
     def rank(self, queue: str, demand: Demand) -> tuple[bool, float]:
         """The least is next."""
-        return not self._is_guaranteed(queue, demand), self.share(queue)
+        return not self.is_guaranteed(queue, demand), self.share(queue)
 
-    def _is_guaranteed(self, queue: str, demand: Demand) -> bool:
+    def is_guaranteed(self, queue: str, demand: Demand, more: Mapping[str, int] = _NOTHING) -> bool:
+        """Whether one more replica stays within the guarantee, beside what the queue uses, and `more`."""
         guarantee, used = self._guarantees.get(queue), self._used[queue]
         if guarantee is None:
             return False
-        asked = [(name, amount) for name, amount in self.asked(demand) if name in guarantee]
-        return bool(asked) and all(used[name] + amount <= guarantee[name] for name, amount in asked)
+        asked = [(name, amount) for name, amount in self.asked(demand) if amount and name in guarantee]
+        return bool(asked) and all(used[name] + more.get(name, 0) + amount <= guarantee[name] for name, amount in asked)
+
+    # --- what is borrowed ---
+
+    @property
+    def any_guaranteed(self) -> bool:
+        return bool(self._guarantees)
+
+    def is_borrowed(self, queue: str, demand: Demand, more: Mapping[str, int]) -> bool:
+        """Whether a replica that has a place may have it for others' not using what they are guaranteed: with it the
+        queue is beyond its own guarantee of something that it asks for, or it asks for nothing that is guaranteed.
+        """
+        guarantee, used = self._guarantees.get(queue, _NOTHING), self._used[queue]
+        asked = [name for name, amount in self.asked(demand) if amount and name in guarantee]
+        return not asked or any(used[name] + more.get(name, 0) > guarantee[name] for name in asked)
+
+    def borrowers(self, beside: str, more: Mapping[str, Mapping[str, int]]) -> list[str]:
+        """Queues that may use more than they are guaranteed, the one with the largest share first."""
+        shares: dict[str, float] = {}
+        for name in self.names:
+            guarantee, used = self._guarantees.get(name, _NOTHING), Counter(self._used[name])
+            used.update(more.get(name, _NOTHING))
+            if name != beside and any(amount > guarantee.get(what, 0) for what, amount in used.items()):
+                shares[name] = self._share_of(name, used)
+        return sorted(shares, key=lambda name: (-shares[name], name))
 
     def _capacity(self) -> Mapping[str, float]:
         """What all nodes have."""

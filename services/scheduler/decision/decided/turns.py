@@ -11,14 +11,16 @@ replicas that found room, and what comes meanwhile stands behind.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 from services.scheduler.decision.asked.demands import Demand
 from services.scheduler.decision.asked.manifests import Division
 from services.scheduler.decision.decided.queues import Queues
 from services.scheduler.decision.decided.records import WorkloadRecord
-from services.scheduler.decision.decided.waiting import WaitingQueue
+from services.scheduler.decision.decided.waiting import Entry, WaitingQueue
 
+# Whether it is beyond the guarantee, the share, and the name of a queue: the least is next.
+Rank = tuple[bool, float, str]
 _TURNS_OF_A_WORKLOAD = 32
 
 
@@ -46,6 +48,17 @@ class Turns:
     def waiting(self, queue: str) -> int:
         """How many workloads of a queue wait."""
         return len(self._lines[queue])
+
+    def heads(self) -> Iterator[tuple[Rank, WaitingQueue, Entry, Demand]]:
+        """Of each line, and each demand in it, the workload that is tried first; how soon that is the queue's turn."""
+        for name, line in self._lines.items():
+            for entry, demand in line.heads():
+                yield (*self._queues.rank(name, demand), name), line, entry, demand
+
+    @property
+    def contended(self) -> bool:
+        """Whether more than one queue has something that waits."""
+        return sum(bool(len(line)) for line in self._lines.values()) > 1
 
     @property
     def in_round(self) -> bool:
@@ -82,4 +95,8 @@ class Turns:
         """How many replicas are placed in this turn at most; None where nobody else waits for one."""
         if len(self._heads) == 1 or any(plan.division is Division.TOGETHER for plan in record.plans):
             return None
-        return max(1, max(plan.desired for plan in record.plans) // _TURNS_OF_A_WORKLOAD)
+        return size_of_turn(record)
+
+
+def size_of_turn(record: WorkloadRecord) -> int:
+    return max(1, max(plan.desired for plan in record.plans) // _TURNS_OF_A_WORKLOAD)

@@ -89,6 +89,8 @@ class PodSetDraft:
         """From what is there already."""
         self.away = {**previous.away} if self.plan.failback else {}
         self.returning, self._why, self.preempted = previous.returning, previous.why, previous.preempted
+        if self.plan.duplicated:
+            self._refused = max(0, previous.desired - previous.placed)
         for share in previous.shares:
             for position in range(share.replicas):
                 node = share.nodes[position] if share.nodes else ""
@@ -385,7 +387,7 @@ class PodSetDraft:
         """Whether what is missing would be placed if less ran somewhere: all that it lacks is room on nodes."""
         plan = self.plan
         whole = plan.gang is not None or (plan.division is Division.TOGETHER and plan.desired > 1)
-        return bool(self.missing) and self._reason == UNSCHEDULABLE and not whole and not plan.duplicated
+        return bool(self.placeable) and self._reason == UNSCHEDULABLE and not whole and not plan.duplicated
 
     def open_rows(self) -> BoolArray:
         """The rows to which the next replica might go, whatever runs there: by facts, by cluster, and by the terms."""
@@ -418,7 +420,8 @@ class PodSetDraft:
         elif budget.spent:
             self._reason, self._message = PLACING, "more replicas are about to be placed"
         else:
-            self._reason, self._message = self._explain()
+            self._reason, self._message = self._explain() if self.placeable else self.limited()
+        self._note()
 
     def give_way(self, cluster: str, positions: Collection[int] | None, to: Displacement) -> None:
         """Replicas of a cluster make room for another workload's; they wait from now on. Where it is not said which,
@@ -430,6 +433,8 @@ class PodSetDraft:
         else:
             gone = {replica for replica in mine if replica.position in positions}
         self.replicas = [replica for replica in self.replicas if replica not in gone]
+        if self.plan.duplicated:
+            self._refused += len(gone)
         self.preempted = (*self.preempted, to)[-MOST_DISPLACEMENTS:]
         self._reason, self._message = self._explain()
         if not self._reason:
@@ -563,11 +568,12 @@ class PodSetDraft:
             if budget.left <= 0:
                 self._reason, self._message = PLACING, "more replicas are about to be placed"
                 return
-            budget.left -= 1
             costs = spread.costs()
             row = self._profile.best(costs, avoid) if shares is None else shares.best(costs, avoid)
             if row is None:
+                budget.vain += 1
                 return
+            budget.left -= 1
             self._reasons.note(row, costs, avoid, costs if shares is None else shares.further)
             self._gain(row, next(ordinals))
             spread.add(row)
@@ -580,8 +586,10 @@ class PodSetDraft:
         everything = frozenset(cluster.index for cluster in self._fleet.clusters)
         full = set(self._avoid)
         shares = self._cluster_shares()
-        while not budget.spent:
-            budget.left -= 1
+        if budget.spent:
+            self._reason, self._message = PLACING, "it is about to be placed"
+            return
+        while True:
             row = self._profile.best(avoid=full) if shares is None else shares.best(None, full)
             if row is None:
                 return
@@ -594,8 +602,8 @@ class PodSetDraft:
                     budget.left -= self.plan.desired
                     return
                 self._reasons.take_back(row)
+            budget.vain += 1
             full.add(index)
-        self._reason, self._message = PLACING, "it is about to be placed"
 
     def _fill(self, count: int, cluster: int, elsewhere: frozenset[int]) -> bool:
         if count > 1 and self._room_in(cluster) < count:

@@ -69,17 +69,21 @@ def _settle_in(draft: PodSetDraft, cluster: Cluster, budget: Budget) -> int:
         if beyond:
             return lacking
         elsewhere = frozenset(other.index for other in draft._fleet.clusters) - {cluster.index}
-        budget.left -= lacking
-        return 0 if draft._fill(lacking, cluster.index, elsewhere) else lacking
+        if draft._fill(lacking, cluster.index, elsewhere):
+            budget.left -= lacking
+            return 0
+        budget.vain += 1
+        return lacking
     lacking -= beyond
     table, spread, ordinals = draft._fleet.table, draft._spread(), draft._free_ordinals()
     while lacking and not budget.spent:
-        budget.left -= 1
         costs = spread.costs()
         further = np.where(table.domain_cluster == cluster.index, 0.0 if costs is None else costs, np.inf)
         row = draft._profile.best(further)
         if row is None:
+            budget.vain += 1
             break
+        budget.left -= 1
         draft._reasons.note(row, costs, (), further)
         draft._gain(row, next(ordinals))
         spread.add(row)

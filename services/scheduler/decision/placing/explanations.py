@@ -89,8 +89,11 @@ class Reasons:
 
 def gave_way(to: Sequence[Displacement], message: str) -> Json:
     """What is said of replicas that made room for others, and wait, as of a `PodSetPlacement`."""
-    latest = {item.workload: item.priority for item in to}
-    names = ", ".join(f"{name} (priority {priority})" for name, priority in sorted(latest.items()))
+    latest = {
+        item.workload: f"guaranteed to queue {item.queue!r}" if item.queue else f"priority {item.priority}"
+        for item in to
+    }
+    names = ", ".join(f"{name} ({reason})" for name, reason in sorted(latest.items()))
     text = f"made room for {names}" + (f"; {message}" if message else "")
     return {"reason": PREEMPTED, "message": text, "preempted": to}
 

@@ -113,9 +113,10 @@ def _place_at_once(draft: PodSetDraft, rest: int, budget: Budget) -> bool:
     if found >= rest:
         draft._place(own, most=rest)
         found = len(draft.replicas) - mark.replicas
-    budget.left -= max(before - own.left, 1)
     if found >= rest:
+        budget.left -= before - own.left
         return True
+    budget.vain += max(before - own.left + own.vain, 1)
     draft.take_back(mark)
     draft.wait_for(*_why(draft, rest, found))
     return False

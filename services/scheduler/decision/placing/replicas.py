@@ -11,13 +11,23 @@ PLACING = "Placing"
 
 
 class Budget:
-    """How many replicas may still be placed, or tried in vain, in one call. `closed`: none, not even a whole gang."""
+    """How many replicas may still be placed in one call. `closed`: none, not even a whole gang.
 
-    __slots__ = ("closed", "left")
+    What is tried in vain (`vain`) counts for the workloads behind, and not for the rest of the same: it has been tried
+    only when all of it was. Else it would be about to be placed for ever, without a replica more.
+    """
+
+    __slots__ = ("closed", "left", "vain")
 
     def __init__(self, left: int, *, closed: bool = False) -> None:
         self.left = 0 if closed else left
         self.closed = closed
+        self.vain = 0
+
+    def end_try(self) -> None:
+        """All of a workload was tried."""
+        self.left -= self.vain
+        self.vain = 0
 
     @property
     def spent(self) -> bool:

@@ -9,21 +9,29 @@ and age; and the replica that takes the room is placed. So its room is held from
 both until the pods that make room are gone. Nobody else finds room there meanwhile, and no pod is bound before there is
 room for it (docs/adr/0012).
 
+With queues, priorities count within each. A queue whose replica stays within its guarantee takes back what others
+borrowed (`lending`), before it takes anything of its own. The next to try is of the queue whose turn it is; once room
+was made everything that waits has its turn first, since what is left over of that is everybody's.
+
 Nothing of this is known to the leader alone, but when a try in vain is worth another one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from heapq import heapify, heappop, heappush
-from itertools import groupby
+from itertools import groupby, islice
 
 from services.scheduler.decision.asked.demands import Demand
 from services.scheduler.decision.decided.records import WorkloadRecord
+from services.scheduler.decision.decided.turns import Rank, size_of_turn
+from services.scheduler.decision.decided.waiting import Entry, WaitingQueue
 from services.scheduler.decision.decided.workloads import Workloads
 from services.scheduler.decision.placing.drafts import PodSetDraft, settle_followers
 from services.scheduler.decision.placing.replicas import Budget
 from services.scheduler.decision.preempting.claims import PriorityClaim
+from services.scheduler.decision.preempting.lending import Ledger, ReclaimClaim
 from services.scheduler.decision.preempting.units import Unit
 from services.scheduler.decision.preempting.victims import Found, Victims
 from services.scheduler.decision.seen.fleet import Fleet
@@ -34,9 +42,22 @@ _PAUSE_MS = 1_000
 _PAUSE_FOR_ROW_MS = 1
 _PAUSE_FOR_OTHER_MS = 10
 _MOST_IN_VAIN = 8
+_ALL = 2**31
 
 Drafts = Callable[[WorkloadRecord, int], list[PodSetDraft]]
 Conclude = Callable[[WorkloadRecord, tuple[PodSetPlacement, ...], Sequence[PodSetDraft]], WorkloadPlaced]
+# For whom a try may be in vain: all of one demand, and queue, or one workload where its own terms decide.
+What = tuple[Demand, str] | str
+_NO_QUEUE: Rank = (False, 0.0, "")
+
+
+@dataclass(frozen=True, slots=True)
+class _Taken:
+    """Room that a replica of a draft took; `queue` is its own where what it is guaranteed decided."""
+
+    draft: PodSetDraft
+    found: Found
+    queue: str
 
 
 class Preemption:
@@ -50,8 +71,9 @@ class Preemption:
         self._drafts = drafts
         self._conclude = conclude
         self._search = Victims(fleet, workloads)
-        # Until when, for a demand (or a workload, where its own terms decide), a priority is tried in vain.
-        self._in_vain: dict[Demand | str, tuple[int, int]] = {}
+        # Until when a priority is tried in vain.
+        self._in_vain: dict[What, tuple[int, int]] = {}
+        self._ledger = Ledger(workloads, workloads.queues) if workloads.queues is not None else None
         self.count = 0
         self.victims = 0
         self._told = (0, 0)
@@ -63,52 +85,65 @@ class Preemption:
 
     @property
     def conceivable(self) -> bool:
-        """Whether anything waits that is more important than anything that has a place."""
+        """Whether anything waits that is more important than anything that has a place, or is guaranteed to a queue."""
         ranks = self._workloads.ranks
         first = self._workloads.waiting.first_rank if ranks else None
-        return first is not None and first > min(ranks)
+        guaranteed = self._ledger is not None and self._ledger.queues.any_guaranteed
+        return first is not None and (guaranteed or first > min(ranks))
 
     def decide(self, budget: Budget, now_ms: int) -> list[Decision]:
         """To be called when everything that waits was tried in vain."""
         decisions: list[Decision] = []
         self._in_vain = {what: known for what, known in self._in_vain.items() if known[1] > now_ms}
-        for record, demand in self._turns(now_ms):
+        for record, what in self._turns(now_ms):
             if budget.spent:
                 break
+            looked = self._search.looked
             made = self._preempt(record, budget, now_ms)
             decisions += made
+            if made and self._ledger is not None:
+                break
             if not made:
-                pause = _PAUSE_MS + _PAUSE_FOR_ROW_MS * self._search.looked + _PAUSE_FOR_OTHER_MS * len(self._in_vain)
-                self._in_vain[self._what(record, demand)] = record.placed.rank, now_ms + pause
+                rows, others = self._search.looked - looked, len(self._in_vain)
+                pause = _PAUSE_MS + _PAUSE_FOR_ROW_MS * rows + _PAUSE_FOR_OTHER_MS * others
+                self._in_vain[what] = record.placed.rank, now_ms + pause
         return decisions
 
-    def _turns(self, now_ms: int) -> Iterator[tuple[WorkloadRecord, Demand]]:
-        """In the order of the queue; each is decided upon before the next is asked for."""
-        waiting, ranks, in_vain = self._workloads.waiting, self._workloads.ranks, 0
-        heap = [(entry, number, demand) for number, (entry, demand) in enumerate(waiting.heads())]
+    def _turns(self, now_ms: int) -> Iterator[tuple[WorkloadRecord, What]]:
+        """In the order in which they wait; each is decided upon before the next is asked for."""
+        ranks, in_vain = self._workloads.ranks, 0
+        heap = [(turn, entry, number, line, demand) for number, (turn, line, entry, demand) in enumerate(self._heads())]
         heapify(heap)
         while heap and ranks and in_vain < _MOST_IN_VAIN:
-            entry, number, demand = heappop(heap)
-            if -entry[0] <= min(ranks):
-                return
+            turn, entry, number, line, demand = heappop(heap)
+            if -entry[0] <= min(ranks) and (self._ledger is None or turn[0]):
+                continue
             record = self._workloads.live(entry[2])
             stands = True
             if record is not None and record.placed.preempts:
-                what = self._what(record, demand)
+                what = self._what(record, demand, turn[2])
                 if not self._is_in_vain(what, record, now_ms):
-                    yield record, demand
+                    yield record, what
                     in_vain += self._is_in_vain(what, record, now_ms)
                 # What one of equal demand and no less priority finds nowhere, those behind it find nowhere either.
-                stands = what != demand or not self._is_in_vain(what, record, now_ms)
-            following = waiting.after(entry, demand) if stands else None
+                stands = what == record.key or not self._is_in_vain(what, record, now_ms)
+            following = line.after(entry, demand) if stands else None
             if following is not None:
-                heappush(heap, (following, number, demand))
+                heappush(heap, (turn, following, number, line, demand))
 
-    def _what(self, record: WorkloadRecord, demand: Demand) -> Demand | str:
+    def _heads(self) -> Iterator[tuple[Rank, WaitingQueue, Entry, Demand]]:
+        turns, waiting = self._workloads.turns, self._workloads.waiting
+        if turns is not None:
+            yield from turns.heads()
+            return
+        for entry, demand in waiting.heads():
+            yield _NO_QUEUE, waiting, entry, demand
+
+    def _what(self, record: WorkloadRecord, demand: Demand, queue: str) -> What:
         own = any(plan.demand == demand and (plan.sharing is not None or plan.terms) for plan in record.plans)
-        return record.key if own else demand
+        return record.key if own else (demand, queue)
 
-    def _is_in_vain(self, what: Demand | str, record: WorkloadRecord, now_ms: int) -> bool:
+    def _is_in_vain(self, what: What, record: WorkloadRecord, now_ms: int) -> bool:
         rank, until = self._in_vain.get(what, (0, 0))
         return now_ms < until and record.placed.rank <= rank
 
@@ -116,18 +151,22 @@ class Preemption:
 
     def _preempt(self, record: WorkloadRecord, budget: Budget, now_ms: int) -> list[Decision]:
         drafts = self._drafts(record, now_ms)
-        taken: list[tuple[PodSetDraft, Found]] = []
+        taken: list[_Taken] = []
+        most = self._most(record)
         for draft in drafts:
             draft.settle(budget)
-            taken += ((draft, found) for found in self._take_room(record, draft, budget))
+            taken += islice(self._take_room(record, draft, budget), most - len(taken))
+        budget.end_try()
         self._search.end()
+        if self._ledger is not None:
+            self._ledger.begin()
         if not taken:
             for draft in drafts:
                 draft.discard()
             return []
         settle_followers(drafts)
         decisions: list[Decision] = []
-        victims = [(unit, self._told_to(record, draft, unit)) for draft, found in taken for unit in found.units]
+        victims = [(unit, self._told_to(record, item, unit)) for item in taken for unit in item.found.units]
         victims.sort(key=lambda item: item[0].share.key)
         for key, group in groupby(victims, key=lambda item: item[0].share.key.workload):
             victim = self._workloads.live(key)
@@ -137,30 +176,46 @@ class Preemption:
         self.victims += sum(unit.replicas for unit, _ in victims)
         return [*decisions, self._conclude(record, tuple(draft.outcome() for draft in drafts), drafts)]
 
-    def _take_room(self, record: WorkloadRecord, draft: PodSetDraft, budget: Budget) -> Iterator[Found]:
-        claim = PriorityClaim(record.placed.rank)
+    def _most(self, record: WorkloadRecord) -> int:
+        """How many replicas of a workload take room before others have their turn."""
+        turns = self._workloads.turns
+        return size_of_turn(record) if turns is not None and turns.contended else _ALL
+
+    def _take_room(self, record: WorkloadRecord, draft: PodSetDraft, budget: Budget) -> Iterator[_Taken]:
         while draft.finds_no_node and not budget.spent:
             budget.left -= 1
-            found = self._search.find(claim, draft)
+            found, queue = self._find(record, draft)
             if found is None:
                 return
             self._search.take(found)
-            draft.take(found.row, [self._told_by(unit) for unit in found.units])
-            # What is left of the room that was made costs nobody anything more.
-            while draft.missing and draft.place_one(budget):
+            draft.take(found.row, [self._told_by(unit, queue) for unit in found.units])
+            if self._ledger is not None:
+                self._ledger.take(record, draft.plan.demand, found.units)
+            # What is left of the room that was made costs nobody anything more. With queues it is everybody's.
+            while self._ledger is None and draft.missing and draft.place_one(budget):
                 pass
             draft.conclude(budget)
-            yield found
+            yield _Taken(draft, found, queue)
 
-    def _told_by(self, unit: Unit) -> Displacement:
+    def _find(self, record: WorkloadRecord, draft: PodSetDraft) -> tuple[Found | None, str]:
+        """Where the next replica has room, and its queue if that takes back what it is guaranteed."""
+        if self._ledger is None:
+            return self._search.find(PriorityClaim(record.placed.rank), draft), ""
+        for claim in self._ledger.claims(record, draft.plan.demand):
+            if (found := self._search.find(claim, draft)) is not None:
+                reclaims = isinstance(claim, ReclaimClaim)
+                return found, self._ledger.queues.of(record.placed.workload) if reclaims else ""
+        return None, ""
+
+    def _told_by(self, unit: Unit, queue: str) -> Displacement:
         """For the one that takes the room: who made it."""
         key, record = unit.share.key, self._workloads.live(unit.share.key.workload)
         rank = record.placed.rank if record is not None else unit.rank
-        return _displacement(unit, key.workload, key.pod_set, rank)
+        return _displacement(unit, key.workload, key.pod_set, rank, queue)
 
-    def _told_to(self, record: WorkloadRecord, draft: PodSetDraft, unit: Unit) -> Displacement:
+    def _told_to(self, record: WorkloadRecord, taken: _Taken, unit: Unit) -> Displacement:
         """For the one that makes room: for whom."""
-        return _displacement(unit, record.key, draft.plan.name, record.placed.rank)
+        return _displacement(unit, record.key, taken.draft.plan.name, record.placed.rank, taken.queue)
 
     def _displace(self, record: WorkloadRecord, gone: list[tuple[Unit, Displacement]], now_ms: int) -> Decision:
         """The workload without the replicas that made room; its other pod sets stay as they are."""
@@ -178,7 +233,7 @@ class Preemption:
         return self._conclude(record, tuple(outcomes), drafts)
 
 
-def _displacement(unit: Unit, workload: str, pod_set: str, rank: int) -> Displacement:
+def _displacement(unit: Unit, workload: str, pod_set: str, rank: int, queue: str) -> Displacement:
     node = unit.holds[0].slot.name if len(unit.holds) == 1 else ""
     return Displacement(
         workload=workload,
@@ -187,4 +242,5 @@ def _displacement(unit: Unit, workload: str, pod_set: str, rank: int) -> Displac
         cluster=unit.share.key.cluster,
         node=node,
         replicas=unit.replicas,
+        queue=queue,
     )

@@ -110,7 +110,7 @@ class Units:
         self, share: ShareReservations, record: WorkloadRecord | None, pairs: Iterable[_Pair], taken: Taken
     ) -> Iterator[Unit]:
         rank = self._claim.rank(record) if record is not None and not _moves(record) else None
-        plan = _plan(record, share.key.pod_set) if record is not None else None
+        plan = plan_of(record, share.key.pod_set) if record is not None else None
         if rank is None or record is None or plan is None:
             return
         age = record.placed.request.published_at
@@ -198,7 +198,7 @@ def _whole(fleet: Fleet, share: ShareReservations, rank: int, age: int) -> Unit:
     return Unit(share, rank, age, positions, holds, share.replicas, share.ready, known=True)
 
 
-def _plan(record: WorkloadRecord, pod_set: str) -> PodSetPlan | None:
+def plan_of(record: WorkloadRecord, pod_set: str) -> PodSetPlan | None:
     return next((plan for plan in record.plans if plan.name == pod_set), None)
 
 

@@ -62,7 +62,7 @@ class Found:
 
 
 class Victims:
-    """`looked` counts the nodes that the last search looked at."""
+    """`looked` counts the nodes that were looked at."""
 
     def __init__(self, fleet: Fleet, workloads: Workloads) -> None:
         self._fleet = fleet
@@ -78,7 +78,6 @@ class Victims:
         bound = draft.plan.division is Division.NODES
         units, profile = Units(self._fleet, self._workloads, claim, bound=bound), draft.profile
         self._any_will_do.clear()
-        self.looked = 0
         if self._own_pods_go(draft):
             return None
         best: Found | None = None
@@ -87,7 +86,7 @@ class Victims:
             if best is not None and bound_of_row >= best.cost:
                 break
             self.looked += 1
-            found = self._on(row, units, profile)
+            found = self._on(row, units, claim, profile)
             if found is not None and (best is None or found.cost < best.cost):
                 best = found
         return best
@@ -148,7 +147,7 @@ class Victims:
         spare.refresh()
         return spare
 
-    def _on(self, row: int, units: Units, profile: Profile) -> Found | None:
+    def _on(self, row: int, units: Units, claim: Claim, profile: Profile) -> Found | None:
         """The victims on one node; None where nothing that may give way makes room."""
         slots, order = self._fleet.slots, float(self._fleet.table.order[row])
         there = units.on(slots.by_row(row), self._taken)
@@ -156,7 +155,7 @@ class Victims:
             slots.lift(hold)
         victims: list[Unit] | None = []
         if profile.cost(row) == np.inf:
-            victims = self._fewest(row, there.units, profile)
+            victims = self._fewest(row, claim.together(there.units), profile)
         for hold in there.going:
             slots.put_back(hold)
         if victims is None:
