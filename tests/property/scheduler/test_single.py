@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.scheduler.decision import state
-from services.scheduler.decision.config import QueueConfig, SchedulerConfig
+from services.scheduler.decision.config import QueueConfig, SchedulerConfig, Weights
 from services.scheduler.decision.decided.records import uid_for
 from services.scheduler.decision.placing.single import Admitted
 from services.scheduler.decision.seen.observed import NODES
@@ -19,7 +19,7 @@ from shared.events.v1.requests import WorkloadRequested
 from shared.events.v1.workloads import ApplyWorkload
 from shared.model.identities import ObjectKey
 from tests.property.scheduler.fleets import CLUSTERS, nodes, workloads
-from tests.scheduling import World, image, workload
+from tests.scheduling import World, workload
 
 Json = dict[str, Any]
 FLEETS = st.lists(st.tuples(st.sampled_from(CLUSTERS), nodes()), min_size=1, max_size=20)
@@ -53,7 +53,8 @@ def test_both_ways_are_the_same(binding: str, fleet: list[tuple[str, Json]], dat
 
 
 NAMES = [f"w{index}" for index in range(24)]
-CONFIGS = (SchedulerConfig(), SchedulerConfig(), SchedulerConfig(queues=(QueueConfig("default"),)))
+BY_MIX = SchedulerConfig(weights=Weights(expected_fragmentation=1.0))
+CONFIGS = (SchedulerConfig(), BY_MIX, SchedulerConfig(queues=(QueueConfig("default"),)))
 
 
 @st.composite
@@ -131,6 +132,30 @@ def test_requests_that_wait_together_are_decided_as_one_after_the_other(
             assert world.state.digest() == together.state.digest()
 
 
+def test_what_changes_in_the_midst_of_those_that_wait_counts_for_those_behind() -> None:
+    """What free GPUs are judged by, after so many pods; room that is not needed since the pod is there already; what a
+    pod that just came wants of the next ones.
+    """
+    gpus = [_plain(f"g{index}", cpu="1", gpus=1 + index % 2, milli=(300, 500, 1000)[index % 3]) for index in range(40)]
+    known = [_plain(name, cpu="3", binding="cluster") for name in "abcde"]
+    apart = {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [_APART]}}
+    wanting = [_plain("first", affinity=apart), *(_plain(f"s{index}") for index in range(6))]
+    for bodies in (gpus, known, wanting):
+        together, one_by_one = World(BY_MIX), World(BY_MIX)
+        for world in (together, one_by_one):
+            world.cluster("east")
+            for index in range(4):
+                name = f"n{index}"
+                world.node("east", name, cpu="16", labels={"kubernetes.io/hostname": name}, **{"nvidia.com_gpu": "8"})
+            world.pod("east", "p0", node="n3", of="b/main", cpu="3")
+        requests = [WorkloadRequested.model_validate(body) for body in bodies]
+        together.ask_all(requests)
+        for request in requests:
+            one_by_one.ask(request)
+        assert [item.to_json() for item in one_by_one.journal] == [item.to_json() for item in together.journal]
+        assert one_by_one.state.hash() == together.state.hash()
+
+
 def test_a_defect_is_the_answer_to_its_own_request_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     def failing(key: str, request_id: str) -> str:
         if key.endswith("/b"):
@@ -149,5 +174,15 @@ def test_a_defect_is_the_answer_to_its_own_request_alone(monkeypatch: pytest.Mon
     assert [world.state.find(f"default/{name}") is not None for name in "abc"] == [True, False, True]
 
 
-def _plain(name: str) -> Json:
-    return {"operation": "create", "workload": workload(name, image("main", cpu="1"), placement={"binding": "node"})}
+_APART = {"topologyKey": "kubernetes.io/hostname", "labelSelector": {"matchLabels": {"app": "a"}}}
+
+
+def _plain(
+    name: str, *, cpu: str = "1", gpus: int = 0, milli: int = 1000, binding: str = "node", affinity: Json | None = None
+) -> Json:
+    requests = {"cpu": cpu, "memory": "1Gi", **({"nvidia.com/gpu": str(gpus)} if gpus else {})}
+    metadata: Json = {"labels": {"app": "a"}, "annotations": {"flotilla.dev/gpu-milli": str(milli)} if gpus else {}}
+    spec: Json = {"containers": [{"name": "main", "image": "i", "resources": {"requests": requests}}]}
+    template = {"metadata": metadata, "spec": {**spec, "affinity": affinity} if affinity else spec}
+    pod_set = {"name": "main", "replicas": 1, "template": template}
+    return {"operation": "create", "workload": workload(name, pod_set, placement={"binding": binding})}
