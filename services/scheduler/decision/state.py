@@ -15,7 +15,7 @@ from typing import ParamSpec, TypeVar
 
 from services.scheduler.decision.asked.admission import PlanCache, PodSetPlan, plan_workload
 from services.scheduler.decision.asked.manifests import Division
-from services.scheduler.decision.asked.priorities import importance_of
+from services.scheduler.decision.asked.priorities import PLAIN, importance_of
 from services.scheduler.decision.config import SchedulerConfig
 from services.scheduler.decision.decided.records import WorkloadRecord, uid_for
 from services.scheduler.decision.decided.turns import Turns
@@ -33,7 +33,6 @@ from services.scheduler.decision.preempting.preemption import Preemption
 from services.scheduler.decision.seen.fleet import Fleet
 from services.scheduler.decision.seen.moves import Moves
 from services.scheduler.decision.seen.reservations import ShareKey
-from services.scheduler.decision.seen.slots import Hold
 from shared.events.v1.clusters import ClusterDeclared
 from shared.events.v1.decisions import (
     Decision,
@@ -57,6 +56,7 @@ P = ParamSpec("P")
 
 _CACHED_PLANS = 4096
 _NOWHERE: frozenset[int] = frozenset()
+_NO_ERRORS: tuple[FieldError, ...] = ()
 _NEVER = (-1, -1, -1)
 
 
@@ -70,6 +70,7 @@ class SchedulerState:
         self._exodus = Exodus(self.fleet, self._workloads)
         self.preemption = Preemption(self.fleet, self._workloads, self._drafts_of, self._conclude)
         self._plans = PlanCache(_CACHED_PLANS)
+        self._any_default = any(item.default for item in config.priority_classes.values())
         self._digest = StateDigest(self.fleet.table, self._workloads, self.fleet.clusters)
         # Shares that may have lost a replica, of clusters that are not heard.
         self._unheard: set[ShareKey] = set()
@@ -285,7 +286,10 @@ class SchedulerState:
         if errors := _misplaced(body, live):
             return self.reject(key, ref, errors)
         plans, errors = self._plan(workload)
-        importance, wrong = importance_of(workload, self.config.priority_classes)
+        if not errors and self._is_plain(workload, plans):
+            importance, wrong = PLAIN, _NO_ERRORS
+        else:
+            importance, wrong = importance_of(workload, self.config.priority_classes)
         queues = self._workloads.queues
         if queues is not None:
             errors = (*queues.errors(workload), *errors)
@@ -293,6 +297,11 @@ class SchedulerState:
             return self.reject(key, ref, (*wrong, *errors))
         single = record is None and queues is None and len(plans) == 1 and plans[0].single
         return Admitted(key, workload, plans, ref, importance, single)
+
+    def _is_plain(self, workload: Workload, plans: Sequence[PodSetPlan]) -> bool:
+        """Whether nobody says anything of a priority class: neither it, nor its pods, nor the fleet for all others."""
+        said = workload.priority_class is not None or workload.preemption_policy is not None or self._any_default
+        return not said and len(plans) == 1 and not plans[0].names_class
 
     def _decide_admitted(self, admitted: Admitted, now_ms: int) -> list[Decision]:
         return [self._decide_workload(admitted, self._workloads.get(admitted.key), now_ms)]
@@ -312,22 +321,33 @@ class SchedulerState:
 
     def _decide_singles(self, run: Sequence[Admitted], now_ms: int) -> tuple[list[Answer], bool]:
         """Decides upon the first ones; and whether the next has no place."""
-        avoided = [self._avoided(single.key, single.plans[0], now_ms) for single in run]
+        if self._moves.any_avoided or self._exodus.any_avoided:
+            avoided = [self._avoided(single.key, single.plans[0], now_ms) for single in run]
+        else:
+            avoided = [_NOWHERE] * len(run)
         places, stuck = place_singles(self.fleet, run, avoided)
-        decided = [
-            place if isinstance(place, Exception) else _tried(_concluded, single, place)
-            for single, place in zip(run, places, strict=False)
-        ]
-        answers = [
-            item if isinstance(item, Exception) else _tried(self._begin, single, item)
-            for single, item in zip(run, decided, strict=False)
-        ]
+        decided: list[WorkloadPlaced | Exception] = []
+        for single, place in zip(run, places, strict=False):
+            try:
+                decided.append(
+                    conclude_single(single, place, uid_for(single.key, single.ref.id))
+                    if isinstance(place, Place)
+                    else place
+                )
+            except Exception as error:  # noqa: BLE001 - the answer to this one
+                decided.append(error)
+        answers: list[Answer] = []
+        begin = self._workloads.begin
+        for single, place, placed in zip(run, places, decided, strict=False):
+            try:
+                if isinstance(placed, WorkloadPlaced) and isinstance(place, Place):
+                    begin(placed, single.plans, place.share, place.hold, known=place.known)
+                    answers.append([placed])
+                elif isinstance(placed, Exception):
+                    answers.append(placed)
+            except Exception as error:  # noqa: BLE001 - the answer to this one
+                answers.append(error)
         return answers, stuck
-
-    def _begin(self, single: Admitted, decided: tuple[WorkloadPlaced, Hold]) -> list[Decision]:
-        placed, hold = decided
-        self._workloads.begin(single.key, placed, single.plans, hold)
-        return [placed]
 
     def _decide_workload(self, admitted: Admitted, record: WorkloadRecord | None, now_ms: int) -> WorkloadPlaced:
         key, workload, plans, ref, importance, _ = admitted
@@ -665,18 +685,14 @@ def _tried(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T | E
         return error
 
 
-def _concluded(single: Admitted, place: Place) -> tuple[WorkloadPlaced, Hold]:
-    return conclude_single(single, place, uid_for(single.key, single.ref.id))
-
-
 def _misplaced(body: ApplyWorkload, live: WorkloadRecord | None) -> tuple[FieldError, ...]:
     """Why an operation does not suit what is there."""
-    key = body.workload.key
     if body.operation == "create" and live is not None:
-        message = f"workload {key} exists and is different; use apply or change"
+        message = f"workload {body.workload.key} exists and is different; use apply or change"
         return (FieldError(field="workload.name", reason="AlreadyExists", message=message),)
     if body.operation == "change" and live is None:
-        return (FieldError(field="workload.name", reason="NotFound", message=f"there is no workload {key}"),)
+        message = f"there is no workload {body.workload.key}"
+        return (FieldError(field="workload.name", reason="NotFound", message=message),)
     return ()
 
 

@@ -20,6 +20,7 @@ from services.scheduler.decision.asked.documents import document_error
 from services.scheduler.decision.asked.labels import labels_of
 from services.scheduler.decision.asked.manifests import Division, Kind, image_pod_spec, is_pod, kind_for
 from services.scheduler.decision.asked.overrides import OverrideError, PodSetOverrides, apply_override, check_values
+from services.scheduler.decision.asked.priorities import named_by
 from services.scheduler.decision.asked.rendering import rendered_object
 from services.scheduler.decision.table.neighbours import PodFacts
 from services.scheduler.decision.table.rules import Rules, Term, rules_of, terms_of
@@ -78,6 +79,8 @@ class PodSetPlan:
     sharing: PlacementTerms | None = None
     gang: GangPlan | None = None
     gpus: GpuClass | None = field(default=None, compare=False)
+    # Whether the pod template names a priority class.
+    names_class: bool = field(default=False, compare=False)
     # Whether it is one pod, of which nothing is said but which nodes and clusters may have it.
     single: bool = field(init=False, repr=False, compare=False)
     # Whether each eligible cluster has as many as are desired.
@@ -291,6 +294,7 @@ class _Planner:
             sharing=None if self._kind.division is Division.EVERYWHERE else self._terms.of_division,
             gang=gang,
             gpus=(amounts.get("cpu", 0), devices, shape.gpu_milli) if devices else None,
+            names_class=named_by(self._workload, self._pod_set)[1] is not None,
             budget=self._pod_set.disruption_budget,
         )
 

@@ -65,7 +65,7 @@ def importance_of(
 def _template_errors(workload: Workload, classes: Mapping[str, PriorityClass], value: int) -> Iterator[FieldError]:
     """Pod templates that name a class of the fleet which means something else."""
     for index, pod_set in enumerate(workload.pod_sets):
-        where, named = _named_by(workload, pod_set)
+        where, named = named_by(workload, pod_set)
         if named is None:
             continue
         known = classes.get(named)
@@ -77,7 +77,7 @@ def _template_errors(workload: Workload, classes: Mapping[str, PriorityClass], v
             yield FieldError(field=field, reason="Contradiction", message=message)
 
 
-def _named_by(workload: Workload, pod_set: PodSet) -> tuple[str, str | None]:
+def named_by(workload: Workload, pod_set: PodSet) -> tuple[str, str | None]:
     """Where the pod specification of a pod set is, and the class that it names."""
     path: tuple[str, ...] = ("template",)
     found: Any = pod_set.template

@@ -103,13 +103,25 @@ class Workloads:
                 self._set_share(record, plan, share, holds.get(share.cluster, ()))
         self._index(record)
 
-    def begin(self, key: str, placed: WorkloadPlaced, plans: tuple[PodSetPlan, ...], hold: Hold) -> None:
-        """What `fold` does for a new workload of one pod, which has its room and counts in the mix already."""
+    def begin(
+        self, placed: WorkloadPlaced, plans: tuple[PodSetPlan, ...], where: ShareKey, hold: Hold, *, known: bool
+    ) -> None:
+        """What `fold` does for a new workload of one pod, which has its room and counts in the mix already. Pods of it
+        may be `known`. Without queues.
+        """
+        key, bound = where.workload, plans[0].division is Division.NODES
         record = self._records[key] = WorkloadRecord(key, placed, plans, 1)
         self.changed.add(key)
-        self._count_rank(record, placed.rank)
-        self._set_share(record, plans[0], placed.pod_sets[0].shares[0], (hold,))
-        self._index(record)
+        record.counted_rank = rank = placed.rank
+        self.ranks[rank] += 1
+        if known:
+            self._set_share(record, plans[0], placed.pod_sets[0].shares[0], (hold,))
+        else:
+            self._fleet.pods.begin_share(where, (hold,), bound=bound)
+        if bound:
+            record.marks = _BOUND
+            self.bound.add(key)
+        self._watch(record)
 
     def _give_up_shares(self, record: WorkloadRecord, placed: WorkloadPlaced) -> None:
         """Those that are there no more."""
@@ -197,15 +209,18 @@ class Workloads:
             self.waiting.put(key, placed.rank, placed.request.published_at, demands)
         if self.queues is not None:
             self._count(self.queues, record)
-        if self._gone or self.stranded:
-            _mark(self.stranded, key, bool(self._gone) and self._is_stranded(record))
-        if self._watched or self.troubled:
-            _mark(self.troubled, key, bool(self._watched) and self._is_troubled(record))
+        self._watch(record)
         changed, record.marks = marks ^ record.marks, marks
         while changed:
             bit = changed & -changed
             changed ^= bit
             _mark(self._marked[bit], key, bool(marks & bit))
+
+    def _watch(self, record: WorkloadRecord) -> None:
+        if self._gone or self.stranded:
+            _mark(self.stranded, record.key, bool(self._gone) and self._is_stranded(record))
+        if self._watched or self.troubled:
+            _mark(self.troubled, record.key, bool(self._watched) and self._is_troubled(record))
 
     def _count(self, queues: Queues, record: WorkloadRecord) -> None:
         """What the workload has counts for its queue, and what it lacks waits in the queue's line."""

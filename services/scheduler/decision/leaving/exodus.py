@@ -41,6 +41,10 @@ class Exodus:
         """Whether so many clusters are lost that none is left for that."""
         return self._troubles.cut_off
 
+    @property
+    def any_avoided(self) -> bool:
+        return bool(self._troubles.troubled)
+
     def avoided(self, plan: PodSetPlan) -> list[int]:
         """The indexes of clusters that pods of a plan would have to leave: none goes there, tolerant as it may be."""
         if not self._troubles.troubled:

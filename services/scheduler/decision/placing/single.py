@@ -24,6 +24,9 @@ from services.scheduler.decision.table.neighbours import PodFacts
 from shared.events.v1.decisions import PodSetPlacement, RequestRef, WorkloadPlaced
 from shared.events.v1.workloads import Workload
 
+Json = dict[str, Any]
+_ORDINALS = (0,)
+
 
 class Admitted(NamedTuple):
     """A request that can be decided upon. `single`: it is a new workload of one pod, so that what is here will do."""
@@ -37,10 +40,15 @@ class Admitted(NamedTuple):
 
 
 class Place(NamedTuple):
-    """Where a pod goes, the room that it has there, and the choice as it stands in the decision."""
+    """The share that a pod is, the room that it has, and the choice as it stands in the decision.
 
+    `known`: pods of the share are there already; how much room it needs is seen when it is folded, and not before.
+    """
+
+    share: ShareKey
     hold: Hold
-    choice: dict[str, Any]
+    choice: Json
+    known: bool
 
 
 class _Pod(NamedTuple):
@@ -65,7 +73,8 @@ def place_singles(
             places += _place_by_kernel(fleet, pods)
         else:
             places += _place_one(fleet, run[before], avoided[before])
-        if before < len(places) and _is_known(fleet, run[len(places) - 1], places[-1]):
+        last = places[-1] if places else None
+        if isinstance(last, Place) and last.known:
             return places, False
         if len(places) - before < max(len(pods), 1):
             return places, True
@@ -75,37 +84,62 @@ def place_singles(
 def _for_kernel(fleet: Fleet, run: Sequence[Admitted], avoided: Sequence[frozenset[int]]) -> list[_Pod]:
     """The first pods of a run for which the kernel can find places together."""
     pods: list[_Pod] = []
+    get, version = fleet.profiles.get, fleet.profiles.facts_version
     until_snapshot = fleet.mix.until_snapshot
+    if fleet.neighbours.wanted:
+        # There are pods that want something of others.
+        return []
     for single, avoid in zip(run[:MOST], avoided, strict=False):
         plan = single.plans[0]
-        # Pods that want something of others, or others of them.
-        if avoid or plan.terms or plan.demand.rules is not None or fleet.neighbours.wanted or not until_snapshot:
+        demand = plan.demand
+        if avoid or plan.terms or demand.rules is not None or not until_snapshot:
             break
         try:
-            profile = fleet.profiles.get(plan.demand)
-            if not profile.in_kernel():
+            profile = get(demand)
+            if not profile.in_kernel(version):
                 break
         except Exception:  # noqa: BLE001 - it is the answer where this one is placed by itself
             break
         pods.append(_Pod(single, profile, plan.facts(single.workload)))
-        until_snapshot -= plan.gpus is not None
+        if plan.gpus is not None:
+            until_snapshot -= 1
     return pods
 
 
 def _place_by_kernel(fleet: Fleet, pods: Sequence[_Pod]) -> list[Place | Exception]:
     """The places of the first ones, as far as there are any."""
     places: list[Place | Exception] = []
-    taken = take_places(fleet.table, fleet.mix, [pod.profile for pod in pods])
-    for number, ((single, profile, facts), (row, devices, compared)) in enumerate(zip(pods, taken, strict=False), 1):
-        choice = choice_of(fleet, row, compared, None, None)
-        place = Place(fleet.slots.taken(row, profile.request, devices, facts), choice)
-        fleet.mix.replace((), single.plans)
-        places.append(place)
-        if number < len(taken) and _is_known(fleet, single, place):
-            for later, (other, held, _) in zip(pods[number:], taken[number:], strict=False):
-                fleet.table.lift(other, later.profile.request, held)
+    rows, devices, told, rounded = take_places(fleet.table, fleet.mix, [pod.profile for pod in pods])
+    by_row, find_share, take = fleet.slots.by_row, fleet.pods.find_share, fleet.slots.taken
+    numbers = zip(*[iter(rounded)] * 4, strict=True)
+    for (single, profile, facts), (row, other), held, said, (cost, beside, order, order_beside) in zip(
+        pods, rows, devices, told, numbers, strict=False
+    ):
+        plan, slot = single.plans[0], by_row(row)
+        second = other if other >= 0 else row
+        terms = profile.kernel_terms(row, second, said, (order, order_beside), facts=said[12] != 0)
+        choice = {"cluster": slot.cluster, "node": slot.name, "cost": cost, "terms": terms}
+        if other >= 0:
+            runner_up = by_row(other)
+            choice["runner_up_cluster"], choice["runner_up"] = runner_up.cluster, runner_up.name
+            choice["runner_up_cost"] = beside
+        share = ShareKey(single.key, plan.name, slot.cluster)
+        hold = take(slot, profile.request, tuple(held[: profile.request.devices]), facts)
+        known = find_share(share) is not None
+        places.append(Place(share, hold, choice, known))
+        fleet.mix.add(plan)
+        if known:
+            _give_back(fleet, pods[len(places) :], rows[len(places) :], devices[len(places) :])
             break
     return places
+
+
+def _give_back(
+    fleet: Fleet, pods: Sequence[_Pod], rows: Sequence[Sequence[int]], devices: Sequence[Sequence[int]]
+) -> None:
+    """The places of these pods were chosen too early."""
+    for (_, profile, _), (row, _), held in zip(pods, rows, devices, strict=False):
+        fleet.table.lift(row, profile.request, tuple(held[: profile.request.devices]))
 
 
 def _place_one(fleet: Fleet, single: Admitted, avoid: frozenset[int]) -> list[Place | Exception]:
@@ -118,36 +152,27 @@ def _place_one(fleet: Fleet, single: Admitted, avoid: frozenset[int]) -> list[Pl
         if row is None:
             return []
         choice = choice_of(fleet, row, profile.compare(row, None, avoid), None, None)
-        hold = fleet.slots.hold(fleet.slots.by_row(row), profile.request, None, facts)
+        slot = fleet.slots.by_row(row)
+        hold = fleet.slots.hold(slot, profile.request, None, facts)
     except Exception as error:  # noqa: BLE001 - the answer to this one
         return [error]
-    fleet.mix.replace((), single.plans)
-    return [Place(hold, choice)]
+    fleet.mix.add(plan)
+    share = ShareKey(single.key, plan.name, slot.cluster)
+    return [Place(share, hold, choice, fleet.pods.find_share(share) is not None)]
 
 
-def _is_known(fleet: Fleet, single: Admitted, place: Place | Exception) -> bool:
-    """Whether pods of it are there already: how much room it holds is seen when it is folded, and not before."""
-    if isinstance(place, Exception):
-        return False
-    return fleet.pods.find_share(ShareKey(single.key, single.plans[0].name, place.hold.slot.cluster)) is not None
-
-
-def conclude_single(single: Admitted, place: Place, uid: str) -> tuple[WorkloadPlaced, Hold]:
-    """The decision, and the room that it says is held."""
-    _, workload, (plan,), ref, importance, _ = single
-    slot = place.hold.slot
-    ordinals = (0,) if plan.division is Division.NODES else ()
+def conclude_single(single: Admitted, place: Place, uid: str) -> WorkloadPlaced:
+    """The decision."""
+    plan, slot = single.plans[0], place.hold.slot
+    ordinals = _ORDINALS if plan.division is Division.NODES else ()
     share = {"cluster": slot.cluster, "replicas": 1, "nodes": (slot.name,), "ordinals": ordinals}
-    outcome = PodSetPlacement.model_validate(
-        {"name": plan.name, "desired": 1, "shares": (share,), "why": {"choices": (place.choice,)}}
-    )
-    placed = WorkloadPlaced(
-        workload=workload,
+    outcome = {"name": plan.name, "desired": 1, "shares": (share,), "why": {"choices": (place.choice,)}}
+    return WorkloadPlaced(
+        workload=single.workload,
         uid=uid,
         workload_generation=1,
-        request=ref,
-        pod_sets=(outcome,),
-        priority=importance.priority,
-        preempts=importance.preempts,
+        request=single.ref,
+        pod_sets=(PodSetPlacement.model_validate(outcome),),
+        priority=single.importance.priority,
+        preempts=single.importance.preempts,
     )
-    return placed, place.hold

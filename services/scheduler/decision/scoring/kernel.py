@@ -19,6 +19,7 @@ from typing import Any, TypeVar, cast
 import numpy as np
 from numba import njit
 
+from services.scheduler.decision.scoring.costs import TIE_WEIGHT
 from services.scheduler.decision.table.arrays import BLOCK, BoolArray, FloatArray, IntArray, Rows
 from services.scheduler.decision.table.devices import ABSENT, DeviceArray
 from shared.model.pods import WHOLE_DEVICE
@@ -398,8 +399,8 @@ def place_run(
 
     The arrays of `Profile` come for each profile, as do the requests; `seen` is how far in `log`, which ends at `end`,
     each has followed what changed, and moves on. The log goes on with the rows that are taken. Written are the row and
-    the runner-up (`rows`), the devices (`taken`, -1 behind the last), and what is `told` of both: the eight terms, the
-    six numbers of `compare`.
+    the runner-up (`rows`), the devices (`taken`, -1 behind the last), and what is `told` of both: the eight terms,
+    costs and orders as `compare` has them, and whether anything but the order is in their bases.
     """
     for item in range(len(which)):
         profile = which[item]
@@ -422,8 +423,8 @@ def place_run(
         rows[item, 0], rows[item, 1] = row, other
         for term in range(4):
             told[item, term], told[item, 4 + term] = here[term], there[term]
-        for number in range(6):
-            told[item, 8 + number] = numbers[number]
+        told[item, 8], told[item, 9], told[item, 10], told[item, 11] = numbers[0], numbers[1], numbers[4], numbers[5]
+        told[item, 12] = numbers[2] != TIE_WEIGHT * numbers[4] or numbers[3] != TIE_WEIGHT * numbers[5]
         for column in range(len(vector)):
             free[row, column] -= vector[column]
         taken[item, 0] = -1

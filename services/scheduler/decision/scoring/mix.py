@@ -43,6 +43,11 @@ class DemandMix:
         """So many pods with GPUs more, and costs are computed anew."""
         return max(1, _GROWTH * self._snapshot_total - self._total)
 
+    def add(self, plan: PodSetPlan) -> None:
+        """A new workload asks for its only pod set."""
+        if plan.gpus is not None:
+            self.replace((), (plan,))
+
     def replace(self, former: Sequence[PodSetPlan], plans: Sequence[PodSetPlan]) -> None:
         """A workload asks for other pods than before."""
         if former:

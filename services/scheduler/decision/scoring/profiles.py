@@ -44,6 +44,8 @@ _INFINITE = float("inf")
 # More than any node runs of one shape, and small enough to be added up.
 _MUCH = 1_000_000_000
 NOTHING = About()
+# Changes with everything that costs depend on, but what runs on nodes.
+FactsVersion = tuple[int, float, int, int, int, int]
 # Costs, their parts that are facts, costs and rows of blocks, which blocks are open; what is asked, and must be free.
 Arrays = tuple[FloatArray, FloatArray, FloatArray, Rows, BoolArray, IntArray, IntArray]
 
@@ -120,6 +122,7 @@ class Profile:
         self._all_open = False
         self._open_version = (-1, -1, -1)
         self._room_known: tuple[object, int] = (None, 0)
+        self._in_kernel_at: FactsVersion | None = None
         self._explanation = ("", "")
         self._explained = (-1, -1, -1, -1)
         self._fact_reasons: tuple[tuple[int, int, int], Counter[str], str] | None = None
@@ -163,8 +166,10 @@ class Profile:
             self._mix.leftover,
         )
         second = found if found >= 0 else row
-        cost, cost_beside = rows[:2]
-        terms = self._kernel_terms(row, second, here, there, rows)
+        cost, cost_beside, base, base_beside, order, order_beside = rows
+        facts = base != TIE_WEIGHT * order or base_beside != TIE_WEIGHT * order_beside
+        orders = round(order, DIGITS), round(order_beside, DIGITS)
+        terms = self.kernel_terms(row, second, (*here, *there), orders, facts=facts)
         if self._moving_terms:
             terms |= self._values_of(self._moving_terms, row, second)
         if self._constraints is not None:
@@ -177,23 +182,23 @@ class Profile:
             cost, cost_beside = cost + self._of_block(row), cost_beside + self._of_block(second)
         return Comparison(found if found >= 0 else None, cost, cost_beside, terms)
 
-    def comparison(
-        self, row: int, found: int, here: Sequence[float], there: Sequence[float], rows: Sequence[float]
-    ) -> Comparison:
-        """What `compare` says, of what the kernel said; for a profile that is `in_kernel`."""
-        terms = self._kernel_terms(row, found if found >= 0 else row, here, there, rows)
-        return Comparison(found if found >= 0 else None, rows[0], rows[1], terms)
-
-    def _kernel_terms(
-        self, row: int, second: int, here: Sequence[float], there: Sequence[float], rows: Sequence[float]
+    def kernel_terms(
+        self,
+        row: int,
+        second: int,
+        usage: Sequence[float],
+        orders: tuple[float, float],
+        *,
+        facts: bool,
     ) -> dict[str, tuple[float, float, float]]:
-        """`rows` are cost, base and order of one and the other."""
-        _, _, base, base_beside, order, order_beside = rows
-        terms = {"order": (TIE_WEIGHT, round(order, DIGITS), round(order_beside, DIGITS))}
-        if base != TIE_WEIGHT * order or base_beside != TIE_WEIGHT * order_beside:
+        """The terms of a row and another that the kernel knows: four of usage of one, and of the other. `facts` says
+        that there are more.
+        """
+        terms = {"order": (TIE_WEIGHT, *orders)}
+        if facts:
             terms |= self._values_of(self._fact_terms, row, second)
         for number, name, weight in self._usage_terms:
-            value, beside = here[number], there[number]
+            value, beside = usage[number], usage[number + 4]
             if value or beside:
                 terms[name] = (weight, value, beside)
         return terms
@@ -310,26 +315,17 @@ class Profile:
 
     # --- by the kernel alone ---
 
-    def in_kernel(self) -> bool:
+    def in_kernel(self, now: FactsVersion) -> bool:
         """Whether `kernel.place_run` knows all that decides here. If so, nothing but usage is behind then."""
-        request = self.request
-        if self._constraints or self._moving_filters or self._moving_terms or request.missing or request.ports:
-            return False
-        if not self._follows_usage():
+        if self._in_kernel_at != now or self._table.usage_log.end - self.usage_seen > self._table.rows:
+            request = self.request
+            if self._constraints or self._moving_filters or self._moving_terms or request.missing or request.ports:
+                return False
             self.refresh()
-        return not self._broken and bool(len(self._block_cost))
-
-    def _follows_usage(self) -> bool:
-        table = self._table
-        return (
-            self._facts_seen == table.facts_log.end
-            and self._price_scale == table.price_scale
-            and self._width == table.columns.width
-            and not self._broken
-            and not (self._follows_others and self._others_seen != self._others())
-            and table.usage_log.end - self.usage_seen <= table.rows
-            and table.usage_log.since(self.usage_seen) is not None
-        )
+            if self._broken or not len(self._block_cost):
+                return False
+            self._in_kernel_at = now
+        return True
 
     def arrays(self) -> Arrays:
         """What the kernel reads of a profile, and renews."""
@@ -375,6 +371,7 @@ class Profile:
 
     def _refresh_facts(self) -> None:
         table = self._table
+        self._in_kernel_at = None
         facts, usage = table.facts_log.since(self._facts_seen), table.usage_log.since(self.usage_seen)
         other = self._width != table.columns.width or self._price_scale != table.price_scale
         if other or facts is None or usage is None or len(facts) + len(usage) > max(BLOCK, table.rows):
@@ -392,6 +389,7 @@ class Profile:
 
     def _rebuild(self) -> None:
         table, request = self._table, self.request
+        self._in_kernel_at = None
         self._width, self._price_scale = table.columns.width, table.price_scale
         self._facts_seen, self.usage_seen = table.facts_log.end, table.usage_log.end
         self._asked = (request.vector, request.floor, request.devices, request.milli)
@@ -576,6 +574,12 @@ class Profiles:
         self._requests = requests
         self._config = config
         self._known: dict[Demand | tuple[Demand, About], Profile] = {}
+
+    @property
+    def facts_version(self) -> FactsVersion:
+        table = self._table
+        others = self._mix.version, table.images.version, table.volumes.version
+        return table.facts_log.end, table.price_scale, table.columns.width, *others
 
     def get(self, demand: Demand, about: About = NOTHING) -> Profile:
         """`about`: what running pods want of such pods."""

@@ -7,25 +7,29 @@ call of the kernel costs as much as its work for a pod, and what lies between th
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import repeat
 from typing import NamedTuple
 
 import numpy as np
 
 from services.scheduler.decision.scoring.kernel import MOST, place_run
 from services.scheduler.decision.scoring.mix import DemandMix
-from services.scheduler.decision.scoring.profiles import Comparison, Profile
+from services.scheduler.decision.scoring.profiles import DIGITS, Profile
 from services.scheduler.decision.table.nodes import NodeTable
 
 
 class Taken(NamedTuple):
-    """The row that a pod goes to, which is charged with it; the devices that it has there; and the choice."""
+    """Of each pod the row that it goes to, which is charged with it, and the runner-up or -1; the devices that it has,
+    behind which are others; the usage terms and the rest that `kernel.place_run` tells; both costs and orders, rounded.
+    """
 
-    row: int
-    devices: tuple[int, ...]
-    compared: Comparison
+    rows: list[list[int]]
+    devices: list[list[int]]
+    told: list[list[float]]
+    rounded: list[float]
 
 
-def take_places(table: NodeTable, mix: DemandMix, pods: Sequence[Profile]) -> list[Taken]:
+def take_places(table: NodeTable, mix: DemandMix, pods: Sequence[Profile]) -> Taken:
     """A place for each pod of these profiles, all of which are `in_kernel`, until one has none; at most `MOST`."""
     numbers: dict[Profile, int] = {}
     which = np.array([numbers.setdefault(profile, len(numbers)) for profile in pods], np.intp)
@@ -38,7 +42,7 @@ def take_places(table: NodeTable, mix: DemandMix, pods: Sequence[Profile]) -> li
     seen = np.array([profile.usage_seen - base for profile in profiles])
     rows = np.empty((len(pods), 2), np.int64)
     devices = np.empty((len(pods), table.devices.free.shape[1] + 1), np.int64)
-    told = np.empty((len(pods), 14), np.float64)
+    told = np.empty((len(pods), 13), np.float64)
     count = place_run(
         which,
         costs,
@@ -67,8 +71,6 @@ def take_places(table: NodeTable, mix: DemandMix, pods: Sequence[Profile]) -> li
     table.usage_log.end += count
     for profile, position in zip(profiles, seen.tolist(), strict=True):
         profile.usage_seen = base + position
-    said = zip(pods[:count], rows[:count].tolist(), devices[:count].tolist(), told[:count].tolist(), strict=True)
-    return [
-        Taken(row, tuple(held[: pod.request.devices]), pod.comparison(row, other, part[:4], part[4:8], part[8:]))
-        for pod, (row, other), held, part in said
-    ]
+    costs_and_orders = told[:count, 8:12].ravel().tolist()
+    rounded = list(map(round, costs_and_orders, repeat(DIGITS)))
+    return Taken(rows[:count].tolist(), devices[:count].tolist(), told[:count].tolist(), rounded)

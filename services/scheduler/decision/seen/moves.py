@@ -49,6 +49,10 @@ class Moves:
         clusters = self._avoided.setdefault((share.workload, share.pod_set), {})
         clusters[share.cluster] = now_ms + self._config.avoid_ms
 
+    @property
+    def any_avoided(self) -> bool:
+        return bool(self._avoided)
+
     def avoided(self, workload: str, pod_set: str, now_ms: int) -> list[str]:
         """The clusters that a pod set keeps away from now."""
         clusters = self._avoided.get((workload, pod_set)) if self._avoided else None

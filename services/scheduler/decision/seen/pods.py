@@ -102,7 +102,10 @@ class PodRegistry:
         """A share of which nothing is known yet, with the room for each of its replicas."""
         share = self._shares[key] = ShareReservations(key, self._slots)
         self._by_share[share] = {}
-        share.begin(ready, bound=bound)
+        if len(ready) == 1:
+            share.begin_one(ready[0], bound=bound)
+        else:
+            share.begin(ready, bound=bound)
 
     def set_share(
         self,

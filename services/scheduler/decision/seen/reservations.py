@@ -142,6 +142,13 @@ class ShareReservations:
         for slot in former:
             self._slots.leave(slot)
 
+    def begin_one(self, hold: Hold, *, bound: bool) -> None:
+        """The same for a share of one replica."""
+        hold.owner, slot = self, hold.slot
+        slot.uses += 1
+        self._nodes, self._holds, self._matched, self._limit = (slot,), [hold], bytearray(1), 1
+        self.request, self.facts, self._bound = hold.request, hold.facts, bound
+
     def begin(self, ready: Sequence[Hold], *, bound: bool) -> None:
         """The first that is known of a share: holds for each of its replicas, in their order, of equal pods."""
         self._nodes = [hold.slot for hold in ready]

@@ -132,14 +132,13 @@ class NodeSlots:
                 self._neighbours.add(row, facts, 1)
         return hold
 
-    def taken(self, row: int, request: Request, devices: tuple[int, ...], facts: PodFacts | None) -> Hold:
-        """What `hold` makes, on a row that is charged with it already."""
-        slot = self._by_row[row]
+    def taken(self, slot: NodeSlot, request: Request, devices: tuple[int, ...], facts: PodFacts | None) -> Hold:
+        """What `hold` makes, on a node that exists and is charged with it already."""
         hold = Hold(slot, request, None, facts)
         slot.holds[hold] = None
         hold.devices = devices
         if facts is not None:
-            self._neighbours.add(row, facts, 1)
+            self._neighbours.add(slot.row, facts, 1)
         return hold
 
     def release(self, hold: Hold) -> None:
