@@ -308,10 +308,12 @@ class SchedulerState:
 
     def _decide_run(self, run: dict[str, Admitted], now_ms: int) -> Iterator[list[Answer]]:
         """New workloads of one pod each, and none of them twice; `run` is empty afterwards."""
-        waiting = [*run.values()]
+        waiting, most = [*run.values()], len(run)
         run.clear()
         while waiting:
-            answers, stuck = self._decide_singles(waiting, now_ms)
+            answers, stuck = self._decide_singles(waiting[:most], now_ms)
+            # Where one has no place, others may have none: few are tried together, and then more.
+            most = 1 if stuck else 2 * most
             if answers:
                 yield answers
             del waiting[: len(answers)]

@@ -15,6 +15,7 @@ import numpy as np
 
 from services.scheduler.decision.clusters import Cluster
 from services.scheduler.decision.interface import Filter, PluginError
+from services.scheduler.decision.scoring.kernel import closest_of
 from services.scheduler.decision.scoring.profiles import DIGITS, Comparison, Profile
 from services.scheduler.decision.seen.fleet import Fleet
 from services.scheduler.decision.table.arrays import BLOCK, BoolArray, FloatArray, Rows
@@ -196,54 +197,54 @@ def _groups(fleet: Fleet, profile: Profile, item: Filter, rows: Rows) -> Iterato
     """The nodes that one filter refused, which all others before it let pass, by cluster and class."""
     table = fleet.table
     by_index = {cluster.index: cluster for cluster in fleet.clusters}
-    texts = list(item.reasons(NodeView(table, rows, profile.request)))
     classes = len(table.classes)
     codes = table.block_cluster[rows // BLOCK] * classes + table.node_class[rows]
-    groups: dict[tuple[str, str], list[Rows]] = {}
-    for code in np.flatnonzero(np.bincount(codes)).tolist():
-        cluster: Cluster = by_index[code // classes]
-        name = class_text(table.classes[code % classes])
-        groups.setdefault((cluster.name, name), []).append(np.flatnonzero(codes == code))
-    shortage = _Shortage(fleet, profile, rows) if item.name == "resources" else None
-    for (name, class_name), parts in groups.items():
-        where = parts[0] if len(parts) == 1 else np.concatenate(parts)
-        closest, short = shortage.of(where) if shortage is not None else ("", {})
+    counts = np.bincount(codes).tolist()
+    reasons = item.reasons(NodeView(table, rows, profile.request))
+    texts = [(text, np.bincount(codes[mask], minlength=len(counts)).tolist()) for text, mask in reasons]
+    # Classes that differ may be called the same.
+    groups: dict[tuple[str, str], list[int]] = {}
+    for code, count in enumerate(counts):
+        if count:
+            cluster: Cluster = by_index[code // classes]
+            groups.setdefault((cluster.name, class_text(table.classes[code % classes])), []).append(code)
+    shortage = _Shortage(fleet, profile, rows, codes, len(counts)) if item.name == "resources" else None
+    for (name, class_name), members in groups.items():
+        closest, short = shortage.of(members) if shortage is not None else ("", {})
         yield Refusal(
             cluster=name,
             node_class=class_name,
-            nodes=len(where),
+            nodes=sum([counts[code] for code in members]),
             filter=item.name,
-            reason=_joined(texts, where),
+            reason=", ".join([text for text, refused in texts if any([refused[code] for code in members])]),
             closest=closest,
             short=short,
         )
 
 
-def _joined(texts: list[tuple[str, BoolArray]], where: Rows) -> str:
-    return ", ".join(text for text, mask in texts if mask[where].any())
-
-
 class _Shortage:
-    """What rows of the table lack of what is asked."""
+    """What rows of the table lack of what is asked; `codes` say which of them belong together."""
 
-    def __init__(self, fleet: Fleet, profile: Profile, rows: Rows) -> None:
+    def __init__(self, fleet: Fleet, profile: Profile, rows: Rows, codes: Rows, count: int) -> None:
         self._fleet, self._rows, self._request = fleet, rows, profile.request
         asked = np.maximum(profile.request.vector, 0)
         self._lacking = np.where(asked > 0, np.maximum(asked - fleet.table.free[rows], 0), 0)
         self._part = (self._lacking / np.maximum(asked, 1)).sum(axis=1)
         self._order = fleet.table.order[rows]
+        self._closest = np.full(count, -1, np.int64)
+        closest_of(codes, self._part, self._order, self._closest)
 
-    def of(self, where: Rows) -> tuple[str, dict[str, int]]:
-        """Which of some of the rows lacks least, in parts of what is asked, and what of each resource."""
-        part = self._part[where]
-        least = where[part == part.min()]
+    def of(self, codes: Iterable[int]) -> tuple[str, dict[str, int]]:
+        """Which of the rows of these codes lacks least, in parts of what is asked, and what of each resource."""
         # Of equals the one whose name decides anywhere else too.
-        best = int(least[self._order[least].argmin()])
+        closest = [self._closest.item(code) for code in codes]
+        best = min(closest, key=lambda index: (self._part.item(index), self._order.item(index)))
         names, request = self._fleet.table.columns.names, self._request
         short = {names[column]: amount for column, amount in enumerate(self._lacking[best].tolist()) if amount}
-        amounts = dict(request.amounts)
-        short |= {name: amounts[name] for name in request.missing}
-        return self._fleet.slots.by_row(int(self._rows[best])).name, short
+        if request.missing:
+            amounts = dict(request.amounts)
+            short |= {name: amounts[name] for name in request.missing}
+        return self._fleet.slots.by_row(self._rows.item(best)).name, short
 
 
 def class_text(node_class: NodeClass) -> str:

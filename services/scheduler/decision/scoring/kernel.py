@@ -302,6 +302,16 @@ def renew(
     renew_blocks(rows, cost, block_cost, block_row)
 
 
+@_compiled("void(int64[::1], float64[::1], float64[::1], int64[::1])")
+def closest_of(codes: Rows, part: FloatArray, order: FloatArray, closest: Rows) -> None:
+    """Writes for each code which of its rows has the least `part`, and of equals the least `order`; -1 stays if none."""
+    for index in range(len(codes)):
+        code = codes[index]
+        best = closest[code]
+        if best < 0 or part[index] < part[best] or (part[index] == part[best] and order[index] < order[best]):
+            closest[code] = index
+
+
 @_compiled("float64(float64)")
 def _rounded(value: float) -> float:
     return float(np.floor(value * 1e6 + 0.5)) / 1e6
