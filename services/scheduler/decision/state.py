@@ -171,7 +171,8 @@ class SchedulerState:
         self.fleet.clusters.watch_silence(now_ms)
         run: dict[str, Admitted] = {}
         for request, ref in requests:
-            key, body = str(request.key), request.root
+            body = request.root
+            key = body.workload.key_text
             if run and (key in run or isinstance(body, DeleteWorkload)):
                 yield from self._decide_run(run, now_ms)
             if isinstance(body, DeleteWorkload):

@@ -207,6 +207,11 @@ class WorkloadRef(StrictValue):
     def key(self) -> WorkloadKey:
         return WorkloadKey(self.namespace, self.name)
 
+    @property
+    def key_text(self) -> str:
+        """The key as a string, as it is asked for with every decision."""
+        return f"{self.namespace}/{self.name}"
+
 
 def _check_count(pod_sets: tuple[PodSet, ...]) -> tuple[PodSet, ...]:
     """Not `min_length`: pydantic would count only the valid ones, and name a second, wrong error beside theirs."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import Any
 
 from services.scheduler.decision.asked.admission import PodSetPlan
@@ -11,6 +12,8 @@ from shared.events.v1.decisions import PodSetPlacement, WorkloadPlaced
 
 # A generation that is not known before the decision's record was read.
 _UNKNOWN = -1
+# Of an identity, as those of a UUID.
+_PARTS = itemgetter(slice(8), slice(8, 12), slice(12, 16), slice(16, 20), slice(20, 32))
 
 
 @dataclass(slots=True)
@@ -70,5 +73,4 @@ class WorkloadRecord:
 
 def uid_for(key: str, request_id: str) -> str:
     """The identity of a workload that this request created: the same whoever decides it, and however often."""
-    digest = hashlib.sha256(f"{key}\n{request_id}".encode()).hexdigest()
-    return f"{digest[:8]}-{digest[8:12]}-{digest[12:16]}-{digest[16:20]}-{digest[20:32]}"
+    return "-".join(_PARTS(hashlib.sha256(f"{key}\n{request_id}".encode()).hexdigest()))

@@ -18,7 +18,7 @@ from services.scheduler.decision.interface import Filter, PluginError
 from services.scheduler.decision.scoring.kernel import closest_of
 from services.scheduler.decision.scoring.profiles import DIGITS, Comparison, Profile
 from services.scheduler.decision.seen.fleet import Fleet
-from services.scheduler.decision.table.arrays import BLOCK, BoolArray, FloatArray, Rows
+from services.scheduler.decision.table.arrays import BLOCK, FloatArray, Rows
 from services.scheduler.decision.table.classes import NodeClass
 from services.scheduler.decision.table.views import NodeView
 from shared.events.v1.decisions import Displacement, PodSetReasons, Refusal
@@ -216,7 +216,7 @@ def _groups(fleet: Fleet, profile: Profile, item: Filter, rows: Rows) -> Iterato
             node_class=class_name,
             nodes=sum([counts[code] for code in members]),
             filter=item.name,
-            reason=", ".join([text for text, refused in texts if any([refused[code] for code in members])]),
+            reason=", ".join([text for text, refused in texts if any(refused[code] for code in members)]),
             closest=closest,
             short=short,
         )

@@ -304,7 +304,7 @@ def renew(
 
 @_compiled("void(int64[::1], float64[::1], float64[::1], int64[::1])")
 def closest_of(codes: Rows, part: FloatArray, order: FloatArray, closest: Rows) -> None:
-    """Writes for each code which of its rows has the least `part`, and of equals the least `order`; -1 stays if none."""
+    """Writes for each code which of its rows has the least `part`, of equals the least `order`; -1 stays if none."""
     for index in range(len(codes)):
         code = codes[index]
         best = closest[code]

@@ -44,15 +44,20 @@ class DemandMix:
         return max(1, _GROWTH * self._snapshot_total - self._total)
 
     def add(self, plan: PodSetPlan) -> None:
-        """A new workload asks for its only pod set."""
+        """What `replace` does for a new workload of one pod."""
         if plan.gpus is not None:
-            self.replace((), (plan,))
+            self._counts[plan.gpus] += 1
+            self._total += 1
+            self._follow()
 
     def replace(self, former: Sequence[PodSetPlan], plans: Sequence[PodSetPlan]) -> None:
         """A workload asks for other pods than before."""
         if former:
             self._count(former, -1)
         self._count(plans, 1)
+        self._follow()
+
+    def _follow(self) -> None:
         if self._total >= _GROWTH * self._snapshot_total or self._total * _GROWTH <= self._snapshot_total:
             self._take_snapshot()
 

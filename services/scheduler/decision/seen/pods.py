@@ -100,12 +100,13 @@ class PodRegistry:
 
     def begin_share(self, key: ShareKey, ready: Sequence[Hold], *, bound: bool) -> None:
         """A share of which nothing is known yet, with the room for each of its replicas."""
-        share = self._shares[key] = ShareReservations(key, self._slots)
-        self._by_share[share] = {}
         if len(ready) == 1:
-            share.begin_one(ready[0], bound=bound)
+            share = ShareReservations.of_one(key, self._slots, ready[0], bound=bound)
         else:
+            share = ShareReservations(key, self._slots)
             share.begin(ready, bound=bound)
+        self._shares[key] = share
+        self._by_share[share] = {}
 
     def set_share(
         self,

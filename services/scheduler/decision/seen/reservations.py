@@ -52,6 +52,19 @@ class ShareReservations:
         "seen",
     )
 
+    @classmethod
+    def of_one(cls, key: ShareKey, slots: NodeSlots, hold: Hold, *, bound: bool) -> ShareReservations:
+        """A share of one replica, of which no pod was seen: what `begin` makes of it."""
+        share = cls.__new__(cls)
+        share.key, share._slots, share.seen, share.ready = key, slots, 0, 0
+        share.request, share.facts, share._bound = hold.request, hold.facts, bound
+        slot = hold.slot
+        share._nodes, share._holds, share._matched, share._limit = (slot,), [hold], bytearray(1), 1
+        share._by_slot, share._seen = None, {}
+        hold.owner = share
+        slot.uses += 1
+        return share
+
     def __init__(self, key: ShareKey, slots: NodeSlots) -> None:
         self.key = key
         self.seen = 0
@@ -141,13 +154,6 @@ class ShareReservations:
                 self._slots.touch(slot)
         for slot in former:
             self._slots.leave(slot)
-
-    def begin_one(self, hold: Hold, *, bound: bool) -> None:
-        """The same for a share of one replica."""
-        hold.owner, slot = self, hold.slot
-        slot.uses += 1
-        self._nodes, self._holds, self._matched, self._limit = (slot,), [hold], bytearray(1), 1
-        self.request, self.facts, self._bound = hold.request, hold.facts, bound
 
     def begin(self, ready: Sequence[Hold], *, bound: bool) -> None:
         """The first that is known of a share: holds for each of its replicas, in their order, of equal pods."""
