@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Iterable
+from math import inf
 
 import pytest
 
@@ -124,6 +125,15 @@ async def test_a_slice_that_is_over_lets_what_is_on_its_way_arrive() -> None:
     await turn.go_on()
     assert arriving.done()
     assert not turn.over
+
+
+async def test_as_many_are_handed_over_together_as_fit_into_a_slice_at_this_pace() -> None:
+    clock = FakeClock()
+    turn = Turn(clock)
+    assert turn.fitting(16) == inf
+    await clock.advance(4 * SLICE_S)
+    assert turn.fitting(16) == pytest.approx(4)
+    assert turn.fitting(1) == pytest.approx(0.25)
 
 
 async def resting(breaks: Breaks, changed: asyncio.Event, namespaces: list[str]) -> asyncio.Task[None]:
