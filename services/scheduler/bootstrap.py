@@ -49,6 +49,7 @@ def configuration(settings: SchedulerSettings) -> SchedulerConfig:
     """Raises PluginsError or ValueError for settings that make none."""
     config = SchedulerConfig(
         move_after_ms=round(settings.scheduler_move_after_s * 1000),
+        gang_patience_ms=round(settings.scheduler_gang_patience_s * 1000),
         tolerate_loss_ms=round(settings.scheduler_tolerate_loss_s * 1000),
         evacuations_per_s=settings.scheduler_evacuations_per_s,
         evacuations_at_once=settings.scheduler_evacuations_at_once,

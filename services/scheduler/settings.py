@@ -51,6 +51,9 @@ class SchedulerSettings(CommonSettings):
     scheduler_move_after_s: float = Field(
         default=5.0, gt=0, description="a pod unschedulable in its cluster for longer is placed elsewhere"
     )
+    scheduler_gang_patience_s: float = Field(
+        default=60.0, ge=0, description="what has to start together and waits for longer has room kept for it"
+    )
     scheduler_tolerate_loss_s: float = Field(
         default=10.0,
         ge=0,

@@ -23,13 +23,14 @@ from services.scheduler.decision.decided.workloads import Workloads
 from services.scheduler.decision.digest import StateDigest
 from services.scheduler.decision.fingerprint import fingerprint
 from services.scheduler.decision.leaving.evacuation import Evacuation
-from services.scheduler.decision.leaving.exodus import Exodus
+from services.scheduler.decision.leaving.exodus import Exodus, RoomVersion
 from services.scheduler.decision.placing.allowance import QUEUE_LIMIT, Allowance
 from services.scheduler.decision.placing.drafts import PodSetDraft, settle_followers
 from services.scheduler.decision.placing.gangs import is_hopeless, settle_gangs
 from services.scheduler.decision.placing.replicas import Budget, Replica
 from services.scheduler.decision.placing.single import Admitted, Place, conclude_single, place_singles
 from services.scheduler.decision.preempting.preemption import Preemption
+from services.scheduler.decision.preempting.reserving import Reserve
 from services.scheduler.decision.seen.fleet import Fleet
 from services.scheduler.decision.seen.moves import Moves
 from services.scheduler.decision.seen.reservations import ShareKey
@@ -57,7 +58,7 @@ P = ParamSpec("P")
 _CACHED_PLANS = 4096
 _NOWHERE: frozenset[int] = frozenset()
 _NO_ERRORS: tuple[FieldError, ...] = ()
-_NEVER = (-1, -1, -1)
+_NEVER = (-1, -1, -1, -1)
 
 
 class SchedulerState:
@@ -68,7 +69,10 @@ class SchedulerState:
         self._confirmed: dict[str, set[str]] = {}
         self._moves = Moves(config)
         self._exodus = Exodus(self.fleet, self._workloads)
-        self.preemption = Preemption(self.fleet, self._workloads, self._drafts_of, self._conclude)
+        self._reserve = Reserve(self.fleet, self._workloads, self._drafts_of)
+        self.preemption = Preemption(
+            self.fleet, self._workloads, self._drafts_of, self._conclude, self._reserve.keep_from
+        )
         self._plans = PlanCache(_CACHED_PLANS)
         self._any_default = any(item.default for item in config.priority_classes.values())
         self._digest = StateDigest(self.fleet.table, self._workloads, self.fleet.clusters)
@@ -169,6 +173,7 @@ class SchedulerState:
         an error where `decide_request` raises it.
         """
         self.fleet.clusters.watch_silence(now_ms)
+        self._reserve.look(now_ms)
         run: dict[str, Admitted] = {}
         for request, ref in requests:
             body = request.root
@@ -208,8 +213,12 @@ class SchedulerState:
             self._clusters_at = fleet.clusters.version
             for key in sorted(self._workloads.everywhere):
                 decisions += self._redecide(key, budget, now_ms)
-        decisions += self._decide_waiting(budget, now_ms)
-        decisions += self._decide_preemptions(budget, now_ms)
+        self._reserve.look(now_ms)
+        try:
+            decisions += self._decide_waiting(budget, now_ms)
+            decisions += self._decide_preemptions(budget, now_ms)
+        finally:
+            self._reserve.let_go()
         return decisions
 
     @property
@@ -239,9 +248,9 @@ class SchedulerState:
         """Whether so many clusters are lost that it is rather the scheduler who is."""
         return self._exodus.cut_off
 
-    def _room_version(self) -> tuple[int, int, int]:
+    def _room_version(self) -> RoomVersion:
         """Changes whenever there may be room where there was none."""
-        return self.fleet.table.freed, self.fleet.clusters.version, self._moves.version
+        return self.fleet.table.freed, self.fleet.clusters.version, self._moves.version, self._reserve.version
 
     def hash(self) -> str:
         """Equal for states that decide alike: workloads, placements, and what is held on every node."""
@@ -296,7 +305,7 @@ class SchedulerState:
             errors = (*queues.errors(workload), *errors)
         if errors or wrong:
             return self.reject(key, ref, (*wrong, *errors))
-        single = record is None and queues is None and len(plans) == 1 and plans[0].single
+        single = record is None and queues is None and not self._reserve.head and len(plans) == 1 and plans[0].single
         return Admitted(key, workload, plans, ref, importance, single)
 
     def _is_plain(self, workload: Workload, plans: Sequence[PodSetPlan]) -> bool:
@@ -356,7 +365,7 @@ class SchedulerState:
         key, workload, plans, ref, importance, _ = admitted
         live = record.placed if record is not None and not record.placed.deleting else None
         former = {plan.name: plan for plan in record.plans} if record is not None and live is not None else {}
-        budget = Budget(self.config.placements_per_call, closed=self._waits_its_turn(key, plans))
+        budget = Budget(self.config.placements_per_call, closed=self._waits_its_turn(admitted))
         allowance = self._allowance(key, workload, plans, record if live is not None else None)
         moves = live is not None and live.workload.queue != workload.queue
         drafts = []
@@ -411,6 +420,7 @@ class SchedulerState:
         for plan in record.plans:
             draft = self._draft(record.key, record.placed.workload, plan, record.placement(plan.name), now_ms)
             draft.allowance = allowance if plan.holds_room else None
+            draft.kept_for = self._reserve.head if self._reserve.kept else ""
             if plan.division is Division.NODES:
                 draft.drop(lambda replica, draft=draft: self._is_lost(draft, replica))  # type: ignore[misc]
             drafts.append(draft)
@@ -574,12 +584,15 @@ class SchedulerState:
             return self._decide_in_turn(self._workloads.turns, budget, now_ms)
         for key in sorted(self._workloads.unfinished):
             if not budget.spent:
+                self._keep_from(key)
                 decisions += self._redecide(key, budget, now_ms)
         if not waiting.in_round and not budget.spent and self._tried_at != self._room_version():
             self._tried_at = self._room_version()
+            self._reserve.let_go()
             waiting.start_round(lambda demand: fleet.profile_for(demand).has_room())
         while not budget.spent and (turn := waiting.next()) is not None:
             key, demand = turn
+            self._keep_from(key)
             if not fleet.profile_for(demand).has_room():
                 waiting.skip(demand)
                 continue
@@ -587,6 +600,12 @@ class SchedulerState:
                 decisions += self._redecide(key, budget, now_ms)
             budget.left -= 1
         return decisions
+
+    def _keep_from(self, key: str) -> None:
+        """The workload is about to be tried: it takes no room that is kept for another."""
+        record = self._workloads.live(key) if self._reserve.head else None
+        if record is not None:
+            self._reserve.keep_from(record)
 
     def _decide_preemptions(self, budget: Budget, now_ms: int) -> list[Decision]:
         """What nothing had room for takes that of what is less important, or was borrowed of its queue's guarantee."""
@@ -615,8 +634,14 @@ class SchedulerState:
         while not budget.spent and (turn := turns.next()) is not None:
             key, demand = turn
             record = workloads.live(key)
-            if not fleet.profile_for(demand).has_room():
+            self._keep_from(key)
+            has_room = fleet.profile_for(demand).has_room()
+            if not has_room and not self._reserve.kept:
                 turns.skip(demand)
+                continue
+            if not has_room and key not in workloads.unfinished:
+                # For those of other queues there may be room.
+                turns.done()
                 continue
             size = turns.size(record) if record is not None else 1
             own = Budget(budget.left if size is None else min(size, budget.left))
@@ -644,12 +669,20 @@ class SchedulerState:
                 budget.left -= 1
         return decisions
 
-    def _waits_its_turn(self, key: str, plans: Iterable[PodSetPlan]) -> bool:
-        """Whether others wait for the room that a request would take: then it has its turn as they have theirs."""
-        waiting = self._workloads.waiting
-        if self._workloads.queues is None or len(waiting) <= (key in waiting):
+    def _waits_its_turn(self, admitted: Admitted) -> bool:
+        """Whether others wait for the room that a request would take: then it has its turn as they have theirs. Without
+        queues that is so where room is kept for one of them.
+        """
+        waiting, queues, key = self._workloads.waiting, self._workloads.queues, admitted.key
+        demands = [plan.demand for plan in admitted.plans if plan.holds_room]
+        if queues is None:
+            priority = admitted.importance.priority
+            rank = admitted.workload.priority if priority is None else priority
+            if not self._reserve.comes_behind(key, "", (-rank, admitted.ref.published_at, key), demands):
+                return False
+        elif len(waiting) <= (key in waiting):
             return False
-        return any(self.fleet.profile_for(plan.demand).has_room() for plan in plans if plan.holds_room)
+        return any(self.fleet.profile_for(demand).has_room() for demand in demands)
 
     def _allowance(
         self, key: str, workload: Workload, plans: Iterable[PodSetPlan], record: WorkloadRecord | None

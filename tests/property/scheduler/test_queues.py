@@ -218,6 +218,14 @@ class Queueing(RuleBasedStateMachine):
         more = {"queue": queue} if queue is not None else {}
         self.world.apply(workload(name, *pod_sets, priority=priority, placement=terms, **more))
 
+    @rule()
+    def time_passes(self) -> None:
+        """So much that room is kept for what has to start together."""
+        for world in (self.world, self.standby):
+            world.now += 61_000
+            world.cluster("east")
+            world.cluster("west")
+
     @rule(name=st.sampled_from(WORKLOADS), cluster=st.sampled_from(["east", "west"]))
     def delete(self, name: str, cluster: str) -> None:
         self.world.delete(name)

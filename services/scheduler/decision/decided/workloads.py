@@ -14,22 +14,24 @@ from services.scheduler.decision.decided.queues import Queues
 from services.scheduler.decision.decided.records import WorkloadRecord
 from services.scheduler.decision.decided.turns import Turns
 from services.scheduler.decision.decided.waiting import WaitingQueue
+from services.scheduler.decision.placing.gangs import GANG
 from services.scheduler.decision.placing.replicas import PLACING
+from services.scheduler.decision.scoring.profiles import UNSCHEDULABLE
 from services.scheduler.decision.seen.fleet import Fleet
 from services.scheduler.decision.seen.reservations import ShareKey
 from services.scheduler.decision.seen.slots import Hold
-from shared.events.v1.decisions import ClusterShare, WorkloadPlaced
+from shared.events.v1.decisions import ClusterShare, PodSetPlacement, WorkloadPlaced
 
 # Holds that were made for a decision already, by pod set, and then by cluster.
 ReadyHolds = Mapping[str, Mapping[str, Sequence[Hold]]]
-_EVERYWHERE, _BOUND, _AWAY, _LEAVING, _UNFINISHED = 1, 2, 4, 8, 16
+_EVERYWHERE, _BOUND, _AWAY, _LEAVING, _UNFINISHED, _TOGETHER = 1, 2, 4, 8, 16, 32
 _NO_HOLDS: Mapping[str, Sequence[Hold]] = {}
 
 
 class Workloads:
     """`everywhere`, `bound` and `unfinished` are keys of workloads that may be different as soon as clusters are (they
     have copies everywhere, or overrides by labels), with pods that Flotilla binds, and with replicas that a limit left
-    over; `waiting` has those with replicas that found no place.
+    over; `waiting` has those with replicas that found no place, `together` those of them that start together.
     `stranded` are those that clusters which left the fleet keep from where they should be; see `note_departures`.
     `troubled` have replicas in clusters that may have to be left, `leaving` some that wait to leave, `away` some that
     are to return; see `watch`. `changed` is for whoever keeps a sum of them: those that were decided upon since.
@@ -42,6 +44,7 @@ class Workloads:
         self.everywhere: set[str] = set()
         self.bound: set[str] = set()
         self.unfinished: set[str] = set()
+        self.together: set[str] = set()
         self.stranded: set[str] = set()
         self.troubled: set[str] = set()
         self.leaving: set[str] = set()
@@ -62,6 +65,7 @@ class Workloads:
             _AWAY: self.away,
             _LEAVING: self.leaving,
             _UNFINISHED: self.unfinished,
+            _TOGETHER: self.together,
         }
 
     def __iter__(self) -> Iterator[WorkloadRecord]:
@@ -262,12 +266,21 @@ def _marks(record: WorkloadRecord) -> tuple[int, bool]:
         if item.reason:
             waits = True
             marks |= _UNFINISHED if item.reason == PLACING else 0
+            marks |= _TOGETHER if any(starts_together(plan, item) for plan in record.plans) else 0
         if item.away:
             marks |= _AWAY
         for share in item.shares:
             if share.leaving is not None:
                 marks |= _LEAVING
     return marks, waits
+
+
+def starts_together(plan: PodSetPlan, item: PodSetPlacement) -> bool:
+    """Whether replicas of a pod set wait to start together, and all that they lack is room on nodes."""
+    if plan.name != item.name:
+        return False
+    whole = plan.division is Division.TOGETHER and plan.desired > 1 and item.reason == UNSCHEDULABLE
+    return item.reason == GANG or whole
 
 
 def _mark(index: set[str], key: str, belongs: bool) -> None:

@@ -21,7 +21,7 @@ from services.scheduler.decision.seen.troubles import Troubles
 _LOOK_MS = 200
 # So many are asked at most in one look whether they have to leave.
 _MOST_ASKED = 2_000
-RoomVersion = tuple[int, int, int]
+RoomVersion = tuple[int, int, int, int]
 
 
 class Exodus:

@@ -75,6 +75,8 @@ class PodSetDraft:
         self._why: PodSetReasons | None = None
         # For whom replicas that wait made room.
         self.preempted: tuple[Displacement, ...] = ()
+        # For whom room is kept that is free, but not for this.
+        self.kept_for = ""
         self._reason, self._message = "", ""
         # Replicas that should be where they cannot.
         self._refused = 0
@@ -241,7 +243,8 @@ class PodSetDraft:
         if self._avoid and self._profile.has_room():
             names = sorted(cluster.name for cluster in self._fleet.clusters if cluster.index in self._avoid)
             return UNSCHEDULABLE, f"its pods found no node lately in the clusters that have room: {', '.join(names)}"
-        return self._profile.explain()
+        reason, message = self._profile.explain()
+        return reason, f"{message} Room is kept for {self.kept_for}." if self.kept_for else message
 
     def conform(self) -> None:
         """Other terms share replicas out: gives up those that these exclude, and lets `settle` move what is better off

@@ -46,6 +46,7 @@ _ALL = 2**31
 
 Drafts = Callable[[WorkloadRecord, int], list[PodSetDraft]]
 Conclude = Callable[[WorkloadRecord, tuple[PodSetPlacement, ...], Sequence[PodSetDraft]], WorkloadPlaced]
+Begin = Callable[[WorkloadRecord], None]
 # For whom a try may be in vain: all of one demand, and queue, or one workload where its own terms decide.
 What = tuple[Demand, str] | str
 _NO_QUEUE: Rank = (False, 0.0, "")
@@ -61,15 +62,17 @@ class _Taken:
 
 
 class Preemption:
-    """`drafts` are those of a workload as it is, `conclude` makes a decision of outcomes. `count` and `victims` count
+    """`drafts` are those of a workload as it is, `conclude` makes a decision of outcomes; `begin` is told who is about
+    to try. `count` and `victims` count
     the replicas that took room, and those that made it.
     """
 
-    def __init__(self, fleet: Fleet, workloads: Workloads, drafts: Drafts, conclude: Conclude) -> None:
+    def __init__(self, fleet: Fleet, workloads: Workloads, drafts: Drafts, conclude: Conclude, begin: Begin) -> None:
         self._fleet = fleet
         self._workloads = workloads
         self._drafts = drafts
         self._conclude = conclude
+        self._begin = begin
         self._search = Victims(fleet, workloads)
         # Until when a priority is tried in vain.
         self._in_vain: dict[What, tuple[int, int]] = {}
@@ -150,6 +153,7 @@ class Preemption:
     # --- one workload ---
 
     def _preempt(self, record: WorkloadRecord, budget: Budget, now_ms: int) -> list[Decision]:
+        self._begin(record)
         drafts = self._drafts(record, now_ms)
         taken: list[_Taken] = []
         most = self._most(record)

@@ -1,0 +1,199 @@
+"""What has to start together gets its room in the end: the first that has waited long enough has it kept.
+
+A gang, or a Job of several pods, holds no room while it waits, so that smaller workloads use it. Smaller ones might
+do so for ever. So from `gang_patience_ms` after it was asked for, the first of those that wait in vain, in the
+order of turns, has room kept: whoever has its turn behind it takes nothing of what it could use on the nodes on
+which it is to start. Those are the nodes that have the greatest part free, as many as have room for all of it when
+nothing else is there. Nothing new comes to them, so what is free there only grows, and it starts no later than when
+what runs there has ended. Who has a turn before it (of a higher priority, or older; of a queue with a smaller
+share) takes what it finds, and so do replacements for what was lost. What would fit nowhere even on empty nodes has
+nothing kept.
+
+Nothing of this is held between calls, or known to the leader alone: which nodes these are follows from what runs
+and from what waits, and since when from its request. One at a time, so that no two keep what the other lacks.
+
+As in Volcano's `reserve` (nodes with the most idle resources are locked for the job that is elected), and Kueue's
+`StrictFIFO` as far as the order goes. Backfilling as in EASY would need to know how long pods run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+import numpy as np
+
+from services.scheduler.decision.asked.admission import PodSetPlan
+from services.scheduler.decision.asked.demands import Demand
+from services.scheduler.decision.asked.manifests import Division
+from services.scheduler.decision.decided.records import WorkloadRecord
+from services.scheduler.decision.decided.waiting import Entry
+from services.scheduler.decision.decided.workloads import Workloads, starts_together
+from services.scheduler.decision.placing.drafts import PodSetDraft
+from services.scheduler.decision.seen.fleet import Fleet
+from services.scheduler.decision.seen.slots import Hold
+from services.scheduler.decision.table.arrays import BLOCK, IntArray, Rows
+from shared.model.pods import WHOLE_DEVICE
+
+# Of those that waited long enough so many are looked at, whether they fit at all.
+_MOST_LOOKED_AT = 8
+
+Drafts = Callable[[WorkloadRecord, int], list[PodSetDraft]]
+# A queue's turn, and the place in its line.
+Turn = tuple[bool, float, str, Entry]
+# Of what has its place by now: nobody is behind it.
+_AT_ONCE: Turn = (True, float("inf"), "", (0, 0, ""))
+
+
+class Reserve:
+    """`head` is for whom room is kept, empty where for nobody. `version` changes with it."""
+
+    def __init__(self, fleet: Fleet, workloads: Workloads, drafts: Drafts) -> None:
+        self._fleet = fleet
+        self._workloads = workloads
+        self._drafts = drafts
+        self._holds: list[Hold] = []
+        self._now_ms = 0
+        self.head = ""
+        self.version = 0
+
+    @property
+    def kept(self) -> bool:
+        """Whether the room is held at this moment."""
+        return bool(self._holds)
+
+    def look(self, now_ms: int) -> None:
+        """For whom room is kept from now on."""
+        self._now_ms = now_ms
+        if not self._workloads.together and not self.head:
+            return
+        head = next((record.key for record in self._patient(now_ms) if self._needs(record) is not None), "")
+        if head != self.head:
+            self.head = head
+            self.version += 1
+
+    def comes_behind(self, key: str, queue: str, entry: Entry, demands: Iterable[Demand]) -> bool:
+        """Whether a workload has its turn behind the head."""
+        head = self._workloads.live(self.head) if self.head and key != self.head else None
+        if head is None:
+            return False
+        if self._workloads.queues is None or queue == self._workloads.queues.of(head.placed.workload):
+            return entry > _entry(head)
+        turns = [self._turn(queue, entry, demand) for demand in demands]
+        return bool(turns) and min(turns) > self._turn_of(head)
+
+    def keep_from(self, record: WorkloadRecord) -> None:
+        """Holds the room if a workload is behind the head, else lets it go: it is about to be tried."""
+        queues, short = self._workloads.queues, {item.name for item in record.placed.pod_sets if item.reason}
+        if not self.head:
+            return
+        queue = queues.of(record.placed.workload) if queues is not None else ""
+        demands = [plan.demand for plan in record.plans if plan.name in short]
+        if not self.comes_behind(record.key, queue, _entry(record), demands):
+            self.let_go()
+        elif not self._holds:
+            head = self._workloads.live(self.head)
+            needs = self._needs(head) if head is not None else None
+            self._holds = list(self._hold(needs)) if needs is not None else []
+
+    def let_go(self) -> None:
+        if self._holds:
+            self._fleet.slots.take_back(self._holds)
+            self._holds = []
+
+    def _patient(self, now_ms: int) -> Sequence[WorkloadRecord]:
+        """Those that waited long enough, in the order of their turns."""
+        patience = self._fleet.config.gang_patience_ms
+        records = (self._workloads.live(key) for key in self._workloads.together)
+        found = [
+            (self._turn_of(record), record)
+            for record in records
+            if record is not None and now_ms - record.placed.request.published_at >= patience
+        ]
+        return [record for _, record in sorted(found, key=lambda item: item[0])[:_MOST_LOOKED_AT]]
+
+    def _turn_of(self, record: WorkloadRecord) -> Turn:
+        queues, entry = self._workloads.queues, _entry(record)
+        if queues is None:
+            return False, 0.0, "", entry
+        turns = (self._turn(queues.of(record.placed.workload), entry, plan.demand) for plan, _ in _lacking(record))
+        return min(turns, default=_AT_ONCE)
+
+    def _turn(self, queue: str, entry: Entry, demand: Demand) -> Turn:
+        queues = self._workloads.queues
+        return (*queues.rank(queue, demand), queue, entry) if queues is not None else (False, 0.0, "", entry)
+
+    # --- which room ---
+
+    def _needs(self, record: WorkloadRecord) -> dict[int, IntArray] | None:
+        """What it will take on which rows, when nothing else is there; None where it would not fit."""
+        table = self._fleet.table
+        left = table.allocatable.copy()
+        drafts = {draft.plan.name: draft for draft in self._drafts(record, self._now_ms)}
+        needs: dict[int, IntArray] = {}
+        for plan, rest in _lacking(record):
+            draft = drafts[plan.name]
+            vector = draft.profile.request.vector
+            rows = self._rows(draft, left, rest)
+            if rows is None:
+                return None
+            for row, count in rows:
+                needs[row] = needs.get(row, 0) + vector * count
+                left[row] -= vector * count
+        return needs
+
+    def _rows(self, draft: PodSetDraft, left: IntArray, rest: int) -> list[tuple[int, int]] | None:
+        """Rows for `rest` replicas, and how many on each; of one cluster, where they are placed whole."""
+        table, vector = self._fleet.table, draft.profile.request.vector
+        rows, asked = np.flatnonzero(draft.open_rows()), vector > 0
+        most = np.asarray((left[rows][:, asked] // vector[asked]).min(axis=1, initial=rest), np.int64)
+        rows, most = rows[most > 0], most[most > 0]
+        free = np.maximum(table.free[rows][:, asked], 0)
+        idle = (free / table.allocatable[rows][:, asked]).min(axis=1, initial=1.0)
+        order = np.lexsort((table.order[rows], -idle))
+        rows, most = rows[order], most[order]
+        if draft.plan.division is not Division.TOGETHER:
+            return _taken(rows, most, rest)
+        clusters = table.block_cluster[rows // BLOCK]
+        # Which is first does not depend on the order in which clusters became known: the one with the idlest node.
+        for cluster in dict.fromkeys(clusters.tolist()):
+            inside = clusters == cluster
+            if (found := _taken(rows[inside], most[inside], rest)) is not None:
+                return found
+        return None
+
+    def _hold(self, needs: dict[int, IntArray]) -> Iterator[Hold]:
+        """Of what is needed, as much as is free."""
+        table, slots = self._fleet.table, self._fleet.slots
+        names, gpu = table.columns.names, table.columns.gpu_column
+        for row, need in needs.items():
+            free = np.minimum(np.maximum(table.free[row], 0), need)
+            if gpu >= 0:
+                free[gpu] //= WHOLE_DEVICE
+            amounts = tuple(sorted((names[index], int(free[index])) for index in np.flatnonzero(free).tolist()))
+            if amounts:
+                yield slots.hold(slots.by_row(row), self._fleet.requests.intern(amounts), None)
+
+
+def _taken(rows: Rows, most: IntArray, rest: int) -> list[tuple[int, int]] | None:
+    """The first rows with room for so many; None where all have less."""
+    found = []
+    for row, count in zip(rows.tolist(), most.tolist(), strict=True):
+        if rest <= 0:
+            break
+        found.append((row, min(count, rest)))
+        rest -= count
+    return found if rest <= 0 else None
+
+
+def _lacking(record: WorkloadRecord) -> list[tuple[PodSetPlan, int]]:
+    """What has to start together and does not, and how many replicas more."""
+    pairs = zip(record.plans, record.placed.pod_sets, strict=True)
+    return [
+        (plan, (plan.gang.needed(plan.desired) if plan.gang is not None else plan.desired) - item.placed)
+        for plan, item in pairs
+        if starts_together(plan, item)
+    ]
+
+
+def _entry(record: WorkloadRecord) -> Entry:
+    return -record.placed.rank, record.placed.request.published_at, record.key
