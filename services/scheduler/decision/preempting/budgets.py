@@ -4,6 +4,9 @@ Counted is what is ready now, by what was seen of pods in clusters that are hear
 A pod that is not ready may go only while the budget has as many ready ones as it wants, as the eviction API does by
 default (`IfHealthyBudget`).
 
+So are the PodDisruptionBudgets of the clusters: by what their controllers say is allowed, less the pods that are about
+to go, of which these may not know yet. A pod counts for every budget that selects it.
+
 Source: k8s.io/kubernetes pkg/registry/core/pod/storage/eviction.go, pkg/controller/disruption, and
 pkg/scheduler/framework/plugins/defaultpreemption (`filterPodsWithPDBViolation`), which breaks budgets as a last resort:
 here they are never broken.
@@ -17,11 +20,13 @@ from collections.abc import Iterable, Iterator
 from services.scheduler.decision.decided.records import WorkloadRecord
 from services.scheduler.decision.decided.workloads import Workloads
 from services.scheduler.decision.preempting.units import Unit, ordinals_of
+from services.scheduler.decision.seen.disruptions import SeenBudget
 from services.scheduler.decision.seen.fleet import Fleet
+from services.scheduler.decision.seen.pods import SeenPod
 from services.scheduler.decision.seen.reservations import ShareKey
 
-# Which budget: a pod set's own, by workload and name.
-Key = tuple[str, str]
+# Which budget: a pod set's own, by workload and name; or a cluster's, namespace and name.
+Key = tuple[str, str] | tuple[str, str, str]
 
 
 class Budgets:
@@ -31,10 +36,13 @@ class Budgets:
         self._fleet = fleet
         self._workloads = workloads
         self._allowed: dict[Key, int] = {}
+        # Those of clusters that were looked at.
+        self._seen: dict[Key, SeenBudget] = {}
         self._spent: Counter[Key] = Counter()
 
     def begin(self) -> None:
         self._allowed.clear()
+        self._seen.clear()
         self._spent.clear()
 
     def violating(self, units: Iterable[Unit]) -> set[Unit]:
@@ -62,15 +70,37 @@ class Budgets:
         record = self._workloads.live(key.workload)
         if record is not None and any(plan.name == key.pod_set and plan.budget is not None for plan in record.plans):
             yield key.workload, key.pod_set
+        found: dict[Key, SeenBudget] = {}
+        for hold in unit.holds:
+            if hold.pod is not None:
+                found.update((budget.key, budget) for budget in self._about(hold.pod))
+        self._seen.update(found)
+        yield from found
+
+    def _about(self, pod: SeenPod) -> Iterator[SeenBudget]:
+        return self._fleet.budgets.about(pod.slot.cluster, pod.facts.namespace, pod.facts.labels)
 
     def _left(self, key: Key) -> int:
         if key not in self._allowed:
-            self._allowed[key] = self._may_go(key)
+            seen = self._seen.get(key)
+            if seen is not None:
+                self._allowed[key] = seen.left - self._about_to_go(seen)
+            else:
+                self._allowed[key] = self._may_go(key[0], key[1])
         return self._allowed[key] - self._spent[key]
 
-    def _may_go(self, key: Key) -> int:
+    def _about_to_go(self, budget: SeenBudget) -> int:
+        """How many pods stand for no replica any more, of those that a cluster's budget selects."""
+        count = 0
+        for share in self._fleet.pods.shares_in(budget.cluster, budget.namespace):
+            surplus = share.seen - share.replicas
+            if surplus > 0:
+                pods = (pod for pod in self._fleet.pods.pods_of(share) if pod.hold is not None)
+                count += min(surplus, sum(budget.selector.matches(pod.facts.labels) for pod in pods))
+        return count
+
+    def _may_go(self, workload: str, pod_set: str) -> int:
         """How many ready pods there are beyond what a pod set's own budget wants."""
-        workload, pod_set = key
         record = self._workloads.live(workload)
         plan = next(plan for plan in record.plans if plan.name == pod_set) if record is not None else None
         if record is None or plan is None or plan.budget is None:

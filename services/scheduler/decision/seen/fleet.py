@@ -8,7 +8,9 @@ from services.scheduler.decision.clusters import ClusterTable
 from services.scheduler.decision.config import SchedulerConfig
 from services.scheduler.decision.scoring.mix import DemandMix
 from services.scheduler.decision.scoring.profiles import Profile, Profiles
+from services.scheduler.decision.seen.disruptions import SeenBudgets
 from services.scheduler.decision.seen.observed import (
+    BUDGETS,
     CLAIMS,
     JOBS,
     NAMESPACES,
@@ -56,13 +58,14 @@ class Fleet:
         self.pods = PodRegistry(self.slots, self.requests)
         self.mix = DemandMix()
         self.profiles = Profiles(self.table, self.clusters, self.requests, self.mix, self.neighbours, config)
+        self.budgets = SeenBudgets()
         self.jobs_changed: set[ShareKey] = set()
         self._finished: dict[str, ShareKey] = {}
         self._finished_shares: set[ShareKey] = set()
 
     def observe_object(self, key: ObjectKey, raw: bytes | None) -> None:
-        """Nodes, pods, jobs, namespaces, volumes and claims; all else is ignored. Raises DecodeError, with nothing
-        changed.
+        """Nodes, pods, jobs, namespaces, volumes, claims and disruption budgets; all else is ignored. Raises
+        DecodeError, with nothing changed.
         """
         if key.resource == PODS:
             self._observe_pod(key, raw)
@@ -75,6 +78,8 @@ class Fleet:
             self.neighbours.label_namespace(self.clusters.ensure(key.cluster).index, key.name, labels)
         elif key.resource in (CLAIMS, VOLUMES):
             self._observe_volume(key, raw)
+        elif key.resource == BUDGETS:
+            self.budgets.observe(key, raw)
 
     def profile_for(self, demand: Demand, facts: PodFacts | None = None) -> Profile:
         """Of pods of which others may know `facts`, if given: what running pods want of them counts as well."""

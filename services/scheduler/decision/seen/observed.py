@@ -18,7 +18,7 @@ from shared.model.identities import Resource
 from shared.model.pod_objects import PodSpecObject
 from shared.model.quantities import QuantityError
 from shared.model.resources import amount_of
-from shared.model.selectors import NodeSelector
+from shared.model.selectors import LabelSelector, NodeSelector
 
 NODES = Resource("", "v1", "nodes")
 PODS = Resource("", "v1", "pods")
@@ -26,6 +26,7 @@ NAMESPACES = Resource("", "v1", "namespaces")
 JOBS = Resource("batch", "v1", "jobs")
 CLAIMS = Resource("", "v1", "persistentvolumeclaims")
 VOLUMES = Resource("", "v1", "persistentvolumes")
+BUDGETS = Resource("policy", "v1", "poddisruptionbudgets")
 
 T = TypeVar("T")
 
@@ -45,6 +46,7 @@ class Metadata(_Struct, frozen=True):
     owner_references: list[OwnerReference] | None = None
     annotations: dict[str, str] | None = None
     deletion_timestamp: str | None = None
+    generation: int = 0
 
 
 class TaintObject(_Struct, frozen=True):
@@ -177,6 +179,23 @@ class VolumeObject(_Struct, frozen=True):
     spec: VolumeSpecObject = VolumeSpecObject()
 
 
+class BudgetSpecObject(_Struct, frozen=True):
+    selector: msgspec.Raw = msgspec.Raw(b"null")
+
+
+class BudgetStatusObject(_Struct, frozen=True):
+    observed_generation: int = 0
+    disruptions_allowed: int = 0
+    current_healthy: int = 0
+    desired_healthy: int = 0
+
+
+class BudgetObject(_Struct, frozen=True):
+    metadata: Metadata = Metadata()
+    spec: BudgetSpecObject = BudgetSpecObject()
+    status: BudgetStatusObject = BudgetStatusObject()
+
+
 _NODE_DECODER = msgspec.json.Decoder(NodeObject)
 _POD_DECODER = msgspec.json.Decoder(PodObject)
 _JOB_DECODER = msgspec.json.Decoder(JobObject)
@@ -184,6 +203,7 @@ _IMAGES_DECODER = msgspec.json.Decoder(list[ImageObject] | None)
 _NAMESPACE_DECODER = msgspec.json.Decoder(NamespaceObject)
 _CLAIM_DECODER = msgspec.json.Decoder(ClaimObject)
 _VOLUME_DECODER = msgspec.json.Decoder(VolumeObject)
+_BUDGET_DECODER = msgspec.json.Decoder(BudgetObject)
 
 
 def decode_node(raw: bytes) -> NodeObject:
@@ -219,6 +239,22 @@ def reach_of(raw: bytes) -> NodeSelector | None:
         return NodeSelector.model_validate(required) if required is not None else None
     except ValidationError as error:
         raise DecodeError(field_errors(error)) from error
+
+
+def budget_of(raw: bytes) -> tuple[LabelSelector | None, int]:
+    """The pods that a disruption budget is about, and how many healthy ones it has beyond those that it wants: less
+    than none where it has too few. None of either where its controller has not seen it as it is. Raises DecodeError.
+    """
+    budget = _decode(_BUDGET_DECODER, raw)
+    try:
+        found = msgspec.json.decode(budget.spec.selector)
+        selector = LabelSelector.model_validate(found) if found is not None else None
+    except ValidationError as error:
+        raise DecodeError(field_errors(error)) from error
+    status = budget.status
+    if status.observed_generation < budget.metadata.generation:
+        return selector, -1
+    return selector, min(status.disruptions_allowed, status.current_healthy - status.desired_healthy)
 
 
 def allocatable(node: NodeObject) -> dict[str, int]:

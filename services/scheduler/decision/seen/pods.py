@@ -8,7 +8,7 @@ Job makes another one, or says itself that it is done.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from weakref import WeakValueDictionary
 
 from services.scheduler.decision.seen.observed import TERMINAL_PHASES, PodObject, affinity_of, pod_requests
@@ -94,6 +94,13 @@ class PodRegistry:
 
     def find_share(self, key: ShareKey) -> ShareReservations | None:
         return self._shares.get(key)
+
+    def shares_in(self, cluster: str, namespace: str) -> Iterator[ShareReservations]:
+        """Those of a namespace's workloads in a cluster. Takes the time of all shares."""
+        prefix = f"{namespace}/"
+        for key, share in self._shares.items():
+            if key.cluster == cluster and key.workload.startswith(prefix):
+                yield share
 
     def pods_of(self, share: ShareReservations) -> Iterable[SeenPod]:
         return self._by_share[share]
