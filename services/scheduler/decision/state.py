@@ -173,9 +173,9 @@ class SchedulerState:
         an error where `decide_request` raises it.
         """
         self.fleet.clusters.watch_silence(now_ms)
-        self._reserve.look(now_ms)
         run: dict[str, Admitted] = {}
         for request, ref in requests:
+            self._reserve.look(now_ms)
             body = request.root
             key = body.workload.key_text
             if run and (key in run or isinstance(body, DeleteWorkload)):
@@ -186,6 +186,9 @@ class SchedulerState:
             admitted = _tried(self._admit, key, body, ref)
             if isinstance(admitted, Admitted) and admitted.single:
                 run[key] = admitted
+                if self._workloads.together:
+                    # Before the next one is looked at, for whom room is kept may be another.
+                    yield from self._decide_run(run, now_ms)
                 continue
             yield from self._decide_run(run, now_ms)
             if isinstance(admitted, Admitted):

@@ -54,7 +54,9 @@ def test_both_ways_are_the_same(binding: str, fleet: list[tuple[str, Json]], dat
 
 NAMES = [f"w{index}" for index in range(24)]
 BY_MIX = SchedulerConfig(weights=Weights(expected_fragmentation=1.0))
-CONFIGS = (SchedulerConfig(), BY_MIX, SchedulerConfig(queues=(QueueConfig("default"),)))
+# Whatever is to start together has waited long enough, for its room to be kept, as soon as it waits.
+KEEPING = SchedulerConfig(gang_patience_ms=-1_000)
+CONFIGS = (SchedulerConfig(), BY_MIX, KEEPING, SchedulerConfig(queues=(QueueConfig("default"),)))
 
 
 @st.composite
@@ -134,14 +136,18 @@ def test_requests_that_wait_together_are_decided_as_one_after_the_other(
 
 def test_what_changes_in_the_midst_of_those_that_wait_counts_for_those_behind() -> None:
     """What free GPUs are judged by, after so many pods; room that is not needed since the pod is there already; what a
-    pod that just came wants of the next ones.
+    pod that just came wants of the next ones; for whom room is kept.
     """
     gpus = [_plain(f"g{index}", cpu="1", gpus=1 + index % 2, milli=(300, 500, 1000)[index % 3]) for index in range(40)]
     known = [_plain(name, cpu="3", binding="cluster") for name in "abcde"]
     apart = {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [_APART]}}
     wanting = [_plain("first", affinity=apart), *(_plain(f"s{index}") for index in range(6))]
-    for bodies in (gpus, known, wanting):
-        together, one_by_one = World(BY_MIX), World(BY_MIX)
+    gang = _plain("gang", cpu="16")
+    gang["workload"]["podSets"][0]["replicas"] = 4
+    gang["workload"]["placement"]["gang"] = {}
+    keeping = [_plain("before"), gang, *(_plain(f"s{index}") for index in range(6))]
+    for config, bodies in ((BY_MIX, gpus), (BY_MIX, known), (BY_MIX, wanting), (KEEPING, keeping)):
+        together, one_by_one = World(config), World(config)
         for world in (together, one_by_one):
             world.cluster("east")
             for index in range(4):
