@@ -9,6 +9,13 @@ import sys
 _HASH_SEED = "0"
 
 
+def _hours(text: str) -> float:
+    hours = float(text)
+    if not 0.1 <= hours <= 24:
+        raise argparse.ArgumentTypeError("from 0.1 to 24 hours")
+    return hours
+
+
 def main() -> int:
     # Sets of texts must iterate in the same order in every run: that is decided before Python starts.
     if os.environ.get("PYTHONHASHSEED") != _HASH_SEED:
@@ -21,6 +28,12 @@ def main() -> int:
     parser.add_argument("--first", type=int, default=1, help="the first of them")
     parser.add_argument("--seed", type=int, help="replay one seed")
     parser.add_argument("--plan", help="replay a plan from a JSON file")
+    parser.add_argument(
+        "--hours",
+        type=_hours,
+        default=0.0,
+        help="stretch what happens in a minute or so over so many, for what is slow; a failing seed is not shrunk",
+    )
     parser.add_argument("--workers", type=int, default=2, help="processes")
     parser.add_argument("--mutant", default="", help="a deliberate defect to be hunted; with --seed: there")
     parser.add_argument("--mutants", action="store_true", help="hunt every deliberate defect; --seeds: at most so many")

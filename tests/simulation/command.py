@@ -44,16 +44,20 @@ def _one(arguments: argparse.Namespace) -> int:
         else generate(arguments.seed, kinds)
     )
     profile = cProfile.Profile() if arguments.profile else None
+    if arguments.hours:
+        plan = plan.stretched(arguments.hours)
     if profile is not None:
         profile.enable()
     with MUTANTS[arguments.mutant].applied() if arguments.mutant else nullcontext():
         result = simulate(plan, verbose=arguments.verbose)
-        if result.violations and not (arguments.no_shrink or arguments.plan or arguments.mutant or arguments.verbose):
+        if result.violations and not (
+            arguments.no_shrink or arguments.plan or arguments.mutant or arguments.verbose or arguments.hours
+        ):
             _shrink(result)
     if profile is not None:
         profile.disable()
         pstats.Stats(profile, stream=sys.stdout).sort_stats("tottime").print_stats(45)
-    _show(result)
+    _show(result, arguments.hours)
     print(f"digest {result.digest}, {result.virtual_s:.0f} s in {result.real_s:.2f} s, {result.appends} appends")
     return 1 if result.violations else 0
 
@@ -64,26 +68,28 @@ def _many(arguments: argparse.Namespace) -> int:
     failed: list[Result] = []
     virtual = 0.0
     with workers.pool(arguments.workers) as pool:
-        for result in pool.map(partial(_simulate, digested=arguments.digests), seeds, chunksize=1):
+        work = partial(_simulate, digested=arguments.digests, hours=arguments.hours)
+        for result in pool.map(work, seeds, chunksize=1):
             virtual += result.virtual_s
             if arguments.digests:
                 print(result.plan.seed, result.digest)
             if result.violations:
                 failed.append(result)
-                _show(result)
+                _show(result, arguments.hours)
     took = time.perf_counter() - began
     rate = f"{virtual / 3600:.1f} simulated hours in {took:.0f} s: {virtual / took:.0f} x real time"
     print(f"{len(seeds)} seeds, {len(failed)} failed; {rate}", flush=True)
-    if failed and not arguments.no_shrink:
+    if failed and not (arguments.no_shrink or arguments.hours):
         logs.configure(verbose=False)
         for result in failed[:_SHRUNK]:
             _shrink(result)
     return 1 if failed else 0
 
 
-def _simulate(seed: int, *, digested: bool) -> Result:
-    result = simulate(generate(seed), digested=digested)
-    if seed % _TIDIED == 0:
+def _simulate(seed: int, *, digested: bool, hours: float) -> Result:
+    plan = generate(seed)
+    result = simulate(plan.stretched(hours) if hours else plan, digested=digested)
+    if hours or seed % _TIDIED == 0:
         # Services leave what they built out of collections (`shared.runtime.heap`), and so all that was there then.
         gc.unfreeze()
         gc.collect()
@@ -103,11 +109,11 @@ def _shrink(result: Result) -> None:
     print(f"  replay: make simulate ARGS='--plan {file}'", flush=True)
 
 
-def _show(result: Result) -> None:
+def _show(result: Result, hours: float) -> None:
     if not result.violations:
         return
-    seed = result.plan.seed
-    print(f"seed {seed}: {len(result.violations)} violations; replay: make simulate ARGS='--seed {seed}'")
+    seed, stretched = result.plan.seed, f" --hours {hours:g}" if hours else ""
+    print(f"seed {seed}: {len(result.violations)} violations; replay: make simulate ARGS='--seed {seed}{stretched}'")
     for violation in result.violations[:_SHOWN]:
         print(f"  {violation}"[:600])
     sys.stdout.flush()

@@ -77,3 +77,12 @@ class Plan(_Part):
     faults: tuple[Fault, ...] = ()
     busy_s: float = 60.0
     quiet_s: float = 0.0
+
+    def stretched(self, hours: float) -> Plan:
+        """The same, but that so many hours pass until all is healed. What lasts for a while lasts as long as before."""
+        longer = hours * 3600 / self.busy_s
+        parts: dict[str, Any] = {
+            name: tuple(part.model_copy(update={"at_s": part.at_s * longer}) for part in getattr(self, name))
+            for name in ("requests", "orders", "actions", "faults")
+        }
+        return self.model_copy(update={**parts, "busy_s": hours * 3600})

@@ -40,6 +40,28 @@ def test_a_seed_replays_exactly() -> None:
     assert len(digests) == 1
 
 
+def test_a_plan_is_stretched_over_hours() -> None:
+    plan = generate(7)
+    long = plan.stretched(2.0)
+    assert (long.busy_s, long.quiet_s) == (7200.0, plan.quiet_s)
+    assert [request.key for request in long.requests] == [request.key for request in plan.requests]
+    assert max(request.at_s for request in long.requests) > 60 * max(request.at_s for request in plan.requests)
+    assert [fault.seconds for fault in long.faults] == [fault.seconds for fault in plan.faults]
+
+
+def test_nothing_is_lost_in_an_hour() -> None:
+    done = simulation("--seeds", "2", "--hours", "0.5")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert float(re.findall(r"([\d.]+) simulated hours", done.stdout)[0]) > 1
+
+
+@pytest.mark.parametrize("hours", ["0", "-1", "nan", "much"])
+def test_hours_that_make_no_sense_are_refused(hours: str) -> None:
+    done = simulation("--seeds", "1", "--hours", hours)
+    assert done.returncode == 2
+    assert "--hours" in done.stderr
+
+
 def test_a_plan_is_written_and_read_again(tmp_path: Path) -> None:
     plan = generate(7)
     (tmp_path / "plan.json").write_text(plan.model_dump_json())
