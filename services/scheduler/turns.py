@@ -18,7 +18,9 @@ SLICE_S = 0.001
 _ROUNDS = 6
 # Whoever was served so recently counts as somebody who is about.
 _CARE_S = 2.0
-_LONGEST_BREAK_S = 0.025
+_LONGEST_BREAK_S = 0.05
+# A flood rests so many times as long as it worked, while others are about.
+_REST = 2
 
 
 async def rest() -> None:
@@ -52,7 +54,7 @@ class Turn:
 
 
 class Breaks:
-    """How long a flood rests between two entries: as long as it worked, if somebody else was served lately.
+    """How long a flood rests between two entries: twice as long as it worked, if somebody else was served lately.
 
     It would have one core for itself, and what it makes the broker do the other: whoever comes next finds both taken.
     With nobody else about it does not rest at all.
@@ -73,7 +75,7 @@ class Breaks:
     async def take(self, changed: asyncio.Event, alone: Callable[[], bool]) -> None:
         """Returns when the rest is over, or when the flood is not `alone` any more; `changed` says to look."""
         now = self._clock.monotonic()
-        rested_at = min(now + min(now - self._worked_since, _LONGEST_BREAK_S), self._careful_until)
+        rested_at = min(now + min(_REST * (now - self._worked_since), _LONGEST_BREAK_S), self._careful_until)
         while now < rested_at and alone():
             with suppress(TimeoutError):
                 async with asyncio.timeout(rested_at - now):

@@ -144,14 +144,14 @@ async def resting(breaks: Breaks, changed: asyncio.Event, namespaces: list[str])
     return taking
 
 
-async def test_a_flood_rests_as_long_as_it_worked_where_somebody_was_served_lately() -> None:
+async def test_a_flood_rests_twice_as_long_as_it_worked_where_somebody_was_served_lately() -> None:
     clock, changed = FakeClock(), asyncio.Event()
     breaks = Breaks(clock)
     breaks.served()
     breaks.work()
     await clock.advance(0.008)
     taking = await resting(breaks, changed, ["noisy"])
-    await clock.advance(0.007)
+    await clock.advance(0.015)
     changed.set()
     await asyncio.sleep(0)
     assert not taking.done()
