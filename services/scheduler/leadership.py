@@ -227,15 +227,21 @@ class Leadership:
         comes waits for what one round trip brings, and not for all that could be done ahead.
         """
         urgent = not len(self._intake)
+        # Decisions until everybody who was there when something changed has had a turn.
+        due = 0
         while True:
+            before = decided.count
             urgent = self._decide_slice(decided) or urgent
+            due -= decided.count - before
             while self._unpublished > (_MOST_UNPUBLISHED if urgent else 0):
-                if len(self._intake) and decided.count < _GATHERED and not self._follower.publishing:
+                gathering = decided.count < _GATHERED and not self._follower.publishing
+                if len(self._intake) and (gathering or (due > 0 and decided.count < self._settings.scheduler_batch)):
                     await rest()
                     break
                 if not await self._wait():
                     await self._append([], Seen())
                 if self._intake.namespaces > 1 and decided.count < self._settings.scheduler_batch:
+                    due = self._intake.namespaces
                     break
             else:
                 return

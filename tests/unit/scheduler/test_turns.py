@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Iterable
+from functools import partial
 from math import inf
 
 import pytest
 
 from services.cli.fleet.requesting import request_record
+from services.scheduler import leadership
 from services.scheduler.decision.config import SchedulerConfig
 from services.scheduler.journal import decode_entry, is_entry
 from services.scheduler.settings import SchedulerSettings
@@ -82,7 +84,11 @@ class SlowJournal(MemoryLog):
 
 
 @pytest.mark.timeout(90)
-async def test_who_comes_in_a_flood_is_decided_before_what_could_have_been_done_ahead_of_it() -> None:
+@pytest.mark.parametrize("slice_s", [SLICE_S, 0.0], ids=["some in a slice", "one in a slice"])
+async def test_who_comes_in_a_flood_is_decided_before_what_could_have_been_done_ahead_of_it(
+    slice_s: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leadership, "Turn", partial(Turn, seconds=slice_s))
     log, stop = SlowJournal(), asyncio.Event()
     await log.ensure_topics(ALL_TOPICS)
     settings = SchedulerSettings(scheduler_id="one", scheduler_renew_s=60, http_port=-1)
