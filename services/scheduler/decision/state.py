@@ -19,6 +19,7 @@ from services.scheduler.decision.asked.priorities import PLAIN, importance_of
 from services.scheduler.decision.config import SchedulerConfig
 from services.scheduler.decision.decided.records import WorkloadRecord, uid_for
 from services.scheduler.decision.decided.turns import Turns
+from services.scheduler.decision.decided.waiting import entry_of
 from services.scheduler.decision.decided.workloads import Workloads
 from services.scheduler.decision.digest import StateDigest
 from services.scheduler.decision.fingerprint import fingerprint
@@ -681,7 +682,7 @@ class SchedulerState:
         if queues is None:
             priority = admitted.importance.priority
             rank = admitted.workload.priority if priority is None else priority
-            if not self._reserve.comes_behind(key, "", (-rank, admitted.ref.published_at, key), demands):
+            if not self._reserve.comes_behind(key, "", entry_of(rank, admitted.ref.published_at, key), demands):
                 return False
         elif len(waiting) <= (key in waiting):
             return False

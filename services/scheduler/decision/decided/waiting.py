@@ -18,6 +18,11 @@ from services.scheduler.decision.asked.demands import Demand
 Entry = tuple[int, int, str]
 
 
+def entry_of(priority: int, requested_at: int, key: str) -> Entry:
+    """The place of a workload in a line: the least is tried first."""
+    return -priority, requested_at, key
+
+
 class WaitingQueue:
     def __init__(self) -> None:
         self._groups: dict[Demand, list[Entry]] = {}
@@ -39,7 +44,7 @@ class WaitingQueue:
     def put(self, key: str, priority: int, requested_at: int, demands: Iterable[Demand]) -> None:
         """The workload waits for these demands; for none of them it waits no longer."""
         wanted = frozenset(demands)
-        entry = (-priority, requested_at, key)
+        entry = entry_of(priority, requested_at, key)
         known = self._entries.get(key)
         if known == (entry, wanted) or (known is None and not wanted):
             return

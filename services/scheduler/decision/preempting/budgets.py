@@ -14,16 +14,16 @@ here they are never broken.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 
 from services.scheduler.decision.decided.records import WorkloadRecord
 from services.scheduler.decision.decided.workloads import Workloads
-from services.scheduler.decision.preempting.units import Unit, ordinals_of
+from services.scheduler.decision.preempting.units import Unit, ordinals_of, plan_of
 from services.scheduler.decision.seen.disruptions import SeenBudget
 from services.scheduler.decision.seen.fleet import Fleet
 from services.scheduler.decision.seen.pods import SeenPod
-from services.scheduler.decision.seen.reservations import ShareKey
+from services.scheduler.decision.seen.reservations import ShareKey, ShareReservations
 
 # Which budget: a pod set's own, by workload and name; or a cluster's, namespace and name.
 Key = tuple[str, str] | tuple[str, str, str]
@@ -38,11 +38,14 @@ class Budgets:
         self._allowed: dict[Key, int] = {}
         # Those of clusters that were looked at.
         self._seen: dict[Key, SeenBudget] = {}
+        # Shares with pods that are about to go, by cluster and namespace; None until somebody asks.
+        self._crowded: dict[tuple[str, str], list[ShareReservations]] | None = None
         self._spent: Counter[Key] = Counter()
 
     def begin(self) -> None:
         self._allowed.clear()
         self._seen.clear()
+        self._crowded = None
         self._spent.clear()
 
     def violating(self, units: Iterable[Unit]) -> set[Unit]:
@@ -68,7 +71,8 @@ class Budgets:
     def _keys(self, unit: Unit) -> Iterator[Key]:
         key = unit.share.key
         record = self._workloads.live(key.workload)
-        if record is not None and any(plan.name == key.pod_set and plan.budget is not None for plan in record.plans):
+        plan = plan_of(record, key.pod_set) if record is not None else None
+        if plan is not None and plan.budget is not None:
             yield key.workload, key.pod_set
         found: dict[Key, SeenBudget] = {}
         for hold in unit.holds:
@@ -91,18 +95,21 @@ class Budgets:
 
     def _about_to_go(self, budget: SeenBudget) -> int:
         """How many pods stand for no replica any more, of those that a cluster's budget selects."""
+        if self._crowded is None:
+            self._crowded = defaultdict(list)
+            for share in self._fleet.pods.crowded():
+                self._crowded[share.key.cluster, share.key.workload.partition("/")[0]].append(share)
         count = 0
-        for share in self._fleet.pods.shares_in(budget.cluster, budget.namespace):
-            surplus = share.seen - share.replicas
-            if surplus > 0:
-                pods = (pod for pod in self._fleet.pods.pods_of(share) if pod.hold is not None)
-                count += min(surplus, sum(budget.selector.matches(pod.facts.labels) for pod in pods))
+        for share in self._crowded.get((budget.cluster, budget.namespace), ()):
+            pods = (pod for pod in self._fleet.pods.pods_of(share) if pod.hold is not None)
+            selected = sum(budget.selector.matches(pod.facts.labels) for pod in pods)
+            count += min(share.seen - share.replicas, selected)
         return count
 
     def _may_go(self, workload: str, pod_set: str) -> int:
         """How many ready pods there are beyond what a pod set's own budget wants."""
         record = self._workloads.live(workload)
-        plan = next(plan for plan in record.plans if plan.name == pod_set) if record is not None else None
+        plan = plan_of(record, pod_set) if record is not None else None
         if record is None or plan is None or plan.budget is None:
             return 0
         ready = sum(self._ready(record, ShareKey(workload, pod_set, cluster)) for cluster in record.clusters)

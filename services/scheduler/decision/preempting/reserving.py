@@ -26,7 +26,7 @@ from services.scheduler.decision.asked.admission import PodSetPlan
 from services.scheduler.decision.asked.demands import Demand
 from services.scheduler.decision.asked.manifests import Division
 from services.scheduler.decision.decided.records import WorkloadRecord
-from services.scheduler.decision.decided.waiting import Entry
+from services.scheduler.decision.decided.waiting import Entry, entry_of
 from services.scheduler.decision.decided.workloads import Workloads, starts_together
 from services.scheduler.decision.placing.drafts import PodSetDraft
 from services.scheduler.decision.seen.fleet import Fleet
@@ -196,4 +196,4 @@ def _lacking(record: WorkloadRecord) -> list[tuple[PodSetPlan, int]]:
 
 
 def _entry(record: WorkloadRecord) -> Entry:
-    return -record.placed.rank, record.placed.request.published_at, record.key
+    return entry_of(record.placed.rank, record.placed.request.published_at, record.key)

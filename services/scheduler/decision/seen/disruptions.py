@@ -45,7 +45,7 @@ class SeenBudgets:
 
     def about(self, cluster: str, namespace: str, labels: Mapping[str, str]) -> Iterator[SeenBudget]:
         """Those that such a pod counts for, in the order of their names."""
-        there = self._found.get((cluster, namespace))
-        for name in sorted(there or ()):
-            if there is not None and there[name].selector.matches(labels):
+        there = self._found.get((cluster, namespace), {})
+        for name in sorted(there):
+            if there[name].selector.matches(labels):
                 yield there[name]

@@ -95,12 +95,9 @@ class PodRegistry:
     def find_share(self, key: ShareKey) -> ShareReservations | None:
         return self._shares.get(key)
 
-    def shares_in(self, cluster: str, namespace: str) -> Iterator[ShareReservations]:
-        """Those of a namespace's workloads in a cluster. Takes the time of all shares."""
-        prefix = f"{namespace}/"
-        for key, share in self._shares.items():
-            if key.cluster == cluster and key.workload.startswith(prefix):
-                yield share
+    def crowded(self) -> Iterator[ShareReservations]:
+        """Those with pods that stand for no replica any more. Takes the time of all shares."""
+        return (share for share in self._shares.values() if share.seen > share.replicas)
 
     def pods_of(self, share: ShareReservations) -> Iterable[SeenPod]:
         return self._by_share[share]
