@@ -1,6 +1,6 @@
 # Everything that is done with this project, by hand and in CI. `make help` lists it.
 SHELL := /bin/bash
-PYTHON ?= python3.11
+PYTHON ?= $(shell .ci/python || echo python3.11)
 VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
@@ -13,7 +13,7 @@ help: ## this list
 
 # Two stamps on one environment: the demo needs no test tools.
 $(VENV)/.run: requirements.lock pyproject.toml
-	@command -v $(PYTHON) >/dev/null || { echo "Python 3.11 is needed: $(PYTHON) was not found (make PYTHON=/path/to/python3.11)"; exit 1; }
+	@command -v $(PYTHON) >/dev/null || { echo "Python 3.11 is needed: $(PYTHON) was not found, or has no ensurepip (make PYTHON=/path/to/python3.11)"; exit 1; }
 	@echo "making the virtual environment (once)"
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
