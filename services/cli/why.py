@@ -21,7 +21,7 @@ from rich.table import Table
 from services.cli.connection import CLIENT, connected, run, workload_key
 from shared.events.registry import decode
 from shared.events.topics import DECISIONS, DECISIONS_MADE, EPOCH_STARTED, PLACEMENTS
-from shared.events.v1.decisions import DecisionsMade, EpochStarted, PodSetPlacement, WorkloadPlaced
+from shared.events.v1.decisions import DecisionsMade, EpochStarted, PodSetPlacement, Rebalanced, WorkloadPlaced
 from shared.events.v1.placements import PlacementPublished
 from shared.ports.event_log import START, EventLog, Record
 
@@ -127,7 +127,19 @@ def as_text(found: Decided) -> Iterator[str | Table]:
         yield f"pod set {item.name}: {item.placed} of {item.desired} replicas have a place: {where}"
         if item.reason:
             yield f"  others wait: {item.reason}: {item.message}"
+        if item.rebalanced is not None:
+            yield _moved(item.rebalanced)
         yield from _reasons(item)
+
+
+def _moved(moved: Rebalanced) -> str:
+    """Why a replica moved to a better place."""
+    time, source = datetime.fromtimestamp(moved.at / 1000, UTC), f"{moved.from_cluster}/{moved.from_node}"
+    why = "terms want it there" if moved.by_terms else f"more than {moved.minimum_gain:g}"
+    costs = f"costs {moved.cost_before:g}, there {moved.cost:g}: a gain of {moved.gain:g}, {why}"
+    state = {"moving": "is moving", "moved": "moved", "failed": "could not move"}[moved.state]
+    target = f"{moved.cluster}/{moved.node}"
+    return f"  {moved.reason}: at {time:%Y-%m-%dT%H:%M:%SZ} a replica of {source} {state} to {target}: {costs}"
 
 
 def _reasons(item: PodSetPlacement) -> Iterator[str | Table]:

@@ -56,6 +56,7 @@ def configuration(settings: SchedulerSettings) -> SchedulerConfig:
         cluster_evacuations_at_once=settings.scheduler_cluster_evacuations_at_once,
         most_lost=settings.scheduler_most_lost,
         stable_ms=round(settings.scheduler_stable_s * 1000),
+        rebalances_per_minute=settings.scheduler_rebalances_per_minute,
         queues=queues_of(settings),
     )
     config = replace(config, priority_classes=priority_classes(settings.scheduler_priority_classes))

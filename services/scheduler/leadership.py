@@ -294,6 +294,7 @@ class Leadership:
         preemptions, victims = self._state.preemption.take_counts()
         metrics.PREEMPTIONS.inc(preemptions)
         metrics.VICTIMS.inc(victims)
+        metrics.REBALANCES.inc(self._state.take_rebalances())
         if len(self._intake) or not self._results.empty() or self._state.has_work:
             self._changed.set()
         # Dead letters stand in their topic before the journal says that their requests were consumed.

@@ -30,6 +30,7 @@ QUEUE_SHARE = Gauge(
 )
 QUEUE_WAITING = Gauge("flotilla_scheduler_queue_waiting_workloads", "Workloads with replicas that wait", ["queue"])
 LEAVING = Gauge("flotilla_scheduler_leaving_workloads", "Workloads with replicas that wait to leave a cluster")
+REBALANCES = Counter("flotilla_scheduler_rebalances_total", "Replicas that began to move to a better place")
 CUT_OFF = Gauge(
     "flotilla_scheduler_cut_off", "1 while so many clusters are silent that none is left for it: it is rather we"
 )

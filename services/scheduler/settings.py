@@ -73,4 +73,10 @@ class SchedulerSettings(CommonSettings):
     scheduler_stable_s: float = Field(
         default=30.0, ge=0, description="a cluster that is well again for so long keeps what has not left it"
     )
+    scheduler_rebalances_per_minute: float = Field(
+        default=30.0,
+        ge=0,
+        allow_inf_nan=False,
+        description="replicas of workloads with placement.rebalance that begin to move in a minute; 0 is none",
+    )
     scheduler_max_request_bytes: int = Field(default=512 * 1024, ge=1024, description="larger requests are rejected")

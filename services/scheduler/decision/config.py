@@ -104,6 +104,9 @@ class SchedulerConfig:
     those that replace them, of one cluster `cluster_evacuations_at_once`. While `most_lost` of all clusters are lost at
     once it is the scheduler that is cut off, and nothing is evacuated for that. A cluster that is well again for
     `stable_ms` gets back what waited to leave it.
+
+    Rebalancing: `rebalances_per_minute` replicas of workloads that ask for it begin to move to better places, and as
+    many are under way at most; one whose replacement is not ready after `rebalance_patience_ms` stays where it is.
     """
 
     weights: Weights = field(default_factory=Weights)
@@ -122,6 +125,8 @@ class SchedulerConfig:
     cluster_evacuations_at_once: int = 500
     most_lost: float = 0.55
     stable_ms: int = 30_000
+    rebalances_per_minute: float = 30.0
+    rebalance_patience_ms: int = 300_000
     cached_profiles: int = 1_024
     priority_classes: Mapping[str, PriorityClass] = field(default_factory=dict)
     queues: tuple[QueueConfig, ...] = ()

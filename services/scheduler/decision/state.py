@@ -32,6 +32,7 @@ from services.scheduler.decision.placing.replicas import Budget, Replica
 from services.scheduler.decision.placing.single import Admitted, Place, conclude_single, place_singles
 from services.scheduler.decision.preempting.preemption import Preemption
 from services.scheduler.decision.preempting.reserving import Reserve
+from services.scheduler.decision.rebalancing.rebalancing import Rebalancing
 from services.scheduler.decision.seen.fleet import Fleet
 from services.scheduler.decision.seen.moves import Moves
 from services.scheduler.decision.seen.reservations import ShareKey
@@ -70,6 +71,7 @@ class SchedulerState:
         self._confirmed: dict[str, set[str]] = {}
         self._moves = Moves(config)
         self._exodus = Exodus(self.fleet, self._workloads)
+        self._rebalancing = Rebalancing(self.fleet, self._workloads, self._exodus.troubles)
         self._reserve = Reserve(self.fleet, self._workloads, self._drafts_of)
         self.preemption = Preemption(
             self.fleet, self._workloads, self._drafts_of, self._conclude, self._reserve.keep_from
@@ -223,6 +225,8 @@ class SchedulerState:
             decisions += self._decide_preemptions(budget, now_ms)
         finally:
             self._reserve.let_go()
+        if self._workloads.rebalancing:
+            decisions += self._decide_rebalancing(budget, now_ms)
         return decisions
 
     @property
@@ -239,6 +243,10 @@ class SchedulerState:
     def leaving(self) -> int:
         """Workloads with replicas that wait to leave a cluster."""
         return len(self._workloads.leaving)
+
+    def take_rebalances(self) -> int:
+        """How many replicas began to move to better places since this was asked last."""
+        return self._rebalancing.take_begun()
 
     def queues(self) -> Iterator[tuple[str, float, int]]:
         """Of each queue its dominant share, and how many workloads wait; nothing without queues."""
@@ -481,7 +489,7 @@ class SchedulerState:
         budget: Budget,
         now_ms: int,
         moving: dict[ShareKey, int] | None = None,
-        evacuation: Evacuation | None = None,
+        mover: Evacuation | Rebalancing | None = None,
     ) -> list[Decision]:
         """Settles a workload anew as it was accepted; decides nothing where nothing comes of it."""
         record = self._workloads.live(key)
@@ -494,8 +502,8 @@ class SchedulerState:
                 if share.pod_set == plan.name and plan.division is Division.DIVIDED:
                     for _ in range(count):
                         draft.move_one(share.cluster, budget)
-            if evacuation is not None:
-                evacuation.settle(key, draft, budget, record.placed.withdrawn)
+            if mover is not None:
+                mover.settle(key, draft, budget, record.placed.withdrawn)
             draft.settle(budget)
         _settle_together(drafts, budget)
         budget.end_try()
@@ -578,7 +586,20 @@ class SchedulerState:
         for key in self._exodus.turns(self._room_version):
             if budget.spent:
                 break
-            decisions += self._redecide(key, budget, now_ms, evacuation=self._exodus.evacuation)
+            decisions += self._redecide(key, budget, now_ms, mover=self._exodus.evacuation)
+        return decisions
+
+    def _decide_rebalancing(self, budget: Budget, now_ms: int) -> list[Decision]:
+        """Replicas that are better off elsewhere, when nothing that waits or has to leave can have the room."""
+        decisions: list[Decision] = []
+
+        def is_free() -> bool:
+            return not self._reserve.head and not self.has_work and self._exodus.is_done(self._room_version())
+
+        for key in self._rebalancing.turns(now_ms, is_free):
+            if budget.spent:
+                break
+            decisions += self._redecide(key, budget, now_ms, mover=self._rebalancing)
         return decisions
 
     def _decide_waiting(self, budget: Budget, now_ms: int) -> list[Decision]:

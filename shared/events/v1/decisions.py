@@ -123,6 +123,37 @@ class PodSetReasons(Value):
     )
 
 
+class Rebalanced(Value):
+    """The last replica that moved to a better place, by `placement.rebalance`, and why.
+
+    It would have been placed there at that time, with its own room given back. Costs are as in `Choice`. While it is
+    `moving` it counts among those that leave `fromCluster`, until its replacement is ready; `failed`: that was not
+    ready in time, or its cluster had to be left, and the old one stayed.
+    """
+
+    reason: Literal["Rebalanced"] = "Rebalanced"
+    state: Literal["moving", "moved", "failed"] = "moving"
+    at: int = Field(description="Unix milliseconds")
+    from_cluster: str
+    from_node: str = Field(description="with binding cluster the one of its nodes where a replica costs least")
+    cluster: str
+    node: str
+    cost_before: float
+    cost: float
+    gain: float
+    minimum_gain: float
+    by_terms: bool = Field(
+        default=False,
+        exclude_if=is_empty,
+        description="an earlier tier, or a higher claim by weights, and not the cost",
+    )
+    arrived: dict[str, int] = Field(
+        default_factory=dict,
+        exclude_if=is_empty,
+        description="when a replica last moved so to each cluster, in Unix milliseconds, while it has to stay for that",
+    )
+
+
 class PodSetPlacement(Value):
     """The outcome for one pod set. Replicas in no share wait, for `reason` and `message`.
 
@@ -145,6 +176,7 @@ class PodSetPlacement(Value):
         default=(), exclude_if=is_empty, description="for whom replicas that wait now made room, the latest last"
     )
     why: PodSetReasons | None = Field(default=None, description="absent where no node was chosen")
+    rebalanced: Rebalanced | None = Field(default=None, description="absent where no replica moved to a better place")
 
     @property
     def placed(self) -> int:

@@ -196,6 +196,21 @@ def _scaled(amount: int | str, replicas: int) -> int:
     return amount if isinstance(amount, int) else -(-int(amount.rstrip("%")) * replicas // 100)
 
 
+class Rebalance(StrictValue):
+    """That replicas which run may move to better places, one after the other, at the pace that the fleet allows.
+
+    One moves from its cluster to another if it would be placed there now, with its own room given back, and costs less
+    there by more than `minimumGain`; or belongs into an earlier tier, or to a cluster with a higher claim by weights.
+    """
+
+    minimum_gain: float = Field(
+        default=0.1, gt=0, le=1000, description="by how much less a replica has to cost elsewhere, as costs are in why"
+    )
+    cooldown_seconds: int = Field(
+        default=600, ge=0, le=604_800, description="a replica that moved stays in its cluster for at least so long"
+    )
+
+
 class ClusterPreference(ClusterTarget):
     """Clusters that are better than others, all else being equal, by a weight like that of preferred node affinity."""
 

@@ -24,6 +24,7 @@ from shared.events.v1.policies import (
     DisruptionBudget,
     Gang,
     Override,
+    Rebalance,
     SpreadConstraint,
     WeightPreference,
     is_empty,
@@ -154,6 +155,10 @@ class PlacementTerms(StrictValue):
         default=None, description="replicas start together or not at all; absent means one by one"
     )
 
+    rebalance: Rebalance | None = Field(
+        default=None, description="replicas that run move to better clusters; absent means that none does"
+    )
+
     @property
     def of_division(self) -> PlacementTerms | None:
         """These terms without all that says nothing of how replicas are shared out; None where none does."""
@@ -185,6 +190,19 @@ class PlacementTerms(StrictValue):
                 raise ValueError(
                     "gang goes with division divided: duplicated replicas are there in each cluster by itself"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _can_rebalance(self) -> Self:
+        if self.rebalance is not None:
+            by_room = self.weight_preference is not None and self.weight_preference.dynamic_weight is not None
+            for said, why in (
+                (self.division == "duplicated", "duplicated replicas are in each cluster already"),
+                (self.gang is not None, "a gang that runs stays together"),
+                (by_room, "dynamicWeight is by room, which changes with every pod"),
+            ):
+                if said:
+                    raise ValueError(f"rebalance: {why}")
         return self
 
     @model_validator(mode="after")

@@ -100,9 +100,25 @@ class Evacuating(Scheduling):
                     self.world.cluster(cluster, ready=self.ready.get(cluster, True))
             self.decided(self.world.pending())
 
-    @rule(name=st.sampled_from(WORKLOADS), replicas=st.integers(1, 6), failback=st.booleans(), only=_ONLY)
-    def request(self, name: str, replicas: int, failback: bool, only: tuple[str, ...]) -> None:
-        terms = {"binding": "node", "failback": failback, "clusters": only}
+    @rule(cluster=st.sampled_from(CLUSTERS), price=st.sampled_from((None, 0.0, 1.0)))
+    def is_priced(self, cluster: str, price: float | None) -> None:
+        """What runs elsewhere may be better off here now, or what runs here elsewhere."""
+        for world in (self.world, self.standby):
+            world.state.declare_cluster(cluster, ClusterDeclared(name=cluster, price_per_hour=price))
+
+    @rule(
+        name=st.sampled_from(WORKLOADS),
+        replicas=st.integers(1, 6),
+        failback=st.booleans(),
+        only=_ONLY,
+        rebalance=st.sampled_from((None, {"cooldownSeconds": 0}, {"minimumGain": 0.3, "cooldownSeconds": 20})),
+    )
+    def request(
+        self, name: str, replicas: int, failback: bool, only: tuple[str, ...], rebalance: dict[str, Any] | None
+    ) -> None:
+        terms: dict[str, Any] = {"binding": "node", "failback": failback, "clusters": only}
+        if rebalance is not None:
+            terms["rebalance"] = rebalance
         self.decided(self.world.apply(workload(name, image(replicas=replicas, cpu="2"), placement=terms)))
 
     @precondition(lambda self: self.pods)

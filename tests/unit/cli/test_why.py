@@ -10,7 +10,7 @@ from rich.console import Console
 from services.cli.why import Decided, as_document, as_text, decided_until, parse_at
 from shared.events.envelope import Envelope
 from shared.events.topics import DECISIONS, DECISIONS_MADE, EPOCH_STARTED
-from shared.events.v1.decisions import DecisionsMade, EpochStarted, WorkloadPlaced
+from shared.events.v1.decisions import DecisionsMade, EpochStarted, Rebalanced, WorkloadPlaced
 from shared.model.identities import ZONE_LABEL
 from shared.ports.event_log import Record
 from tests.scheduling import World, image, workload
@@ -89,3 +89,28 @@ def test_the_text_has_costs_and_refusals() -> None:
     for part in ("east/e1", "weight", "tiny", "Insufficient cpu", "w1: cpu 500", "no other passed"):
         assert part in text
     assert as_document(found)["podSets"][0]["why"]["refusals"]
+
+
+def test_the_text_says_why_a_replica_moved() -> None:
+    moved = Rebalanced(
+        at=1_000,
+        from_cluster="east",
+        from_node="e1",
+        cluster="west",
+        node="w1",
+        cost_before=2.5,
+        cost=2.0,
+        gain=0.5,
+        minimum_gain=0.1,
+    )
+    placed = decided()
+    item = placed.pod_sets[0].model_copy(update={"rebalanced": moved})
+    lines = [
+        line
+        for line in as_text(Decided(7, 0, placed.model_copy(update={"pod_sets": (item,)})))
+        if isinstance(line, str)
+    ]
+    assert (
+        "  Rebalanced: at 1970-01-01T00:00:01Z a replica of east/e1 is moving to west/w1: costs 2.5, there 2: "
+        "a gain of 0.5, more than 0.1"
+    ) in lines

@@ -25,7 +25,7 @@ from services.scheduler.decision.asked.rendering import rendered_object
 from services.scheduler.decision.table.neighbours import PodFacts
 from services.scheduler.decision.table.rules import Rules, Term, rules_of, terms_of
 from shared.events.registry import field_errors
-from shared.events.v1.policies import DisruptionBudget
+from shared.events.v1.policies import DisruptionBudget, Rebalance
 from shared.events.v1.workloads import MAX_REPLICAS, Binding, FieldError, Manifest, PlacementTerms, PodSet, Workload
 from shared.model.names import dns_subdomain_error, label_key_error, label_value_error
 from shared.model.pods import GPU_MILLI_ANNOTATION, NO_POD, WHOLE_DEVICE, PodShape, PodSpec
@@ -63,7 +63,7 @@ class PodSetPlan:
     same in all clusters, `sharing` where the terms say nothing of how replicas are shared out. `follows` are the pod
     sets to whose clusters this one goes, with division `FOLLOWS`. `labels` are those of the pod template, and `terms`
     what its pods want of others that are to run beside them. `gpus` is None where a pod asks for none. `budget` bounds
-    how many make room for others.
+    how many make room for others. `rebalance` is None where nothing that runs moves to a better place.
     """
 
     name: str
@@ -88,13 +88,14 @@ class PodSetPlan:
     # Whether it may be different as soon as clusters come, go, or have other labels.
     follows_clusters: bool = field(init=False, repr=False, compare=False)
     budget: DisruptionBudget | None = None
+    rebalance: Rebalance | None = None
 
     def __post_init__(self) -> None:
         duplicated = self.sharing is not None and self.sharing.division == "duplicated"
         by_labels = self.overrides is not None and self.overrides.by_labels
-        special = (self.sharing, self.overrides, self.gang, self.follows or None)
+        special = (self.sharing, self.overrides, self.gang, self.follows or None, self.rebalance)
         divided = self.division in (Division.NODES, Division.DIVIDED)
-        single = self.desired == 1 and divided and self.holds_room and special == (None, None, None, None)
+        single = self.desired == 1 and divided and self.holds_room and special == (None,) * 5
         object.__setattr__(self, "single", single)
         object.__setattr__(self, "duplicated", duplicated)
         object.__setattr__(self, "follows_clusters", by_labels or duplicated or self.division is Division.EVERYWHERE)
@@ -265,6 +266,8 @@ class _Planner:
         self._labels: dict[str, str] = {}
         self._rules: Rules | None = None
         self._wanted: tuple[Term, ...] = ()
+        # Whether its pods have data where they are, or an end that they run to.
+        self._stays = False
 
     def plan(self, errors: _Errors) -> PodSetPlan:
         manifest = self._pod_set.manifest
@@ -296,7 +299,15 @@ class _Planner:
             gpus=(amounts.get("cpu", 0), devices, shape.gpu_milli) if devices else None,
             names_class=named_by(self._workload, self._pod_set)[1] is not None,
             budget=self._pod_set.disruption_budget,
+            rebalance=self._rebalance(holds_room=holds_room) if self._terms.rebalance is not None else None,
         )
+
+    def _rebalance(self, *, holds_room: bool) -> Rebalance | None:
+        """Only what is replaced replica by replica, and is the same wherever it runs."""
+        spec = (self._pod_set.manifest or {}).get("spec")
+        stays = self._stays or (isinstance(spec, dict) and bool(spec.get("volumeClaimTemplates")))
+        divided = self._kind.division in (Division.DIVIDED, Division.NODES)
+        return self._terms.rebalance if holds_room and divided and not stays else None
 
     def _gang(self, desired: int, errors: _Errors) -> GangPlan | None:
         terms, name = self._terms.gang, self._pod_set.name
@@ -415,6 +426,7 @@ class _Planner:
         if policy not in self._kind.restart_policies:
             allowed = " or ".join(sorted(self._kind.restart_policies))
             errors.at("restartPolicy").add("Contradiction", f"must be {allowed} here, not {policy}")
+        self._stays = policy != "Always" or bool(spec.claims())
         if spec.node_name:
             errors.at("nodeName").add("Contradiction", "the scheduler chooses the node; use nodeSelector")
         for key, value in self._terms.node_selector.items():

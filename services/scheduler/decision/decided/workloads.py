@@ -24,7 +24,7 @@ from shared.events.v1.decisions import ClusterShare, PodSetPlacement, WorkloadPl
 
 # Holds that were made for a decision already, by pod set, and then by cluster.
 ReadyHolds = Mapping[str, Mapping[str, Sequence[Hold]]]
-_EVERYWHERE, _BOUND, _AWAY, _LEAVING, _UNFINISHED, _TOGETHER = 1, 2, 4, 8, 16, 32
+_EVERYWHERE, _BOUND, _AWAY, _LEAVING, _UNFINISHED, _TOGETHER, _REBALANCING = 1, 2, 4, 8, 16, 32, 64
 _NO_HOLDS: Mapping[str, Sequence[Hold]] = {}
 
 
@@ -34,7 +34,8 @@ class Workloads:
     over; `waiting` has those with replicas that found no place, `together` those of them that start together.
     `stranded` are those that clusters which left the fleet keep from where they should be; see `note_departures`.
     `troubled` have replicas in clusters that may have to be left, `leaving` some that wait to leave, `away` some that
-    are to return; see `watch`. `changed` is for whoever keeps a sum of them: those that were decided upon since.
+    are to return; see `watch`. Of those in `rebalancing` replicas may move to better places. `asked` rises with each
+    request that leads to something. `changed` is for whoever keeps a sum of them: those that were decided upon since.
     """
 
     def __init__(self, fleet: Fleet) -> None:
@@ -49,6 +50,8 @@ class Workloads:
         self.troubled: set[str] = set()
         self.leaving: set[str] = set()
         self.away: set[str] = set()
+        self.rebalancing: set[str] = set()
+        self.asked = 0
         self.changed: set[str] = set()
         # How many workloads of each priority have replicas that have a place.
         self.ranks: Counter[int] = Counter()
@@ -66,6 +69,7 @@ class Workloads:
             _LEAVING: self.leaving,
             _UNFINISHED: self.unfinished,
             _TOGETHER: self.together,
+            _REBALANCING: self.rebalancing,
         }
 
     def __iter__(self) -> Iterator[WorkloadRecord]:
@@ -90,6 +94,7 @@ class Workloads:
     ) -> None:
         """The workload's outcome from now on; `instead` of the last one, which nobody has seen."""
         record = self._records.get(key)
+        self.asked += record is None or record.placed.request.id != placed.request.id
         if record is not None and record.placed.pod_sets:
             self._give_up_shares(record, placed)
         self._fleet.mix.replace(record.plans if record is not None else (), plans)
@@ -114,6 +119,7 @@ class Workloads:
         may be `known`. Without queues.
         """
         key, bound = where.workload, plans[0].division is Division.NODES
+        self.asked += 1
         record = self._records[key] = WorkloadRecord(key, placed, plans, 1)
         self.changed.add(key)
         record.counted_rank = rank = placed.rank
@@ -262,6 +268,8 @@ def _marks(record: WorkloadRecord) -> tuple[int, bool]:
             marks |= _EVERYWHERE
         if plan.division is Division.NODES:
             marks |= _BOUND
+        if plan.rebalance is not None:
+            marks |= _REBALANCING
     for item in placed.pod_sets:
         if item.reason:
             waits = True

@@ -15,6 +15,8 @@ ready; of those that are ready the old one goes. What is least change comes firs
 Where a workload asks for it, what had to leave a cluster is counted as `away`, and goes back the same way when the
 cluster is well, and has confirmed that the old replicas are gone: started there first, and then removed elsewhere.
 
+What moves to a better place (`rebalancing`) leaves in the same way; it is not taken back before its time is over.
+
 How fast is a matter of the pace: so many replacements a second, so many under way at once, of each cluster and of all.
 """
 
@@ -23,6 +25,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from collections.abc import Set as AbstractSet
+from typing import Literal
 
 from services.scheduler.decision.asked.admission import PodSetPlan
 from services.scheduler.decision.asked.manifests import Division
@@ -32,6 +35,7 @@ from services.scheduler.decision.placing.replicas import Budget, Replica, by_clu
 from services.scheduler.decision.seen.fleet import Fleet
 from services.scheduler.decision.seen.reservations import ShareKey
 from services.scheduler.decision.seen.troubles import Troubles
+from shared.events.v1.decisions import Rebalanced
 
 
 class Pace:
@@ -84,6 +88,7 @@ class Evacuation:
         self._fleet = fleet
         self._troubles = troubles
         self._pace = pace
+        self._config = fleet.config
         self.no_room = False
 
     def settle(self, workload: str, draft: PodSetDraft, budget: Budget, withdrawn: Collection[str]) -> None:
@@ -95,13 +100,30 @@ class Evacuation:
             return
         if draft.leaving:
             self._let_go(workload, draft)
+            self._note_move(draft, "moved")
             homes = [home for home in draft.returning if home not in self._troubles.troubled]
             draft.returning = tuple(homes) if draft.leaving else ()
             if not homes:
                 self._take_back(workload, draft)
         self._replace(workload, draft, budget)
+        self._note_move(draft, "failed")
         self._return(draft, budget, withdrawn)
         self._pace.note((workload, draft.plan.name), self._waiting(workload, draft))
+
+    def _note_move(self, draft: PodSetDraft, state: Literal["moved", "failed"]) -> None:
+        """What became of a move to a better place, if it is over."""
+        moved = draft.rebalanced
+        if moved is None or not is_moving(moved):
+            return
+        if not any(replica.cluster == moved.from_cluster for replica in draft.leaving):
+            draft.rebalanced = moved.model_copy(update={"state": state})
+
+    def _may_move(self, draft: PodSetDraft, replica: Replica) -> bool:
+        """Whether a replica leaves for a better place, which has some time to become ready."""
+        moved = draft.rebalanced
+        if moved is None or not is_moving(moved) or replica.cluster != moved.from_cluster:
+            return False
+        return self._troubles.now_ms - moved.at < self._config.rebalance_patience_ms
 
     def sources(self, draft: PodSetDraft) -> list[str]:
         """The clusters that the pod set has to leave, and has not left."""
@@ -152,6 +174,7 @@ class Evacuation:
     def _take_back(self, workload: str, draft: PodSetDraft) -> None:
         """Who waits to leave a cluster that is well stays, in place of one that is not ready elsewhere."""
         staying = [item for item in draft.leaving if self._troubles.is_stable(item.cluster) and self._is_heard(item)]
+        staying = [item for item in staying if not self._may_move(draft, item)]
         if not staying:
             return
         if draft.plan.division is Division.TOGETHER:
@@ -254,6 +277,11 @@ def _spread_out(replicas: Iterable[Replica]) -> list[Replica]:
         if not groups[cluster]:
             del groups[cluster]
     return order[::-1]
+
+
+def is_moving(moved: Rebalanced) -> bool:
+    """Whether a replica that moves to a better place is still where it was as well."""
+    return moved.state == "moving"
 
 
 def can_leave(plan: PodSetPlan) -> bool:

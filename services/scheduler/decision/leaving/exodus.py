@@ -28,38 +28,38 @@ class Exodus:
     def __init__(self, fleet: Fleet, workloads: Workloads) -> None:
         self._fleet = fleet
         self._workloads = workloads
-        self._troubles = Troubles(fleet.config, fleet.clusters)
+        self.troubles = Troubles(fleet.config, fleet.clusters)
         self._pace = Pace(fleet.config)
         self._next_ms = 0
         self._queue: deque[str] = deque()
         self._no_room: dict[Demand, RoomVersion] = {}
         self._no_way_back: dict[str, RoomVersion] = {}
-        self.evacuation = Evacuation(fleet, self._troubles, self._pace)
+        self.evacuation = Evacuation(fleet, self.troubles, self._pace)
 
     @property
     def cut_off(self) -> bool:
         """Whether so many clusters are lost that none is left for that."""
-        return self._troubles.cut_off
+        return self.troubles.cut_off
 
     @property
     def any_avoided(self) -> bool:
-        return bool(self._troubles.troubled)
+        return bool(self.troubles.troubled)
 
     def avoided(self, plan: PodSetPlan) -> list[int]:
         """The indexes of clusters that pods of a plan would have to leave: none goes there, tolerant as it may be."""
-        if not self._troubles.troubled:
+        if not self.troubles.troubled:
             return []
         tolerations = plan.demand.shape.tolerations
-        clusters = (self._fleet.clusters.get(name) for name in sorted(self._troubles.troubled))
-        return [item.index for item in clusters if item is not None and self._troubles.repels(item, tolerations)]
+        clusters = (self._fleet.clusters.get(name) for name in sorted(self.troubles.troubled))
+        return [item.index for item in clusters if item is not None and self.troubles.repels(item, tolerations)]
 
     def look(self, now_ms: int) -> bool:
         """Whether it is time to look again; if so, what is wrong with the clusters is known now."""
         if now_ms < self._next_ms:
             return False
         self._next_ms = now_ms + _LOOK_MS
-        self._troubles.look(now_ms)
-        if self._workloads.watch(self._troubles.troubled):
+        self.troubles.look(now_ms)
+        if self._workloads.watch(self.troubles.troubled):
             self._queue.clear()
             self._no_room.clear()
             self._no_way_back.clear()
@@ -90,6 +90,15 @@ class Exodus:
             if self.evacuation.no_room:
                 self._no_room.update(dict.fromkeys(demands, room_version()))
 
+    def is_done(self, room: RoomVersion) -> bool:
+        """Whether everything that has to leave its cluster does, or has found no room elsewhere as things are."""
+        for key in self._workloads.troubled:
+            record = self._workloads.live(key)
+            demands = self._demands(record) if record is not None else []
+            if any(self._no_room.get(demand) != room for demand in demands):
+                return False
+        return True
+
     def _returning(self, leaving: frozenset[str], room_version: Callable[[], RoomVersion]) -> Iterator[str]:
         """Those with replicas that may return to a cluster now."""
         for key in sorted(self._workloads.away - leaving):
@@ -117,7 +126,7 @@ class Exodus:
     def _has_to_leave(self, record: WorkloadRecord, plan: PodSetPlan) -> bool:
         placement = record.placement(plan.name)
         return placement is not None and any(
-            share.kept and self._troubles.is_due(share.cluster, plan.demand.shape.tolerations)
+            share.kept and self.troubles.is_due(share.cluster, plan.demand.shape.tolerations)
             for share in placement.shares
-            if share.cluster in self._troubles.troubled
+            if share.cluster in self.troubles.troubled
         )

@@ -196,6 +196,15 @@ class ClusterShares:
         """Whether a replica that goes from one cluster to the other, which has it already, is better there."""
         return self._seat(taker, self.counts[taker]) < self._seat(giver, self.counts[giver])
 
+    def compare(self, taker: int, giver: int) -> int:
+        """Below zero where one more replica rather belongs into the one cluster than the other, else above."""
+        ours, theirs = (self._seat(index, int(self.counts[index]) + 1) for index in (taker, giver))
+        return (ours > theirs) - (ours < theirs)
+
+    def preference_of(self, index: int) -> float:
+        """What a cluster costs since others are preferred."""
+        return float(self._preference[index])
+
     def needs_group(self) -> bool:
         """Whether there are fewer groups than there should be."""
         return any(

@@ -33,9 +33,9 @@ from services.scheduler.decision.seen.fleet import Fleet
 from services.scheduler.decision.seen.pods import SeenPod
 from services.scheduler.decision.seen.reservations import ShareKey
 from services.scheduler.decision.seen.slots import NO_ROW, Hold
-from services.scheduler.decision.table.arrays import BLOCK, BoolArray
+from services.scheduler.decision.table.arrays import BLOCK, BoolArray, FloatArray
 from services.scheduler.decision.table.neighbours import PodFacts
-from shared.events.v1.decisions import Displacement, PodSetPlacement, PodSetReasons
+from shared.events.v1.decisions import Displacement, PodSetPlacement, PodSetReasons, Rebalanced
 from shared.events.v1.workloads import Workload
 
 SPREAD = "SpreadConstraint"
@@ -62,6 +62,8 @@ class PodSetDraft:
         self.leaving: list[Replica] = []
         self.away: dict[str, int] = {}
         self.returning: tuple[str, ...] = ()
+        # The last replica that moved to a better place.
+        self.rebalanced: Rebalanced | None = None
         self.ready_holds: dict[str, list[Hold]] = {}
         self.allowance: Allowance | None = None
         self.gang = GangDraft(plan.gang, previous) if plan.gang is not None else None
@@ -91,6 +93,7 @@ class PodSetDraft:
         """From what is there already."""
         self.away = {**previous.away} if self.plan.failback else {}
         self.returning, self._why, self.preempted = previous.returning, previous.why, previous.preempted
+        self.rebalanced = previous.rebalanced
         if self.plan.duplicated:
             self._refused = max(0, previous.desired - previous.placed)
         for share in previous.shares:
@@ -208,6 +211,8 @@ class PodSetDraft:
             outcome["away"] = {name: self.away[name] for name in sorted(self.away) if self.away[name] > 0}
         if self.returning:
             outcome["returning"] = self.returning
+        if self.rebalanced is not None:
+            outcome["rebalanced"] = self.rebalanced
         if plan.follows:
             outcome["follows"] = plan.follows
         if self.gang is not None and self.gang.started:
@@ -349,6 +354,13 @@ class PodSetDraft:
         self._reason, self._message = "", ""
         return len(placed)
 
+    def without(self, replica: Replica) -> tuple[FloatArray | None, ClusterShares | None]:
+        """How all other replicas are spread, a cost by domain, and how they are shared out, where terms say so."""
+        kept, self.replicas = self.replicas, [item for item in self.replicas if item is not replica]
+        found = self._spread().costs(), self._cluster_shares()
+        self.replicas = kept
+        return found
+
     def move_one(self, cluster: str, budget: Budget) -> bool:
         """Places one unseen replica of a cluster, which is to be avoided, elsewhere; whether there was room."""
         unseen = [replica for replica in self.replicas if replica.cluster == cluster and self.is_unseen(replica)]
@@ -384,6 +396,10 @@ class PodSetDraft:
     @property
     def profile(self) -> Profile:
         return self._profile
+
+    @property
+    def avoid(self) -> frozenset[int]:
+        return self._avoid
 
     @property
     def finds_no_node(self) -> bool:

@@ -60,6 +60,15 @@ class Budgets:
                 used.update(dict.fromkeys(keys, unit.ready))
         return found
 
+    def allow_any(self, pods: Iterable[SeenPod]) -> bool:
+        """Whether any one of these pods may go, whichever it is, by the budgets of its cluster."""
+        for pod in pods:
+            found: dict[Key, SeenBudget] = {budget.key: budget for budget in self._about(pod)}
+            self._seen.update(found)
+            if any(self._left(key) < 1 for key in found):
+                return False
+        return True
+
     def spend(self, units: Iterable[Unit]) -> None:
         """They give way."""
         for unit in units:

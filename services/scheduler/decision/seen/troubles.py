@@ -38,6 +38,11 @@ class Troubles:
         # Whether so many clusters are lost that it is rather us who are.
         self.cut_off = False
 
+    @property
+    def now_ms(self) -> int:
+        """When was looked last."""
+        return self._now_ms
+
     def look(self, now_ms: int) -> None:
         """Follows what is wrong with the clusters now."""
         self._now_ms = now_ms

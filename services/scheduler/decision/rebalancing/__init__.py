@@ -1,0 +1,1 @@
+"""Replicas that run move to better places, if asked."""
