@@ -121,6 +121,18 @@ class Reference:
         refused |= self._refused(shape)
         return {key: INFINITE if refused[index] else float(cost[index]) for index, key in enumerate(self.nodes)}
 
+    def prices(self, shape: PodShape) -> dict[tuple[str, str], int]:
+        """What one pod costs an hour on every node, in billionths."""
+        found = {}
+        for key, node in self.nodes.items():
+            parts = [
+                amount * (shape.gpu_milli / 1000 if name == self._config.gpu_resource else 1) / node.allocatable[name]
+                for name, amount in shape.requests
+                if node.allocatable.get(name)
+            ]
+            found[key] = int(node.price * min(max(parts, default=0.0), 1.0) * 1_000_000_000)
+        return found
+
     def _between_pods(self, shape: PodShape, pod: Pod | None) -> tuple[np.ndarray[Any, Any], ...]:
         """What other pods add to the cost of each node: as nodes, and as zones; and where they refuse."""
         parts = np.zeros((2, len(self.nodes)))

@@ -122,9 +122,14 @@ def as_text(found: Decided) -> Iterator[str | Table]:
     yield f"{placed.workload.key}: generation {found.generation}, decided at {time:%Y-%m-%dT%H:%M:%SZ}"
     if placed.deleting:
         yield "it is being deleted"
+    if (most := placed.workload.placement.max_price_per_hour) is not None:
+        cost = sum(item.price_per_hour or 0.0 for item in placed.pod_sets)
+        yield f"costs {cost:.6g} an hour, and may cost {most:g}"
     for item in placed.pod_sets:
         where = ", ".join(f"{share.replicas} in {share.cluster}" for share in item.shares) or "none"
         yield f"pod set {item.name}: {item.placed} of {item.desired} replicas have a place: {where}"
+        if item.price_per_hour is not None:
+            yield f"  they cost {item.price_per_hour:.6g} an hour"
         if item.reason:
             yield f"  others wait: {item.reason}: {item.message}"
         if item.rebalanced is not None:
@@ -166,7 +171,7 @@ def _reasons(item: PodSetPlacement) -> Iterator[str | Table]:
 
 
 async def _find(key: str, until: Until | None) -> Decided | None:
-    async with connected(PLACEMENTS, DECISIONS) as log:
+    async with connected() as log:
         if until is not None:
             found = [
                 decided_until(iter([record async for record in _records(log, DECISIONS.name, cell)]), key, until)

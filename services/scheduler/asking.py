@@ -16,8 +16,9 @@ from typing import Any
 import orjson
 
 from services.scheduler.bootstrap import configuration
-from services.scheduler.decision.placing.explanations import refusals_of
+from services.scheduler.decision.placing.explanations import refusals_of, refused_by_price
 from services.scheduler.decision.remedies import remedies
+from services.scheduler.decision.scoring.prices import counted
 from services.scheduler.decision.state import SchedulerState
 from services.scheduler.refusals import Refusals
 from services.scheduler.replica import Replica
@@ -33,6 +34,7 @@ Json = dict[str, Any]
 
 _USAGE = "usage: python -m services.scheduler why NAMESPACE/NAME\n"
 _MOST_REFUSALS = 200
+_DIGITS = 9
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -80,14 +82,20 @@ def answer(state: SchedulerState, key: str, now_ms: int) -> Json | None:
         return None
     state.fleet.clusters.watch_silence(now_ms)
     pod_sets: list[Json] = []
+    prices = state.price_of(record)
     for plan in record.plans:
         placement = record.placement(plan.name)
         if placement is None:
             continue
         found = placement.model_dump(mode="json", by_alias=True, exclude_none=True)
+        if plan.name in prices:
+            found["pricePerHourNow"] = round(prices[plan.name], _DIGITS)
         if placement.reason:
             profile = state.fleet.profile_for(plan.demand, plan.facts(record.placed.workload))
             listed, left_out = refusals_of(state.fleet, profile, limit=_MOST_REFUSALS)
+            if plan.price_limit is not None:
+                left = counted(plan.price_limit) - counted(sum(prices.values()))
+                listed = (*refused_by_price(state.fleet, profile, max(left, 0))[:_MOST_REFUSALS], *listed)
             found["now"] = {
                 "refusals": [item.model_dump(mode="json", by_alias=True) for item in listed],
                 "leftOut": left_out,

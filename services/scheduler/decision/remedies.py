@@ -1,8 +1,8 @@
 """The smallest changes that would let waiting replicas run. Each one was tried, and found to be enough.
 
-Candidates come from what a pod set asks for: less of one resource, a taint tolerated, a restriction given up, fewer
-replicas. Each is made to the workload itself, planned as a request would be, and settled on the node table beside
-everything that is there; what was placed so is given back. A change that does not suffice alone is not named.
+Candidates come from what a pod set asks for: less of one resource, a taint tolerated, a restriction given up, more
+money, fewer replicas. Each is made to the workload itself, planned as a request would be, and settled on the node table
+beside everything that is there; what was placed so is given back. A change that does not suffice alone is not named.
 
 Computed on demand from a state that nobody decides with: it takes as long as some hundred decisions.
 """
@@ -17,7 +17,7 @@ from typing import Any
 from services.scheduler.decision.asked.admission import PodSetPlan, plan_workload
 from services.scheduler.decision.asked.manifests import Division, kind_for
 from services.scheduler.decision.state import SchedulerState
-from shared.events.v1.workloads import PodSet, Workload
+from shared.events.v1.workloads import MAX_PRICE, PodSet, Workload
 from shared.model.quantities import format_amount
 from shared.model.taints import Taint
 
@@ -26,6 +26,9 @@ Json = dict[str, Any]
 _TRIED = (Division.DIVIDED, Division.NODES, Division.TOGETHER)
 _HARD = frozenset({"NoSchedule", "NoExecute"})
 _MOST_TAINTS = 32
+_PRICE_FIELD = "maxPricePerHour"
+# Of the smallest difference of prices that is worth naming.
+_PRICE_STEPS = 10_000
 # What requests are rounded down to, so that they read well: a thousandth of a core, a MiB, a piece.
 _STEPS = {"cpu": 1, "memory": 1 << 20, "ephemeral-storage": 1 << 20}
 
@@ -89,6 +92,8 @@ class _Search:
             changed = self._changed(change)
             if changed is not None and self._suffices(changed):
                 yield text, changed
+        if plan.price_limit is not None:
+            yield from self._more_money(plan.price_limit)
         if plan.gang is not None:
             yield from self._fewer_at_once(plan)
         elif self._placed:
@@ -112,6 +117,35 @@ class _Search:
                 high = middle - 1
         if best is not None:
             yield f"request {resource} of {format_amount(resource, best[0])} or less for a pod", best[1]
+
+    def _more_money(self, limit: float) -> Iterator[tuple[str, Workload]]:
+        """The lowest price with which they run, if any does."""
+        without = self._changed(partial(_drop, _PRICE_FIELD))
+        if without is None or not self._suffices(without):
+            return
+        low = int(limit * _PRICE_STEPS)
+        step = low + 1
+        while not self._suffices(best := self._with_price(step)):
+            if step > MAX_PRICE * _PRICE_STEPS:
+                return
+            low, step = step, 2 * step
+        while step - low > 1:
+            middle = (low + step) // 2
+            changed = self._with_price(middle)
+            if self._suffices(changed):
+                best, step = changed, middle
+            else:
+                low = middle
+        yield f"raise placement.{_PRICE_FIELD} to {step / _PRICE_STEPS:.10g}", best
+
+    def _with_price(self, steps: int) -> Workload:
+        def change(document: Json) -> bool:
+            _terms(document)[_PRICE_FIELD] = min(steps / _PRICE_STEPS, MAX_PRICE)
+            return True
+
+        changed = self._changed(change)
+        assert changed is not None
+        return changed
 
     def _fewer_at_once(self, plan: PodSetPlan) -> Iterator[tuple[str, Workload]]:
         """The most replicas of a gang that find room together, if any less than what is asked do."""
@@ -210,7 +244,7 @@ def _tolerate(toleration: Json, document: Json) -> bool:
 
 
 def _drop(field: str, document: Json) -> bool:
-    return bool(_terms(document).pop(field, None))
+    return _terms(document).pop(field, None) not in (None, [], {})
 
 
 def _set_replicas(document: Json, count: int) -> bool:

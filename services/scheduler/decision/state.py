@@ -10,7 +10,7 @@ not there.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import ParamSpec, TypeVar
 
 from services.scheduler.decision.asked.admission import PlanCache, PodSetPlan, plan_workload
@@ -28,11 +28,13 @@ from services.scheduler.decision.leaving.exodus import Exodus, RoomVersion
 from services.scheduler.decision.placing.allowance import QUEUE_LIMIT, Allowance
 from services.scheduler.decision.placing.drafts import PodSetDraft, settle_followers
 from services.scheduler.decision.placing.gangs import is_hopeless, settle_gangs
+from services.scheduler.decision.placing.purse import OVER_BUDGET, Purse, purse_of, spent_on
 from services.scheduler.decision.placing.replicas import Budget, Replica
 from services.scheduler.decision.placing.single import Admitted, Place, conclude_single, place_singles
 from services.scheduler.decision.preempting.preemption import Preemption
 from services.scheduler.decision.preempting.reserving import Reserve
 from services.scheduler.decision.rebalancing.rebalancing import Rebalancing
+from services.scheduler.decision.scoring.prices import price_of
 from services.scheduler.decision.seen.fleet import Fleet
 from services.scheduler.decision.seen.moves import Moves
 from services.scheduler.decision.seen.reservations import ShareKey
@@ -277,6 +279,14 @@ class SchedulerState:
     def find(self, key: str) -> WorkloadRecord | None:
         return self._workloads.get(key)
 
+    def price_of(self, record: WorkloadRecord) -> Mapping[str, float]:
+        """What the replicas of each pod set cost an hour, by the prices of now; see `placing.purse`."""
+        return {
+            plan.name: price_of(spent_on(self.fleet, record.key, plan, item))
+            for plan, item in zip(record.plans, record.placed.pod_sets, strict=False)
+            if plan.holds_room
+        }
+
     def would_place(self, workload: Workload, plans: Sequence[PodSetPlan], index: int, now_ms: int) -> bool:
         """Whether all replicas of one of these plans find a place, beside all that is there and what the plans before
         it find, as a request would place them; with those that start together with it. Nothing comes of it.
@@ -285,9 +295,11 @@ class SchedulerState:
         tried = plans if gang is not None and gang.with_others else plans[: index + 1]
         budget = Budget(max(2 * sum(plan.desired for plan in tried), self.config.placements_per_call))
         allowance = self._workloads.queues.rest(workload, tried) if self._workloads.queues is not None else None
+        purse = self._purse(key, plans, self._workloads.live(key), beside=True)
         for plan in tried:
             draft = self._draft(key, workload, plan, None, now_ms)
             draft.allowance = allowance if plan.holds_room else None
+            draft.purse = purse if plan.holds_room else None
             draft.settle(budget)
             drafts.append(draft)
         settle_gangs(drafts, budget)
@@ -379,6 +391,7 @@ class SchedulerState:
         former = {plan.name: plan for plan in record.plans} if record is not None and live is not None else {}
         budget = Budget(self.config.placements_per_call, closed=self._waits_its_turn(admitted))
         allowance = self._allowance(key, workload, plans, record if live is not None else None)
+        purse = self._purse(key, plans, record if live is not None else None)
         moves = live is not None and live.workload.queue != workload.queue
         drafts = []
         for plan in plans:
@@ -393,6 +406,7 @@ class SchedulerState:
                 if before.sharing != plan.sharing:
                     draft.conform()
             draft.allowance = allowance if plan.holds_room else None
+            draft.purse = purse if plan.holds_room else None
             if before is not None and (moves or before.demand != plan.demand):
                 draft.keep_within_queue()
             if draft.gang is not None and draft.gang.restarts:
@@ -429,9 +443,11 @@ class SchedulerState:
         """A workload's outcome as it is, but for replicas that lost their place."""
         drafts = []
         allowance = self._allowance(record.key, record.placed.workload, record.plans, record)
+        purse = self._purse(record.key, record.plans, record)
         for plan in record.plans:
             draft = self._draft(record.key, record.placed.workload, plan, record.placement(plan.name), now_ms)
             draft.allowance = allowance if plan.holds_room else None
+            draft.purse = purse if plan.holds_room else None
             draft.kept_for = self._reserve.head if self._reserve.kept else ""
             if plan.division is Division.NODES:
                 draft.drop(lambda replica, draft=draft: self._is_lost(draft, replica))  # type: ignore[misc]
@@ -715,9 +731,22 @@ class SchedulerState:
         queues = self._workloads.queues
         return queues.allowance(key, workload, plans, record) if queues is not None else None
 
+    def _purse(
+        self, key: str, plans: Sequence[PodSetPlan], record: WorkloadRecord | None, *, beside: bool = False
+    ) -> Purse | None:
+        """What a workload may cost, and what it has costs; None without a limit. `beside`: as for `purse_of`."""
+        if all(plan.price_limit is None for plan in plans):
+            return None
+        placed = {}
+        if record is not None:
+            former = {plan.name: plan.division for plan in record.plans}
+            kept = {plan.name for plan in plans if former.get(plan.name) is plan.division}
+            placed = {item.name: item for item in record.placed.pod_sets if item.name in kept}
+        return purse_of(self.fleet, key, plans, placed, beside=beside)
+
     def _is_hopeless(self, key: str) -> bool:
-        """Whether nothing comes of another try, for sure: there is no room for so many that have to start together, or
-        the queue still is at its limit.
+        """Whether nothing comes of another try, for sure: there is no room for so many that have to start together, the
+        queue still is at its limit, or the cheapest place still costs more than is left.
         """
         record, queues = self._workloads.live(key), self._workloads.queues
         if record is None:
@@ -728,8 +757,14 @@ class SchedulerState:
         return all(
             is_hopeless(self.fleet, plan, placement)
             or (queues is not None and placement.reason == QUEUE_LIMIT and queues.is_full(queue, plan.demand))
+            or (placement.reason == OVER_BUDGET and self._is_too_dear(record, plan))
             for plan, placement in waiting
         )
+
+    def _is_too_dear(self, record: WorkloadRecord, plan: PodSetPlan) -> bool:
+        purse = self._purse(record.key, record.plans, record)
+        lowest = self.fleet.profile_for(plan.demand, plan.facts(record.placed.workload)).lowest_price()
+        return purse is not None and lowest is not None and lowest > max(purse.left, 0)
 
 
 def _settle_together(drafts: list[PodSetDraft], budget: Budget) -> None:

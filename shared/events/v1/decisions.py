@@ -172,6 +172,10 @@ class PodSetPlacement(Value):
     returning: tuple[str, ...] = Field(default=(), exclude_if=is_empty)
     follows: tuple[str, ...] = Field(default=(), exclude_if=is_empty)
     started: int | None = Field(default=None, ge=1, description="replicas of a gang that were placed together")
+    price_per_hour: float | None = Field(
+        default=None,
+        description="what its replicas that count cost then; only of a workload with placement.maxPricePerHour",
+    )
     preempted: tuple[Displacement, ...] = Field(
         default=(), exclude_if=is_empty, description="for whom replicas that wait now made room, the latest last"
     )

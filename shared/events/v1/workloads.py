@@ -38,6 +38,7 @@ from shared.model.taints import Toleration
 
 MAX_REPLICAS = 100_000
 MAX_POD_SETS = 64
+MAX_PRICE = 1_000_000_000
 # `<workload>-<pod set>` names the objects in the clusters, and is itself a DNS label.
 MAX_OBJECT_NAME = 63
 
@@ -153,6 +154,11 @@ class PlacementTerms(StrictValue):
     )
     gang: Gang | None = Field(
         default=None, description="replicas start together or not at all; absent means one by one"
+    )
+    max_price_per_hour: Annotated[float, Field(ge=0, le=MAX_PRICE, allow_inf_nan=False)] | None = Field(
+        default=None,
+        description="the most that all replicas of the workload together may cost, by the prices of their nodes; "
+        "what would cost more waits",
     )
 
     rebalance: Rebalance | None = Field(

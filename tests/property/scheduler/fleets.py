@@ -185,5 +185,7 @@ def workloads(
         placement["clusters"] = draw(st.lists(st.sampled_from(CLUSTERS), min_size=1, max_size=2, unique=True))
     if draw(st.integers(0, 2)) == 0:
         placement["gang"] = draw(gangs(pod_sets))
+    if draw(st.integers(0, 3)) == 0:
+        placement["maxPricePerHour"] = draw(st.sampled_from([0, 0.05, 0.2, 0.7, 3]))
     priority = draw(st.sampled_from([0, 0, 10]))
     return {"name": name, "podSets": pod_sets, "placement": placement, "priority": priority}

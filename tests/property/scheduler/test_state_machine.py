@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from services.executor.decision.room import Needs, Node, amounts_of, lacking, needs_of
+from services.scheduler.decision.asked.admission import plan_workload
 from services.scheduler.decision.asked.rendering import render_commands
 from services.scheduler.decision.config import SchedulerConfig
 from services.scheduler.decision.seen.observed import NODES, PODS
@@ -22,6 +23,7 @@ from shared.events.v1.commands import CommandIssued
 from shared.events.v1.decisions import RequestRejected, WorkloadForgotten, WorkloadPlaced
 from shared.model.identities import POD_SET_LABEL, WORKLOAD_LABEL, WORKLOAD_NAMESPACE_LABEL, ObjectKey
 from shared.model.pod_objects import PodSpecObject
+from shared.model.pods import PodShape
 from tests.property.scheduler.fleets import CLUSTERS, nodes, workloads
 from tests.scheduling import World
 from tests.simulation.checker.gangs import torn
@@ -251,6 +253,7 @@ class Scheduling(RuleBasedStateMachine):
         start = len(self.world.journal) - len(decisions)
         for generation, decision in enumerate(decisions, start):
             if isinstance(decision, WorkloadPlaced):
+                self.check_price(decision)
                 self.check_gang(decision)
                 for command in render_commands(decision, 1, generation):
                     self.commands[command.cluster, command.subject] = command
@@ -277,6 +280,30 @@ class Scheduling(RuleBasedStateMachine):
             if 0 < item.placed < min(gang.min_count.get(item.name, item.desired), item.desired):
                 mine = {place: count for place, count in had.items() if place[0] == item.name and place[1] not in gone}
                 assert all(has[place] >= count for place, count in mine.items()) or sum(mine.values()) > item.desired
+
+    def check_price(self, decision: WorkloadPlaced) -> None:
+        """Nothing that costs anything comes to a workload that costs more than it may then."""
+        limit, former = decision.workload.placement.max_price_per_hour, self.before.get(str(decision.workload.key))
+        had = places(former) if former is not None and former.uid == decision.uid else Counter()
+        came = places(decision) - had
+        if limit is None or decision.deleting:
+            return
+        plans, _ = plan_workload(decision.workload, "nvidia.com/gpu")
+        asked = {plan.name: plan.demand.shape for plan in plans}
+        costs = {place: self.price(place[1], place[2], asked[place[0]]) for place in places(decision)}
+        total = sum(costs[place] * count for place, count in places(decision).items())
+        assert total <= limit + 1e-6 or not any(costs[place] for place in came)
+        told = sum(item.price_per_hour or 0 for item in decision.pod_sets)
+        assert abs(told - total) < 1e-6
+
+    def price(self, cluster: str, node: str, asked: PodShape) -> float:
+        document = self.nodes.get((cluster, node))
+        text = document["metadata"]["labels"].get("flotilla.dev/price-per-hour", "free") if document else "free"
+        if document is None or text == "free":
+            return 0.0
+        have = amounts_of(document["status"]["allocatable"])
+        amounts = {name: amount * (asked.gpu_milli if "/" in name else 1) for name, amount in asked.requests}
+        return float(text) * min(max(amount / have[name] for name, amount in amounts.items() if have.get(name)), 1.0)
 
     def is_wanted(self, name: str, node: str) -> bool:
         """Whether the newest command of its workload has a pod, `cluster/namespace/name`, on a node."""

@@ -63,7 +63,8 @@ class PodSetPlan:
     same in all clusters, `sharing` where the terms say nothing of how replicas are shared out. `follows` are the pod
     sets to whose clusters this one goes, with division `FOLLOWS`. `labels` are those of the pod template, and `terms`
     what its pods want of others that are to run beside them. `gpus` is None where a pod asks for none. `budget` bounds
-    how many make room for others. `rebalance` is None where nothing that runs moves to a better place.
+    how many make room for others. `rebalance` is None where nothing that runs moves to a better place. `price_limit` is
+    what all replicas of the workload together may cost an hour.
     """
 
     name: str
@@ -89,13 +90,14 @@ class PodSetPlan:
     follows_clusters: bool = field(init=False, repr=False, compare=False)
     budget: DisruptionBudget | None = None
     rebalance: Rebalance | None = None
+    price_limit: float | None = None
 
     def __post_init__(self) -> None:
         duplicated = self.sharing is not None and self.sharing.division == "duplicated"
         by_labels = self.overrides is not None and self.overrides.by_labels
-        special = (self.sharing, self.overrides, self.gang, self.follows or None, self.rebalance)
+        special = (self.sharing, self.overrides, self.gang, self.follows or None, self.rebalance, self.price_limit)
         divided = self.division in (Division.NODES, Division.DIVIDED)
-        single = self.desired == 1 and divided and self.holds_room and special == (None,) * 5
+        single = self.desired == 1 and divided and self.holds_room and special == (None,) * 6
         object.__setattr__(self, "single", single)
         object.__setattr__(self, "duplicated", duplicated)
         object.__setattr__(self, "follows_clusters", by_labels or duplicated or self.division is Division.EVERYWHERE)
@@ -282,6 +284,7 @@ class _Planner:
         overrides = self._overrides(errors) if self._terms.overrides and not errors.found else None
         holds_room = self._kind.pod_template is not None and self._kind.division is not Division.EVERYWHERE
         gang = self._gang(desired, errors) if self._terms.gang is not None and holds_room else None
+        limit = self._price_limit(errors) if self._terms.max_price_per_hour is not None else None
         amounts = dict(shape.requests)
         devices = amounts.get(self._gpu_resource, 0)
         return PodSetPlan(
@@ -300,6 +303,7 @@ class _Planner:
             names_class=named_by(self._workload, self._pod_set)[1] is not None,
             budget=self._pod_set.disruption_budget,
             rebalance=self._rebalance(holds_room=holds_room) if self._terms.rebalance is not None else None,
+            price_limit=limit,
         )
 
     def _rebalance(self, *, holds_room: bool) -> Rebalance | None:
@@ -308,6 +312,15 @@ class _Planner:
         stays = self._stays or (isinstance(spec, dict) and bool(spec.get("volumeClaimTemplates")))
         divided = self._kind.division in (Division.DIVIDED, Division.NODES)
         return self._terms.rebalance if holds_room and divided and not stays else None
+
+    def _price_limit(self, errors: _Errors) -> float | None:
+        if self._kind.division is Division.EVERYWHERE and self._kind.pod_template is not None:
+            where = _Errors("workload.placement.maxPricePerHour", errors.found)
+            kind = str((self._pod_set.manifest or {}).get("kind"))[:80]
+            where.add(
+                "Contradiction", f"pod set {self._pod_set.name!r} runs on every node ({kind}), however many there are"
+            )
+        return self._terms.max_price_per_hour
 
     def _gang(self, desired: int, errors: _Errors) -> GangPlan | None:
         terms, name = self._terms.gang, self._pod_set.name

@@ -15,6 +15,7 @@ from services.scheduler.decision.decided.records import WorkloadRecord
 from services.scheduler.decision.decided.turns import Turns
 from services.scheduler.decision.decided.waiting import WaitingQueue
 from services.scheduler.decision.placing.gangs import GANG
+from services.scheduler.decision.placing.purse import OVER_BUDGET
 from services.scheduler.decision.placing.replicas import PLACING
 from services.scheduler.decision.scoring.profiles import UNSCHEDULABLE
 from services.scheduler.decision.seen.fleet import Fleet
@@ -274,13 +275,19 @@ def _marks(record: WorkloadRecord) -> tuple[int, bool]:
         if item.reason:
             waits = True
             marks |= _UNFINISHED if item.reason == PLACING else 0
-            marks |= _TOGETHER if any(starts_together(plan, item) for plan in record.plans) else 0
+            marks |= _TOGETHER if _starts_with_room(record, item) else 0
         if item.away:
             marks |= _AWAY
         for share in item.shares:
             if share.leaving is not None:
                 marks |= _LEAVING
     return marks, waits
+
+
+def _starts_with_room(record: WorkloadRecord, item: PodSetPlacement) -> bool:
+    """Whether room that is kept would let replicas start together; where some of them lack money it would not."""
+    together = any(starts_together(plan, item) for plan in record.plans)
+    return together and all(other.reason != OVER_BUDGET for other in record.placed.pod_sets)
 
 
 def starts_together(plan: PodSetPlan, item: PodSetPlacement) -> bool:

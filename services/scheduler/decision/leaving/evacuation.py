@@ -204,7 +204,7 @@ class Evacuation:
             self._exchange(draft, cluster)
             leaving = by_cluster(draft.replicas).get(cluster, [])
             most = min(self._pace.allows(cluster), budget.left)
-            if most <= 0 or not leaving or draft.placeable:
+            if most <= 0 or not leaving or draft.may_grow:
                 continue
             if draft.plan.division is not Division.TOGETHER:
                 leaving = leaving[-most:]
@@ -216,7 +216,7 @@ class Evacuation:
 
     def _return(self, draft: PodSetDraft, budget: Budget, withdrawn: Collection[str]) -> None:
         """What had to leave a cluster goes back, when that was well for a while and nothing else is under way."""
-        if self.sources(draft) or draft.placeable or (draft.leaving and not draft.returning):
+        if self.sources(draft) or draft.may_grow or (draft.leaving and not draft.returning):
             return
         for home in self.homes(draft.away, withdrawn):
             guests = _spread_out(item for item in draft.replicas if item.cluster != home)

@@ -108,21 +108,30 @@ class ClusterShares:
 
     # --- gaining ---
 
-    def best(self, spread: FloatArray | None, avoid: Collection[int] = ()) -> int | None:
-        """The row for the next replica, or None; `spread` is a further cost for each domain, as in `Profile.best`."""
+    def best(self, spread: FloatArray | None, avoid: Collection[int] = (), only: BoolArray | None = None) -> int | None:
+        """The row for the next replica, or None; `spread` is a further cost for each domain, as in `Profile.best`.
+
+        `only` leaves rows out that it may have another time: what is full for that stays so for no other choice.
+        """
         avoided = np.zeros(len(self._clusters), np.bool_)
         avoided[list(avoid)] = True
+        full = self._full if only is None else self._full.copy()
         while True:
-            due = self._due(self._allowed(avoided) & ~self._full & ~avoided)
+            due = self._due(self._allowed(avoided) & ~full & ~avoided)
             if not due.any():
                 return None
             self.further = self._costs(due, spread)
-            row = self._profile.best(self.further)
+            profile = self._profile
+            row = profile.best(self.further) if only is None else profile.best_within(only, self.further)
             if row is not None:
                 return row
-            self._full |= due
-            if "_room" in self.__dict__:
+            full |= due
+            if only is None and "_room" in self.__dict__:
                 self._room[due] = 0
+
+    def closed(self, avoid: Collection[int]) -> FloatArray:
+        """A cost for each domain, infinite where the next replica may not go."""
+        return np.where(self.allowed(avoid)[self._fleet.table.domain_cluster], 0.0, np.inf)
 
     def allowed(self, avoid: Collection[int]) -> BoolArray:
         """The clusters that may have the next replica, whichever tier is theirs and whatever their claim."""

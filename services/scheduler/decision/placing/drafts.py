@@ -26,7 +26,9 @@ from services.scheduler.decision.placing.division import ClusterShares
 from services.scheduler.decision.placing.duplicates import settle_duplicates
 from services.scheduler.decision.placing.explanations import MOST_DISPLACEMENTS, Reasons, gave_way
 from services.scheduler.decision.placing.gangs import GangDraft, settle_gang
+from services.scheduler.decision.placing.purse import OVER_BUDGET, Purse, Spending, spent_by
 from services.scheduler.decision.placing.replicas import PLACING, Budget, Mark, Replica, by_cluster
+from services.scheduler.decision.scoring.prices import price_of
 from services.scheduler.decision.scoring.profiles import UNSCHEDULABLE, Profile
 from services.scheduler.decision.scoring.spread import Spread
 from services.scheduler.decision.seen.fleet import Fleet
@@ -66,6 +68,12 @@ class PodSetDraft:
         self.rebalanced: Rebalanced | None = None
         self.ready_holds: dict[str, list[Hold]] = {}
         self.allowance: Allowance | None = None
+        # What the workload may cost, if that has a limit.
+        self.purse: Purse | None = None
+        # Where the last choice found none for its price.
+        self._too_dear: Spending | None = None
+        # What those cost that are being replaced: as much may be spent in any case.
+        self._released = 0
         self.gang = GangDraft(plan.gang, previous) if plan.gang is not None else None
         self._fleet = fleet
         self._workload = key
@@ -114,6 +122,15 @@ class PodSetDraft:
         return min(self.missing, self.left_in_queue) if self.allowance is not None else self.missing
 
     @property
+    def may_grow(self) -> bool:
+        """Whether what is missing lacks room, and nothing else: neither its queue nor its price keeps it waiting."""
+        spending = self.spending(self.missing) if self.placeable else None
+        if spending is None:
+            return bool(self.placeable)
+        spending.affordable(self._profile.passing(avoid=self._avoid))
+        return spending.lowest is None
+
+    @property
     def left_in_queue(self) -> int:
         """How many more replicas the queue may have."""
         return (
@@ -149,9 +166,11 @@ class PodSetDraft:
         self._note()
 
     def _note(self) -> None:
-        """The other pod sets may have what this one leaves of the queue's limit."""
+        """The other pod sets may have what this one leaves of the queue's limit, and of the money."""
         if self.allowance is not None:
             self.allowance.note(self.plan, len(self.replicas))
+        if self.purse is not None:
+            self.purse.note(self.plan.name, self._spent())
 
     @property
     def waits(self) -> bool:
@@ -177,6 +196,7 @@ class PodSetDraft:
         if surplus > 0:
             self._give_up(surplus)
         self._reason, self._message = "", ""
+        self._too_dear = None
         if self.gang is not None:
             settle_gang(self, self.gang, budget)
         elif self.plan.division is Division.TOGETHER and self.placeable < self.missing:
@@ -201,8 +221,14 @@ class PodSetDraft:
                 self._share(cluster, kept.get(cluster, []), leaving.get(cluster, []))
                 for cluster in sorted(kept.keys() | leaving.keys() if leaving else kept)
             ],
-            "why": self._reasons.record(self._why, waits=bool(self._reason) and self._reason != PLACING),
+            "why": self._reasons.record(
+                self._why,
+                waits=bool(self._reason) and self._reason != PLACING,
+                left=self._too_dear.left if self._too_dear is not None and self._reason == OVER_BUDGET else None,
+            ),
         }
+        if self.purse is not None:
+            outcome["price_per_hour"] = price_of(self._spent())
         if self._reason:
             outcome["reason"], outcome["message"] = self._reason, self._message
             if self.preempted and self._reason != PLACING:
@@ -243,6 +269,8 @@ class PodSetDraft:
                 return len(self.replicas) + self._refused if self.plan.duplicated else self.plan.desired
 
     def _explain(self) -> tuple[str, str]:
+        if self._too_dear is not None:
+            return OVER_BUDGET, self._too_dear.why()
         if self._differing is not None and self._differing.unfit and self._profile.has_room():
             return OVERRIDES, self._differing.message
         if self._avoid and self._profile.has_room():
@@ -338,14 +366,22 @@ class PodSetDraft:
 
         With a `target` they go to that cluster alone.
         """
+        if self.purse is not None and len(replicas) > 1 and self.plan.division is not Division.TOGETHER:
+            # One by one: each has to be paid beside those that may have to stay.
+            done = 0
+            while done < len(replicas) and self.replace([replicas[-1 - done]], budget, target):
+                done += 1
+            return done
         avoid = self._avoid
         if target:
             self._avoid = avoid.union(item.index for item in self._fleet.clusters if item.name != target)
+        spent = self._spent() if self.purse is not None else 0
         kept, left, asked = self.replicas, self.leaving, set(replicas)
         self.replicas, self.leaving = [replica for replica in kept if replica not in asked], [*replicas, *left]
         before = len(self.replicas)
+        self._released = max(spent - self._spent(), 0) if self.purse is not None else 0
         self._place(budget, most=len(replicas))
-        self._avoid = avoid
+        self._avoid, self._released = avoid, 0
         placed = self.replicas[before:]
         gone = list(replicas)[len(replicas) - len(placed) :]
         staying = asked.difference(gone)
@@ -360,6 +396,14 @@ class PodSetDraft:
         found = self._spread().costs(), self._cluster_shares()
         self.replicas = kept
         return found
+
+    def left_without(self, replica: Replica) -> int | None:
+        """What the workload may spend on a replica beside all others; None where it does not matter what it costs."""
+        if self.purse is None:
+            return None
+        others = (item for item in self.replicas if item is not replica)
+        spent = spent_by(self._fleet, self._profile.prices(), self._workload, self.plan, others)
+        return max(self.purse.left_beside(self.plan.name, spent), self._spent() - spent)
 
     def move_one(self, cluster: str, budget: Budget) -> bool:
         """Places one unseen replica of a cluster, which is to be avoided, elsewhere; whether there was room."""
@@ -406,7 +450,8 @@ class PodSetDraft:
         """Whether what is missing would be placed if less ran somewhere: all that it lacks is room on nodes."""
         plan = self.plan
         whole = plan.gang is not None or (plan.division is Division.TOGETHER and plan.desired > 1)
-        return bool(self.placeable) and self._reason == UNSCHEDULABLE and not whole and not plan.duplicated
+        lacks_room = self._reason in (UNSCHEDULABLE, OVER_BUDGET)
+        return bool(self.placeable) and lacks_room and not whole and not plan.duplicated
 
     def open_rows(self) -> BoolArray:
         """The rows to which the next replica might go, whatever runs there: by facts, by cluster, and by the terms."""
@@ -416,7 +461,12 @@ class PodSetDraft:
             clusters = shares.allowed(self._avoid)
         clusters[list(self._avoid)] = False
         blocks = self._profile.open_blocks() & clusters[table.block_cluster]
-        return self._profile.open_rows() & np.repeat(blocks, BLOCK)
+        rows = self._profile.open_rows() & np.repeat(blocks, BLOCK)
+        spending = self.spending(self.missing)
+        affordable = spending.affordable(rows) if spending is not None else None
+        if spending is None:
+            return rows
+        return rows & affordable if affordable is not None else np.zeros(len(rows), np.bool_)
 
     def place_one(self, budget: Budget) -> bool:
         """Places one more replica, if there is room for it."""
@@ -428,6 +478,7 @@ class PodSetDraft:
         """Places one more replica on a row, where others make room for it."""
         # What made room has been lifted since rows were looked at.
         self._profile.refresh()
+        self._too_dear = None
         self._reasons.note(row, None, self._avoid, None)
         self._reasons.displaced += displaced
         self._gain(row, next(self._free_ordinals()))
@@ -496,7 +547,8 @@ class PodSetDraft:
         spread, ordinals = self._spread(), self._free_ordinals()
         while not budget.spent:
             budget.left -= 1
-            row = shares.best(spread.costs(), self._avoid)
+            spending = self.spending(1)
+            row = self._choose(spending, spread.costs(), self._avoid, shares)
             if row is None:
                 return
             taker, needed = self._fleet.table.cluster_of(row), shares.needs_group()
@@ -582,22 +634,57 @@ class PodSetDraft:
         if shares is not None and (problem := shares.shortage(self._avoid)):
             self._reason, self._message = SPREAD, problem
             return
-        avoid = self._avoid
+        avoid, spending, mark = self._avoid, None, None
+        if self.purse is not None:
+            spending, mark = self.spending(self.missing), self.mark()
         for _ in range(self.placeable if most is None else most):
             if budget.left <= 0:
                 self._reason, self._message = PLACING, "more replicas are about to be placed"
                 return
             costs = spread.costs()
-            row = self._profile.best(costs, avoid) if shares is None else shares.best(costs, avoid)
+            row = self._choose(spending, costs, avoid, shares)
             if row is None:
                 budget.vain += 1
+                if mark is not None and shares is not None and shares.needs_group():
+                    # There is money for some groups, and not for as many as there have to be.
+                    self.take_back(mark)
                 return
             budget.left -= 1
-            self._reasons.note(row, costs, avoid, costs if shares is None else shares.further)
+            only = spending.rows if spending is not None else None
+            self._reasons.note(row, costs, avoid, costs if shares is None else shares.further, only)
             self._gain(row, next(ordinals))
+            if spending is not None:
+                spending.pay(row)
             spread.add(row)
             if shares is not None:
                 shares.count(self._fleet.table.cluster_of(row), 1)
+
+    def spending(self, missing: int) -> Spending | None:
+        """For choices from now on, of so many replicas; None where it does not matter what they cost."""
+        if self.purse is None:
+            return None
+        left = max(self.purse.left_beside(self.plan.name, self._spent()), self._released)
+        return Spending(self._profile.prices(), self.purse.limit, left, missing)
+
+    def _spent(self) -> int:
+        return spent_by(self._fleet, self._profile.prices(), self._workload, self.plan, self.replicas)
+
+    def _choose(
+        self,
+        spending: Spending | None,
+        costs: FloatArray | None = None,
+        avoid: Collection[int] = (),
+        shares: ClusterShares | None = None,
+    ) -> int | None:
+        """The row for the next replica, as `Profile.best` and `ClusterShares.best`, of those that can be paid."""
+        profile = self._profile
+        if spending is None:
+            return profile.best(costs, avoid) if shares is None else shares.best(costs, avoid)
+        rows = spending.affordable(profile.passing(costs if shares is None else shares.closed(avoid), avoid))
+        self._too_dear = spending if spending.lowest is not None else None
+        if rows is None:
+            return None
+        return profile.best_within(rows, costs, avoid) if shares is None else shares.best(costs, avoid, rows)
 
     def _place_together(self, budget: Budget) -> None:
         """All in one cluster or none; what is there already decides which cluster."""
@@ -608,33 +695,41 @@ class PodSetDraft:
         if budget.spent:
             self._reason, self._message = PLACING, "it is about to be placed"
             return
+        too_dear: Spending | None = None
         while True:
-            row = self._profile.best(avoid=full) if shares is None else shares.best(None, full)
+            spending = self.spending(self.missing)
+            row = self._choose(spending, None, full, shares)
             if row is None:
+                self._too_dear = self._too_dear or too_dear
                 return
             index = self._fleet.table.cluster_of(row)
             slot = self._fleet.slots.by_row(row)
             elsewhere = everything - {index}
             if not present or slot.cluster in present:
-                self._reasons.note(row, None, full, None if shares is None else shares.further)
+                only = spending.rows if spending is not None else None
+                self._reasons.note(row, None, full, None if shares is None else shares.further, only)
                 if self._fill(self.missing, index, elsewhere):
                     budget.left -= self.plan.desired
                     return
                 self._reasons.take_back(row)
+                too_dear = too_dear or self._too_dear
             budget.vain += 1
             full.add(index)
 
-    def _fill(self, count: int, cluster: int, elsewhere: frozenset[int]) -> bool:
+    def _fill(self, count: int, cluster: int, elsewhere: frozenset[int], others: int = 0) -> bool:
+        """Places so many in a cluster, or none; `others` are to be paid as well."""
         if count > 1 and self._room_in(cluster) < count:
             return False
-        mark = self.mark()
+        mark, spending = self.mark(), self.spending(count + others)
         for _ in range(count):
-            row = self._profile.best(avoid=elsewhere)
+            row = self._choose(spending, None, elsewhere)
             if row is None:
                 # Single devices fit fewer pods than their sum: what was placed is taken back.
                 self.take_back(mark)
                 return False
             self._gain(row, 0)
+            if spending is not None:
+                spending.pay(row)
         return True
 
     def _room_in(self, cluster: int) -> int:

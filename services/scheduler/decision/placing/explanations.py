@@ -8,7 +8,6 @@ once for each demand and state of the fleet, however many workloads wait for it.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -16,11 +15,12 @@ import numpy as np
 
 from services.scheduler.decision.clusters import Cluster
 from services.scheduler.decision.interface import Filter, PluginError
-from services.scheduler.decision.scoring.filters import DEVICES, RESOURCES
+from services.scheduler.decision.scoring.kernel import closest_of
+from services.scheduler.decision.scoring.prices import in_words
 from services.scheduler.decision.scoring.profiles import DIGITS, Comparison, Profile
-from services.scheduler.decision.scoring.shortage import Lacking, Shortage, short_of
 from services.scheduler.decision.seen.fleet import Fleet
-from services.scheduler.decision.table.arrays import BLOCK, FloatArray, Rows
+from services.scheduler.decision.table.arrays import BLOCK, BoolArray, FloatArray, Rows
+from services.scheduler.decision.table.classes import NodeClass
 from services.scheduler.decision.table.views import NodeView
 from shared.events.v1.decisions import Displacement, PodSetReasons, Refusal
 
@@ -30,8 +30,11 @@ Json = dict[str, Any]
 MOST_CHOICES = 4
 MOST_REFUSALS = 16
 MOST_DISPLACEMENTS = 16
+_CLASS_TEXT = 80
+_INSTANCE_TYPE = "node.kubernetes.io/instance-type"
 CLUSTER = "cluster"
 AVOIDED = "avoided"
+PRICE = "price"
 PREEMPTED = "Preempted"
 
 
@@ -47,15 +50,23 @@ class Reasons:
         # By cluster; models are made of them with the whole outcome, which is far cheaper than one by one.
         self._choices: dict[int, Json] = {}
 
-    def note(self, row: int, spread: FloatArray | None, avoid: Collection[int], further: FloatArray | None) -> None:
-        """A replica is about to go to `row`, which is the best. To be called before it takes its room.
+    def note(
+        self,
+        row: int,
+        spread: FloatArray | None,
+        avoid: Collection[int],
+        further: FloatArray | None,
+        only: BoolArray | None = None,
+    ) -> None:
+        """A replica is about to go to `row`, which is the best, of those in `only` if that is given. To be called
+        before it takes its room.
 
         `further` is what the choice added to the costs, by domain: the spread, and what preferences among clusters add.
         """
         cluster = self._fleet.table.cluster_of(row)
         if cluster in self._choices or len(self._choices) >= MOST_CHOICES:
             return
-        compared = self._profile.compare(row, further, avoid)
+        compared = self._profile.compare(row, further, avoid, only)
         self._choices[cluster] = choice_of(self._fleet, row, compared, spread, further)
 
     def go_on(self, profile: Profile) -> None:
@@ -74,8 +85,11 @@ class Reasons:
         """Nothing came of a choice that was noted."""
         self._choices.pop(self._fleet.table.cluster_of(row), None)
 
-    def record(self, previous: PodSetReasons | None, *, waits: bool) -> Json | None:
-        """What stands in the decision, as `PodSetReasons`. Choices of before hold on where none was made since."""
+    def record(self, previous: PodSetReasons | None, *, waits: bool, left: int | None = None) -> Json | None:
+        """What stands in the decision, as `PodSetReasons`. Choices of before hold on where none was made since.
+
+        `left` is of what the workload may cost, where that is why replicas wait.
+        """
         reasons: Json = {"choices": [*self._choices.values()]}
         if self.displaced:
             reasons["displaced"] = self.displaced[:MOST_DISPLACEMENTS]
@@ -84,6 +98,11 @@ class Reasons:
         if not waits:
             return reasons if reasons["choices"] else None
         refusals, left_out = refusals_of(self._fleet, self._profile, self._avoid)
+        if left is not None:
+            dear = refused_by_price(self._fleet, self._profile, left, self._avoid)[:MOST_REFUSALS]
+            listed = MOST_REFUSALS - len(dear)
+            left_out += max(len(refusals) - listed, 0)
+            refusals = (*dear, *refusals[:listed])
         return {**reasons, "refusals": refusals, "left_out": left_out}
 
 
@@ -141,6 +160,31 @@ def refusals_of(
     return known[1]
 
 
+def refused_by_price(fleet: Fleet, profile: Profile, left: int, avoid: Collection[int] = ()) -> list[Refusal]:
+    """Nodes that take such a pod, and on which it costs more than what is left, by cluster and class; the cheapest
+    first.
+    """
+    table, prices = fleet.table, profile.prices()
+    groups: dict[tuple[str, str], list[int]] = {}
+    for row in np.flatnonzero(profile.passing(None, avoid) & (prices > left)).tolist():
+        name = class_text(table.classes[table.node_class.item(row)])
+        groups.setdefault((fleet.slots.by_row(row).cluster, name), []).append(row)
+    found: list[tuple[int, str, str, Refusal]] = []
+    for (cluster, name), rows in groups.items():
+        closest = min(rows, key=lambda row: (prices.item(row), table.order.item(row)))
+        lowest = prices.item(closest)
+        refusal = Refusal(
+            cluster=cluster,
+            node_class=name,
+            nodes=len(rows),
+            filter=PRICE,
+            reason=f"a replica costs {in_words(lowest)} an hour or more: {in_words(lowest - left)} more than is left",
+            closest=fleet.slots.by_row(closest).name,
+        )
+        found.append((lowest, cluster, name, refusal))
+    return [item[3] for item in sorted(found, key=lambda item: item[:3])]
+
+
 def all_refusals(fleet: Fleet, profile: Profile, avoid: Collection[int] = ()) -> Iterator[Refusal]:
     """Every group of nodes that is refused. Nodes that pass are in none."""
     version = (*profile.facts_version, tuple(sorted(avoid)))
@@ -152,13 +196,10 @@ def all_refusals(fleet: Fleet, profile: Profile, avoid: Collection[int] = ()) ->
         profile.known_fact_refusals = None if failed else known
     yield from known[1]
     if profile.known_fact_refusals is not None:
-        shortage = profile.shortage()
+        rows = profile.candidates()
         if avoid:
-            rows = profile.candidates()
             rows = rows[~np.isin(fleet.table.block_cluster[rows // BLOCK], list(avoid))]
-            shortage = Shortage(fleet.table, profile.request, rows)
-        yield from _short(fleet, profile, shortage)
-        yield from _refused_by(fleet, profile, profile.further_filters, shortage.passing)
+        yield from _refused_by(fleet, profile, profile.moving_filters, rows)
 
 
 def _fact_refusals(fleet: Fleet, profile: Profile, avoid: Collection[int]) -> Iterator[Refusal]:
@@ -209,42 +250,50 @@ def _groups(fleet: Fleet, profile: Profile, item: Filter, rows: Rows) -> Iterato
     for code, count in enumerate(counts):
         if count:
             cluster: Cluster = by_index[code // classes]
-            groups.setdefault((cluster.name, table.classes[code % classes].text), []).append(code)
+            groups.setdefault((cluster.name, class_text(table.classes[code % classes])), []).append(code)
+    shortage = _Shortage(fleet, profile, rows, codes, len(counts)) if item.name == "resources" else None
     for (name, class_name), members in groups.items():
+        closest, short = shortage.of(members) if shortage is not None else ("", {})
         yield Refusal(
             cluster=name,
             node_class=class_name,
             nodes=sum([counts[code] for code in members]),
             filter=item.name,
             reason=", ".join([text for text, refused in texts if any(refused[code] for code in members)]),
+            closest=closest,
+            short=short,
         )
 
 
-def _short(fleet: Fleet, profile: Profile, shortage: Shortage) -> Iterator[Refusal]:
-    """The nodes without room, by cluster and class, with what the closest of them lacks."""
-    table = fleet.table
-    by_index = {cluster.index: cluster.name for cluster in fleet.clusters}
-    # Classes that differ may be called the same.
-    lacking: dict[tuple[str, str], list[Lacking]] = {}
-    for lack in shortage.lacking:
-        called = by_index[lack.cluster], table.classes[lack.node_class].text
-        lacking.setdefault(called, []).append(lack)
-    for (name, class_name), members in lacking.items():
+class _Shortage:
+    """What rows of the table lack of what is asked; `codes` say which of them belong together."""
+
+    def __init__(self, fleet: Fleet, profile: Profile, rows: Rows, codes: Rows, count: int) -> None:
+        self._fleet, self._rows, self._request = fleet, rows, profile.request
+        asked = np.maximum(profile.request.vector, 0)
+        self._lacking = np.where(asked > 0, np.maximum(asked - fleet.table.free[rows], 0), 0)
+        self._part = (self._lacking / np.maximum(asked, 1)).sum(axis=1)
+        self._order = fleet.table.order[rows]
+        self._closest = np.full(count, -1, np.int64)
+        closest_of(codes, self._part, self._order, self._closest)
+
+    def of(self, codes: Iterable[int]) -> tuple[str, dict[str, int]]:
+        """Which of the rows of these codes lacks least, in parts of what is asked, and what of each resource."""
         # Of equals the one whose name decides anywhere else too.
-        closest = min(members, key=lambda lack: (lack.part, lack.order)).row
-        given = {text for lack in members for text in lack.reasons}
-        yield Refusal(
-            cluster=name,
-            node_class=class_name,
-            nodes=sum([lack.nodes for lack in members]),
-            filter=RESOURCES,
-            reason=", ".join([text for text, _ in shortage.counts() if text in given]),
-            closest=fleet.slots.by_row(closest).name,
-            short=short_of(table, profile.request, closest),
-        )
-    fragmented: Counter[tuple[str, str]] = Counter()
-    for item in shortage.fragmented:
-        fragmented[by_index[item.cluster], table.classes[item.node_class].text] += item.nodes
-    for (name, class_name), nodes in fragmented.items():
-        reason = shortage.text_of_devices
-        yield Refusal(cluster=name, node_class=class_name, nodes=nodes, filter=DEVICES, reason=reason)
+        closest = [self._closest.item(code) for code in codes]
+        best = min(closest, key=lambda index: (self._part.item(index), self._order.item(index)))
+        names, request = self._fleet.table.columns.names, self._request
+        short = {names[column]: amount for column, amount in enumerate(self._lacking[best].tolist()) if amount}
+        if request.missing:
+            amounts = dict(request.amounts)
+            short |= {name: amounts[name] for name in request.missing}
+        return self._fleet.slots.by_row(self._rows.item(best)).name, short
+
+
+def class_text(node_class: NodeClass) -> str:
+    """A class in words: its instance type where it says so, else its labels; and its taints."""
+    labels = node_class.labels
+    kind = labels.get(_INSTANCE_TYPE) or ",".join(f"{key}={labels[key]}" for key in sorted(labels))
+    taints = " ".join(f"{taint.key}={taint.value}:{taint.effect}" for taint in node_class.taints)
+    text = f"{kind} ({taints})" if taints else kind
+    return text if len(text) <= _CLASS_TEXT else f"{text[: _CLASS_TEXT - 1]}…"

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from services.scheduler.decision.asked.admission import GangPlan, PodSetPlan
 from services.scheduler.decision.asked.manifests import Division
+from services.scheduler.decision.placing.purse import OVER_BUDGET
 from services.scheduler.decision.placing.replicas import PLACING, Budget, Mark
 from services.scheduler.decision.scoring.profiles import UNSCHEDULABLE
 from services.scheduler.decision.seen.fleet import Fleet
@@ -128,6 +129,8 @@ def _why(draft: PodSetDraft, rest: int, found: int) -> tuple[str, str]:
     if together:
         found = min(max((draft._room_in(index) for index in _open_to(draft)), default=0), rest - 1)
     reason, message = (draft._reason, draft._message) if draft.waits else draft._explain()
+    if reason == OVER_BUDGET:
+        return reason, f"{rest} replicas are needed at once: beside {found} of them {message}"
     if not found:
         return GANG if reason == UNSCHEDULABLE else reason, message
     where = " in one cluster" if together else ""

@@ -143,7 +143,8 @@ class Preemption:
             yield _NO_QUEUE, waiting, entry, demand
 
     def _what(self, record: WorkloadRecord, demand: Demand, queue: str) -> What:
-        own = any(plan.demand == demand and (plan.sharing is not None or plan.terms) for plan in record.plans)
+        mine = [plan for plan in record.plans if plan.demand == demand]
+        own = any(plan.sharing is not None or plan.terms or plan.price_limit is not None for plan in mine)
         return record.key if own else (demand, queue)
 
     def _is_in_vain(self, what: What, record: WorkloadRecord, now_ms: int) -> bool:

@@ -8,6 +8,8 @@ placed: a move is never undone for its own sake.
 Of pods that a cluster's own scheduler bound nobody knows which one goes when there are to be fewer: the one counts that
 costs least. A node that its pod does not fit on any more says nothing: what is wrong there is the cluster's matter.
 
+A place that cannot be paid is none, where the workload has a limit: see `placing.purse`.
+
 Where terms share replicas out they come first: an earlier tier, or a cluster with a higher claim by weights, is better
 whatever it costs, and one that they want less is worse.
 """
@@ -25,7 +27,7 @@ from services.scheduler.decision.placing.replicas import Replica
 from services.scheduler.decision.seen.fleet import Fleet
 from services.scheduler.decision.seen.pods import SeenPod
 from services.scheduler.decision.seen.reservations import ShareKey
-from services.scheduler.decision.table.arrays import FloatArray
+from services.scheduler.decision.table.arrays import BoolArray, FloatArray
 
 # So many pods of one cluster are asked at most; those first whose nodes cost most whatever runs there.
 _MOST_PODS = 1_000
@@ -54,10 +56,13 @@ class Better:
 
 @dataclass(frozen=True, slots=True)
 class _Rest:
-    """What the choice depends on but costs of nodes: how the other replicas are spread, and how they are shared out."""
+    """What the choice depends on but costs of nodes: how the other replicas are spread, how they are shared out, and
+    the rows that can be paid beside them, None for all.
+    """
 
     spread: FloatArray | None
     shares: ClusterShares | None
+    paid: BoolArray | None
 
 
 class Search:
@@ -69,7 +74,7 @@ class Search:
         self._profile = draft.profile
         self._minimum = minimum
         self._avoid = draft.avoid | closed
-        self._rests: dict[tuple[str, int], tuple[_Rest, float, bool]] = {}
+        self._rests: dict[tuple[str, int, int], tuple[_Rest, float, bool]] = {}
         self.asked = 0
 
     def best(self, sources: Iterable[str]) -> Better | None:
@@ -131,9 +136,10 @@ class Search:
         """
         slot = self._fleet.slots.get(replica.cluster, replica.node)
         domain = self._fleet.table.domain_of(slot.row) if slot is not None and slot.row >= 0 else -1
-        key = (replica.cluster, domain)
+        priced = self._draft.purse is not None and slot is not None and slot.row >= 0
+        key = (replica.cluster, domain, self._profile.prices().item(slot.row) if priced and slot is not None else 0)
         if key not in self._rests:
-            rest, own = _Rest(*self._draft.without(replica)), self._index(replica.cluster)
+            rest, own = self._rest(replica), self._index(replica.cluster)
             row = self._best(rest, frozenset((own,)) if rest.shares is None else frozenset())
             cost, wanted = float("inf"), 0
             if row is not None and (taker := self._fleet.table.cluster_of(row)) != own:
@@ -148,7 +154,7 @@ class Search:
         assert hold is not None
         self._fleet.slots.lift(hold)
         try:
-            rest = _Rest(*self._draft.without(item.replica))
+            rest = self._rest(item.replica)
             row = self._best(rest, frozenset())
             if row is None or (taker := self._fleet.table.cluster_of(row)) == own:
                 return None
@@ -162,7 +168,15 @@ class Search:
 
     def _best(self, rest: _Rest, also: frozenset[int]) -> int | None:
         avoid = sorted(self._avoid | also)
-        return self._profile.best(rest.spread, avoid) if rest.shares is None else rest.shares.best(rest.spread, avoid)
+        if rest.shares is not None:
+            return rest.shares.best(rest.spread, avoid, rest.paid)
+        if rest.paid is not None:
+            return self._profile.best_within(rest.paid, rest.spread, avoid)
+        return self._profile.best(rest.spread, avoid)
+
+    def _rest(self, replica: Replica) -> _Rest:
+        left = self._draft.left_without(replica)
+        return _Rest(*self._draft.without(replica), None if left is None else self._profile.prices() <= left)
 
     def _cost(self, row: int, rest: _Rest) -> float:
         table, cost = self._fleet.table, self._profile.cost(row)

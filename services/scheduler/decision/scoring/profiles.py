@@ -23,11 +23,10 @@ from services.scheduler.decision.config import Fit, SchedulerConfig
 from services.scheduler.decision.interface import CostTerm, Filter, PluginError, make_cost, make_filter
 from services.scheduler.decision.scoring.constraints import Constraints
 from services.scheduler.decision.scoring.costs import TIE_WEIGHT, costs_for
-from services.scheduler.decision.scoring.facts import FactCosts
-from services.scheduler.decision.scoring.filters import SelectorMatches, TaintsAreTolerated, filters_for
+from services.scheduler.decision.scoring.filters import IN_KERNEL, SelectorMatches, TaintsAreTolerated, filters_for
 from services.scheduler.decision.scoring.kernel import USAGE_TERMS, compare, renew, renew_blocks, usage_cost
 from services.scheduler.decision.scoring.mix import DemandMix
-from services.scheduler.decision.scoring.shortage import Shortage
+from services.scheduler.decision.scoring.prices import replica_prices
 from services.scheduler.decision.table.arrays import BLOCK, BoolArray, FloatArray, IntArray, Rows, grown
 from services.scheduler.decision.table.neighbours import About, Neighbours
 from services.scheduler.decision.table.nodes import NodeTable
@@ -40,8 +39,6 @@ from shared.model.selectors import LabelSelector
 # Profiles are kept for this many rows in all (16 bytes each), but never fewer profiles than these.
 _CACHED_ROWS = 32_000_000
 _FEWEST_PROFILES = 16
-# So many arrays are kept that others begin with.
-_SHARED_FACTS = 8
 
 _NO_LIMIT = 2**63 - 1
 _INFINITE = float("inf")
@@ -86,11 +83,9 @@ class Profile:
         clusters: ClusterTable,
         mix: DemandMix,
         config: SchedulerConfig,
-        fact_costs: FactCosts,
         constraints: Constraints | None = None,
     ) -> None:
         self.demand = demand
-        self._fact_costs = fact_costs
         self._constraints = constraints
         self.request = request
         self._table = table
@@ -128,8 +123,9 @@ class Profile:
         self._all_open = False
         self._open_version = (-1, -1, -1)
         self._room_known: tuple[object, int] = (None, 0)
+        self._prices_known: tuple[object, IntArray] = (None, np.zeros(0, np.int64))
+        self._lowest_known: tuple[object, int | None] = (None, None)
         self._in_kernel_at: FactsVersion | None = None
-        self._shortage: tuple[tuple[int, int, int, int], Shortage] | None = None
         self._explanation = ("", "")
         self._explained = (-1, -1, -1, -1)
         self._fact_reasons: tuple[tuple[int, int, int], Counter[str], str] | None = None
@@ -148,20 +144,41 @@ class Profile:
         self.refresh()
         if self._broken or not len(self._block_cost):
             return None
-        costs = self._costs_of_blocks(spread, avoid)
+        costs = self._costs_of_blocks(spread, avoid, self._block_cost)
         block = costs.argmin()
         return self._block_row.item(block) if costs.item(block) != _INFINITE else None
 
-    def compare(self, row: int, spread: FloatArray | None = None, avoid: Collection[int] = ()) -> Comparison:
-        """The row that `best` has named, beside the one that it would name otherwise. Nothing changed since then."""
+    def best_within(self, only: BoolArray, spread: FloatArray | None = None, avoid: Collection[int] = ()) -> int | None:
+        """As `best`, of the rows in `only`; it looks at all of them."""
+        self.refresh()
+        if self._broken or not len(self._block_cost):
+            return None
+        _, costs, rows = self._blocks_within(only)
+        costs = self._costs_of_blocks(spread, avoid, costs)
+        block = costs.argmin()
+        return rows.item(block) if costs.item(block) != _INFINITE else None
+
+    def compare(
+        self,
+        row: int,
+        spread: FloatArray | None = None,
+        avoid: Collection[int] = (),
+        only: BoolArray | None = None,
+    ) -> Comparison:
+        """The row that `best` has named, or `best_within`, beside the one that it would name otherwise. Nothing changed
+        since then.
+        """
         table, request = self._table, self.request
+        costs_of_rows, block_cost, block_row = self._cost, self._block_cost, self._block_row
+        if only is not None:
+            costs_of_rows, block_cost, block_row = self._blocks_within(only)
         extra = self._of_block(row) + (float(spread[table.domain_of(row)]) if spread is not None else 0.0)
         asked = (request.vector, request.devices, request.milli, table.columns.gpu_column)
         found, here, there, rows = compare(
             row,
-            self._costs_of_blocks(spread, avoid),
-            self._block_row,
-            self._cost,
+            self._costs_of_blocks(spread, avoid, block_cost),
+            block_row,
+            costs_of_rows,
             self._base,
             table.order,
             extra,
@@ -226,9 +243,16 @@ class Profile:
         part = self._constraints.block_part() if self._constraints is not None else None
         return float(part[row // BLOCK]) if part is not None else 0.0
 
-    def _costs_of_blocks(self, spread: FloatArray | None, avoid: Collection[int]) -> FloatArray:
-        """What the cheapest row of each block costs, infinite where none may be taken."""
-        costs = self._block_cost
+    def _blocks_within(self, only: BoolArray) -> tuple[FloatArray, FloatArray, Rows]:
+        """Costs of rows, infinite for those that are not in `only`; by block the least of them, and its row."""
+        costs = np.where(only, self._cost, np.inf)
+        by_block = costs.reshape(-1, BLOCK)
+        first = np.arange(len(by_block)) * BLOCK
+        rows = np.asarray(first + by_block.argmin(axis=1), np.intp)
+        return costs, costs[rows], rows
+
+    def _costs_of_blocks(self, spread: FloatArray | None, avoid: Collection[int], costs: FloatArray) -> FloatArray:
+        """What the cheapest row of each block costs, infinite where none may be taken; `costs` are their own."""
         if spread is not None:
             costs = costs + spread[self._table.block_domain]
         if self._constraints is not None and (part := self._constraints.block_part()) is not None:
@@ -255,6 +279,31 @@ class Profile:
         self.refresh()
         none = np.zeros(len(self._base), np.bool_)
         return none if self._broken or self.request.missing else np.asarray(self._base != np.inf)
+
+    def passing(self, spread: FloatArray | None = None, avoid: Collection[int] = ()) -> BoolArray:
+        """The rows that the next pod may have; `spread` and `avoid` leave some out, as for `best`."""
+        self.refresh()
+        if self._broken or not len(self._block_cost):
+            return np.zeros(len(self._cost), np.bool_)
+        blocks = self._costs_of_blocks(spread, avoid, np.zeros(len(self._block_cost)))
+        return np.asarray((self._cost != np.inf) & np.repeat(blocks != np.inf, BLOCK))
+
+    def prices(self) -> IntArray:
+        """What such a pod costs an hour on each row."""
+        known = self._table.facts_log.end, self._table.columns.width
+        if self._prices_known[0] != known:
+            self._prices_known = known, replica_prices(self._table, self.request)
+        return self._prices_known[1]
+
+    def lowest_price(self) -> int | None:
+        """The least that the next pod costs an hour on any row that it may have; None where there is none."""
+        self.refresh()
+        # The rules between pods, and plug-ins, may look at more.
+        steady = self._constraints is None and not self._broken
+        if not steady or self._lowest_known[0] != self.version:
+            prices = self.prices()[self.passing()]
+            self._lowest_known = self.version, int(prices.min()) if len(prices) else None
+        return self._lowest_known[1]
 
     def has_room(self, avoid: Collection[int] = ()) -> bool:
         return self.best(avoid=avoid) is not None
@@ -403,7 +452,7 @@ class Profile:
         self._others_seen = self._others()
         self._fit_rows()
         rows = np.arange(table.rows)
-        self._base = self._fact_costs.of(self.demand.shape, table, lambda: self._fact_cost(rows))
+        self._base = self._fact_cost(rows)
         if self._constraints is not None:
             self._constraints.rebuild()
         self._block_cost.fill(np.inf)
@@ -470,10 +519,10 @@ class Profile:
         except PluginError as error:
             self._broken = str(error)
         self.fact_filters = [item for item in filters if not item.dynamic]
-        self._moving_filters = [item for item in filters if item.dynamic]
-        self.further_filters = [*self._moving_filters]
+        self.moving_filters = [item for item in filters if item.dynamic]
         if self._constraints is not None:
-            self.further_filters += self._constraints.filters
+            self.moving_filters += self._constraints.filters
+        self._moving_filters = [item for item in filters if item.dynamic and item.name not in IN_KERNEL]
         self._fact_terms = [(term, weight) for term, weight in terms if not term.dynamic]
         self._moving_terms = [(term, weight) for term, weight in terms if term.dynamic]
 
@@ -510,12 +559,6 @@ class Profile:
         blocks = self.open_blocks()
         return rows if self._all_open else rows[blocks[rows // BLOCK]]
 
-    def shortage(self) -> Shortage:
-        """Which of the `candidates` have no room; as of the last `refresh`."""
-        if self._shortage is None or self._shortage[0] != self.version:
-            self._shortage = self.version, Shortage(self._table, self.request, self.candidates())
-        return self._shortage[1]
-
     def explain(self) -> tuple[str, str]:
         """Why no node passes: a reason for programs, and a message in the words of kube-scheduler.
 
@@ -538,10 +581,7 @@ class Profile:
         if self._fact_reasons is None or self._fact_reasons[0] != self.facts_version:
             self._fact_reasons = self.facts_version, *self._explain_facts()
         counts, reason = self._fact_reasons[1].copy(), self._fact_reasons[2]
-        shortage = self.shortage()
-        for text, count in shortage.counts():
-            counts[text] += count
-        self._count_reasons(self.further_filters, shortage.passing, counts)
+        self._count_reasons(self.moving_filters, self.candidates(), counts)
         parts = ", ".join(sorted(f"{count} {text}" for text, count in counts.items() if count))
         head = f"0/{self._table.count} nodes are available"
         return reason, f"{head}: {parts}." if parts else f"{head}."
@@ -589,8 +629,6 @@ class Profiles:
         self._mix = mix
         self._requests = requests
         self._config = config
-        # Plug-ins may judge by anything that a pod is.
-        self._fact_costs = FactCosts(0 if config.filters or config.costs else _SHARED_FACTS)
         self._known: dict[Demand | tuple[Demand, About], Profile] = {}
 
     @property
@@ -607,8 +645,7 @@ class Profiles:
             shape = demand.shape
             request = self._requests.intern(shape.requests, shape.gpu_milli, shape.host_ports)
             constraints = self._constraints(demand, request, about) if demand.rules or about.terms else None
-            parts = (self._table, self._clusters, self._mix, self._config, self._fact_costs)
-            profile = Profile(demand, request, *parts, constraints)
+            profile = Profile(demand, request, self._table, self._clusters, self._mix, self._config, constraints)
             # Each profile has two numbers for each row: the larger the fleet, the fewer of them are kept.
             limit = max(_FEWEST_PROFILES, min(self._config.cached_profiles, _CACHED_ROWS // max(self._table.rows, 1)))
             while len(self._known) >= limit:

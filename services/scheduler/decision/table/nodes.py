@@ -192,6 +192,9 @@ class NodeTable:
 
     def set_price(self, row: int, price: float) -> None:
         if self.price[row] != price:
+            if price < self.price[row]:
+                # What waits since it must not cost more may have a place now.
+                self.freed += 1
             self._count_price(float(self.price[row]), -1)
             self._count_price(price, 1)
             self.price[row] = price
