@@ -9,7 +9,7 @@ from typing import Any
 
 from services.scheduler.decision.config import SchedulerConfig, Weights
 from services.scheduler.decision.interface import CostPlugin, FilterPlugin
-from services.scheduler.decision.scoring.filters import BUILT_IN
+from services.scheduler.decision.scoring.filters import BUILT_IN, IN_KERNEL
 
 FILTERS = "flotilla.scheduler.filters"
 COSTS = "flotilla.scheduler.costs"
@@ -28,7 +28,7 @@ def with_plugins(config: SchedulerConfig, names: Sequence[str], weights: Mapping
     for name in names:
         if names.count(name) > 1:
             raise PluginsError(f"the plug-in {name!r} is enabled twice")
-        if name in Weights.names() or name in {item.name for item in BUILT_IN}:
+        if name in Weights.names() or name in {*IN_KERNEL, *(item.name for item in BUILT_IN)}:
             raise PluginsError(f"the plug-in {name!r} has the name of a filter or cost term that is built in")
         group, found = _find(name)
         if group == FILTERS:

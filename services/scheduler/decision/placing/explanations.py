@@ -8,6 +8,7 @@ once for each demand and state of the fleet, however many workloads wait for it.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -15,12 +16,12 @@ import numpy as np
 
 from services.scheduler.decision.clusters import Cluster
 from services.scheduler.decision.interface import Filter, PluginError
-from services.scheduler.decision.scoring.kernel import closest_of
+from services.scheduler.decision.scoring.filters import DEVICES, RESOURCES
 from services.scheduler.decision.scoring.prices import in_words
 from services.scheduler.decision.scoring.profiles import DIGITS, Comparison, Profile
+from services.scheduler.decision.scoring.shortage import Lacking, Shortage, short_of
 from services.scheduler.decision.seen.fleet import Fleet
 from services.scheduler.decision.table.arrays import BLOCK, BoolArray, FloatArray, Rows
-from services.scheduler.decision.table.classes import NodeClass
 from services.scheduler.decision.table.views import NodeView
 from shared.events.v1.decisions import Displacement, PodSetReasons, Refusal
 
@@ -30,8 +31,6 @@ Json = dict[str, Any]
 MOST_CHOICES = 4
 MOST_REFUSALS = 16
 MOST_DISPLACEMENTS = 16
-_CLASS_TEXT = 80
-_INSTANCE_TYPE = "node.kubernetes.io/instance-type"
 CLUSTER = "cluster"
 AVOIDED = "avoided"
 PRICE = "price"
@@ -167,7 +166,7 @@ def refused_by_price(fleet: Fleet, profile: Profile, left: int, avoid: Collectio
     table, prices = fleet.table, profile.prices()
     groups: dict[tuple[str, str], list[int]] = {}
     for row in np.flatnonzero(profile.passing(None, avoid) & (prices > left)).tolist():
-        name = class_text(table.classes[table.node_class.item(row)])
+        name = table.classes[table.node_class.item(row)].text
         groups.setdefault((fleet.slots.by_row(row).cluster, name), []).append(row)
     found: list[tuple[int, str, str, Refusal]] = []
     for (cluster, name), rows in groups.items():
@@ -196,10 +195,13 @@ def all_refusals(fleet: Fleet, profile: Profile, avoid: Collection[int] = ()) ->
         profile.known_fact_refusals = None if failed else known
     yield from known[1]
     if profile.known_fact_refusals is not None:
-        rows = profile.candidates()
+        shortage = profile.shortage()
         if avoid:
+            rows = profile.candidates()
             rows = rows[~np.isin(fleet.table.block_cluster[rows // BLOCK], list(avoid))]
-        yield from _refused_by(fleet, profile, profile.moving_filters, rows)
+            shortage = Shortage(fleet.table, profile.request, rows)
+        yield from _short(fleet, profile, shortage)
+        yield from _refused_by(fleet, profile, profile.further_filters, shortage.passing)
 
 
 def _fact_refusals(fleet: Fleet, profile: Profile, avoid: Collection[int]) -> Iterator[Refusal]:
@@ -250,50 +252,42 @@ def _groups(fleet: Fleet, profile: Profile, item: Filter, rows: Rows) -> Iterato
     for code, count in enumerate(counts):
         if count:
             cluster: Cluster = by_index[code // classes]
-            groups.setdefault((cluster.name, class_text(table.classes[code % classes])), []).append(code)
-    shortage = _Shortage(fleet, profile, rows, codes, len(counts)) if item.name == "resources" else None
+            groups.setdefault((cluster.name, table.classes[code % classes].text), []).append(code)
     for (name, class_name), members in groups.items():
-        closest, short = shortage.of(members) if shortage is not None else ("", {})
         yield Refusal(
             cluster=name,
             node_class=class_name,
             nodes=sum([counts[code] for code in members]),
             filter=item.name,
             reason=", ".join([text for text, refused in texts if any(refused[code] for code in members)]),
-            closest=closest,
-            short=short,
         )
 
 
-class _Shortage:
-    """What rows of the table lack of what is asked; `codes` say which of them belong together."""
-
-    def __init__(self, fleet: Fleet, profile: Profile, rows: Rows, codes: Rows, count: int) -> None:
-        self._fleet, self._rows, self._request = fleet, rows, profile.request
-        asked = np.maximum(profile.request.vector, 0)
-        self._lacking = np.where(asked > 0, np.maximum(asked - fleet.table.free[rows], 0), 0)
-        self._part = (self._lacking / np.maximum(asked, 1)).sum(axis=1)
-        self._order = fleet.table.order[rows]
-        self._closest = np.full(count, -1, np.int64)
-        closest_of(codes, self._part, self._order, self._closest)
-
-    def of(self, codes: Iterable[int]) -> tuple[str, dict[str, int]]:
-        """Which of the rows of these codes lacks least, in parts of what is asked, and what of each resource."""
+def _short(fleet: Fleet, profile: Profile, shortage: Shortage) -> Iterator[Refusal]:
+    """The nodes without room, by cluster and class, with what the closest of them lacks."""
+    table = fleet.table
+    by_index = {cluster.index: cluster.name for cluster in fleet.clusters}
+    # Classes that differ may be called the same.
+    lacking: dict[tuple[str, str], list[Lacking]] = {}
+    for lack in shortage.lacking:
+        called = by_index[lack.cluster], table.classes[lack.node_class].text
+        lacking.setdefault(called, []).append(lack)
+    for (name, class_name), members in lacking.items():
         # Of equals the one whose name decides anywhere else too.
-        closest = [self._closest.item(code) for code in codes]
-        best = min(closest, key=lambda index: (self._part.item(index), self._order.item(index)))
-        names, request = self._fleet.table.columns.names, self._request
-        short = {names[column]: amount for column, amount in enumerate(self._lacking[best].tolist()) if amount}
-        if request.missing:
-            amounts = dict(request.amounts)
-            short |= {name: amounts[name] for name in request.missing}
-        return self._fleet.slots.by_row(self._rows.item(best)).name, short
-
-
-def class_text(node_class: NodeClass) -> str:
-    """A class in words: its instance type where it says so, else its labels; and its taints."""
-    labels = node_class.labels
-    kind = labels.get(_INSTANCE_TYPE) or ",".join(f"{key}={labels[key]}" for key in sorted(labels))
-    taints = " ".join(f"{taint.key}={taint.value}:{taint.effect}" for taint in node_class.taints)
-    text = f"{kind} ({taints})" if taints else kind
-    return text if len(text) <= _CLASS_TEXT else f"{text[: _CLASS_TEXT - 1]}…"
+        closest = min(members, key=lambda lack: (lack.part, lack.order)).row
+        given = {text for lack in members for text in lack.reasons}
+        yield Refusal(
+            cluster=name,
+            node_class=class_name,
+            nodes=sum([lack.nodes for lack in members]),
+            filter=RESOURCES,
+            reason=", ".join([text for text, _ in shortage.counts() if text in given]),
+            closest=fleet.slots.by_row(closest).name,
+            short=short_of(table, profile.request, closest),
+        )
+    fragmented: Counter[tuple[str, str]] = Counter()
+    for item in shortage.fragmented:
+        fragmented[by_index[item.cluster], table.classes[item.node_class].text] += item.nodes
+    for (name, class_name), nodes in fragmented.items():
+        reason = shortage.text_of_devices
+        yield Refusal(cluster=name, node_class=class_name, nodes=nodes, filter=DEVICES, reason=reason)

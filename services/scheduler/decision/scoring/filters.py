@@ -1,9 +1,9 @@
 """Filters: which nodes a pod may go to. Semantics and words are kube-scheduler's.
 
 A filter is made for one shape and asked for any rows of the node table; it answers with a mask, and with its reasons.
-Those that depend on facts of a node alone are asked when these change. `dynamic` ones depend on what runs there:
-`kernel` applies them after every placement, all but host ports, and here they explain. What a shape does not need is
-not made.
+Those that depend on facts of a node alone are asked when these change, `dynamic` ones, which depend on what runs there,
+after every placement. Whether resources and devices are free is not here: `kernel` has these filters, and `shortage`
+says whom they refuse. What a shape does not need is not made.
 """
 
 from __future__ import annotations
@@ -24,6 +24,9 @@ from shared.model.selectors import NodeSelectorTerm
 from shared.model.taints import Taint
 
 UNSCHEDULABLE_TAINT = Taint(key="node.kubernetes.io/unschedulable", effect="NoSchedule")
+RESOURCES, DEVICES = "resources", "devices"
+# In the compiled kernel.
+IN_KERNEL = (RESOURCES, DEVICES)
 _HARD_EFFECTS = frozenset({"NoSchedule", "NoExecute"})
 
 
@@ -118,47 +121,6 @@ class SelectorMatches:
         return self._affinity is None or self._affinity.matches(labels, name)
 
 
-class ResourcesAreFree:
-    name = "resources"
-    dynamic = True
-
-    def mask(self, view: NodeView) -> BoolArray:
-        if view.request.missing:
-            return np.zeros(len(view.rows), np.bool_)
-        return np.asarray((view.free >= view.request.floor).all(axis=1))
-
-    def reasons(self, view: NodeView) -> Reasons:
-        columns = view.table.columns.index
-        for name, _ in view.request.amounts:
-            text = "Too many pods" if name == "pods" else f"Insufficient {name}"
-            index = columns.get(name)
-            if index is None:
-                yield text, np.ones(len(view.rows), np.bool_)
-            else:
-                yield text, np.asarray(view.free[:, index] < view.request.floor[index])
-
-
-class DevicesAreFree:
-    name = "devices"
-    dynamic = True
-
-    @staticmethod
-    def needed(request: Request) -> bool:
-        return request.devices > 0
-
-    def mask(self, view: NodeView) -> BoolArray:
-        if not view.table.devices.free.shape[1]:
-            return np.zeros(len(view.rows), np.bool_)
-        if view.request.devices == 1:
-            return np.asarray(view.devices_fit.any(axis=1))
-        return np.asarray(view.devices_fit.sum(axis=1) >= view.request.devices)
-
-    def reasons(self, view: NodeView) -> Reasons:
-        enough = ResourcesAreFree().mask(view)
-        name = view.table.columns.gpu_resource
-        yield f"Insufficient {name} on single devices", enough & ~self.mask(view)
-
-
 class PortsAreFree:
     name = "ports"
     dynamic = True
@@ -193,12 +155,8 @@ BUILT_IN: tuple[FilterPlugin, ...] = (
     FilterPlugin("selector", lambda shape, _request: SelectorMatches(shape) if SelectorMatches.needed(shape) else None),
     FilterPlugin("taints", lambda shape, _request: TaintsAreTolerated(shape)),
     FilterPlugin("volumes", lambda shape, _request: VolumesAreReachable(shape) if shape.claims else None),
-    FilterPlugin("resources", lambda _shape, _request: ResourcesAreFree()),
-    FilterPlugin("devices", lambda _shape, request: DevicesAreFree() if DevicesAreFree.needed(request) else None),
     FilterPlugin("ports", lambda _shape, request: PortsAreFree() if PortsAreFree.needed(request) else None),
 )
-# What the compiled kernel applies by itself: they explain.
-IN_KERNEL = ("resources", "devices")
 
 
 def filters_for(shape: PodShape, request: Request) -> list[Filter]:

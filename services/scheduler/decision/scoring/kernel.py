@@ -1,10 +1,10 @@
 """The inner loop of scheduling, compiled: what rows of the node table cost one request, and the cheapest of each block.
 
 After every placement a handful of rows changed for each request. NumPy needs some thirty calls for them, each of which
-costs more than the rows; these are two calls of a few microseconds. The filters here are `filters.ResourcesAreFree` and
-`filters.DevicesAreFree`, the cost terms those that depend on what runs on a node. Sums keep their order, on 64-bit
-numbers, so a choice is the same everywhere, and equal to the last bit to a plain re-implementation in Python
-(`tests/property/scheduler/test_exactness.py`).
+costs more than the rows; these are two calls of a few microseconds. The filters here are kube-scheduler's
+NodeResourcesFit, and whether single GPUs have enough of their parts free; the cost terms are those that depend on what
+runs on a node. Sums keep their order, on 64-bit numbers, so a choice is the same everywhere, and equal to the last bit
+to a plain re-implementation in Python (`tests/property/scheduler/test_exactness.py`).
 
 Compiled when this is imported, for the types that are stated, so that no decision waits for a compiler. The result is
 kept in numba's cache where there is a place for it (beside this file, the user's cache, or NUMBA_CACHE_DIR). All of it
@@ -302,14 +302,58 @@ def renew(
     renew_blocks(rows, cost, block_cost, block_row)
 
 
-@_compiled("void(int64[::1], float64[::1], float64[::1], int64[::1])")
-def closest_of(codes: Rows, part: FloatArray, order: FloatArray, closest: Rows) -> None:
-    """Writes for each code which of its rows has the least `part`, of equals the least `order`; -1 stays if none."""
-    for index in range(len(codes)):
-        code = codes[index]
-        best = closest[code]
-        if best < 0 or part[index] < part[best] or (part[index] == part[best] and order[index] < order[best]):
-            closest[code] = index
+@_compiled(
+    f"int64({_ROWS}, {_ROWS}, {_ROWS}, int64, float64[::1], int64[:, ::1], int16[:, ::1], int64[::1], int64[::1], "
+    "int64, int64, boolean, int64[:, ::1], boolean[:, ::1], int64[::1], int64[::1], float64[::1], int64[::1])"
+)
+def shortages(
+    rows: Rows,
+    block_cluster: Rows,
+    node_class: Rows,
+    classes: int,
+    order: FloatArray,
+    free: IntArray,
+    devices_free: DeviceArray,
+    vector: IntArray,
+    floor: IntArray,
+    devices: int,
+    milli: int,
+    missing: bool,
+    refused: IntArray,
+    lacks: BoolArray,
+    by_column: IntArray,
+    closest: Rows,
+    parts: FloatArray,
+    passing: Rows,
+) -> int:
+    """Of `rows`, which are refused for their resources or, where these are enough, for their devices.
+
+    Written, by the number of cluster and class: how many (`refused[0]` and `[1]`), in which columns any of the former
+    lacks something, which of them is `closest`, and which part of what is asked it lacks; by column, how many lack
+    something there; and the rows that pass, whose number is returned. `missing`: no node has all resources.
+    """
+    count = 0
+    for row in rows:
+        code = block_cluster[row // BLOCK] * classes + node_class[row]
+        enough, part = not missing, 0.0
+        for column in range(len(vector)):
+            if free[row, column] < floor[column]:
+                enough = False
+                lacks[code, column] = True
+                by_column[column] += 1
+            if vector[column] > 0:
+                part += max(vector[column] - free[row, column], 0) / vector[column]
+        if not enough:
+            refused[0, code] += 1
+            best = closest[code]
+            if best < 0 or part < parts[code] or (part == parts[code] and order[row] < order[best]):
+                closest[code], parts[code] = row, part
+        elif devices and _fitting(row, devices_free, milli) < devices:
+            refused[1, code] += 1
+        else:
+            passing[count] = row
+            count += 1
+    return count
 
 
 @_compiled("float64(float64)")

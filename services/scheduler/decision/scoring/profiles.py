@@ -23,10 +23,12 @@ from services.scheduler.decision.config import Fit, SchedulerConfig
 from services.scheduler.decision.interface import CostTerm, Filter, PluginError, make_cost, make_filter
 from services.scheduler.decision.scoring.constraints import Constraints
 from services.scheduler.decision.scoring.costs import TIE_WEIGHT, costs_for
-from services.scheduler.decision.scoring.filters import IN_KERNEL, SelectorMatches, TaintsAreTolerated, filters_for
+from services.scheduler.decision.scoring.facts import FactCosts
+from services.scheduler.decision.scoring.filters import SelectorMatches, TaintsAreTolerated, filters_for
 from services.scheduler.decision.scoring.kernel import USAGE_TERMS, compare, renew, renew_blocks, usage_cost
 from services.scheduler.decision.scoring.mix import DemandMix
 from services.scheduler.decision.scoring.prices import replica_prices
+from services.scheduler.decision.scoring.shortage import Shortage
 from services.scheduler.decision.table.arrays import BLOCK, BoolArray, FloatArray, IntArray, Rows, grown
 from services.scheduler.decision.table.neighbours import About, Neighbours
 from services.scheduler.decision.table.nodes import NodeTable
@@ -39,6 +41,8 @@ from shared.model.selectors import LabelSelector
 # Profiles are kept for this many rows in all (16 bytes each), but never fewer profiles than these.
 _CACHED_ROWS = 32_000_000
 _FEWEST_PROFILES = 16
+# So many arrays are kept that others begin with.
+_SHARED_FACTS = 8
 
 _NO_LIMIT = 2**63 - 1
 _INFINITE = float("inf")
@@ -83,9 +87,11 @@ class Profile:
         clusters: ClusterTable,
         mix: DemandMix,
         config: SchedulerConfig,
+        fact_costs: FactCosts,
         constraints: Constraints | None = None,
     ) -> None:
         self.demand = demand
+        self._fact_costs = fact_costs
         self._constraints = constraints
         self.request = request
         self._table = table
@@ -126,6 +132,7 @@ class Profile:
         self._prices_known: tuple[object, IntArray] = (None, np.zeros(0, np.int64))
         self._lowest_known: tuple[object, int | None] = (None, None)
         self._in_kernel_at: FactsVersion | None = None
+        self._shortage: tuple[tuple[int, int, int, int], Shortage] | None = None
         self._explanation = ("", "")
         self._explained = (-1, -1, -1, -1)
         self._fact_reasons: tuple[tuple[int, int, int], Counter[str], str] | None = None
@@ -452,7 +459,7 @@ class Profile:
         self._others_seen = self._others()
         self._fit_rows()
         rows = np.arange(table.rows)
-        self._base = self._fact_cost(rows)
+        self._base = self._fact_costs.of(self.demand.shape, table, lambda: self._fact_cost(rows))
         if self._constraints is not None:
             self._constraints.rebuild()
         self._block_cost.fill(np.inf)
@@ -519,10 +526,10 @@ class Profile:
         except PluginError as error:
             self._broken = str(error)
         self.fact_filters = [item for item in filters if not item.dynamic]
-        self.moving_filters = [item for item in filters if item.dynamic]
+        self._moving_filters = [item for item in filters if item.dynamic]
+        self.further_filters = [*self._moving_filters]
         if self._constraints is not None:
-            self.moving_filters += self._constraints.filters
-        self._moving_filters = [item for item in filters if item.dynamic and item.name not in IN_KERNEL]
+            self.further_filters += self._constraints.filters
         self._fact_terms = [(term, weight) for term, weight in terms if not term.dynamic]
         self._moving_terms = [(term, weight) for term, weight in terms if term.dynamic]
 
@@ -559,6 +566,12 @@ class Profile:
         blocks = self.open_blocks()
         return rows if self._all_open else rows[blocks[rows // BLOCK]]
 
+    def shortage(self) -> Shortage:
+        """Which of the `candidates` have no room; as of the last `refresh`."""
+        if self._shortage is None or self._shortage[0] != self.version:
+            self._shortage = self.version, Shortage(self._table, self.request, self.candidates())
+        return self._shortage[1]
+
     def explain(self) -> tuple[str, str]:
         """Why no node passes: a reason for programs, and a message in the words of kube-scheduler.
 
@@ -581,7 +594,10 @@ class Profile:
         if self._fact_reasons is None or self._fact_reasons[0] != self.facts_version:
             self._fact_reasons = self.facts_version, *self._explain_facts()
         counts, reason = self._fact_reasons[1].copy(), self._fact_reasons[2]
-        self._count_reasons(self.moving_filters, self.candidates(), counts)
+        shortage = self.shortage()
+        for text, count in shortage.counts():
+            counts[text] += count
+        self._count_reasons(self.further_filters, shortage.passing, counts)
         parts = ", ".join(sorted(f"{count} {text}" for text, count in counts.items() if count))
         head = f"0/{self._table.count} nodes are available"
         return reason, f"{head}: {parts}." if parts else f"{head}."
@@ -629,6 +645,8 @@ class Profiles:
         self._mix = mix
         self._requests = requests
         self._config = config
+        # Plug-ins may judge by anything that a pod is.
+        self._fact_costs = FactCosts(0 if config.filters or config.costs else _SHARED_FACTS)
         self._known: dict[Demand | tuple[Demand, About], Profile] = {}
 
     @property
@@ -645,7 +663,8 @@ class Profiles:
             shape = demand.shape
             request = self._requests.intern(shape.requests, shape.gpu_milli, shape.host_ports)
             constraints = self._constraints(demand, request, about) if demand.rules or about.terms else None
-            profile = Profile(demand, request, self._table, self._clusters, self._mix, self._config, constraints)
+            parts = (self._table, self._clusters, self._mix, self._config, self._fact_costs)
+            profile = Profile(demand, request, *parts, constraints)
             # Each profile has two numbers for each row: the larger the fleet, the fewer of them are kept.
             limit = max(_FEWEST_PROFILES, min(self._config.cached_profiles, _CACHED_ROWS // max(self._table.rows, 1)))
             while len(self._known) >= limit:

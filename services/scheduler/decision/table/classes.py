@@ -7,20 +7,32 @@ make every node a class of its own.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from shared.model.taints import Taint
 
 HOSTNAME_LABEL = "kubernetes.io/hostname"
+_INSTANCE_TYPE = "node.kubernetes.io/instance-type"
+_TEXT = 80
 
 
 @dataclass(frozen=True, slots=True)
 class NodeClass:
-    """`named` says that the hostname label, left out of `labels`, is the node's name."""
+    """`named` says that the hostname label, left out of `labels`, is the node's name. `text` is the class in words: its
+    instance type where it says so, else its labels; and its taints.
+    """
 
     labels: Mapping[str, str]
     taints: tuple[Taint, ...]
     named: bool
+    text: str = field(init=False, compare=False)
+
+    def __post_init__(self) -> None:
+        labels = self.labels
+        kind = labels.get(_INSTANCE_TYPE) or ",".join(f"{key}={labels[key]}" for key in sorted(labels))
+        taints = " ".join(f"{taint.key}={taint.value}:{taint.effect}" for taint in self.taints)
+        text = f"{kind} ({taints})" if taints else kind
+        object.__setattr__(self, "text", text if len(text) <= _TEXT else f"{text[: _TEXT - 1]}…")
 
     def labels_of(self, name: str) -> Mapping[str, str]:
         return {**self.labels, HOSTNAME_LABEL: name} if self.named else self.labels

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from services.scheduler.decision.table.arrays import BoolArray, IntArray, Rows
+from services.scheduler.decision.table.arrays import IntArray, Rows
 from services.scheduler.decision.table.classes import HOSTNAME_LABEL
 from services.scheduler.decision.table.devices import DeviceArray
 from services.scheduler.decision.table.nodes import NodeTable
@@ -14,7 +14,7 @@ from services.scheduler.decision.table.requests import Request
 class NodeView:
     """`rows` of `table`, for pods that ask for `request`."""
 
-    __slots__ = ("_devices", "_devices_fit", "_free", "request", "rows", "table")
+    __slots__ = ("_devices", "_free", "request", "rows", "table")
 
     def __init__(self, table: NodeTable, rows: Rows, request: Request) -> None:
         self.table = table
@@ -22,7 +22,6 @@ class NodeView:
         self.request = request
         self._free: IntArray | None = None
         self._devices: DeviceArray | None = None
-        self._devices_fit: BoolArray | None = None
 
     @property
     def free(self) -> IntArray:
@@ -37,13 +36,6 @@ class NodeView:
         if self._devices is None:
             self._devices = self.table.devices.free.take(self.rows, axis=0)
         return self._devices
-
-    @property
-    def devices_fit(self) -> BoolArray:
-        """Which GPUs have room for the part of one that is asked, by row and device."""
-        if self._devices_fit is None:
-            self._devices_fit = self.devices >= self.request.milli
-        return self._devices_fit
 
     def label(self, key: str) -> list[str | None]:
         """The value of a label, by row; None where there is none."""
