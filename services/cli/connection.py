@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 
 from shared.adapters.kafka import KafkaLog
+from shared.events.topics import Topic
 from shared.model.identities import WorkloadKey
 from shared.ports.event_log import LogError
 from shared.runtime.connections import kafka_options
@@ -38,9 +39,17 @@ def run(work: Coroutine[Any, Any, T]) -> T:
 
 
 @asynccontextmanager
-async def connected() -> AsyncIterator[KafkaLog]:
-    log = await KafkaLog.connect(kafka_options(CommonSettings()), CLIENT)
+async def connected(*needed: Topic) -> AsyncIterator[KafkaLog]:
+    """The log, which has these topics. Raises LogError where it has not: whoever asks has no right to make them."""
+    options = kafka_options(CommonSettings())
+    log = await KafkaLog.connect(options, CLIENT)
     try:
+        for topic in needed:
+            if not await log.partitions(topic.name):
+                raise LogError(
+                    f"{options.bootstrap} has no topic {topic.name}: no control plane of Flotilla ever ran on it. The "
+                    "scheduler and the hub make the topics when they start: python -m services.scheduler"
+                )
         yield log
     finally:
         await log.close()

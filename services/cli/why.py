@@ -171,7 +171,7 @@ def _reasons(item: PodSetPlacement) -> Iterator[str | Table]:
 
 
 async def _find(key: str, until: Until | None) -> Decided | None:
-    async with connected() as log:
+    async with connected(PLACEMENTS, DECISIONS) as log:
         if until is not None:
             found = [
                 decided_until(iter([record async for record in _records(log, DECISIONS.name, cell)]), key, until)

@@ -20,7 +20,7 @@ from rich.table import Table
 from services.cli.connection import CLIENT, connected, run, workload_key
 from services.cli.fleet.requesting import request_record
 from shared.events.registry import decode, field_errors
-from shared.events.topics import EVENTS, STATUS
+from shared.events.topics import EVENTS, REQUESTS, STATUS
 from shared.events.v1.requests import WorkloadRequested
 from shared.events.v1.status import Phase, WorkloadPhaseChanged, WorkloadStatus
 from shared.ports.event_log import END, START, EventLog, Reader
@@ -108,7 +108,7 @@ async def _reader(log: EventLog, topic: str, start: int) -> Reader:
 
 
 async def _publish(requests: list[WorkloadRequested], wait: float) -> None:
-    async with connected() as log:
+    async with connected(REQUESTS, STATUS) as log:
         reader = await _reader(log, STATUS.name, END)
         publisher = await log.publisher("flotilla-cli")
         waiting: dict[str, str] = {}
@@ -148,7 +148,7 @@ async def _settled(reader: Reader, waiting: dict[str, str], wait: float) -> bool
 
 
 async def _read_statuses() -> dict[str, WorkloadStatus]:
-    async with connected() as log:
+    async with connected(STATUS) as log:
         reader = await _reader(log, STATUS.name, START)
         try:
             ends = await reader.end_offsets(reader.positions())
@@ -166,7 +166,7 @@ async def _read_statuses() -> dict[str, WorkloadStatus]:
 
 
 async def _follow_events() -> None:
-    async with connected() as log:
+    async with connected(EVENTS) as log:
         reader = await _reader(log, EVENTS.name, END)
         try:
             while True:
