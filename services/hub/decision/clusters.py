@@ -84,6 +84,7 @@ class _Decision:
             taints=spec.taints,
             unschedulable=spec.unschedulable,
             price_per_hour=spec.price_per_hour,
+            node_prices=spec.node_prices,
             watched_resources=spec.watched_resources,
         )
         known = self._state.declared.get(self._name)

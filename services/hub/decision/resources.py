@@ -10,6 +10,7 @@ from typing import Annotated, Final, Literal, Self
 
 from pydantic import Field, model_validator
 
+from shared.events.v1.clusters import NodePrice
 from shared.events.v1.workloads import MAX_OBJECT_NAME, MAX_POD_SETS, PlacementTerms, PodSet
 from shared.model.base import StrictValue, Value
 from shared.model.identities import Resource
@@ -46,6 +47,11 @@ class ClusterSpec(StrictValue):
     unschedulable: bool = Field(default=False, description="nothing new is placed on this cluster")
     price_per_hour: float | None = Field(
         default=None, ge=0, allow_inf_nan=False, description="price of one node for an hour, in the fleet's currency"
+    )
+    node_prices: tuple[NodePrice, ...] = Field(
+        default=(),
+        max_length=64,
+        description="prices of nodes with some labels instead; the first that applies counts",
     )
     watched_resources: tuple[Annotated[str, Field(pattern=WATCHED_RESOURCE, max_length=253)], ...] = Field(
         default=(), max_length=64, description="further resources to watch, as group/version/resource"

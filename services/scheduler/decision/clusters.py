@@ -41,9 +41,12 @@ class Cluster:
     def taints(self) -> tuple[Taint, ...]:
         return self.declared.taints if self.declared else ()
 
-    @property
-    def price(self) -> float | None:
-        return self.declared.price_per_hour if self.declared else None
+    def price_of(self, labels: Mapping[str, str]) -> float | None:
+        """What was declared that a node with these labels costs, if anything was."""
+        if self.declared is None:
+            return None
+        own = (item.price_per_hour for item in self.declared.node_prices if item.applies(labels))
+        return next(own, self.declared.price_per_hour)
 
     @property
     def heard(self) -> bool:

@@ -72,6 +72,11 @@ def test_every_field_that_is_wrong_is_named() -> None:
         (cluster("x.y"), "metadata.name", "lower case letters"),
         (cluster(spec={"watchedResources": ["pods"]}), "spec.watchedResources.0", "should match pattern"),
         (cluster(spec={"pricePerHour": -1}), "spec.pricePerHour", "greater than or equal to 0"),
+        (
+            cluster(spec={"nodePrices": [{"nodeSelector": {}, "pricePerHour": 1}]}),
+            "spec.nodePrices.0.nodeSelector",
+            "at least 1 item",
+        ),
         (cluster("c" * 60, spec={"workloads": [{"name": "abc", "image": "x"}]}), "spec.workloads", "longer than 63"),
         (cluster(spec={"unknown": 1}), "spec.unknown", "Extra inputs"),
     ],

@@ -48,12 +48,14 @@ def test_a_cluster_is_declared() -> None:
             "taints": [{"key": "gpu", "value": "yes", "effect": "NoSchedule"}],
             "unschedulable": True,
             "pricePerHour": 1.5,
+            "nodePrices": [{"nodeSelector": {"size": "large"}, "pricePerHour": 4}],
             "watchedResources": ["example.org/v1/ships"],
         }
     )
     found = world.declared["mycluster"]
     assert found.uid == show(world)["metadata"]["uid"]
     assert (found.labels, found.unschedulable, found.price_per_hour) == ({"tier": "gold"}, True, 1.5)
+    assert [(item.node_selector, item.price_per_hour) for item in found.node_prices] == [({"size": "large"}, 4)]
     assert found.watched_resources == ("example.org/v1/ships",)
     assert found.taints[0].key == "gpu"
     assert len(world.declarations) == 1

@@ -9,7 +9,7 @@ import pytest
 from services.cli.why import Decided, as_text
 from services.scheduler.asking import answer
 from services.scheduler.decision.remedies import remedies
-from shared.events.v1.clusters import ClusterDeclared
+from shared.events.v1.clusters import ClusterDeclared, NodePrice
 from shared.events.v1.decisions import RequestRejected, WorkloadPlaced
 from tests.scheduling import World, counts_of, image, nodes_of, placed, workload
 from tests.unit.scheduler.test_evacuation import JOB, SILENT_MS, TOLERATED_MS, Fleet
@@ -108,6 +108,22 @@ class TestLimit:
         assert counts_of(decision) == {"west": 2}
         world.state.declare_cluster("west", ClusterDeclared(name="west", price_per_hour=0.02))
         assert counts_of(placed(world.pending())) == {"west": 4}
+
+    def test_a_price_of_a_class_of_nodes_counts_before_that_of_the_cluster(self, world: World, binding: str) -> None:
+        kind = "node.kubernetes.io/instance-type"
+        prices = [NodePrice(node_selector={kind: name}, price_per_hour=price) for name, price in (("a", 4), ("b", 8))]
+        world.cluster("west")
+        world.state.declare_cluster("west", ClusterDeclared(name="west", node_prices=tuple(prices)))
+        for name, labels in (("x", {kind: "a"}), ("y", {kind: "b"}), ("z", priced(0.4, **{kind: "b"})), ("free", {})):
+            world.node("west", name, labels=labels)
+        table, slots = world.state.fleet.table, world.state.fleet.slots
+        rows = {slot.name: slot.row for slot in slots.of_cluster("west")}
+        assert {name: table.price[row] for name, row in rows.items()} == {"x": 4, "y": 8, "z": 0.4, "free": 0}
+        changed = (NodePrice(node_selector={kind: "b"}, price_per_hour=0.2),)
+        world.state.declare_cluster("west", ClusterDeclared(name="west", price_per_hour=2, node_prices=changed))
+        assert {name: table.price[row] for name, row in rows.items()} == {"x": 2, "y": 0.2, "z": 0.4, "free": 2}
+        decision = placed(world.apply(web(0.2, 4, binding=binding, clusters=["west"])))
+        assert nodes_of(decision) == {"west": ("y",) * 4}
 
     def test_nothing_is_free_that_takes_a_place(self, world: World, binding: str) -> None:
         del binding

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from services.scheduler.decision.asked.demands import Demand
 from services.scheduler.decision.asked.manifests import Division
 from services.scheduler.decision.clusters import ClusterTable
@@ -97,10 +99,11 @@ class Fleet:
 
     def declare_cluster(self, name: str, declared: ClusterDeclared | None) -> None:
         self.clusters.declare(name, declared)
-        price = self._cluster_price(name)
+        table = self.table
         for slot in self.slots.of_cluster(name):
             if slot.row != NO_ROW and not slot.priced:
-                self.table.set_price(slot.row, price)
+                labels = table.classes[table.node_class.item(slot.row)].labels_of(slot.name)
+                table.set_price(slot.row, self._declared_price(name, labels))
 
     def has_finished(self, share: ShareKey, division: Division) -> bool:
         """Whether the share is a Job that ran to its end: nothing more is expected of it.
@@ -187,16 +190,17 @@ class Fleet:
 
     def _price(self, cluster: str, node: NodeObject) -> tuple[bool, float]:
         """The node's price per hour, and whether its own label has it. A label that is no price does not count."""
-        text = (node.metadata.labels or {}).get(PRICE_LABEL)
+        labels = node.metadata.labels or {}
+        text = labels.get(PRICE_LABEL)
         try:
             price = float(text) if text is not None else -1.0
         except ValueError:
             price = -1.0
         if 0 <= price < float("inf"):
             return True, price
-        return False, self._cluster_price(cluster)
+        return False, self._declared_price(cluster, labels)
 
-    def _cluster_price(self, name: str) -> float:
+    def _declared_price(self, name: str, labels: Mapping[str, str]) -> float:
         cluster = self.clusters.get(name)
-        price = cluster.price if cluster is not None else None
+        price = cluster.price_of(labels) if cluster is not None else None
         return self.config.default_price if price is None else price
