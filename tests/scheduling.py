@@ -175,7 +175,8 @@ class World:
                 digest="",
                 outcome="withdrawn",
                 reported_at=self.now,
-            )
+            ),
+            self.now,
         )
 
     def ref(self, request_id: str = "") -> RequestRef:

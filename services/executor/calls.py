@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from services.executor.decision.backoff import CallFailed
@@ -21,6 +21,7 @@ _PODS = Resource("", "v1", "pods")
 class Caller:
     """Carries out calls on one cluster. `kinds` are the versions in which kinds are listed.
 
+    `is_allowed` is asked right before a call is made: what it was decided by may be over.
     `slots` is shared by the clusters of a process: beyond it, requests only wait in queues while their deadlines pass.
     """
 
@@ -30,11 +31,13 @@ class Caller:
         kinds: dict[GroupKind, ServedKind],
         slots: asyncio.Semaphore,
         awake: Wakefulness,
+        is_allowed: Callable[[Call], bool],
     ) -> None:
         self._api = api
         self._kinds = kinds
         self._slots = slots
         self._awake = awake
+        self._is_allowed = is_allowed
 
     async def carry_out(self, call: Call) -> Object | CallFailed:
         """The object that the server answered with (empty where it answers with none), or why it refused.
@@ -44,6 +47,8 @@ class Caller:
         try:
             async with self._slots:
                 self._awake.check()
+                if not self._is_allowed(call):
+                    return CallFailed(0, "LeaseOver", "the lease was over before its turn came", None)
                 return await self._request(call)
         except ApiError as error:
             return CallFailed(error.code, error.reason, error.message, error.retry_after_s)

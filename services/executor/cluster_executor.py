@@ -18,7 +18,14 @@ from services.executor.decision.backoff import CallFailed, Policy
 from services.executor.decision.identity import GroupKind, ServedKind
 from services.executor.decision.instructions import Call, Report, Wake, Watch
 from services.executor.decision.reconciler import Reconciler
-from services.executor.decision.stimuli import CallReturned, CommandSeen, CommandsRead, SubjectFailed, TurnStarted
+from services.executor.decision.stimuli import (
+    CallReturned,
+    CommandSeen,
+    CommandsRead,
+    LeaseLooked,
+    SubjectFailed,
+    TurnStarted,
+)
 from services.executor.intake import NoSubjectError, read_command
 from services.executor.inventories import InventoryTaker
 from services.executor.wakefulness import Wakefulness, was_suspended
@@ -37,6 +44,7 @@ log = get_logger(__name__)
 # After so many rounds a subject goes to the end of the queue, so that a long one does not keep a worker.
 _ROUNDS = 20
 _DEFECT_RETRY_MS = 30_000
+_LEASE_LOOK_S = 1.0
 # How long calls may go on after the service was asked to stop.
 _GRACE_S = 5.0
 
@@ -60,12 +68,12 @@ class ClusterExecutor:
         self._api = api
         self._report = report
         self._clock = clock
-        self._reconciler = Reconciler(cluster, policy)
+        self._reconciler = Reconciler(cluster, policy, new_id())
         self._inventories = InventoryTaker(self._look, report_inventory, clock, inventory_s)
         self._queue = WorkQueue(clock)
         self._kinds: dict[GroupKind, ServedKind] = {}
         self._awake = Wakefulness(clock)
-        self._caller = Caller(api, self._kinds, slots, self._awake)
+        self._caller = Caller(api, self._kinds, slots, self._awake, self._is_allowed)
         self._workers = asyncio.Semaphore(workers)
         self._calls = calls
         self._watches: asyncio.Queue[Watch] = asyncio.Queue()
@@ -107,6 +115,7 @@ class ClusterExecutor:
                 endless.create_task(self._dispatch(turns), name=f"{self._cluster}-dispatch"),
                 endless.create_task(self._inventories.run(), name=f"{self._cluster}-inventories"),
                 endless.create_task(self._awake.watch(), name=f"{self._cluster}-awake"),
+                endless.create_task(self._keep_lease(), name=f"{self._cluster}-lease"),
             ]
             await stop.wait()
             self._stopping = True
@@ -117,6 +126,15 @@ class ClusterExecutor:
                 _, late = await asyncio.wait(working, timeout=_GRACE_S)
                 for task in late:
                     task.cancel()
+
+    async def _keep_lease(self) -> None:
+        """Until cancelled."""
+        while True:
+            await self._clock.sleep(_LEASE_LOOK_S)
+            self._tell(LeaseLooked(id=new_id(), at_ms=self._clock.now_ms()), where="lease")
+
+    def _is_allowed(self, call: Call) -> bool:
+        return self._reconciler.may_carry_out(call, self._clock.now_ms())
 
     def _look(self, interval_ms: int) -> InventoryReported | None:
         inventory = self._reconciler.inventory(self._clock.now_ms(), interval_ms)

@@ -55,6 +55,7 @@ def configuration(settings: SchedulerSettings) -> SchedulerConfig:
         evacuations_at_once=settings.scheduler_evacuations_at_once,
         cluster_evacuations_at_once=settings.scheduler_cluster_evacuations_at_once,
         most_lost=settings.scheduler_most_lost,
+        lease_margin_ms=round(settings.scheduler_lease_margin_s * 1000),
         stable_ms=round(settings.scheduler_stable_s * 1000),
         rebalances_per_minute=settings.scheduler_rebalances_per_minute,
         queues=queues_of(settings),

@@ -34,7 +34,7 @@ def fold_input(state: SchedulerState, record: Record, heard_at: int) -> None:
         declared = None if record.value is None else decode(ClusterDeclared, record.value)
         state.declare_cluster(key, declared)
     elif record.topic == RESULTS.name:
-        state.observe_result(decode(CommandReported, record.value))
+        state.observe_result(decode(CommandReported, record.value), heard_at)
     elif key.endswith("/nodes"):
         state.observe_usage(decode(NodeMetricsSampled, record.value))
 

@@ -31,6 +31,7 @@ from services.scheduler.turns import Breaks, Turn, rest
 from shared.events.registry import DecodeError, decode
 from shared.events.topics import DECISIONS, REQUESTS, RESULTS, SOLE_WRITERS
 from shared.events.v1.decisions import Basis, Decision, DecisionsMade
+from shared.events.v1.leases import LeaseAsked
 from shared.events.v1.results import CommandReported
 from shared.model.identities import WORKLOAD_SUBJECT
 from shared.observability.logs import get_logger
@@ -97,6 +98,8 @@ class Leadership:
         self._breaks = Breaks(clock)
         # Clusters and workloads of which is published again what is asked there.
         self._repeat: set[tuple[str, str]] = set()
+        # The latest request of each executor for its lease that has no answer yet.
+        self._asked: dict[str, LeaseAsked] = {}
         # Workloads whose placement is published again.
         self._restate: set[str] = set()
         self._journal = journal
@@ -312,17 +315,23 @@ class Leadership:
         if len(self._intake):
             await self._breaks.take(self._changed, lambda: self._intake.namespaces == 1)
             self._changed.set()
-        if not entries and self._clock.monotonic() - self._appended_at >= self._settings.scheduler_renew_s:
+        renews = self._clock.monotonic() - self._appended_at >= self._settings.scheduler_renew_s
+        if not entries and (renews or self._asked):
             await self._append([], Seen(), basis=self._basis())
 
     def _observe_results(self, records: Iterable[Record]) -> None:
         for record in records:
             self._results_seen[record.partition] = record.offset + 1
-            self._record.took(record)
             try:
-                self._observe_result(decode(CommandReported, record.value))
+                report = decode(CommandReported, record.value)
             except DecodeError as error:
+                self._record.took(record)
                 self._refusals.add(record, error)
+                continue
+            # When an executor asked for its lease matters; when it reported does not.
+            now_ms = self._clock.now_ms()
+            self._record.took(record, now_ms if report.lease is not None else None)
+            self._observe_result(report, now_ms)
 
     def _note_answer(self, record: Record, answered: Answered, now_ms: int) -> None:
         self._record.took(record, now_ms)
@@ -347,8 +356,10 @@ class Leadership:
             if decision.kind == "rejected":
                 self._refusals.add(record, DecodeError(decision.errors))
 
-    def _observe_result(self, report: CommandReported) -> None:
-        self._state.observe_result(report)
+    def _observe_result(self, report: CommandReported, now_ms: int) -> None:
+        self._state.observe_result(report, now_ms)
+        if report.lease is not None and report.cluster in self._replica.clusters:
+            self._asked[report.cluster] = report.lease
         if report.outcome == "refused" and report.subject.startswith(WORKLOAD_SUBJECT):
             key = report.subject.removeprefix(WORKLOAD_SUBJECT)
             known = self._replica.published.get(key)
@@ -386,7 +397,10 @@ class Leadership:
     async def _append(
         self, decisions: list[Decision], seen: Seen, *, basis: Basis | None = None, resigned: bool = False
     ) -> None:
-        """With a `basis`, everything that was decided so far stands in the journal with this entry."""
+        """With a `basis`, everything that was decided so far stands in the journal with this entry: only then are
+        leases granted, by what was decided.
+        """
+        leases = [self._state.grant(*item) for item in sorted(self._asked.items())] if basis is not None else []
         entry = DecisionsMade(
             cell=str(self._settings.scheduler_cell),
             epoch=self._epoch,
@@ -395,6 +409,7 @@ class Leadership:
             inputs=seen.inputs,
             ahead=seen.ahead,
             decisions=tuple(decisions),
+            leases=tuple(leases),
             basis=basis,
             resigned=resigned,
         )
@@ -412,6 +427,8 @@ class Leadership:
                 await self._follower.expect(entry, await self._journal.send(record))
         except TimeoutError as error:
             raise LogError("the journal has not acknowledged our own entries for too long") from error
+        for granted in leases:
+            self._asked.pop(granted.cluster, None)
         self._appended += bool(decisions)
         self._appended_at = self._clock.monotonic()
         if self._appended_at - self._follower.heard_at > self._settings.kafka_timeout_s:

@@ -79,4 +79,10 @@ class SchedulerSettings(CommonSettings):
         allow_inf_nan=False,
         description="replicas of workloads with placement.rebalance that begin to move in a minute; 0 is none",
     )
+    scheduler_lease_margin_s: float = Field(
+        default=30.0,
+        ge=0,
+        description="what is atMostOnce and runs by its executor's lease may start elsewhere so long after that is "
+        "over and its pods have had their grace period",
+    )
     scheduler_max_request_bytes: int = Field(default=512 * 1024, ge=1024, description="larger requests are rejected")

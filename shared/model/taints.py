@@ -8,6 +8,10 @@ from pydantic import model_validator
 
 from shared.model.base import StrictValue, Value
 
+# Of a cluster: whoever declares it has made sure that nothing runs there any more, as with Kubernetes'
+# `node.kubernetes.io/out-of-service`.
+OUT_OF_SERVICE_KEY = "flotilla.dev/out-of-service"
+
 TaintEffect = Literal["NoSchedule", "PreferNoSchedule", "NoExecute"]
 
 
@@ -16,6 +20,10 @@ class Taint(Value):
     value: str = ""
     effect: TaintEffect
     time_added: str | None = None
+
+
+# What a cluster has while neither its watcher nor its API server is heard.
+SILENT = Taint(key="flotilla.dev/silent", effect="NoExecute")
 
 
 class Toleration(StrictValue):

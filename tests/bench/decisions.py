@@ -155,7 +155,7 @@ class Bench:
             outcome="withdrawn",
             reported_at=NOW,
         )
-        self.state.observe_result(report)
+        self.state.observe_result(report, report.reported_at)
         assert any(isinstance(decision, WorkloadForgotten) for decision in self.state.decide_pending(NOW))
 
     def _note(self, decision: Any) -> None:

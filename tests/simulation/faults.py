@@ -148,6 +148,14 @@ class Faults:
         """The store loses everything."""
         self._world.store.wipe()
 
+    # Clusters
+
+    def cut_off(self, fault: Fault) -> None:
+        """The agents of a cluster, which has its own, cannot reach the log for `seconds`; what it runs runs on."""
+        for slot in self._world.slots.values():
+            if slot.clusters == (fault.target,):
+                self._world.way(slot.name, "log").cut(fault.seconds)
+
     # API servers
 
     def cut_api(self, fault: Fault) -> None:

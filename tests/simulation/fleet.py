@@ -34,6 +34,7 @@ from tests.simulation.store import SimKeyValue, Store
 # How often an agent looks whether its clusters are still the same: here they are.
 _SCAN_S: Final = 60.0
 _CALL_S: Final = 10.0
+_LEASE_MARGIN_S: Final = 5.0
 
 
 class Surroundings(Protocol):
@@ -113,7 +114,8 @@ def _scheduler(name: str) -> SchedulerSettings:
 @lru_cache
 def _any_scheduler() -> SchedulerSettings:
     # Small batches, so that a queue which has no bound shows with few requests.
-    return SchedulerSettings(scheduler_batch=16)
+    # The margin is that of a cluster without kubelets: what is to end has ended soon.
+    return SchedulerSettings(scheduler_batch=16, scheduler_lease_margin_s=_LEASE_MARGIN_S)
 
 
 def replay(source: Source) -> Replay:

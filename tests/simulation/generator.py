@@ -7,20 +7,41 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from tests.simulation.plan import Action, ClusterPlan, Fault, Plan, Request
 from tests.simulation.slots import HUB, slots_of
-from tests.simulation.users import Users, crowd, farewells, flood, hurry, in_gangs, in_ranks, nonsense, orders, relay
+from tests.simulation.users import (
+    Users,
+    crowd,
+    farewells,
+    flood,
+    hurry,
+    in_gangs,
+    in_ranks,
+    nonsense,
+    once,
+    orders,
+    relay,
+)
 
 _NAMES = ("alpha", "beta", "gamma")
 # Of a seed, until the time when all is quiet, in these clusters.
 Scene = Callable[[int, float, list[str]], list[Request]]
 # What users do as well where a hunt's kinds name it: none of these is a fault.
 FLOOD, HURRY, FAREWELLS, NONSENSE = "flood", "hurry", "farewells", "nonsense"
-CROWD, RELAY, GANGS, RANKS = "crowd", "relay", "gangs", "ranks"
+CROWD, RELAY, GANGS, RANKS, ONCE = "crowd", "relay", "gangs", "ranks", "once"
 # That a hub is there and much is ordered in it; kinds of faults that end so befall the hub, or its API server, alone.
 ORDERS, TO_HUB = "orders", f":{HUB}"
 # How many of the plans that fence have a hub: a third of all. The hub has no other guard against its former leaders.
 _HUBS = 0.66
 _MANY = 40
-SCENES: Mapping[str, Scene] = {HURRY: hurry, FAREWELLS: farewells, NONSENSE: nonsense, CROWD: crowd, RELAY: relay}
+SCENES: Mapping[str, Scene] = {
+    HURRY: hurry,
+    FAREWELLS: farewells,
+    NONSENSE: nonsense,
+    CROWD: crowd,
+    RELAY: relay,
+    ONCE: once,
+}
+# How many plans have workloads that run at most once, and in how many of these a cluster is cut off.
+_ONCE, _CUT_OFF = 0.25, 0.7
 
 
 # Kinds of faults, by what they befall. A plan draws a few kinds and some faults of each.
@@ -36,6 +57,8 @@ API_FAULTS = (
     "drop_watches",
     "forget_api",
 )
+# Drawn only for what runs at most once: more kinds would make other plans of all seeds.
+CLUSTER_FAULTS = ("cut_off",)
 WORLD_FAULTS = ("clean_log", "lose_broker", "cut_store", "wipe_store")
 ALL_KINDS = (*PROCESS_FAULTS, *LOG_FAULTS, *API_FAULTS, *WORLD_FAULTS)
 KINDS = ALL_KINDS
@@ -66,6 +89,10 @@ def generate(seed: int, kinds: Sequence[str] = ()) -> Plan:
     for kind in kinds:
         if kind in SCENES:
             requests += SCENES[kind](seed, busy, names)
+    if not kinds and random.Random(f"{seed}/with-once").random() < _ONCE:
+        requests += once(seed, busy, names)
+        if agents == "each":
+            faults += _cut_offs(seed, busy, names)
     if not kinds or GANGS in kinds:
         requests = in_gangs(seed, requests, always=GANGS in kinds)
     if not kinds or RANKS in kinds:
@@ -105,6 +132,14 @@ def _with_hub(plan: Plan, rng: random.Random, kinds: list[str]) -> Plan:
     )
 
 
+def _cut_offs(seed: int, busy: float, names: list[str]) -> list[Fault]:
+    """Now and then a cluster is cut off until all is healed: long enough for its lease to be over."""
+    rng = random.Random(f"{seed}/cut-off")
+    if rng.random() > _CUT_OFF:
+        return []
+    return [Fault(at_s=rng.uniform(5, busy / 3), kind="cut_off", target=rng.choice(names), seconds=busy)]
+
+
 _ACTIONS = ("add_nodes", "remove_node", "fail_node", "delete_deployment", "delete_pod", "create_foreign")
 
 
@@ -132,7 +167,7 @@ def _faults(
         (
             fault
             for kind in kinds
-            for _ in range(rng.choice(counts))
+            for _ in range(1 if kind in CLUSTER_FAULTS else rng.choice(counts))
             for fault in _befall(rng, kind, names, services, busy)
         ),
         key=lambda fault: fault.at_s,
@@ -157,9 +192,16 @@ def _befall(rng: random.Random, kind: str, names: list[str], services: list[str]
 def _fault(rng: random.Random, kind: str, names: list[str], services: list[str], busy: float) -> Fault:
     kind, _, whom = kind.partition(":")
     befallen = [name for name in services if name.startswith(whom)]
-    target = rng.choice(names) if kind in API_FAULTS else "" if kind in WORLD_FAULTS else rng.choice(befallen)
+    target = (
+        rng.choice(names)
+        if kind in (*API_FAULTS, *CLUSTER_FAULTS)
+        else ""
+        if kind in WORLD_FAULTS
+        else rng.choice(befallen)
+    )
+    latest = busy / 3 if kind in CLUSTER_FAULTS else busy
     return Fault(
-        at_s=rng.uniform(1, busy), kind=kind, target=target, seconds=_span(rng, kind), number=_number(rng, kind)
+        at_s=rng.uniform(1, latest), kind=kind, target=target, seconds=_span(rng, kind), number=_number(rng, kind)
     )
 
 
@@ -169,6 +211,9 @@ def _span(rng: random.Random, kind: str) -> float:
         return rng.choice((rng.uniform(0.1, 3), rng.uniform(2, 10), rng.uniform(10, 40)))
     if kind == "outage":
         return rng.uniform(35, 70)
+    if kind in CLUSTER_FAULTS:
+        # Until all is healed: more of them at once, and it is the scheduler that is cut off.
+        return 120.0
     return rng.uniform(1, 30)
 
 

@@ -21,6 +21,12 @@ _FAREWELLS = 10
 _RELAY = 12
 _RELAY_S = (0.5, 4.0)
 _RELAYED = 16
+# Workloads that run at most once, and how often each is changed: most changes move it.
+_ONCE = ("a0", "a1", "a2")
+# Until pods have ended, and how soon a silent cluster is left by what runs by its lease.
+_GRACE_S = 5
+_TOLERATED = {"key": "flotilla.dev/silent", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 1}
+_ONCE_CHANGES = 8
 # How many plans have workloads of different importance.
 _RANKS = 0.2
 # How many plans have gangs.
@@ -178,6 +184,36 @@ def relay(seed: int, busy: float, clusters: list[str]) -> list[Request]:
         requests.append(_crowding(f"r{number}", at_s, replicas=_RELAYED, cpu="2", clusters=[cluster]))
         at_s += rng.uniform(*_RELAY_S)
     return [request for request in requests if request.at_s < busy - 2]
+
+
+def once(seed: int, busy: float, clusters: list[str]) -> list[Request]:
+    """Workloads that run at most once, and are sent from cluster to cluster, scaled, deleted and asked for again."""
+    rng = random.Random(f"{seed}/once")
+    requests = [
+        _ended(name, at_s) if rng.random() < 0.15 else _at_most_once(rng, name, at_s, clusters)
+        for name in _ONCE
+        for at_s in sorted(rng.uniform(3, busy - 2) for _ in range(_ONCE_CHANGES))
+    ]
+    # What runs by a lease is mostly left alone: it is to be moved by what befalls its cluster.
+    times = (rng.uniform(3, 5), rng.uniform(busy / 2, busy - 2))
+    requests += [_at_most_once(rng, "leased", at_s, clusters, leased=True) for at_s in times]
+    return sorted(requests, key=lambda request: request.at_s)
+
+
+def _at_most_once(rng: random.Random, name: str, at_s: float, clusters: list[str], *, leased: bool = False) -> Request:
+    resources = {"requests": {"cpu": rng.choice(("100m", "500m")), "memory": "64Mi"}}
+    sets: list[Json] = []
+    for number in range(rng.choice((1, 1, 2))):
+        container = {"name": "main", "image": f"app:{rng.randint(1, 3)}", "resources": resources}
+        template = {"spec": {"terminationGracePeriodSeconds": _GRACE_S, "containers": [container]}}
+        sets.append({"name": f"s{number}", "replicas": rng.randint(1, 3), "template": template})
+    placement: Json = {"atMostOnce": True}
+    if leased:
+        placement["tolerations"] = [_TOLERATED]
+    elif rng.random() < 0.6:
+        placement["clusters"] = [rng.choice(clusters)]
+    workload = {"namespace": "default", "name": name, "podSets": sets, "placement": placement}
+    return Request(at_s=at_s, key=f"default/{name}", value={"operation": "apply", "workload": workload})
 
 
 def _ended(name: str, at_s: float) -> Request:

@@ -20,8 +20,10 @@ from services.executor.decision.backoff import Policy
 from services.executor.decision.commands import Commands
 from services.executor.decision.desired import MalformedCommandError, fence_of, resolve
 from services.executor.decision.identity import BASE_GROUP_KINDS, BASE_KINDS
-from services.executor.decision.instructions import Report, Wake
+from services.executor.decision.instructions import Apply, Call, Report, Wake
 from services.executor.decision.inventory import take_inventory
+from services.executor.decision.lease import Lease
+from services.executor.decision.leasing import ask_for_lease, may_apply, plan_lapsed
 from services.executor.decision.observations import NAMESPACE_KIND, Observations
 from services.executor.decision.plan import Plan
 from services.executor.decision.reports import failure_of, is_news, refusal_of, report_of
@@ -35,6 +37,7 @@ from services.executor.decision.stimuli import (
     FeedBroken,
     KindNotServed,
     KindServed,
+    LeaseLooked,
     ListFinished,
     ListStarted,
     ObjectGone,
@@ -44,7 +47,9 @@ from services.executor.decision.stimuli import (
 )
 from services.executor.decision.subject import Subject
 from services.executor.decision.turn import everything_is_known, overtaken_by, plan_run, plan_withdrawal
+from shared.events.v1.commands import CommandIssued
 from shared.events.v1.inventories import InventoryReported
+from shared.events.v1.leases import LeaseGranted
 from shared.events.v1.results import CommandReported
 from shared.kernel.machine import Instruction, Stimulus
 
@@ -52,9 +57,10 @@ from shared.kernel.machine import Instruction, Stimulus
 class Reconciler:
     """A `Machine` for one cluster. `start` gives the first instructions."""
 
-    def __init__(self, cluster: str, policy: Policy) -> None:
+    def __init__(self, cluster: str, policy: Policy, life: str = "") -> None:
+        """`life` is another one for each process, and each time that it begins anew."""
         self._policy = policy
-        self._state = State(cluster)
+        self._state = State(cluster, Lease(life))
         self._observations = Observations(self._state)
         self._commands = Commands(self._state, self._observations)
 
@@ -82,6 +88,8 @@ class Reconciler:
         return watches + [item for kind in BASE_KINDS for item in self._observations.watch(kind, cause)]
 
     def handle(self, stimulus: Stimulus) -> Sequence[Instruction]:
+        woken: list[str]
+        instructions: list[Instruction]
         match stimulus:
             case TurnStarted():
                 return self._turn(stimulus)
@@ -90,14 +98,22 @@ class Reconciler:
                 return []
             case SubjectFailed():
                 return self._failed(stimulus)
+            case CommandSeen(command=CommandIssued(lease=LeaseGranted() as granted)):
+                self._state.lease.take(granted)
+                woken, instructions = self._state.leased(), []
+            case LeaseLooked():
+                woken, instructions = self._look_at_lease(stimulus)
             case CommandSeen():
                 woken, instructions = self._commands.on_seen(stimulus)
+                instructions += ask_for_lease(self._state, stimulus, new=stimulus.subject)
             case CommandTombstoned():
                 woken, instructions = self._commands.on_tombstone(stimulus), []
             case CommandMalformed():
                 woken, instructions = [], self._commands.on_malformed(stimulus)
             case CommandsRead():
+                first = not self._state.caught_up
                 woken, instructions = self._commands.on_read(stimulus)
+                instructions += ask_for_lease(self._state, stimulus) if first else []
             case _:
                 woken, instructions = self._observe(stimulus)
         return instructions + self._wakes(woken, stimulus.id)
@@ -123,6 +139,16 @@ class Reconciler:
             case _:
                 raise TypeError(f"{type(stimulus).__name__} is no stimulus of a reconciler")
         return woken, []
+
+    def _look_at_lease(self, stimulus: LeaseLooked) -> tuple[list[str], list[Instruction]]:
+        state = self._state
+        lapsed = [name for name in state.leased() if not state.lease.allows(name, stimulus.at_ms)]
+        asked = ask_for_lease(state, stimulus) if state.lease.is_due(stimulus.at_ms) else []
+        return lapsed, asked
+
+    def may_carry_out(self, call: Call, now_ms: int) -> bool:
+        """Whether a call may still be made, which was decided some time ago."""
+        return not isinstance(call, Apply) or may_apply(self._state, call.subject, now_ms)
 
     def _wakes(self, subjects: Iterable[str], cause: str) -> list[Instruction]:
         if not self._state.caught_up:
@@ -157,6 +183,8 @@ class Reconciler:
                 )
             elif subject.command.action == "withdraw":
                 plan_withdrawal(plan)
+            elif not may_apply(state, subject.name, stimulus.at_ms):
+                plan_lapsed(plan, state.lease.tolerated_until(subject.name))
             else:
                 self._resync_if_due(subject, stimulus)
                 plan_run(plan)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from services.executor.decision.desired import Resolved, Wanted, resolve
 from services.executor.decision.fence import OPEN, Fence
 from services.executor.decision.identity import ObjectId
+from services.executor.decision.lease import Lease
 from services.executor.decision.live import LiveObject
 from services.executor.decision.subject import Reported, Subject
 from services.executor.decision.world import World
@@ -22,6 +23,7 @@ class State:
     """`caught_up` once the command topic was read to its end: before that a newer command may still come."""
 
     cluster: str
+    lease: Lease = field(default_factory=lambda: Lease(""))
     world: World = field(default_factory=World)
     subjects: dict[str, Subject] = field(default_factory=dict)
     # Which subjects name an object. More than one is a mistake of theirs; who has it keeps it.
@@ -62,6 +64,10 @@ class State:
         """The commanded subjects to which an object matters."""
         names = self.claims.get(object_id, set()).union(subjects)
         return (name for name in sorted(names) if name in self.subjects)
+
+    def leased(self) -> list[str]:
+        """The subjects that run by the lease."""
+        return [name for name, known in self.subjects.items() if known.command.leased]
 
     def note_full(self, subject: Subject, nodes: frozenset[str]) -> frozenset[str]:
         """From now on the subject waits for room on these nodes alone. Returns those on which it did not before."""

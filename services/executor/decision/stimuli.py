@@ -105,6 +105,11 @@ class TurnStarted(Stimulus):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LeaseLooked(Stimulus):
+    """It is time to look whether the lease has to be asked for, or is over."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CallReturned(Stimulus):
     """What the API server answered to a call: an object, or a failure."""
 

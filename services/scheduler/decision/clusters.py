@@ -8,7 +8,7 @@ from services.scheduler.decision.config import SchedulerConfig
 from shared.events.v1.clusters import ClusterDeclared
 from shared.events.v1.objects import LEFT, UNREACHABLE, ClusterObserved
 from shared.model.identities import CLUSTER_LABEL
-from shared.model.taints import Taint
+from shared.model.taints import OUT_OF_SERVICE_KEY, Taint
 
 
 class Cluster:
@@ -61,6 +61,11 @@ class Cluster:
         return self.silent or (not self.heartbeat.ready and self.heartbeat.reason == UNREACHABLE)
 
     @property
+    def runs_nothing(self) -> bool:
+        """Whether somebody says that nothing runs there: it was taken out of the fleet, or out of service."""
+        return self.gone or any(taint.key == OUT_OF_SERVICE_KEY for taint in self.taints)
+
+    @property
     def refusal(self) -> str:
         """Why it takes no new replicas, in words that follow `node(s) in clusters that`; empty if it takes them."""
         if self.gone:
@@ -97,6 +102,11 @@ class ClusterTable:
 
     def get(self, name: str) -> Cluster | None:
         return self._clusters.get(name)
+
+    def runs_nothing(self, name: str) -> bool:
+        """Whether somebody says that nothing runs there. Of a cluster that is not known nobody says anything."""
+        cluster = self._clusters.get(name)
+        return cluster is not None and cluster.runs_nothing
 
     def ensure(self, name: str) -> Cluster:
         cluster = self._clusters.get(name)

@@ -103,7 +103,8 @@ class SchedulerConfig:
     say for how long. Replicas are replaced at `evacuations_per_s`, and at most `evacuations_at_once` at a time wait for
     those that replace them, of one cluster `cluster_evacuations_at_once`. While `most_lost` of all clusters are lost at
     once it is the scheduler that is cut off, and nothing is evacuated for that. A cluster that is well again for
-    `stable_ms` gets back what waited to leave it.
+    `stable_ms` gets back what waited to leave it. What runs by a lease is taken to have ended `lease_margin_ms` after
+    that is over and its pods have had their time to end.
 
     Rebalancing: `rebalances_per_minute` replicas of workloads that ask for it begin to move to better places, and as
     many are under way at most; one whose replacement is not ready after `rebalance_patience_ms` stays where it is.
@@ -124,6 +125,7 @@ class SchedulerConfig:
     evacuations_at_once: int = 1_000
     cluster_evacuations_at_once: int = 500
     most_lost: float = 0.55
+    lease_margin_ms: int = 30_000
     stable_ms: int = 30_000
     rebalances_per_minute: float = 30.0
     rebalance_patience_ms: int = 300_000

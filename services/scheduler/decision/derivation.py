@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from services.scheduler.decision.asked.rendering import render_commands
 from shared.events.v1.commands import CommandIssued
 from shared.events.v1.decisions import DecisionsMade, RequestRejected, WorkloadForgotten, WorkloadPlaced
+from shared.events.v1.leases import LEASE_SUBJECT
 from shared.events.v1.placements import PlacementPublished
 
 
@@ -78,6 +79,18 @@ def derive(published: MutableMapping[str, PlacementPublished], batch: DecisionsM
                     placed = previous.placement
                     yield from _retired(placed, placed.withdrawn, set(decision.unconfirmed), offset)
                 yield PlacementRecord(key, None, offset)
+    for granted in batch.leases:
+        answer = CommandIssued(
+            cluster=granted.cluster,
+            subject=LEASE_SUBJECT,
+            namespace=LEASE_SUBJECT,
+            epoch=batch.epoch,
+            generation=offset,
+            digest="",
+            action="run",
+            lease=granted,
+        )
+        yield CommandRecord(granted.cluster, LEASE_SUBJECT, answer, offset)
 
 
 def _published(placed: WorkloadPlaced, batch: DecisionsMade, offset: int) -> PlacementPublished:

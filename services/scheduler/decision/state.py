@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import ParamSpec, TypeVar
 
 from services.scheduler.decision.asked.admission import PlanCache, PodSetPlan, plan_workload
-from services.scheduler.decision.asked.manifests import Division
+from services.scheduler.decision.asked.manifests import Division, grace_ms
 from services.scheduler.decision.asked.priorities import PLAIN, importance_of
 from services.scheduler.decision.config import SchedulerConfig
 from services.scheduler.decision.decided.records import WorkloadRecord, uid_for
@@ -26,6 +26,7 @@ from services.scheduler.decision.fingerprint import fingerprint
 from services.scheduler.decision.leaving.evacuation import Evacuation
 from services.scheduler.decision.leaving.exodus import Exodus, RoomVersion
 from services.scheduler.decision.placing.allowance import QUEUE_LIMIT, Allowance
+from services.scheduler.decision.placing.confinement import Confinement
 from services.scheduler.decision.placing.drafts import PodSetDraft, settle_followers
 from services.scheduler.decision.placing.gangs import is_hopeless, settle_gangs
 from services.scheduler.decision.placing.purse import OVER_BUDGET, Purse, purse_of, spent_on
@@ -47,6 +48,7 @@ from shared.events.v1.decisions import (
     WorkloadForgotten,
     WorkloadPlaced,
 )
+from shared.events.v1.leases import LeaseAsked, LeaseGranted
 from shared.events.v1.metrics import NodeMetricsSampled
 from shared.events.v1.objects import ClusterObserved, SyncMarked
 from shared.events.v1.requests import WorkloadRequested
@@ -116,8 +118,10 @@ class SchedulerState:
     def observe_usage(self, sample: NodeMetricsSampled) -> None:
         self.fleet.observe_usage(sample)
 
-    def observe_result(self, report: CommandReported) -> None:
-        """A confirmed withdrawal is decided upon at the next `decide_pending`."""
+    def observe_result(self, report: CommandReported, heard_at: int) -> None:
+        """A confirmed withdrawal is decided upon at the next `decide_pending`. `heard_at`: see `observe_cluster`."""
+        if report.lease is not None:
+            self.fleet.leases.asked(report.cluster, heard_at)
         if report.outcome != "withdrawn" or not report.subject.startswith(WORKLOAD_SUBJECT):
             return
         key = report.subject.removeprefix(WORKLOAD_SUBJECT)
@@ -211,9 +215,10 @@ class SchedulerState:
         Confirmed withdrawals are decided in full: the report that confirmed them counts as consumed.
         """
         fleet = self.fleet
+        fleet.leases.begin(now_ms)
         fleet.clusters.watch_silence(now_ms)
-        decisions = self._decide_confirmed()
         budget = Budget(self.config.placements_per_call)
+        decisions = self._decide_confirmed(budget, now_ms)
         decisions += self._decide_stranded(budget, now_ms)
         decisions += self._decide_moves(budget, now_ms)
         decisions += self._decide_evacuations(budget, now_ms)
@@ -273,6 +278,12 @@ class SchedulerState:
     def digest(self) -> str:
         """A weaker and cheap `hash`: it costs what changed since the last time."""
         return self._digest.value()
+
+    def grant(self, cluster: str, asked: LeaseAsked) -> LeaseGranted:
+        """What an executor may go on running, by all that was decided until now."""
+        found = ((subject, self.find(subject.removeprefix(WORKLOAD_SUBJECT))) for subject in asked.subjects)
+        subjects = tuple(subject for subject, record in found if record is not None and cluster in record.clusters)
+        return LeaseGranted(cluster=cluster, life=asked.life, number=asked.number, subjects=subjects)
 
     # --- asking ---
 
@@ -393,18 +404,13 @@ class SchedulerState:
         allowance = self._allowance(key, workload, plans, record if live is not None else None)
         purse = self._purse(key, plans, record if live is not None else None)
         moves = live is not None and live.workload.queue != workload.queue
+        confined = self._confinement(workload, record, now_ms)
         drafts = []
         for plan in plans:
             before = former.get(plan.name)
-            previous = None
-            if before is not None and record is not None and before.division is plan.division:
-                previous = record.placement(plan.name)
-            draft = self._draft(key, workload, plan, previous, now_ms)
-            if before is not None and before.division is plan.division:
-                if before.demand != plan.demand:
-                    draft.refit()
-                if before.sharing != plan.sharing:
-                    draft.conform()
+            draft = self._draft_on(key, workload, plan, before, record, now_ms)
+            if confined is not None:
+                confined.add(draft)
             draft.allowance = allowance if plan.holds_room else None
             draft.purse = purse if plan.holds_room else None
             if before is not None and (moves or before.demand != plan.demand):
@@ -412,8 +418,11 @@ class SchedulerState:
             if draft.gang is not None and draft.gang.restarts:
                 # What runs and has to start anew does not wait in line for it: it would be given up meanwhile.
                 budget = Budget(self.config.placements_per_call)
-            draft.settle(budget)
+            if confined is None:
+                draft.settle(budget)
             drafts.append(draft)
+        if confined is not None:
+            confined.settle(budget)
         if len(drafts) > 1 or drafts[0].gang is not None:
             _settle_together(drafts, budget)
         placed = WorkloadPlaced(
@@ -423,11 +432,31 @@ class SchedulerState:
             request=ref,
             pod_sets=tuple([draft.outcome() for draft in drafts]),
             withdrawn=self._withdrawn(record, drafts) if record is not None else (),
+            unleased=_unleased(workload, record.placed) if record is not None else (),
             priority=importance.priority,
             preempts=importance.preempts,
         )
         self._fold(key, placed, plans, drafts)
         return placed
+
+    def _draft_on(
+        self,
+        key: str,
+        workload: Workload,
+        plan: PodSetPlan,
+        before: PodSetPlan | None,
+        record: WorkloadRecord | None,
+        now_ms: int,
+    ) -> PodSetDraft:
+        """What is there of a pod set goes on, as far as it can with what is asked now."""
+        if before is None or record is None or not _continues(before, plan, record, workload):
+            return self._draft(key, workload, plan, None, now_ms)
+        draft = self._draft(key, workload, plan, record.placement(plan.name), now_ms)
+        if before.demand != plan.demand:
+            draft.refit()
+        if before.sharing != plan.sharing:
+            draft.conform()
+        return draft
 
     def _conclude(
         self, record: WorkloadRecord, outcomes: tuple[PodSetPlacement, ...], drafts: Sequence[PodSetDraft]
@@ -444,8 +473,11 @@ class SchedulerState:
         drafts = []
         allowance = self._allowance(record.key, record.placed.workload, record.plans, record)
         purse = self._purse(record.key, record.plans, record)
+        confined = self._confinement(record.placed.workload, record, now_ms)
         for plan in record.plans:
             draft = self._draft(record.key, record.placed.workload, plan, record.placement(plan.name), now_ms)
+            if confined is not None:
+                confined.add(draft)
             draft.allowance = allowance if plan.holds_room else None
             draft.purse = purse if plan.holds_room else None
             draft.kept_for = self._reserve.head if self._reserve.kept else ""
@@ -489,6 +521,25 @@ class SchedulerState:
             draft.drop(lambda replica: replica.cluster in gone)
         return draft
 
+    def _confinement(self, workload: Workload, record: WorkloadRecord | None, now_ms: int) -> Confinement | None:
+        """Where a workload may be that is in one cluster at a time; None for all others."""
+        if not workload.placement.at_most_once:
+            return None
+        commanded = record.placed.commanded if record is not None else frozenset()
+
+        def released(name: str) -> bool:
+            return record is not None and self._is_released(name, record.placed, now_ms)
+
+        return Confinement(self.fleet, commanded, released)
+
+    def _is_released(self, name: str, placed: WorkloadPlaced, now_ms: int) -> bool:
+        """Whether a cluster is known to run nothing of a workload, without having said so."""
+        cluster = self.fleet.clusters.get(name)
+        if cluster is None or cluster.runs_nothing:
+            return cluster is not None
+        leased = placed.workload.placement.leased and name not in placed.unleased
+        return leased and cluster.lost and self.fleet.leases.is_over(name, now_ms, grace_ms(placed.workload))
+
     def _avoided(self, key: str, plan: PodSetPlan, now_ms: int) -> frozenset[int]:
         """The indexes of clusters where no new replica of a pod set shall go."""
         avoid = _NOWHERE
@@ -512,12 +563,13 @@ class SchedulerState:
         if record is None:
             return []
         drafts = self._drafts_of(record, now_ms)
-        for draft in drafts:
-            plan = draft.plan
-            for share, count in (moving or {}).items():
-                if share.pod_set == plan.name and plan.division is Division.DIVIDED:
-                    for _ in range(count):
-                        draft.move_one(share.cluster, budget)
+        confined = drafts[0].confined if drafts else None
+        if confined is not None:
+            if isinstance(mover, Evacuation):
+                self._vacate(record, drafts, confined, mover, now_ms)
+            confined.settle(budget)
+        for draft in drafts if confined is None else ():
+            _move(draft, budget, moving or {})
             if mover is not None:
                 mover.settle(key, draft, budget, record.placed.withdrawn)
             draft.settle(budget)
@@ -529,6 +581,35 @@ class SchedulerState:
                 draft.discard()
             return []
         return [self._conclude(record, outcomes, drafts)]
+
+    def _vacate(
+        self,
+        record: WorkloadRecord,
+        drafts: Sequence[PodSetDraft],
+        confined: Confinement,
+        evacuation: Evacuation,
+        now_ms: int,
+    ) -> None:
+        """Leaves a cluster as a whole, if it has to and another one has room for it, to start there when it is gone."""
+        cluster = evacuation.must_vacate(drafts, confined.released)
+        if not cluster:
+            return
+        trial = Confinement(self.fleet, (), confined.released)
+        budget = Budget(2 * sum(plan.desired for plan in record.plans) + 2 * len(self.fleet.clusters))
+        tried = [self._draft(record.key, record.placed.workload, plan, None, now_ms) for plan in record.plans]
+        purse = self._purse(record.key, record.plans, None)
+        for draft, own in zip(tried, drafts, strict=True):
+            draft.allowance, draft.purse = own.allowance, purse if draft.plan.holds_room else None
+            trial.add(draft)
+        trial.leave(cluster)
+        trial.settle(budget)
+        fits = not any(draft.missing for draft in tried if not draft.plan.follows)
+        for draft in tried:
+            draft.discard()
+        if fits:
+            evacuation.vacate(drafts)
+            confined.leave(cluster)
+        evacuation.no_room = evacuation.no_room or not fits
 
     def _lost(self) -> set[str]:
         """Workloads that may have lost a replica, as far as their clusters are heard. The others are looked at then."""
@@ -552,7 +633,7 @@ class SchedulerState:
 
     # --- many workloads ---
 
-    def _decide_confirmed(self) -> list[Decision]:
+    def _decide_confirmed(self, budget: Budget, now_ms: int) -> list[Decision]:
         decisions: list[Decision] = []
         confirmed, self._confirmed = self._confirmed, {}
         for key, clusters in confirmed.items():
@@ -564,6 +645,9 @@ class SchedulerState:
             placed = record.decided_anew(withdrawn=tuple(sorted(left)), retired=retired)
             self._fold(key, placed, record.plans)
             decisions += [placed, *self._end(record)]
+            if placed.workload.placement.at_most_once:
+                # It has waited for this, and for no room.
+                decisions += self._redecide(key, budget, now_ms)
         return decisions
 
     def _decide_stranded(self, budget: Budget, now_ms: int) -> list[Decision]:
@@ -599,6 +683,10 @@ class SchedulerState:
         decisions: list[Decision] = []
         if not self._exodus.look(now_ms):
             return decisions
+        for key in sorted(self._workloads.leased):
+            record = self._workloads.live(key)
+            if record and any(self._is_released(name, record.placed, now_ms) for name in record.placed.withdrawn):
+                decisions += self._redecide(key, budget, now_ms)
         for key in self._exodus.turns(self._room_version):
             if budget.spent:
                 break
@@ -771,6 +859,32 @@ def _settle_together(drafts: list[PodSetDraft], budget: Budget) -> None:
     """What one pod set's outcome means for the others."""
     settle_gangs(drafts, budget)
     settle_followers(drafts)
+
+
+def _unleased(workload: Workload, before: WorkloadPlaced) -> tuple[str, ...]:
+    """Where a workload that runs by leases from now on may be running by what was asked before."""
+    if not workload.placement.leased:
+        return ()
+    return before.unleased if before.workload.placement.leased else tuple(sorted(before.commanded))
+
+
+def _move(draft: PodSetDraft, budget: Budget, moving: dict[ShareKey, int]) -> None:
+    """So many replicas of a share found no node: each goes elsewhere, if there is room."""
+    for share, count in moving.items():
+        if share.pod_set == draft.plan.name and draft.plan.division is Division.DIVIDED:
+            for _ in range(count):
+                draft.move_one(share.cluster, budget)
+
+
+def _continues(before: PodSetPlan, plan: PodSetPlan, record: WorkloadRecord, workload: Workload) -> bool:
+    """Whether replicas stay what they were. So they do where all that changed is that they are in one cluster, as they
+    are anyway, or need not be any more.
+    """
+    if before.division is plan.division:
+        return True
+    once = record.placed.workload.placement.at_most_once != workload.placement.at_most_once
+    both = {before.division, plan.division} == {Division.DIVIDED, Division.TOGETHER}
+    return once and both and len(record.clusters) <= 1
 
 
 def _tried(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T | Exception:

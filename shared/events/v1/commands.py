@@ -10,6 +10,8 @@ from typing import Literal
 
 from pydantic import Field
 
+from shared.events.v1.leases import LeaseGranted
+from shared.events.v1.policies import is_empty
 from shared.events.v1.workloads import Manifest
 from shared.model.base import Value
 
@@ -47,3 +49,11 @@ class CommandIssued(Value):
     action: Literal["run", "withdraw"]
     objects: tuple[ManagedObject, ...] = ()
     pods: tuple[PodGroup, ...] = ()
+    leased: bool = Field(
+        default=False,
+        exclude_if=is_empty,
+        description="it runs only while the executor has a lease for it: when that is over it may start elsewhere",
+    )
+    lease: LeaseGranted | None = Field(
+        default=None, exclude_if=is_empty, description="with subject `lease`: the answer to the executor's request"
+    )

@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from shared.events.v1.leases import LeaseGranted
 from shared.events.v1.policies import is_empty
 from shared.events.v1.workloads import FieldError, Workload
 from shared.model.base import Value
@@ -208,6 +209,11 @@ class WorkloadPlaced(Value):
     withdrawn: tuple[str, ...] = ()
     retired: tuple[str, ...] = ()
     deleting: bool = False
+    unleased: tuple[str, ...] = Field(
+        default=(),
+        exclude_if=is_empty,
+        description="of a workload that runs by leases, the clusters that may run it by a command of before that",
+    )
     priority: int | None = Field(
         default=None, description="that of the workload's priority class, as it was when this was asked"
     )
@@ -324,6 +330,9 @@ class DecisionsMade(Value):
     )
     ahead: ReadAhead | None = Field(default=None, description="of the requests, where `inputs` names them")
     decisions: tuple[Decision, ...] = ()
+    leases: tuple[LeaseGranted, ...] = Field(
+        default=(), exclude_if=is_empty, description="answers to executors, by all that was decided up to here"
+    )
     basis: Basis | None = Field(
         default=None, description="from what this was decided, and what was before it; absent where a later entry says"
     )

@@ -6,6 +6,8 @@ from typing import Literal
 
 from pydantic import Field
 
+from shared.events.v1.leases import LeaseAsked
+from shared.events.v1.policies import is_empty
 from shared.model.base import Value
 
 Outcome = Literal["applied", "withdrawn", "failed", "refused"]
@@ -38,3 +40,6 @@ class CommandReported(Value):
     objects: int = Field(default=0, description="objects and pods that are as desired")
     failures: tuple[ObjectResult, ...] = ()
     applied_generation: int | None = Field(default=None, description="newest generation applied, where refused")
+    lease: LeaseAsked | None = Field(
+        default=None, exclude_if=is_empty, description="with subject `lease`: this is no report, and asks for one"
+    )

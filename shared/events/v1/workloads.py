@@ -34,7 +34,7 @@ from shared.model.identities import WorkloadKey
 from shared.model.names import DnsLabel, DnsSubdomain, LabelKey, LabelValue
 from shared.model.resources import Resources
 from shared.model.selectors import LabelSelector
-from shared.model.taints import Toleration
+from shared.model.taints import SILENT, Toleration
 
 MAX_REPLICAS = 100_000
 MAX_POD_SETS = 64
@@ -129,6 +129,12 @@ class PlacementTerms(StrictValue):
         description="what had to leave a cluster that was lost, tainted or draining returns when that is well again",
     )
 
+    at_most_once: bool = Field(
+        default=False,
+        exclude_if=is_empty,
+        description="it is whole in one cluster at a time, and starts in another when it is known to be gone from the "
+        "former",
+    )
     division: Literal["divided", "duplicated"] = Field(
         default="divided",
         exclude_if=lambda value: value == "divided",
@@ -164,6 +170,14 @@ class PlacementTerms(StrictValue):
     rebalance: Rebalance | None = Field(
         default=None, description="replicas that run move to better clusters; absent means that none does"
     )
+
+    @property
+    def leased(self) -> bool:
+        """Whether it runs by a lease: it is at most once, and may start elsewhere when its cluster has been silent for
+        as long as these terms say. Else it stays there for as long as nobody knows whether it runs.
+        """
+        tolerating = (item for item in self.tolerations if item.tolerates(SILENT)) if self.at_most_once else ()
+        return any(item.toleration_seconds is not None for item in tolerating)
 
     @property
     def of_division(self) -> PlacementTerms | None:
@@ -209,6 +223,26 @@ class PlacementTerms(StrictValue):
             ):
                 if said:
                     raise ValueError(f"rebalance: {why}")
+        return self
+
+    @model_validator(mode="after")
+    def _once(self) -> Self:
+        """What is at most once is in one cluster, and what moves it never runs in two."""
+        if not self.at_most_once:
+            return self
+        if self.binding is not Binding.CLUSTER:
+            raise ValueError("binding: must be cluster with atMostOnce")
+        if self.division != "divided":
+            raise ValueError("division: duplicated replicas are in several clusters, which atMostOnce excludes")
+        if self.rebalance is not None:
+            raise ValueError("rebalance: starts the replacement first, which atMostOnce excludes")
+        if self.failback:
+            raise ValueError("failback: starts the replacement first, which atMostOnce excludes")
+        if self.weight_preference is not None:
+            raise ValueError("weightPreference: shares replicas out among clusters, which atMostOnce excludes")
+        for index, item in enumerate(self.spread_constraints):
+            if item.min_groups > 1:
+                raise ValueError(f"spreadConstraints.{index}.minGroups: must be 1 with atMostOnce")
         return self
 
     @model_validator(mode="after")

@@ -17,6 +17,7 @@ from tests.simulation.checker import (
     hub,
     leaders,
     lives,
+    once,
     order,
     preemption,
     read_model,
@@ -51,6 +52,7 @@ _ALWAYS: tuple[Rule, ...] = (
     lives.check,
     replay.check,
     preemption.check,
+    once.check,
 )
 
 

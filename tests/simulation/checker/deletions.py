@@ -1,4 +1,7 @@
-"""Nothing is deleted that was not asked: an executor deletes only what a command no longer has."""
+"""Nothing is deleted that was not asked: an executor deletes only what a command no longer has.
+
+Or what has pods and runs by a lease: who has none stops it, whatever the command says (`once` judges whether too late).
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ from tests.simulation.checker.evidence import Evidence, Violation
 from tests.simulation.history import Written
 
 Json = dict[str, Any]
+_WITH_PODS = frozenset({"deployments", "statefulsets", "replicasets", "jobs"})
 
 
 def check(evidence: Evidence) -> list[Violation]:
@@ -50,6 +54,8 @@ def _judge(evidence: Evidence, write: Written) -> Iterator[Violation]:
 
 def _without(command: CommandIssued | None, write: Written) -> bool:
     if command is None or command.action == "withdraw":
+        return True
+    if command.leased and write.resource.partition(".")[0] in _WITH_PODS:
         return True
     obj, name = write.object, write.object["metadata"]["name"]
     if write.resource == PODS:

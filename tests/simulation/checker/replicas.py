@@ -28,7 +28,7 @@ def _bound_twice(evidence: Evidence) -> Iterator[Violation]:
         obj = write.object
         meta = obj["metadata"]
         if write.resource == "nodes":
-            _note_node(lost, (write.cluster, meta["name"]), obj, gone=write.verb == "DELETED")
+            note_node(lost, (write.cluster, meta["name"]), obj, gone=write.verb == "DELETED")
             continue
         if write.resource != "pods" or obj["spec"].get("schedulerName") != SCHEDULER_NAME or not workload_of(obj):
             continue
@@ -44,7 +44,8 @@ def _bound_twice(evidence: Evidence) -> Iterator[Violation]:
             yield Violation("twice", name, f"runs in {sorted(there)} at {write.at_ms}")
 
 
-def _note_node(lost: set[tuple[str, str]], where: tuple[str, str], node: Json, *, gone: bool) -> None:
+def note_node(lost: set[tuple[str, str]], where: tuple[str, str], node: Json, *, gone: bool) -> None:
+    """Keeps `lost`, the nodes that run nothing that anybody could end."""
     conditions = node.get("status", {}).get("conditions") or ()
     ready = any(item["type"] == "Ready" and item["status"] == "True" for item in conditions)
     if gone or not ready:

@@ -89,7 +89,10 @@ def _claims(evidence: Evidence, moments: list[tuple[int, str]]) -> Iterator[Viol
 
 
 def _unasked(evidence: Evidence) -> Iterator[tuple[int, str, PodSetPlacement, PodSetPlacement]]:
-    """What becomes of a pod set by a decision that nobody asked for: when, whose, before and after."""
+    """What becomes of a pod set by a decision that nobody asked for: when, whose, before and after.
+
+    Not of what runs at most once, of which `once` says in which order it moves.
+    """
     journal = evidence.journal
     times = {append.offset: append.at_ms for append in evidence.history.appends if append.topic == DECISIONS.name}
     former: dict[str, WorkloadPlaced] = {}
@@ -97,6 +100,8 @@ def _unasked(evidence: Evidence) -> Iterator[tuple[int, str, PodSetPlacement, Po
         before = former.get(key)
         former[key] = placed
         if before is None or before.uid != placed.uid or before.request != placed.request:
+            continue
+        if placed.workload.placement.at_most_once:
             continue
         for had, has in zip(before.pod_sets, placed.pod_sets, strict=False):
             yield times[offset], key, had, has

@@ -9,6 +9,7 @@ import orjson
 from shared.events.registry import decode
 from shared.events.topics import OBJECTS, PLACEMENTS, commands_topic
 from shared.events.v1.commands import CommandIssued
+from shared.events.v1.leases import LEASE_SUBJECT
 from shared.events.v1.placements import PlacementPublished
 from shared.model.identities import ObjectKey, is_object_key
 from tests.simulation.checker.evidence import Evidence, Place, Violation
@@ -48,6 +49,8 @@ def _commands(evidence: Evidence) -> list[Violation]:
                 wanted[subject] = ("withdraw", offset)
         said = {}
         for subject, record in evidence.latest(commands_topic(cluster).name).items():
+            if subject == LEASE_SUBJECT:
+                continue
             command = decode(CommandIssued, record.value)
             said[subject] = (command.action, command.generation)
         for subject in sorted(wanted.keys() | said.keys()):

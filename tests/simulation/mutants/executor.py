@@ -21,7 +21,7 @@ from services.executor.outbox import Outbox
 from shared.events.v1.commands import CommandIssued
 from shared.ports.cluster_api import Object
 from shared.ports.event_log import LogError, NewRecord, Publisher
-from tests.simulation.generator import FAREWELLS, HURRY, RELAY
+from tests.simulation.generator import FAREWELLS, HURRY, ONCE, RELAY
 from tests.simulation.mutants.mutant import mutant
 
 
@@ -78,6 +78,13 @@ def a_withdrawal_is_reported_before_the_deletion() -> Iterator[None]:
                 plan.delete(live)
 
     with patch.object(reconciler, "plan_withdrawal", plan_withdrawal):
+        yield
+
+
+@mutant("runs twice", faults=(ONCE, "cut_off"))
+def the_lease_is_not_looked_at() -> Iterator[None]:
+    """What runs at most once runs on in a cluster that is cut off, while it is started in another."""
+    with patch.object(reconciler, "may_apply", return_value=True):
         yield
 
 

@@ -14,11 +14,13 @@ from services.scheduler.decision.clusters import ClusterTable
 from services.scheduler.decision.decided.records import WorkloadRecord
 from services.scheduler.decision.fence import EpochFence
 from services.scheduler.decision.leaving.evacuation import Evacuation
+from services.scheduler.decision.placing.confinement import Confinement
 from services.scheduler.decision.placing.drafts import PodSetDraft
 from services.scheduler.decision.placing.replicas import Mark
 from services.scheduler.decision.preempting.budgets import Budgets
 from services.scheduler.decision.preempting.claims import PriorityClaim
 from services.scheduler.decision.scoring.profiles import Profile
+from services.scheduler.decision.seen.leases import Leases
 from services.scheduler.decision.seen.reservations import ShareReservations
 from services.scheduler.decision.seen.troubles import Troubles
 from services.scheduler.decision.table import nodes
@@ -32,7 +34,7 @@ from services.scheduler.replica import Replica
 from services.scheduler.shell import SchedulerService
 from shared.events.v1.decisions import DecisionsMade, EpochStarted
 from shared.ports.event_log import END, START, Partition, Publisher
-from tests.simulation.generator import CROWD, FAREWELLS, FLOOD, GANGS, HURRY, RANKS
+from tests.simulation.generator import CROWD, FAREWELLS, FLOOD, GANGS, HURRY, ONCE, RANKS
 from tests.simulation.mutants.fronts import nobody_looks_for_room, nobody_reminds, the_broker_refuses_nobody
 from tests.simulation.mutants.mutant import mutant
 
@@ -116,6 +118,22 @@ def a_gang_takes_what_there_is() -> Iterator[None]:
             original(self, mark)
 
     with patch.object(PodSetDraft, "take_back", take_back), patch.object(Profile, "room_in_all", lambda *_: _MUCH):
+        yield
+
+
+@mutant("runs twice", faults=(ONCE,))
+def what_moves_starts_before_it_is_gone() -> Iterator[None]:
+    """What runs at most once is started in its next cluster when the former was told to withdraw it, and not when it
+    has.
+    """
+    with patch.object(Confinement, "barred", lambda _: frozenset()):
+        yield
+
+
+@mutant("runs twice", faults=(ONCE, "cut_off"))
+def a_lease_is_over_when_the_cluster_is_silent() -> Iterator[None]:
+    """What ran by the lease of a silent cluster is started elsewhere while its executor may let it run."""
+    with patch.object(Leases, "is_over", return_value=True):
         yield
 
 

@@ -74,6 +74,7 @@ def command(
     epoch: int = 1,
     action: str = "run",
     digest: str | None = None,
+    leased: bool = False,
 ) -> CommandIssued:
     managed = tuple(ManagedObject(pod_set="main", manifest=manifest) for manifest in objects)
     content = [action, [item.manifest for item in managed], [group.model_dump() for group in pods]]
@@ -87,6 +88,7 @@ def command(
         action=action,
         objects=managed,
         pods=tuple(pods),
+        leased=leased,
     )
 
 

@@ -220,7 +220,7 @@ class Rig:
     # The process
 
     def _boot(self) -> None:
-        self.reconciler = Reconciler(CLUSTER, self.policy)
+        self.reconciler = Reconciler(CLUSTER, self.policy, f"life-{next(self._numbers)}")
         self.queue = WorkQueue(self.clock)
         self._feeds: dict[GroupKind, Feed] = {}
         self._all: set[Feed] = set()

@@ -45,7 +45,7 @@ def call() -> CreateNamespace:
 async def test_a_call_that_was_decided_before_a_pause_is_not_made() -> None:
     clock, api = LeapingClock(), Api()
     awake = Wakefulness(clock, LIMIT_S)
-    caller = Caller(api, {}, asyncio.Semaphore(1), awake)  # type: ignore[arg-type]
+    caller = Caller(api, {}, asyncio.Semaphore(1), awake, lambda _: True)  # type: ignore[arg-type]
     watching = asyncio.create_task(awake.watch())
     for _ in range(20):
         await asyncio.sleep(0)

@@ -265,6 +265,9 @@ class _Planner:
         self._pod_set = pod_set
         self._gpu_resource = gpu_resource
         self._kind: Kind = kind_for(pod_set, self._terms.binding)
+        self._division = self._kind.division
+        if self._terms.at_most_once and self._division is Division.DIVIDED:
+            self._division = Division.TOGETHER
         self._labels: dict[str, str] = {}
         self._rules: Rules | None = None
         self._wanted: tuple[Term, ...] = ()
@@ -289,7 +292,7 @@ class _Planner:
         devices = amounts.get(self._gpu_resource, 0)
         return PodSetPlan(
             name=self._pod_set.name,
-            division=self._kind.division,
+            division=self._division,
             desired=desired,
             demand=demand_of(shape, self._terms, self._rules),
             holds_room=holds_room,
@@ -328,7 +331,7 @@ class _Planner:
             return None
         minimum = terms.min_count.get(name)
         where = _Errors(f"workload.placement.gang.minCount.{name}", errors.found)
-        if minimum is not None and self._kind.division is Division.TOGETHER:
+        if minimum is not None and self._division is Division.TOGETHER:
             where.add("Contradiction", f"pod set {name!r} is placed whole: all its pods start together anyway")
         elif minimum is not None and minimum > desired:
             where.add("Contradiction", f"{minimum} are more than the {desired} replicas of pod set {name!r}")
@@ -366,6 +369,9 @@ class _Planner:
         if namespace not in (None, "", self._namespace):
             message = f"is {str(namespace)[:80]!r}, but the workload's namespace is {self._namespace!r}"
             errors.at("metadata", "namespace").add("Contradiction", message)
+        if self._terms.at_most_once and self._division is Division.EVERYWHERE:
+            message = f"a {manifest['kind']} is in all clusters, which placement.atMostOnce excludes"
+            errors.at("kind").add("Contradiction", message)
         if self._kind.division is Division.NODES and not is_pod(manifest):
             message = (
                 f"with binding node a manifest that has pods must be a v1 Pod, not {str(manifest.get('kind'))[:80]!r}"

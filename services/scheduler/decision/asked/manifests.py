@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from shared.events.v1.workloads import Binding, Manifest, PodSet
+from shared.events.v1.workloads import Binding, Manifest, PodSet, Workload
 
 
 class Division(StrEnum):
@@ -41,6 +41,8 @@ _KINDS: Mapping[tuple[str, str], Kind] = {
     ("batch/v1", "Job"): Kind(Division.TOGETHER, _TEMPLATE, _TO_THE_END),
     ("v1", "Pod"): Kind(Division.TOGETHER, (), _ALWAYS | _TO_THE_END),
 }
+# As the API server sets it.
+_DEFAULT_GRACE_S = 30
 _OTHER = Kind(Division.TOGETHER, None, frozenset())
 _DEPLOYMENT = _KINDS["apps/v1", "Deployment"]
 _POD = _KINDS["v1", "Pod"]
@@ -74,6 +76,19 @@ def template_in(manifest: Manifest, kind: Kind) -> dict[str, Any] | None:
     for part in kind.pod_template:
         found = found.get(part) if isinstance(found, dict) else None
     return found if isinstance(found, dict) else None
+
+
+def grace_ms(workload: Workload) -> int:
+    """How long pods of a workload may take to end, at most."""
+    longest = 0
+    for pod_set in workload.pod_sets:
+        template = pod_set.template
+        if pod_set.manifest is not None:
+            template = template_in(pod_set.manifest, kind_of(pod_set.manifest))
+        spec = (template or {}).get("spec")
+        asked = spec.get("terminationGracePeriodSeconds") if isinstance(spec, dict) else None
+        longest = max(longest, asked if isinstance(asked, int) else _DEFAULT_GRACE_S)
+    return longest * 1000
 
 
 def image_pod_spec(pod_set: PodSet) -> dict[str, Any]:

@@ -49,6 +49,7 @@ def render_commands(placed: WorkloadPlaced, epoch: int, generation: int) -> list
             digest=content.digest,
             request_id=placed.request.id,
             action="run" if action == "run" else "withdraw",
+            leased=action == "run" and placed.workload.placement.leased,
             objects=content.objects,
             pods=content.pods,
         )
@@ -153,11 +154,15 @@ class _Renderer:
         template = self._pod_template(given, pod_set)
         if self._workload.placement.binding is Binding.NODE:
             return {"apiVersion": "v1", "kind": "Pod", **template}
+        spec: dict[str, Any] = {"selector": {"matchLabels": identity_of(self._workload, pod_set.name)}}
+        if self._workload.placement.at_most_once:
+            # Nor does a rollout run what is old beside what is new.
+            spec["strategy"] = {"type": "Recreate"}
         return {
             "apiVersion": "apps/v1",
             "kind": "Deployment",
             "metadata": {"name": self._object_name(pod_set), "labels": labels_of(self._workload, pod_set.name, {})},
-            "spec": {"selector": {"matchLabels": identity_of(self._workload, pod_set.name)}, "template": template},
+            "spec": {**spec, "template": template},
         }
 
     def _user_manifest(self, pod_set: PodSet) -> Manifest:

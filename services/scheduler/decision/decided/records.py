@@ -48,7 +48,11 @@ class WorkloadRecord:
 
     def decided_anew(self, **changes: Any) -> WorkloadPlaced:
         """The last decision with some fields changed. What it retired, it alone retired."""
-        return self.placed.model_copy(update={"retired": (), **changes})
+        placed = self.placed.model_copy(update={"retired": (), **changes})
+        if not placed.unleased:
+            return placed
+        commanded = placed.commanded
+        return placed.model_copy(update={"unleased": tuple(name for name in placed.unleased if name in commanded)})
 
     def replace(self, placed: WorkloadPlaced, plans: tuple[PodSetPlan, ...], *, instead: bool = False) -> None:
         """`instead`: the decision takes the place of the last one, which nobody has seen."""

@@ -25,7 +25,7 @@ from shared.events.v1.decisions import ClusterShare, PodSetPlacement, WorkloadPl
 
 # Holds that were made for a decision already, by pod set, and then by cluster.
 ReadyHolds = Mapping[str, Mapping[str, Sequence[Hold]]]
-_EVERYWHERE, _BOUND, _AWAY, _LEAVING, _UNFINISHED, _TOGETHER, _REBALANCING = 1, 2, 4, 8, 16, 32, 64
+_EVERYWHERE, _BOUND, _AWAY, _LEAVING, _UNFINISHED, _TOGETHER, _REBALANCING, _LEASED = 1, 2, 4, 8, 16, 32, 64, 128
 _NO_HOLDS: Mapping[str, Sequence[Hold]] = {}
 
 
@@ -35,8 +35,9 @@ class Workloads:
     over; `waiting` has those with replicas that found no place, `together` those of them that start together.
     `stranded` are those that clusters which left the fleet keep from where they should be; see `note_departures`.
     `troubled` have replicas in clusters that may have to be left, `leaving` some that wait to leave, `away` some that
-    are to return; see `watch`. Of those in `rebalancing` replicas may move to better places. `asked` rises with each
-    request that leads to something. `changed` is for whoever keeps a sum of them: those that were decided upon since.
+    are to return; see `watch`. Of those in `rebalancing` replicas may move to better places; `leased` run by leases and
+    wait for a cluster to confirm that they are gone. `asked` rises with each request that leads to something. `changed`
+    is for whoever keeps a sum of them: those that were decided upon since.
     """
 
     def __init__(self, fleet: Fleet) -> None:
@@ -53,6 +54,7 @@ class Workloads:
         self.away: set[str] = set()
         self.rebalancing: set[str] = set()
         self.asked = 0
+        self.leased: set[str] = set()
         self.changed: set[str] = set()
         # How many workloads of each priority have replicas that have a place.
         self.ranks: Counter[int] = Counter()
@@ -71,6 +73,7 @@ class Workloads:
             _UNFINISHED: self.unfinished,
             _TOGETHER: self.together,
             _REBALANCING: self.rebalancing,
+            _LEASED: self.leased,
         }
 
     def __iter__(self) -> Iterator[WorkloadRecord]:
@@ -213,6 +216,8 @@ class Workloads:
         """Keeps the queues of what is to be decided again."""
         placed, key = record.placed, record.key
         marks, waits = _marks(record)
+        if waits and placed.withdrawn and placed.workload.placement.leased:
+            marks |= _LEASED
         if waits or key in self.waiting:
             # Whatever is short of replicas says why.
             short = {item.name for item in placed.pod_sets if item.reason}

@@ -23,7 +23,7 @@ How fast is a matter of the pace: so many replacements a second, so many under w
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from typing import Literal
 
@@ -124,6 +124,27 @@ class Evacuation:
         if moved is None or not is_moving(moved) or replica.cluster != moved.from_cluster:
             return False
         return self._troubles.now_ms - moved.at < self._config.rebalance_patience_ms
+
+    def must_vacate(self, drafts: Iterable[PodSetDraft], released: Callable[[str], bool]) -> str:
+        """The cluster that a workload which is in one at a time has to leave now, and can; empty if there is none.
+
+        It can leave one that says when it is gone, or of which it is known that it runs nothing of it (`released`).
+        """
+        for draft in drafts:
+            if not can_leave(draft.plan):
+                continue
+            for name in self.sources(draft):
+                if (self.can_vacate(name) or released(name)) and self._pace.allows(name):
+                    return name
+        return ""
+
+    def can_vacate(self, name: str) -> bool:
+        cluster = self._fleet.clusters.get(name)
+        return cluster is not None and (cluster.heard or cluster.runs_nothing)
+
+    def vacate(self, drafts: Iterable[PodSetDraft]) -> None:
+        """What is given up counts for the pace."""
+        self._pace.spend(sum(len(draft.replicas) for draft in drafts if can_leave(draft.plan)))
 
     def sources(self, draft: PodSetDraft) -> list[str]:
         """The clusters that the pod set has to leave, and has not left."""

@@ -124,9 +124,11 @@ class Exodus:
         return [plan.demand for plan in record.plans if can_leave(plan) and self._has_to_leave(record, plan)]
 
     def _has_to_leave(self, record: WorkloadRecord, plan: PodSetPlan) -> bool:
-        placement = record.placement(plan.name)
+        placement, terms = record.placement(plan.name), record.placed.workload.placement
+        # Of what is at most once nothing can be done about a cluster that is not heard, unless it ran by a lease.
+        once = terms.at_most_once and not terms.leased
         return placement is not None and any(
             share.kept and self.troubles.is_due(share.cluster, plan.demand.shape.tolerations)
             for share in placement.shares
-            if share.cluster in self.troubles.troubled
+            if share.cluster in self.troubles.troubled and (not once or self.evacuation.can_vacate(share.cluster))
         )

@@ -21,6 +21,7 @@ import numpy as np
 from services.scheduler.decision.asked.admission import PodSetPlan
 from services.scheduler.decision.asked.manifests import Division
 from services.scheduler.decision.placing.allowance import QUEUE_LIMIT, Allowance
+from services.scheduler.decision.placing.confinement import Confinement
 from services.scheduler.decision.placing.differing import OVERRIDES, Differing
 from services.scheduler.decision.placing.division import ClusterShares
 from services.scheduler.decision.placing.duplicates import settle_duplicates
@@ -74,11 +75,14 @@ class PodSetDraft:
         self._too_dear: Spending | None = None
         # What those cost that are being replaced: as much may be spent in any case.
         self._released = 0
+        # Of a workload that is in one cluster at a time: where that is.
+        self.confined: Confinement | None = None
         self.gang = GangDraft(plan.gang, previous) if plan.gang is not None else None
         self._fleet = fleet
         self._workload = key
         self._differing = Differing(fleet, plan, previous) if plan.overrides is not None else None
         self._avoid = avoid.union(self._differing.unfit) if self._differing is not None else avoid
+        self._avoid_anyway = self._avoid
         self._facts: PodFacts | None = plan.facts(workload)
         self._profile: Profile = fleet.profile_for(plan.demand, self._facts)
         self._reasons = Reasons(fleet, self._profile, self._avoid)
@@ -197,6 +201,7 @@ class PodSetDraft:
             self._give_up(surplus)
         self._reason, self._message = "", ""
         self._too_dear = None
+        self._confine()
         if self.gang is not None:
             settle_gang(self, self.gang, budget)
         elif self.plan.division is Division.TOGETHER and self.placeable < self.missing:
@@ -209,6 +214,11 @@ class PodSetDraft:
             self._conclude()
         if self._rearranging:
             self._rearrange(budget)
+
+    def _confine(self) -> None:
+        """Keeps away from clusters where nothing may be while the workload may run in another."""
+        if self.confined is not None:
+            self._avoid = self._avoid_anyway.union(self.confined.barred())
 
     def outcome(self) -> PodSetPlacement:
         """Validated in one go with all that it is made of; what is as the contract's default is left out."""
@@ -271,6 +281,8 @@ class PodSetDraft:
     def _explain(self) -> tuple[str, str]:
         if self._too_dear is not None:
             return OVER_BUDGET, self._too_dear.why()
+        if self.confined is not None and (confined := self.confined.explain()) is not None:
+            return confined
         if self._differing is not None and self._differing.unfit and self._profile.has_room():
             return OVERRIDES, self._differing.message
         if self._avoid and self._profile.has_room():
@@ -455,6 +467,7 @@ class PodSetDraft:
 
     def open_rows(self) -> BoolArray:
         """The rows to which the next replica might go, whatever runs there: by facts, by cluster, and by the terms."""
+        self._confine()
         table = self._fleet.table
         clusters = np.ones(len(self._fleet.clusters), np.bool_)
         if (shares := self._cluster_shares()) is not None:

@@ -11,6 +11,7 @@ from services.scheduler.decision.config import SchedulerConfig
 from services.scheduler.decision.scoring.mix import DemandMix
 from services.scheduler.decision.scoring.profiles import Profile, Profiles
 from services.scheduler.decision.seen.disruptions import SeenBudgets
+from services.scheduler.decision.seen.leases import Leases
 from services.scheduler.decision.seen.observed import (
     BUDGETS,
     CLAIMS,
@@ -53,6 +54,7 @@ class Fleet:
     def __init__(self, config: SchedulerConfig) -> None:
         self.config = config
         self.clusters = ClusterTable(config)
+        self.leases = Leases(config.lease_margin_ms)
         self.table = NodeTable(config.gpu_resource)
         self.neighbours = Neighbours(self.table)
         self.slots = NodeSlots(self.table, self.neighbours)

@@ -16,9 +16,8 @@ from __future__ import annotations
 
 from services.scheduler.decision.clusters import Cluster, ClusterTable
 from services.scheduler.decision.config import SchedulerConfig
-from shared.model.taints import Taint, Toleration
+from shared.model.taints import SILENT, Taint, Toleration
 
-SILENT = Taint(key="flotilla.dev/silent", effect="NoExecute")
 DRAINING_KEY = "flotilla.dev/draining"
 
 _Tolerations = tuple[Toleration, ...]
