@@ -9,11 +9,12 @@ import pytest
 
 from services.scheduler.decision.asked.rendering import render_commands
 from services.scheduler.decision.config import SchedulerConfig
+from services.scheduler.decision.derivation import CommandRecord, derive
 from services.scheduler.decision.placing.confinement import AWAITING
 from services.scheduler.decision.seen.troubles import DRAINING_KEY
 from shared.events.registry import DecodeError, decode
 from shared.events.v1.clusters import ClusterDeclared
-from shared.events.v1.decisions import RequestRejected, WorkloadPlaced
+from shared.events.v1.decisions import DecisionsMade, RequestRejected, WorkloadPlaced
 from shared.events.v1.leases import LEASE_MS, LEASE_SUBJECT, LeaseAsked
 from shared.events.v1.requests import WorkloadRequested
 from shared.events.v1.results import CommandReported
@@ -292,6 +293,19 @@ def test_a_lease_is_granted_for_what_is_placed_there_alone() -> None:
     assert fleet.state.grant(other(home), ask(fleet, other(home))).subjects == ()
     fleet.delete("db")
     assert fleet.state.grant(home, ask(fleet, home)).subjects == ()
+
+
+def test_an_answer_stands_in_the_topic_behind_what_was_decided_before_it() -> None:
+    fleet = Fleet()
+    decision = placed(fleet.apply(leased()))
+    granted = fleet.state.grant(home_of(decision), ask(fleet, home_of(decision), 7))
+    entry = DecisionsMade(cell="0", epoch=3, leader="a", decided_at=1, decisions=(decision,), leases=(granted,))
+    commands = [item for item in derive({}, entry, 40) if isinstance(item, CommandRecord)]
+    assert [item.subject for item in commands] == ["workload/default/db", LEASE_SUBJECT]
+    answer = commands[-1].command
+    assert answer is not None
+    assert (answer.epoch, answer.generation, answer.lease) == (3, 40, granted)
+    assert (granted.number, granted.subjects) == (7, ("workload/default/db",))
 
 
 def test_other_terms_move_it_in_the_same_order() -> None:
