@@ -1,7 +1,8 @@
 """`python -m tests.bench.evacuation`: how soon the pods of a lost cluster run elsewhere.
 
-Simulated clusters, real Kafka, every service a process; one cluster has agents of its own. Its pods are Running when
-its agents are killed (SIGKILL) at once. Timed are: until the first status says that the cluster is silent, and from
+Three clusters, simulated or those of the real test bed (`--clusters real`: kube-apiserver, controllers, scheduler,
+kwok), real Kafka, every service a process; one cluster has agents of its own. Its pods are Running when its agents are
+killed (SIGKILL) at once. Timed are: until the first status says that the cluster is silent, and from
 there until all workloads run elsewhere, each pod of the fleet ready and counted once (`fleet.status`). Then the agents
 start again: what the cluster still ran has to go, and nothing else.
 """
@@ -10,11 +11,13 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import math
 import os
 import platform
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +25,7 @@ import yaml
 from rich.console import Console
 
 from services.cli.fleet import FleetOptions, LocalFleet, ServiceProcess
-from services.cli.fleet.clusters import SimulatedClusters
+from services.cli.fleet.clusters import ClusterSource, RealClusters, SimulatedClusters
 from services.cli.fleet.requesting import request_record
 from shared.adapters.kafka import KafkaLog, KafkaOptions
 from shared.events.registry import decode
@@ -32,22 +35,39 @@ from shared.events.v1.status import Phase, WorkloadStatus
 from shared.ports.event_log import START
 from tests.bench.support import run_directory, show_figures, write_result
 
-LOST = "lost"
-OTHERS = ("east", "west")
 AGENTS = ("watcher", "executor")
 REPLICAS = 10
 
 
+# Each cluster has so many nodes, of 8 cores: room for all pods, and for half of them again.
+_PODS_OF_NODE = 80
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """The cluster that is lost, and the others."""
+
+    lost: str
+    others: tuple[str, ...]
+
+
+SIMULATED = Names("lost", ("east", "west"))
+REAL = Names("real-1", ("real-2", "real-3"))
+
+
+def nodes_for(pods: int) -> int:
+    return max(math.ceil(1.5 * pods / _PODS_OF_NODE), 2)
+
+
 def specification(pods: int) -> str:
-    """Clusters of which each has room for all pods, and for half of them again."""
-    group = {"name": "n", "count": max(pods // 20, 2), "cpu": "16", "memory": "64Gi"}
+    group = {"name": "n", "count": nodes_for(pods), "cpu": "8", "memory": "32Gi"}
     timing = {"podStart": 1.0, "podStartJitter": 0.5}
-    names = (LOST, *OTHERS)
+    names = (SIMULATED.lost, *SIMULATED.others)
     return yaml.safe_dump({"clusters": [{"name": n, "timing": timing, "nodeGroups": [group]} for n in names]})
 
 
 def request(number: int, clusters: Sequence[str] = ()) -> WorkloadRequested:
-    resources = {"requests": {"cpu": "500m", "memory": "64Mi"}}
+    resources = {"requests": {"cpu": "100m", "memory": "64Mi"}}
     pod_set = {"name": "main", "replicas": REPLICAS, "image": "nginx", "resources": resources}
     terms = {"placement": {"clusters": list(clusters)}} if clusters else {}
     body = {"namespace": "shop", "name": f"w{number:04d}", "podSets": [pod_set], **terms}
@@ -55,9 +75,10 @@ def request(number: int, clusters: Sequence[str] = ()) -> WorkloadRequested:
 
 
 class Scene:
-    """The fleet, `LOST` with agents of its own, and the statuses of all workloads as they are published."""
+    """The fleet, the agents of the cluster to be lost, and the statuses of all workloads as they are published."""
 
-    def __init__(self, fleet: LocalFleet, log: KafkaLog, agents: Mapping[str, ServiceProcess]) -> None:
+    def __init__(self, fleet: LocalFleet, names: Names, log: KafkaLog, agents: Mapping[str, ServiceProcess]) -> None:
+        self._names = names
         self._fleet = fleet
         self._log = log
         self.agents = agents
@@ -99,14 +120,16 @@ class Scene:
 
     async def start(self, workloads: int) -> None:
         """All run in the cluster that will be lost, and may run anywhere."""
-        await self.ask([request(number, [LOST]) for number in range(workloads)])
-        await self.until(lambda: self.running(workloads, in_clusters=[LOST]), "all run where they are asked for")
+        lost = [self._names.lost]
+        await self.ask([request(number, lost) for number in range(workloads)])
+        await self.until(lambda: self.running(workloads, lost), "all run where they are asked for")
         await self.ask([request(number) for number in range(workloads)])
-        await self.until(
-            lambda: self.running(workloads, in_clusters=[LOST], generation=2), "all run as they are asked for"
-        )
+        await self.until(lambda: self.running(workloads, lost, generation=2), "all run as they are asked for")
 
-    def running(self, workloads: int, *, in_clusters: Sequence[str], generation: int = 1) -> bool:
+    def running_elsewhere(self, workloads: int) -> bool:
+        return self.running(workloads, self._names.others)
+
+    def running(self, workloads: int, in_clusters: Sequence[str], *, generation: int = 1) -> bool:
         return len(self.statuses) == workloads and all(
             status.phase is Phase.RUNNING
             and status.ready == REPLICAS
@@ -120,7 +143,7 @@ class Scene:
 
     def gone(self) -> bool:
         """Nothing is left of any workload in the cluster that was lost."""
-        return all(part.cluster != LOST for status in self.statuses.values() for part in status.clusters)
+        return all(part.cluster != self._names.lost for status in self.statuses.values() for part in status.clusters)
 
     def lose(self) -> None:
         for agent in self.agents.values():
@@ -134,14 +157,24 @@ class Scene:
 
 @asynccontextmanager
 async def scene(
-    directory: Path, pods: int, say: Callable[[str], None], environment: Mapping[str, str] | None = None
+    directory: Path,
+    pods: int,
+    say: Callable[[str], None],
+    environment: Mapping[str, str] | None = None,
+    *,
+    real: bool = False,
 ) -> AsyncIterator[Scene]:
-    spec = directory / "clusters.yaml"
-    spec.write_text(specification(pods))
-    kubeconfigs = directory / "clusters"
+    names, kubeconfigs = REAL if real else SIMULATED, directory / "clusters"
+    clusters: ClusterSource
+    if real:
+        clusters = RealClusters(kubeconfigs, nodes=nodes_for(pods))
+    else:
+        spec = directory / "clusters.yaml"
+        spec.write_text(specification(pods))
+        clusters = SimulatedClusters(kubeconfigs, spec, provision=False)
     options = FleetOptions(
         directory=directory,
-        clusters=SimulatedClusters(kubeconfigs, spec, provision=False),
+        clusters=clusters,
         services=("scheduler", "status"),
         environment=environment or {},
         say=say,
@@ -149,11 +182,11 @@ async def scene(
     async with AsyncExitStack() as stack:
         fleet = await stack.enter_async_context(LocalFleet(options))
         agents: dict[str, dict[str, ServiceProcess]] = {}
-        for side, names in {LOST: (LOST,), "rest": OTHERS}.items():
+        for side, members in {"lost": (names.lost,), "rest": names.others}.items():
             own = directory / side
             own.mkdir()
-            for name in names:
-                (own / f"{name}.kubeconfig").symlink_to(kubeconfigs / f"{name}.kubeconfig")
+            for name in members:
+                (own / f"{name}.kubeconfig").symlink_to(clusters.kubeconfigs / f"{name}.kubeconfig")
             agents[side] = {kind: _agent(fleet, kind, side, own) for kind in AGENTS}
             for agent in agents[side].values():
                 agent.start()
@@ -161,7 +194,7 @@ async def scene(
         await asyncio.gather(*(agent.wait_ready() for side in agents.values() for agent in side.values()))
         log = await KafkaLog.connect(KafkaOptions(bootstrap=fleet.kafka), "bench")
         stack.push_async_callback(log.close)
-        found, ready = Scene(fleet, log, agents[LOST]), asyncio.Event()
+        found, ready = Scene(fleet, names, log, agents["lost"]), asyncio.Event()
         following = asyncio.create_task(found.follow(ready))
         try:
             await ready.wait()
@@ -179,19 +212,20 @@ def _agent(fleet: LocalFleet, kind: str, side: str, kubeconfigs: Path) -> Servic
 
 
 async def measure(arguments: argparse.Namespace, directory: Path, console: Console) -> dict[str, Any]:
-    workloads = arguments.pods // REPLICAS
-    async with scene(directory, arguments.pods, console.print) as fleet:
+    workloads, real = arguments.pods // REPLICAS, arguments.clusters == "real"
+    async with scene(directory, arguments.pods, console.print, real=real) as fleet:
         await fleet.start(workloads)
-        console.print(f"{arguments.pods} pods run in {LOST}: it is lost now")
+        console.print(f"{arguments.pods} pods run in one cluster: it is lost now")
         fleet.lose()
         noticed = await fleet.until(fleet.silent, "the loss is noticed")
-        running = await fleet.until(lambda: fleet.running(workloads, in_clusters=OTHERS), "all run elsewhere")
+        running = await fleet.until(lambda: fleet.running_elsewhere(workloads), "all run elsewhere")
         console.print(f"noticed after {noticed:.1f} s, all run elsewhere {running:.1f} s later: it comes back now")
         await fleet.bring_back()
         left = await fleet.until(fleet.gone, "nothing is left where they were")
-        intact = fleet.running(workloads, in_clusters=OTHERS)
+        intact = fleet.running_elsewhere(workloads)
     return {
         "pods": arguments.pods,
+        "clusters": arguments.clusters,
         "noticed_s": round(noticed, 2),
         "running_s": round(running, 2),
         "left_s": round(left, 2),
@@ -204,6 +238,7 @@ async def measure(arguments: argparse.Namespace, directory: Path, console: Conso
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.bench.evacuation", description=__doc__)
     parser.add_argument("--pods", type=int, default=1000, help="pods in the cluster that is lost")
+    parser.add_argument("--clusters", choices=("simulated", "real"), default="simulated")
     parser.add_argument("--dir", type=Path, help="keep data and logs here")
     arguments = parser.parse_args(argv)
     console = Console(stderr=True)

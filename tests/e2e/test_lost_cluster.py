@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.bench.evacuation import LOST, OTHERS, scene
+from tests.bench.evacuation import SIMULATED, scene
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(300)]
 
@@ -26,9 +26,11 @@ async def lose_and_return(directory: Path) -> None:
     async with scene(directory, PODS, lambda _: None, HASTY) as fleet:
         await fleet.start(WORKLOADS)
         fleet.lose()
-        await fleet.until(lambda: fleet.running(WORKLOADS, in_clusters=OTHERS), "all run elsewhere")
-        parts = [part for status in fleet.statuses.values() for part in status.clusters if part.cluster == LOST]
+        await fleet.until(lambda: fleet.running(WORKLOADS, SIMULATED.others), "all run elsewhere")
+        parts = [
+            part for status in fleet.statuses.values() for part in status.clusters if part.cluster == SIMULATED.lost
+        ]
         assert all(part.stale and not part.counts.ready for part in parts)
         await fleet.bring_back()
         await fleet.until(fleet.gone, "nothing is left where they were")
-        assert fleet.running(WORKLOADS, in_clusters=OTHERS)
+        assert fleet.running(WORKLOADS, SIMULATED.others)
