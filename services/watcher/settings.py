@@ -14,7 +14,7 @@ from shared.runtime.settings import ClusterName, CommonSettings
 DEFAULT_RESOURCES = (
     "v1/nodes,v1/pods,v1/services,v1/namespaces,v1/persistentvolumeclaims,v1/persistentvolumes,"
     "apps/v1/deployments,apps/v1/statefulsets,apps/v1/daemonsets,batch/v1/jobs,"
-    "policy/v1/poddisruptionbudgets"
+    "policy/v1/poddisruptionbudgets,storage.k8s.io/v1/storageclasses"
 )
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from services.scheduler.decision.seen.observed import CLAIMS, VOLUMES
+from services.scheduler.decision.seen.observed import CLAIMS, CLASSES, VOLUMES
 from shared.events.registry import DecodeError
 from shared.model.identities import ObjectKey
 from tests.scheduling import World, nodes_of, placed, workload
@@ -21,8 +21,16 @@ def with_claim(name: str, *further: dict[str, Any], binding: str = "node", repli
     return workload(name, pod_set, *further, placement={"binding": binding})
 
 
-def claim(world: World, cluster: str, volume: str = "") -> None:
-    world.observe(ObjectKey(cluster, CLAIMS, "default", "data"), {"spec": {"volumeName": volume} if volume else {}})
+def claim(world: World, cluster: str, volume: str = "", storage_class: str = "") -> None:
+    spec = {"volumeName": volume, "storageClassName": storage_class}
+    given = {key: value for key, value in spec.items() if value}
+    world.observe(ObjectKey(cluster, CLAIMS, "default", "data"), {"spec": given})
+
+
+def storage_class(world: World, cluster: str, name: str, *zones: str) -> None:
+    """It provides volumes for nodes of these zones."""
+    topologies = [{"matchLabelExpressions": [{"key": ZONE, "values": list(zones)}]}]
+    world.observe(ObjectKey(cluster, CLASSES, "", name), {"provisioner": "p", "allowedTopologies": topologies})
 
 
 def volume(world: World, cluster: str, name: str, key: str, value: str) -> None:
@@ -54,6 +62,38 @@ def test_pods_go_to_nodes_that_reach_the_volume(world: World, zone: str) -> None
     claim(world, "east", "pv-1")
     volume(world, "east", "pv-1", ZONE, zone)
     assert nodes_of(placed(world.apply(with_claim("one")))) == {"east": (f"east-{zone}",)}
+
+
+@pytest.mark.parametrize("zone", ["a", "b"])
+def test_a_claim_without_a_volume_gets_one_where_its_class_may_provide_it(world: World, zone: str) -> None:
+    claim(world, "east", storage_class="fast")
+    storage_class(world, "east", "fast", zone)
+    storage_class(world, "west", "fast", "c")
+    assert nodes_of(placed(world.apply(with_claim("one")))) == {"east": (f"east-{zone}",)}
+
+
+def test_a_class_without_topologies_provides_everywhere(world: World) -> None:
+    claim(world, "east", storage_class="fast")
+    world.observe(ObjectKey("east", CLASSES, "", "fast"), {"provisioner": "p"})
+    nodes = nodes_of(placed(world.apply(with_claim("one", replicas=2))))
+    assert {cluster: sorted(names) for cluster, names in nodes.items()} == {"east": ["east-a", "east-b"]}
+
+
+def test_it_waits_for_a_node_in_what_the_class_allows_and_says_so(world: World) -> None:
+    claim(world, "east", storage_class="fast")
+    storage_class(world, "east", "fast", "c")
+    waiting = placed(world.apply(with_claim("one"))).pod_sets[0]
+    assert "2 node(s) didn't find available persistent volumes to bind" in waiting.message
+    world.observe(ObjectKey("east", CLASSES, "", "fast"), None)
+    world.pending()
+    assert world.placements["default/one"].pod_sets[0].placed == 1
+
+
+def test_the_volume_counts_and_not_the_class_once_there_is_one(world: World) -> None:
+    claim(world, "east", "pv-1", storage_class="fast")
+    storage_class(world, "east", "fast", "a")
+    volume(world, "east", "pv-1", ZONE, "b")
+    assert nodes_of(placed(world.apply(with_claim("one")))) == {"east": ("east-b",)}
 
 
 def test_a_local_volume_names_its_node(world: World) -> None:

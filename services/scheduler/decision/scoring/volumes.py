@@ -26,30 +26,33 @@ class VolumesAreReachable:
     def mask(self, view: NodeView) -> BoolArray:
         found = np.ones(len(view.rows), np.bool_)
         for claim in self._claims:
-            there, reached = self._of(claim, view)
-            found &= there & reached
+            there, reached, provided = self._of(claim, view)
+            found &= there & reached & provided
         return found
 
     def reasons(self, view: NodeView) -> Reasons:
         for claim in self._claims:
-            there, reached = self._of(claim, view)
+            there, reached, provided = self._of(claim, view)
             yield f"node(s) in clusters without persistentvolumeclaim {claim!r}", ~there
             yield "node(s) had volume node affinity conflict", there & ~reached
+            yield "node(s) didn't find available persistent volumes to bind", there & ~provided
 
-    def _of(self, claim: str, view: NodeView) -> tuple[BoolArray, BoolArray]:
-        """By row whether its cluster has the claim, and whether the node reaches the volume."""
+    def _of(self, claim: str, view: NodeView) -> tuple[BoolArray, BoolArray, BoolArray]:
+        """By row whether its cluster has the claim, whether the node reaches the volume if there is one, and whether
+        one may be provided there if there is none.
+        """
         table, rows = view.table, view.rows
         where = table.volumes.clusters_of(claim)
-        there, reached = np.ones(len(rows), np.bool_), np.ones(len(rows), np.bool_)
+        there, reached, provided = (np.ones(len(rows), np.bool_) for _ in range(3))
         if not where:
-            return there, reached
+            return there, reached, provided
         clusters = table.block_cluster[rows // BLOCK]
         there = np.isin(clusters, list(where))
-        for cluster, selector in where.items():
+        for cluster, (bound, selector) in where.items():
             if selector is not None:
                 positions = np.flatnonzero(clusters == cluster)
-                reached[positions] = _matching(selector, table, rows[positions])
-        return there, reached
+                (reached if bound else provided)[positions] = _matching(selector, table, rows[positions])
+        return there, reached, provided
 
 
 def _matching(selector: NodeSelector, table: NodeTable, rows: Rows) -> BoolArray:

@@ -15,6 +15,7 @@ from services.scheduler.decision.seen.leases import Leases
 from services.scheduler.decision.seen.observed import (
     BUDGETS,
     CLAIMS,
+    CLASSES,
     JOBS,
     NAMESPACES,
     NODES,
@@ -22,13 +23,14 @@ from services.scheduler.decision.seen.observed import (
     VOLUMES,
     NodeObject,
     allocatable,
+    claimed_by,
     decode_job,
     decode_namespace,
     decode_node,
     decode_pod,
     images_of,
     reach_of,
-    volume_of,
+    topologies_of,
 )
 from services.scheduler.decision.seen.pods import PodRegistry, share_of
 from services.scheduler.decision.seen.reservations import ShareKey
@@ -68,8 +70,8 @@ class Fleet:
         self._finished_shares: set[ShareKey] = set()
 
     def observe_object(self, key: ObjectKey, raw: bytes | None) -> None:
-        """Nodes, pods, jobs, namespaces, volumes, claims and disruption budgets; all else is ignored. Raises
-        DecodeError, with nothing changed.
+        """Nodes, pods, jobs, namespaces, volumes, their claims and classes, disruption budgets; all else is ignored.
+        Raises DecodeError, with nothing changed.
         """
         if key.resource == PODS:
             self._observe_pod(key, raw)
@@ -80,7 +82,7 @@ class Fleet:
         elif key.resource == NAMESPACES:
             labels = (decode_namespace(raw).metadata.labels or {}) if raw is not None else None
             self.neighbours.label_namespace(self.clusters.ensure(key.cluster).index, key.name, labels)
-        elif key.resource in (CLAIMS, VOLUMES):
+        elif key.resource in (CLAIMS, VOLUMES, CLASSES):
             self._observe_volume(key, raw)
         elif key.resource == BUDGETS:
             self.budgets.observe(key, raw)
@@ -160,12 +162,13 @@ class Fleet:
     def _observe_volume(self, key: ObjectKey, raw: bytes | None) -> None:
         volumes = self.table.volumes
         before = volumes.version
+        cluster = self.clusters.ensure(key.cluster).index
         if key.resource == CLAIMS:
-            volume = volume_of(raw) if raw is not None else None
-            volumes.put_claim(self.clusters.ensure(key.cluster).index, f"{key.namespace}/{key.name}", volume)
+            volumes.put_claim(cluster, f"{key.namespace}/{key.name}", claimed_by(raw) if raw is not None else None)
+        elif key.resource == VOLUMES:
+            volumes.put_volume(cluster, key.name, reach_of(raw) if raw is not None else None)
         else:
-            reach = reach_of(raw) if raw is not None else None
-            volumes.put_volume(self.clusters.ensure(key.cluster).index, key.name, reach)
+            volumes.put_class(cluster, key.name, topologies_of(raw) if raw is not None else None)
         if volumes.version != before:
             # There may be room where there was none.
             self.table.freed += 1

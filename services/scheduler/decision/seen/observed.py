@@ -6,11 +6,12 @@ writes raises DecodeError, and the shell sends it to the dead letters.
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 from pydantic import ValidationError
 
+from services.scheduler.decision.table.volumes import Claimed
 from shared.events.registry import DecodeError, field_errors
 from shared.events.v1.workloads import FieldError
 from shared.model.affinity import PodAffinity
@@ -26,6 +27,7 @@ NAMESPACES = Resource("", "v1", "namespaces")
 JOBS = Resource("batch", "v1", "jobs")
 CLAIMS = Resource("", "v1", "persistentvolumeclaims")
 VOLUMES = Resource("", "v1", "persistentvolumes")
+CLASSES = Resource("storage.k8s.io", "v1", "storageclasses")
 BUDGETS = Resource("policy", "v1", "poddisruptionbudgets")
 
 T = TypeVar("T")
@@ -161,6 +163,7 @@ class JobObject(_Struct, frozen=True):
 
 class ClaimSpecObject(_Struct, frozen=True):
     volume_name: str = ""
+    storage_class_name: str | None = None
 
 
 class ClaimObject(_Struct, frozen=True):
@@ -177,6 +180,19 @@ class VolumeSpecObject(_Struct, frozen=True):
 
 class VolumeObject(_Struct, frozen=True):
     spec: VolumeSpecObject = VolumeSpecObject()
+
+
+class TopologyLabelObject(_Struct, frozen=True):
+    key: str = ""
+    values: list[str] = []
+
+
+class TopologyObject(_Struct, frozen=True):
+    match_label_expressions: list[TopologyLabelObject] | None = None
+
+
+class ClassObject(_Struct, frozen=True):
+    allowed_topologies: list[TopologyObject] | None = None
 
 
 class BudgetSpecObject(_Struct, frozen=True):
@@ -203,6 +219,7 @@ _IMAGES_DECODER = msgspec.json.Decoder(list[ImageObject] | None)
 _NAMESPACE_DECODER = msgspec.json.Decoder(NamespaceObject)
 _CLAIM_DECODER = msgspec.json.Decoder(ClaimObject)
 _VOLUME_DECODER = msgspec.json.Decoder(VolumeObject)
+_CLASS_DECODER = msgspec.json.Decoder(ClassObject)
 _BUDGET_DECODER = msgspec.json.Decoder(BudgetObject)
 
 
@@ -226,17 +243,34 @@ def decode_job(raw: bytes) -> JobObject:
     return _decode(_JOB_DECODER, raw)
 
 
-def volume_of(raw: bytes) -> str:
-    """The volume that a claim is bound to, empty where it is not. Raises DecodeError."""
-    return _decode(_CLAIM_DECODER, raw).spec.volume_name
+def claimed_by(raw: bytes) -> Claimed:
+    """What a claim is bound to, or by which class it would be. Raises DecodeError."""
+    spec = _decode(_CLAIM_DECODER, raw).spec
+    return Claimed(spec.volume_name, spec.storage_class_name or "")
+
+
+def topologies_of(raw: bytes) -> NodeSelector | None:
+    """The nodes for which a storage class provides volumes, None where that is all. Raises DecodeError."""
+    terms = _decode(_CLASS_DECODER, raw).allowed_topologies
+    if not terms:
+        return None
+    expressions = [
+        [{"key": label.key, "operator": "In", "values": label.values} for label in term.match_label_expressions or ()]
+        for term in terms
+    ]
+    return _node_selector({"nodeSelectorTerms": [{"matchExpressions": items} for items in expressions]})
 
 
 def reach_of(raw: bytes) -> NodeSelector | None:
     """The nodes that reach a volume, None where all do. Raises DecodeError."""
     affinity = _decode(_VOLUME_DECODER, raw).spec.node_affinity
+    required = msgspec.json.decode(affinity.required) if affinity is not None else None
+    return _node_selector(required) if required is not None else None
+
+
+def _node_selector(document: Any) -> NodeSelector:
     try:
-        required = msgspec.json.decode(affinity.required) if affinity is not None else None
-        return NodeSelector.model_validate(required) if required is not None else None
+        return NodeSelector.model_validate(document)
     except ValidationError as error:
         raise DecodeError(field_errors(error)) from error
 
