@@ -203,6 +203,17 @@ class TestSpread:
         assert sum(node == "b1" for node in nodes_of(decision)["north"]) == 2
 
 
+def test_a_node_in_a_domain_where_nobody_counts_is_like_any_other(world: World) -> None:
+    # Another namespace's pod would be with web's, but only in namespaces of which there is none.
+    foreign = {**term("web", "rack"), "namespaceSelector": {"matchLabels": {"team": "x"}}}
+    preferred = {"podAffinity": {PREFERRED: [{"weight": 1, "podAffinityTerm": foreign}]}}
+    observe(world, "x", "a1", "other", affinity=preferred)
+    for node in ("one", "two"):
+        world.node("north", node, labels={HOSTNAME: node, "rack": node, "disk": "ssd"})
+        decision = world.apply(pods("web", name=node, cpu="3", nodeSelector={"disk": "ssd"}))
+        assert node_of(placed(decision)) == node
+
+
 def test_with_binding_cluster_they_are_left_to_the_clusters_scheduler(world: World) -> None:
     decision = placed(world.apply(pods("web", 5, "cluster", **apart(term("web")))))
     assert counts_of(decision) == {"north": 5}

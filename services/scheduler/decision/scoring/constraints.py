@@ -160,10 +160,11 @@ class Constraint:
 
     def settle(self) -> Rows:
         """The domains whose value changed by what was absorbed."""
+        if len(self.value) != self.topology.domains:
+            # Even if nothing counts in the new ones, nodes are there.
+            self.value = grown(self.value, (self.topology.domains,))
         if not self._changed:
             return _NO_ROWS
-        if len(self.value) != self.topology.domains:
-            self.value = grown(self.value, (self.topology.domains,))
         asked = self._affected(self._changed)
         values = self._values(asked)
         differ = values != self.value[asked]
