@@ -7,14 +7,17 @@ leader hands over of a backlog (see `tests.bench.placement`); `p50_ms` and `p99_
 answer, with all those before it and beside it. Every node is scored for each of them
 (`services.scheduler.decision.scoring.profiles`).
 
-With `--constraint` the pods of each shape keep apart: `anti-affinity` from node to node; `spread` over zones and over
-nodes, with a skew of at most one.
+With `--constraint` the pods of each shape want something of each other: with `anti-affinity` they keep apart from node
+to node, with `preferred` they would rather, from zone to zone as well; with `affinity` they stay within one zone; with
+`spread` they are spread over zones and over nodes, with a skew of at most one, and with `spread-anyway` as well as it
+goes. With `all` every constraint has a fleet of its own, beside a plain one, and they have their turns in one run, so
+that what the machine does otherwise slows all of them: `ratios` are their rates beside the plain one.
 
 With `--beside kube-scheduler` that one binds the first `--peer-pods` of the same pods on the same nodes, empty at first
 (`tests.bench.kube_scheduler` says what its figures contain).
 
     python -m tests.bench.decisions [--nodes N] [--shapes S] [--decisions K] [--at-once N]
-                                    [--constraint none|anti-affinity|spread] [--beside kube-scheduler [--peer-pods N]]
+                                    [--constraint NAME|none|all] [--beside kube-scheduler [--peer-pods N]]
 """
 
 from __future__ import annotations
@@ -23,6 +26,7 @@ import argparse
 import os
 import time
 from collections import deque
+from collections.abc import Iterable, Iterator
 from itertools import cycle, islice
 from typing import Any
 
@@ -38,7 +42,7 @@ from shared.events.v1.objects import ClusterObserved
 from shared.events.v1.requests import WorkloadRequested
 from shared.events.v1.results import CommandReported
 from shared.model.identities import WORKLOAD_SUBJECT, ZONE_LABEL, ObjectKey
-from shared.runtime.heap import relax
+from shared.runtime.heap import building, relax
 from tests.bench import kube_scheduler
 from tests.bench.placement import machine
 from tests.bench.support import quantile, resident_mb, show_figures, write_result
@@ -49,6 +53,9 @@ CLUSTER = "large"
 HOSTNAME = "kubernetes.io/hostname"
 ZONES = 3
 FEWEST_GROUPS = 4
+CONSTRAINTS = ("anti-affinity", "preferred", "affinity", "spread", "spread-anyway")
+_REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"
+_PREFERRED = "preferredDuringSchedulingIgnoredDuringExecution"
 
 
 def shape(number: int) -> Json:
@@ -62,14 +69,20 @@ def constrained(template: Json, constraint: str, number: int) -> Json:
     group = {"app": f"app-{number}"}
     selector = {"labelSelector": {"matchLabels": group}}
     spec = dict(template["spec"])
-    if constraint == "anti-affinity":
-        terms = [{"topologyKey": HOSTNAME, **selector}]
-        spec["affinity"] = {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": terms}}
-    elif constraint == "spread":
-        spec["topologySpreadConstraints"] = [
-            {"maxSkew": 1, "topologyKey": key, "whenUnsatisfiable": "DoNotSchedule", **selector}
-            for key in (ZONE_LABEL, HOSTNAME)
-        ]
+    terms = {key: {"topologyKey": key, **selector} for key in (ZONE_LABEL, HOSTNAME)}
+    match constraint:
+        case "anti-affinity":
+            spec["affinity"] = {"podAntiAffinity": {_REQUIRED: [terms[HOSTNAME]]}}
+        case "preferred":
+            weighted = [{"weight": 10, "podAffinityTerm": term} for term in terms.values()]
+            spec["affinity"] = {"podAntiAffinity": {_PREFERRED: weighted}}
+        case "affinity":
+            spec["affinity"] = {"podAffinity": {_REQUIRED: [terms[ZONE_LABEL]]}}
+        case _:
+            action = "DoNotSchedule" if constraint == "spread" else "ScheduleAnyway"
+            spec["topologySpreadConstraints"] = [
+                {"maxSkew": 1, "topologyKey": key, "whenUnsatisfiable": action, **selector} for key in terms
+            ]
     return {"metadata": {"labels": group}, "spec": spec}
 
 
@@ -96,7 +109,7 @@ def fleet(nodes: int) -> list[Json]:
 
 def pod_templates(shapes: int, constraint: str) -> list[Json]:
     """One for each group of equal pods."""
-    if constraint == "none":
+    if constraint in ("none", "all"):
         return [{"spec": shape(number)} for number in range(shapes)]
     # One group of pods that keep apart can fill half of the fleet no more than once for each node.
     groups = max(shapes, FEWEST_GROUPS)
@@ -167,11 +180,56 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--nodes", type=int, default=5_000)
     parser.add_argument("--shapes", type=int, default=16, help="different pods, at most 256")
-    parser.add_argument("--constraint", choices=("none", "anti-affinity", "spread"), default="none")
+    parser.add_argument("--constraint", choices=("none", *CONSTRAINTS, "all"), default="none")
     parser.add_argument("--decisions", type=int, default=10_000, help="how many are timed")
     parser.add_argument("--at-once", type=int, default=MOST, help="requests that are handed over together")
     kube_scheduler.add_options(parser)
     return parser.parse_args()
+
+
+def fill(benches: Iterable[Bench], options: argparse.Namespace) -> None:
+    """What is there before is no business of the collector's later on, as it is with a leader."""
+    with building():
+        for bench in benches:
+            for _ in range(2 * options.nodes // max(1, options.at_once)):
+                bench.place(max(1, options.at_once))
+
+
+def measure(bench: Bench, options: argparse.Namespace) -> Iterator[list[float]]:
+    """What each request of a round waited for its answer, round by round."""
+    at_once = max(1, options.at_once)
+    for _ in range(-(-options.decisions // at_once)):
+        waited = bench.place(at_once)
+        yield waited
+        for _ in waited:
+            bench.end_oldest()
+
+
+def figures(rounds: list[list[float]]) -> Json:
+    took = [seconds for waited in rounds for seconds in waited]
+    return {
+        "decisions_per_s": round(len(took) / sum(waited[-1] for waited in rounds), 1),
+        "p50_ms": round(1000 * quantile(took, 0.5), 3),
+        "p99_ms": round(1000 * quantile(took, 0.99), 3),
+    }
+
+
+def side_by_side(options: argparse.Namespace, shapes: int) -> Json:
+    """Every constraint beside none, in turn."""
+    names = ("none", *CONSTRAINTS)
+    benches = [Bench(options.nodes, shapes, name) for name in names]
+    fill(benches, options)
+    rounds: dict[str, list[list[float]]] = {name: [] for name in names}
+    # The collector rests: one of its few pauses would slow whoever has his turn, and none of the others.
+    with building():
+        for turn in zip(*(measure(bench, options) for bench in benches), strict=True):
+            for name, waited in zip(names, turn, strict=True):
+                rounds[name].append(waited)
+    found = {name: figures(rounds[name]) for name in names}
+    plain = found["none"]["decisions_per_s"]
+    ratios = {name: round(found[name]["decisions_per_s"] / plain, 3) for name in CONSTRAINTS}
+    slowest = min(ratios, key=lambda name: ratios[name])
+    return {**found["none"], "ratios": ratios, "slowest": slowest, "slowest_ratio": ratios[slowest]}
 
 
 def main() -> None:
@@ -179,27 +237,19 @@ def main() -> None:
     kube_scheduler.require(options)
     relax()
     shapes = min(max(options.shapes, 1), 256)
-    bench = Bench(options.nodes, shapes, options.constraint)
-    at_once = max(1, options.at_once)
-    for _ in range(2 * options.nodes // at_once):
-        bench.place(at_once)
-    took, seconds = [], 0.0
-    for _ in range(-(-options.decisions // at_once)):
-        waited = bench.place(at_once)
-        took += waited
-        seconds += waited[-1]
-        for _ in waited:
-            bench.end_oldest()
-    result: Json = {
-        "decisions_per_s": round(len(took) / seconds, 1),
-        "p50_ms": round(1000 * quantile(took, 0.5), 3),
-        "p99_ms": round(1000 * quantile(took, 0.99), 3),
+    if options.constraint == "all":
+        result = side_by_side(options, shapes)
+    else:
+        bench = Bench(options.nodes, shapes, options.constraint)
+        fill([bench], options)
+        result = figures([*measure(bench, options)])
+    result |= {
         "rss_mib": round(resident_mb(os.getpid()) * 1e6 / 2**20),
         "nodes": options.nodes,
         "shapes": options.shapes,
         "constraint": options.constraint,
-        "at_once": at_once,
-        "decisions": len(took),
+        "at_once": max(1, options.at_once),
+        "decisions": options.decisions,
         "machine": machine(),
     }
     if options.beside:

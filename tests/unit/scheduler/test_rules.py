@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from services.scheduler.decision.config import SchedulerConfig
+from services.scheduler.decision.config import SchedulerConfig, Weights
 from services.scheduler.decision.seen.observed import PODS
 from shared.events.v1.decisions import WorkloadPlaced
 from shared.model.identities import ObjectKey
@@ -212,6 +212,28 @@ def test_a_node_in_a_domain_where_nobody_counts_is_like_any_other(world: World) 
         world.node("north", node, labels={HOSTNAME: node, "rack": node, "disk": "ssd"})
         decision = world.apply(pods("web", name=node, cpu="3", nodeSelector={"disk": "ssd"}))
         assert node_of(placed(decision)) == node
+
+
+def test_what_weighs_nothing_is_nowhere_asked_for() -> None:
+    world = World(SchedulerConfig(weights=Weights(pod_affinity=0, topology_spread=0)))
+    world.cluster("north")
+    anyway = spread("web", whenUnsatisfiable="ScheduleAnyway")
+    preferred = {"affinity": {"podAffinity": {PREFERRED: [{"weight": 1, "podAffinityTerm": term("web")}]}}}
+    assert not placed(world.apply(pods("web", **anyway, **preferred))).pod_sets[0].placed
+    world.node("north", "a1", labels={HOSTNAME: "a1", ZONE: "a"})
+    assert node_of(placed(world.pending())) == "a1"
+    assert node_of(placed(world.apply(pods("web", name="second", **anyway, **preferred)))) == "a1"
+
+
+def test_who_is_alike_may_differ_for_the_next_who_asks(world: World) -> None:
+    # Nobody has asked for the workload's own label before: pods that were alike until then no longer are.
+    placed(world.apply(pods("web", name="one", **apart(term("nobody")))))
+    placed(world.apply(pods("web", name="two", **apart(term("nobody")))))
+    own = {"topologyKey": HOSTNAME, "labelSelector": {"matchLabels": {"flotilla.dev/workload": "two"}}}
+    beside = placed(world.apply(pods("cache", **near(own))))
+    assert node_of(beside) == node_of(world.placements["default/two"])
+    again = placed(world.apply(pods("web", name="three", **apart(own))))
+    assert node_of(again) != node_of(world.placements["default/two"])
 
 
 def test_with_binding_cluster_they_are_left_to_the_clusters_scheduler(world: World) -> None:

@@ -148,10 +148,11 @@ def _place_one(fleet: Fleet, single: Admitted, avoid: frozenset[int]) -> list[Pl
     try:
         facts = plan.facts(single.workload)
         profile = fleet.profile_for(plan.demand, facts)
-        row = profile.best(None, avoid)
-        if row is None:
+        chosen = profile.choose(avoid)
+        if chosen is None:
             return []
-        choice = choice_of(fleet, row, profile.compare(row, None, avoid), None, None)
+        row, compared = chosen
+        choice = choice_of(fleet, row, compared, None, None)
         slot = fleet.slots.by_row(row)
         hold = fleet.slots.hold(slot, profile.request, None, facts)
     except Exception as error:  # noqa: BLE001 - the answer to this one

@@ -18,19 +18,32 @@ domain alone, in the same order:
 
 A constraint has a value for each domain: a cost, infinite where it refuses. When pods come or go, only the rows of
 domains whose value changed are renewed; a constraint on zones renews none, since its value is added to whole blocks.
+What that takes is in `between`, compiled.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable
 from typing import Protocol
 
 import numpy as np
 
 from services.scheduler.decision.config import Weights
 from services.scheduler.decision.interface import Filter, Reasons
-from services.scheduler.decision.table.arrays import BLOCK, BoolArray, FloatArray, IntArray, Rows, grown
+from services.scheduler.decision.scoring.between import (
+    APART,
+    DOMAINS,
+    IN_BLOCKS,
+    IN_ROWS,
+    LIKED_IN_BLOCKS,
+    LIKING,
+    MIN_DOMAINS,
+    MISSING,
+    SPREAD,
+    SPREAD_ANYWAY,
+    TOGETHER,
+    settle,
+)
+from services.scheduler.decision.table.arrays import BLOCK, BoolArray, FloatArray, IntArray, Rows
 from services.scheduler.decision.table.neighbours import About, Neighbours, Tally
 from services.scheduler.decision.table.rules import Rules, SpreadRule, Term
 from services.scheduler.decision.table.topology import NOWHERE, Topology
@@ -43,6 +56,9 @@ NO_SPREAD = "node(s) didn't match pod topology spread constraints"
 NO_SPREAD_LABEL = "node(s) didn't match pod topology spread constraints (missing required label)"
 
 _NO_ROWS: Rows = np.zeros(0, np.intp)
+_NO_CHANGES: IntArray = np.zeros((0, 3), np.int64)
+# Domains more than there are for which there is room, beside a quarter.
+_FEW = 16
 # What weighs as much as a pod wants, where it is only wanted or unwanted by others.
 _LARGEST_WEIGHT = 100
 
@@ -61,287 +77,79 @@ class Inclusion(Protocol):
     def by_taints(self, rows: Rows) -> BoolArray: ...
 
 
-class DomainCounts:
-    """Pods of one tally by domain, over the rows that are eligible; and how many of these a domain has."""
+class Constraint:
+    """Its `value` by domain, infinite where pods are refused; `numbers` are its weight, and the value for nodes without
+    the label.
 
-    def __init__(self, tally: Tally, topology: Topology, eligible: Eligible | None = None) -> None:
+    Counted are pods of the tally, on rows that are eligible: by domain (`sums`), beside how many such rows it has
+    (`nodes`); `where` is the domain in which each row counts. The arrays are parts of those of `Constraints`.
+    """
+
+    def __init__(
+        self,
+        kind: int,
+        tally: Tally,
+        topology: Topology,
+        eligible: Eligible | None = None,
+        *,
+        text: str = "",
+        missing: float = 0.0,
+        weight: float = 0.0,
+        rule: SpreadRule | None = None,
+    ) -> None:
+        self.kind = kind
         self.tally = tally
         self.topology = topology
+        self.text, self.missing_text = text, ""
+        self.numbers = (weight, missing)
+        self.limits = (rule.max_skew, int(rule.itself), rule.min_domains) if rule is not None else (0, 0, 0)
+        self.value: FloatArray = np.zeros(0, np.float64)
         self.sums: IntArray = np.zeros(0, np.int64)
         self.nodes: IntArray = np.zeros(0, np.int64)
+        self.where: Rows = np.zeros(0, np.intp)
         self._eligible = eligible
-        # The domain in which each row is counted.
-        self._where: Rows = np.zeros(0, np.intp)
-        self._seen = 0
-        self._epoch = -1
 
-    def rebuild(self) -> None:
-        topology, tally = self.topology, self.tally
-        self._where = self._domains(np.arange(len(topology.of_row)))
-        counted = self._where[self._where != NOWHERE]
-        self.nodes = np.bincount(counted, minlength=topology.domains).astype(np.int64)
-        self.sums = np.zeros(topology.domains, np.int64)
-        for row, count in tally.by_row.items():
-            if self._where[row] != NOWHERE:
-                self.sums[self._where[row]] += count
-        self._seen, self._epoch = tally.end, tally.epoch
+    def at(self, rows: Rows) -> FloatArray:
+        domains = self.topology.of_row[rows]
+        return np.where(domains == NOWHERE, self.numbers[1], self.value[domains])
 
-    def update(self, facts: Rows) -> set[int] | None:
-        """The domains that changed, `facts` being the rows of which anything but pods did; None: start anew."""
-        tally = self.tally
-        changes = tally.since(self._seen) if self._epoch == tally.epoch else None
-        if changes is None or len(self._where) != len(self.topology.of_row):
-            return None
-        self._seen = tally.end
-        changed: set[int] = set()
-        for row, count in changes:
-            domain = int(self._where[row])
-            if domain != NOWHERE:
-                self.sums[domain] += count
-                changed.add(domain)
-        if len(facts):
-            self._fit()
-            for row, domain in zip(facts.tolist(), self._domains(facts).tolist(), strict=True):
-                self._move(row, domain, changed)
-        return changed
+    def count(self) -> None:
+        """All rows and pods anew."""
+        self.where[:] = self._domains(np.arange(len(self.where)))
+        counted = self.where[self.where != NOWHERE]
+        self.nodes[:] = np.bincount(counted, minlength=len(self.nodes))
+        self.sums[:] = 0
+        by_row = self.tally.by_row
+        domains = self.where[np.fromiter(by_row, np.intp, len(by_row))]
+        counts = domains != NOWHERE
+        np.add.at(self.sums, domains[counts], np.fromiter(by_row.values(), np.int64, len(by_row))[counts])
 
-    def _move(self, row: int, domain: int, changed: set[int]) -> None:
-        before = int(self._where[row])
-        if before == domain:
-            return
-        pods = self.tally.by_row.get(row, 0)
-        for where, sign in ((before, -1), (domain, 1)):
-            if where != NOWHERE:
-                self.sums[where] += sign * pods
-                self.nodes[where] += sign
-                changed.add(where)
-        self._where[row] = domain
-
-    def _fit(self) -> None:
-        if len(self.sums) != self.topology.domains:
-            self.sums = grown(self.sums, (self.topology.domains,))
-            self.nodes = grown(self.nodes, (self.topology.domains,))
+    def follow(self, rows: Rows) -> bool:
+        """These rows may count in other domains now, with the pods that are there; whether any does."""
+        domains = self._domains(rows)
+        differing = np.flatnonzero(domains != self.where[rows])
+        for index in differing.tolist():
+            row, domain = int(rows[index]), int(domains[index])
+            before, pods = int(self.where[row]), self.tally.by_row.get(row, 0)
+            if before == domain:
+                continue
+            for where, sign in ((before, -1), (domain, 1)):
+                if where != NOWHERE:
+                    self.sums[where] += sign * pods
+                    self.nodes[where] += sign
+            self.where[row] = domain
+        return bool(len(differing))
 
     def _domains(self, rows: Rows) -> Rows:
         domains = self.topology.of_row[rows]
-        return np.where(self._eligible(rows), domains, NOWHERE) if self._eligible is not None else domains.copy()
-
-
-class Constraint:
-    """`value` by domain, and `missing` for nodes without the label; infinite where pods are refused."""
-
-    text = ""
-    missing_text = ""
-    missing = 0.0
-
-    def __init__(self, counts: DomainCounts) -> None:
-        self.counts = counts
-        self.topology = counts.topology
-        self.value: FloatArray = np.zeros(0, np.float64)
-        self._changed: set[int] = set()
-
-    def at(self, rows: Rows) -> FloatArray:
-        return self.of(self.topology.of_row[rows])
-
-    def of(self, domains: Rows) -> FloatArray:
-        if not len(self.value):
-            return np.full(len(domains), self.missing)
-        return np.where(domains == NOWHERE, self.missing, self.value[domains])
-
-    def rebuild(self) -> None:
-        """Of the counts, which are up to date."""
-        self.value = self._values(np.arange(self.topology.domains))
-
-    def absorb(self, facts: Rows) -> bool:
-        """Counts what changed; false: start anew."""
-        changed = self.counts.update(facts)
-        self._changed = changed or set()
-        return changed is not None
-
-    def settle(self) -> Rows:
-        """The domains whose value changed by what was absorbed."""
-        if len(self.value) != self.topology.domains:
-            # Even if nothing counts in the new ones, nodes are there.
-            self.value = grown(self.value, (self.topology.domains,))
-        if not self._changed:
-            return _NO_ROWS
-        asked = self._affected(self._changed)
-        values = self._values(asked)
-        differ = values != self.value[asked]
-        self.value[asked] = values
-        changed: Rows = asked[differ]
-        return changed
-
-    def _affected(self, changed: set[int]) -> Rows:
-        """The domains whose value may be another now."""
-        return np.fromiter(changed, np.intp, len(changed))
-
-    def _values(self, domains: Rows) -> FloatArray:
-        raise NotImplementedError
-
-
-class Apart(Constraint):
-    """Refuses domains where there is anyone."""
-
-    def __init__(self, counts: DomainCounts, text: str) -> None:
-        super().__init__(counts)
-        self.text = text
-
-    def _values(self, domains: Rows) -> FloatArray:
-        return np.where(self.counts.sums[domains] > 0, np.inf, 0.0)
-
-
-class Together(Constraint):
-    """One term of required affinity."""
-
-    text = NO_AFFINITY
-    missing = np.inf
-
-    def __init__(self, counts: DomainCounts, group: Group) -> None:
-        super().__init__(counts)
-        self._group = group
-        group.terms.append(self)
-
-    def _values(self, domains: Rows) -> FloatArray:
-        first = self._group.first[self.topology.cluster[domains]]
-        return np.where((self.counts.sums[domains] > 0) | first, 0.0, np.inf)
-
-
-class Group:
-    """The terms of one pod's required affinity, which look for the same pods: those that match all of them.
-
-    `first`: whether a pod may be the first of its kind, by cluster index.
-    """
-
-    def __init__(self, neighbours: Neighbours, rules: Rules) -> None:
-        self.terms: list[Together] = []
-        self.first: BoolArray = np.zeros(0, np.bool_)
-        self._neighbours = neighbours
-        self._rules = rules
-
-    def refresh(self) -> None:
-        clusters = max((int(term.topology.cluster.max(initial=-1)) + 1 for term in self.terms), default=0)
-        there = np.zeros(clusters, np.bool_)
-        for term in self.terms:
-            there[term.topology.cluster[: len(term.counts.sums)][term.counts.sums > 0]] = True
-        matches = self._neighbours.namespace_matches
-        rules = self._rules
-        own = [
-            rules.itself and all(matches(term.query, cluster, rules.namespace) for term in rules.affinity)
-            for cluster in range(clusters)
-        ]
-        self.first = ~there & np.array(own, np.bool_)
-
-
-class Emptiest:
-    """Pods in the emptiest domain of each cluster, kept by difference: how many domains have how many pods."""
-
-    def __init__(self, counts: DomainCounts, min_domains: int) -> None:
-        self.least: IntArray = np.zeros(0, np.int64)
-        self._counts = counts
-        self._min_domains = min_domains
-        # Of each domain its cluster, and the pods with which it was counted.
-        self._known: dict[int, tuple[int, int]] = {}
-        self._by_cluster: dict[int, Counter[int]] = {}
-
-    def rebuild(self) -> None:
-        self._known.clear()
-        self._by_cluster.clear()
-        self.least = np.zeros(0, np.int64)
-        self.update(range(self._counts.topology.domains))
-
-    def update(self, changed: Iterable[int]) -> bool:
-        """Whether it is another one somewhere."""
-        counts, clusters = self._counts, self._counts.topology.cluster
-        touched: set[int] = set()
-        for domain in changed:
-            known = self._known.pop(domain, None)
-            if known is not None:
-                self._add(*known, -1)
-                touched.add(known[0])
-            if counts.nodes[domain] > 0:
-                known = self._known[domain] = (int(clusters[domain]), int(counts.sums[domain]))
-                self._add(*known, 1)
-                touched.add(known[0])
-        size = int(clusters.max(initial=-1)) + 1 if len(self.least) <= max(touched, default=-1) else 0
-        if size > len(self.least):
-            self.least = grown(self.least, (size,))
-        before = self.least.copy()
-        for cluster in touched:
-            found = self._by_cluster[cluster]
-            enough = sum(found.values()) >= self._min_domains
-            self.least[cluster] = min(found) if enough and found else 0
-        return not np.array_equal(before, self.least)
-
-    def _add(self, cluster: int, pods: int, sign: int) -> None:
-        found = self._by_cluster.setdefault(cluster, Counter())
-        found[pods] += sign
-        if not found[pods]:
-            del found[pods]
-
-
-class Spread(Constraint):
-    """`weight` is None where the constraint refuses."""
-
-    def __init__(self, counts: DomainCounts, rule: SpreadRule, weight: float | None) -> None:
-        super().__init__(counts)
-        self._rule = rule
-        self._weight = weight
-        self._emptiest = Emptiest(counts, rule.min_domains)
-        self.missing = np.inf if weight is None else weight
-        self.text, self.missing_text = NO_SPREAD, NO_SPREAD_LABEL
-
-    def rebuild(self) -> None:
-        self._emptiest.rebuild()
-        super().rebuild()
-
-    def _affected(self, changed: set[int]) -> Rows:
-        if self._emptiest.update(changed):
-            return np.arange(self.topology.domains)
-        return np.fromiter(changed, np.intp, len(changed))
-
-    def _values(self, domains: Rows) -> FloatArray:
-        clusters, least = self.topology.cluster[domains], self._emptiest.least
-        if len(least) <= clusters.max(initial=-1):
-            # Domains of clusters none of whose nodes counts.
-            least = grown(least, (int(clusters.max()) + 1,))
-        above = self.counts.sums[domains] - least[clusters]
-        if self._weight is None:
-            return np.where(above + self._rule.itself > self._rule.max_skew, np.inf, 0.0)
-        skew = np.maximum(above, 0)
-        return np.asarray(self._weight * (skew / (skew + self._rule.max_skew)))
-
-
-class Liking(Constraint):
-    """What the pods of a domain weigh that are wanted there, or want this one; not yet a cost."""
-
-    def __init__(self, counts: DomainCounts, weight: int) -> None:
-        super().__init__(counts)
-        self._weight = weight
-
-    def _values(self, domains: Rows) -> FloatArray:
-        return np.asarray(self.counts.sums[domains] * float(self._weight))
-
-
-class Likings:
-    """All that is wanted and unwanted, as one cost."""
-
-    def __init__(self, parts: list[Liking], weight: float, scale: int) -> None:
-        self.parts = parts
-        self.by_block = all(part.topology.by_block for part in parts)
-        self._weight = weight
-        self._scale = scale
-
-    def cost(self, domains: list[Rows]) -> FloatArray:
-        """`domains` are those of the rows that are asked, for each part."""
-        total: FloatArray = np.zeros(len(domains[0]), np.float64)
-        for part, where in zip(self.parts, domains, strict=True):
-            total = total + part.of(where)
-        return np.asarray(self._weight * (0.5 - 0.5 * (total / (np.abs(total) + self._scale))))
+        return np.where(self._eligible(rows), domains, NOWHERE) if self._eligible is not None else domains
 
 
 class Constraints:
-    """All of a profile's."""
+    """All of a profile's. `part` is what they add to the cost of each row, `blocks` to that of all rows of a block.
+
+    The parts of all rows of blocks that are `stirred` are others than those that were added before.
+    """
 
     def __init__(
         self,
@@ -353,8 +161,7 @@ class Constraints:
     ) -> None:
         self._neighbours = neighbours
         self._included = included
-        self._topologies: dict[str, Topology] = {}
-        self._group: Group | None = None
+        self._rules = rules
         self._spread: list[Constraint] = []
         self._affinity: list[Constraint] = []
         self._soft: list[Constraint] = []
@@ -363,17 +170,24 @@ class Constraints:
             self._add_affinity(rules)
         for term in about.terms:
             if not term.weight:
-                self._affinity.append(Apart(self._owners(term, about.namespace), NO_EXISTING))
-        self._likings = self._liked(rules, about, weights.pod_affinity) if weights.pod_affinity else None
-        parts: list[Constraint] = [*self._likings.parts] if self._likings is not None else []
+                self._affinity.append(self._apart(*self._owners(term, about.namespace), NO_EXISTING))
+        likings = self._liked(rules, about) if weights.pod_affinity else []
         plain = [*self._spread, *self._affinity, *self._soft]
-        self._all = [*plain, *parts]
-        self._in_rows = [item for item in plain if not item.topology.by_block]
-        self._in_blocks = [item for item in plain if item.topology.by_block]
-        # Of what renews no rows when it changes.
-        by_block = self._likings is not None and self._likings.by_block
-        self._of_blocks = {*self._in_blocks, *(parts if by_block else ())}
-        self._blocks: FloatArray | None = None
+        self._all = [*plain, *likings]
+        self._topologies = list(dict.fromkeys(item.topology for item in self._all))
+        self._tallies = list(dict.fromkeys(item.tally for item in self._all))
+        own = rules.preferred if rules is not None else ()
+        self._likes = (weights.pod_affinity, float(sum(abs(item.weight) for item in own) or _LARGEST_WEIGHT))
+        mixed = LIKED_IN_BLOCKS if any(not item.topology.by_block for item in likings) else IN_BLOCKS
+        extents = [IN_BLOCKS] * len(plain) + [mixed] * len(likings)
+        self._extents = [
+            extent if item.topology.by_block else IN_ROWS for item, extent in zip(self._all, extents, strict=True)
+        ]
+        self.by_block = IN_BLOCKS in self._extents
+        # How far each tally was followed, and its epoch; and where the topologies were then.
+        self._seen: list[tuple[int, int]] = []
+        self._moves = -1
+        self._make_room()
 
     @property
     def filters(self) -> list[Filter]:
@@ -381,67 +195,142 @@ class Constraints:
         named = (("topology_spread", self._spread), ("pod_affinity", self._affinity))
         return [ConstraintFilter(name, items) for name, items in named if items]
 
-    # --- what they say ---
-
-    def row_part(self, rows: Rows) -> FloatArray:
-        """What is added to the cost of rows."""
-        part = np.zeros(len(rows), np.float64)
-        for item in self._in_rows:
-            part = part + item.at(rows)
-        likings = self._likings
-        if likings is not None and not likings.by_block:
-            part = part + likings.cost([item.topology.of_row[rows] for item in likings.parts])
-        return part
-
-    def block_part(self) -> FloatArray | None:
-        """What is added to the cost of all rows of each block; None for nothing."""
-        if self._blocks is None:
-            for item in self._in_blocks:
-                self._add_to_blocks(item.of(item.topology.of_block))
-            likings = self._likings
-            if likings is not None and likings.by_block:
-                self._add_to_blocks(likings.cost([item.topology.of_block for item in likings.parts]))
-        return self._blocks
-
-    def _add_to_blocks(self, value: FloatArray) -> None:
-        self._blocks = value if self._blocks is None else self._blocks + value
-
     # --- keeping up ---
 
     def rebuild(self) -> None:
-        for topology in self._topologies.values():
+        for topology in self._topologies:
             topology.refresh()
+        self._make_room()
         for item in self._all:
-            item.counts.rebuild()
-        if self._group is not None:
-            self._group.refresh()
-        for item in self._all:
-            item.rebuild()
-        self._blocks = None
+            item.count()
+        self._seen = [(tally.end, tally.epoch) for tally in self._tallies]
+        self._settle(_NO_CHANGES, np.arange(len(self.part)), _NO_ROWS, anew=True)
 
-    def update(self, facts: Rows = _NO_ROWS) -> Rows | None:
-        """The rows whose part changed, `facts` being those of which anything but pods did; None: start anew."""
-        if len(facts):
-            for topology in self._topologies.values():
-                topology.refresh()
-            self._blocks = None
-        if not all(item.absorb(facts) for item in self._all):
+    def update(self, usage: Rows, facts: Rows = _NO_ROWS) -> Rows | None:
+        """The rows whose cost is to be computed anew, the given ones first; None: start anew. On rows of `usage` there
+        is more or less room than before, of those in `facts` anything may be different.
+        """
+        changes = self._changes()
+        if changes is None:
             return None
-        if self._group is not None:
-            before = self._group.first
-            self._group.refresh()
-            if not np.array_equal(before, self._group.first):
+        if not len(facts):
+            found = np.array(changes, np.int64) if changes else _NO_CHANGES
+            return self._settle(found, facts, usage, anew=False)
+        for topology in self._topologies:
+            topology.refresh()
+        if not self._fit_rows():
+            return None
+        for number, row, pods in changes:
+            for item in self._all:
+                if item.tally is self._tallies[number] and item.where[row] != NOWHERE:
+                    item.sums[item.where[row]] += pods
+        moved = [item.follow(facts) for item in self._all]
+        anew = any(moved) or bool(changes) or self._moves != self._neighbours.topologies.moves
+        return self._settle(_NO_CHANGES, facts, usage, anew=anew)
+
+    def _changes(self) -> list[tuple[int, int, int]] | None:
+        """Pods that came to rows or went since the last time, by the number of their tally; None: too many."""
+        found: list[tuple[int, int, int]] = []
+        for number, tally in enumerate(self._tallies):
+            seen, epoch = self._seen[number]
+            if epoch != tally.epoch:
                 return None
-        found = [facts]
-        for item in self._all:
-            changed = item.settle()
-            if not len(changed):
-                continue
-            if item in self._of_blocks:
-                self._blocks = None
-            else:
-                found += [item.topology.rows_of(domain) for domain in changed.tolist()]
-        return np.concatenate(found)
+            if seen != tally.end:
+                changes = tally.since(seen)
+                if changes is None:
+                    return None
+                found += [(number, row, pods) for row, pods in changes]
+                self._seen[number] = tally.end, epoch
+        return found
+
+    def _settle(self, changes: IntArray, facts: Rows, usage: Rows, *, anew: bool) -> Rows:
+        arrays = self._neighbours.topologies
+        self._moves = arrays.moves
+        return settle(
+            changes,
+            facts,
+            usage,
+            anew,
+            self._specs,
+            self._numbers,
+            arrays.of_row,
+            arrays.of_block,
+            arrays.cluster,
+            arrays.first,
+            arrays.after,
+            *self._counts,
+            *self._levels,
+            *self._group,
+            *self._likes,
+            self.blocks,
+            self.part,
+            *self._mixed,
+            self.stirred,
+        )
+
+    def _make_room(self) -> None:
+        """Arrays for all constraints, as large as the table and the topologies ask for."""
+        table, count = self._neighbours.table, len(self._all)
+        offsets, end = [], 0
+        sizes = [item.topology.domains + item.topology.domains // 4 + _FEW for item in self._all]
+        for size in sizes:
+            offsets.append(end)
+            end += size
+        self._sizes = sizes
+        numbers = {tally: number for number, tally in enumerate(self._tallies)}
+        self._numbers: FloatArray = np.array([item.numbers for item in self._all], np.float64).reshape(
+            count, MISSING + 1
+        )
+        self._specs: IntArray = np.array(
+            [
+                (
+                    item.kind,
+                    item.topology.number,
+                    numbers[item.tally],
+                    offset,
+                    item.topology.domains,
+                    extent,
+                    *item.limits,
+                )
+                for item, offset, extent in zip(self._all, offsets, self._extents, strict=True)
+            ],
+            np.int64,
+        ).reshape(count, MIN_DOMAINS + 1)
+        where: Rows = np.full((count, table.rows), NOWHERE, np.intp)
+        nodes, sums = np.zeros(end, np.int64), np.zeros(end, np.int64)
+        value: FloatArray = np.zeros(end, np.float64)
+        self._counts = where, nodes, sums, value
+        for index, (item, offset, size) in enumerate(zip(self._all, offsets, sizes, strict=True)):
+            room = slice(offset, offset + size)
+            item.where, item.nodes, item.sums, item.value = where[index], nodes[room], sums[room], value[room]
+        clusters = table.clusters_with_domains
+        low, at_low, eligible, least = (np.zeros((count, clusters), np.int64) for _ in range(4))
+        self._levels = low, at_low, eligible, least
+        own = np.array([self._may_be_first(cluster) for cluster in range(clusters)], np.bool_)
+        self._group = np.zeros(clusters, np.int64), own, np.zeros(clusters, np.bool_)
+        self.part: FloatArray = np.zeros(table.rows, np.float64)
+        self.blocks: FloatArray = np.zeros(table.blocks, np.float64)
+        mixed = LIKED_IN_BLOCKS in self._extents
+        rows, blocks = (table.rows, table.blocks) if mixed else (0, 0)
+        self._mixed = np.zeros(rows, np.float64), np.zeros(rows, np.float64), np.zeros(blocks, np.float64)
+        self.stirred: BoolArray = np.zeros(blocks, np.bool_)
+
+    def _fit_rows(self) -> bool:
+        """Whether the arrays are large enough after the table or the topologies grew."""
+        table = self._neighbours.table
+        domains = [item.topology.domains for item in self._all]
+        enough = all(size >= count for size, count in zip(self._sizes, domains, strict=True))
+        if not enough or len(self.part) != table.rows or len(self._group[0]) != table.clusters_with_domains:
+            return False
+        self._specs[:, DOMAINS] = domains
+        return True
+
+    def _may_be_first(self, cluster: int) -> bool:
+        """Whether such a pod may be the first of those that it wants to be with, in a cluster."""
+        rules, matches = self._rules, self._neighbours.namespace_matches
+        if rules is None or not rules.affinity:
+            return False
+        return rules.itself and all(matches(term.query, cluster, rules.namespace) for term in rules.affinity)
 
     # --- making them ---
 
@@ -449,12 +338,17 @@ class Constraints:
         soft = sum(not rule.hard for rule in rules.spread)
         for rule in rules.spread:
             keys = [other.key for other in rules.spread if other.hard == rule.hard]
-            counts = self._counts(self._neighbours.matching((rule.query,)), rule.key, self._eligible(rule, keys))
+            tally, topology = self._neighbours.matching((rule.query,)), self._topology(rule.key)
+            eligible = self._eligible(rule, keys)
+            item = Constraint(SPREAD if rule.hard else SPREAD_ANYWAY, tally, topology, eligible, rule=rule)
+            item.text, item.missing_text = NO_SPREAD, NO_SPREAD_LABEL
             if rule.hard:
-                counts.tally.opens = True
-                self._spread.append(Spread(counts, rule, None))
+                tally.opens = True
+                item.numbers = (0.0, np.inf)
+                self._spread.append(item)
             elif weight:
-                self._soft.append(Spread(counts, rule, weight / soft))
+                item.numbers = (weight / soft, weight / soft)
+                self._soft.append(item)
 
     def _eligible(self, rule: SpreadRule, keys: list[str]) -> Eligible:
         """Nodes count that have all keys and that the constraint's policies include."""
@@ -475,27 +369,38 @@ class Constraints:
 
     def _add_affinity(self, rules: Rules) -> None:
         if rules.affinity:
-            self._group = Group(self._neighbours, rules)
             tally = self._neighbours.matching(tuple(term.query for term in rules.affinity))
             tally.opens = True
             for key in dict.fromkeys(term.key for term in rules.affinity):
-                self._affinity.append(Together(self._counts(tally, key), self._group))
+                self._affinity.append(
+                    Constraint(TOGETHER, tally, self._topology(key), text=NO_AFFINITY, missing=np.inf)
+                )
         for term in rules.anti_affinity:
             tally = self._neighbours.matching((term.query,))
-            self._affinity.append(Apart(self._counts(tally, term.key), NO_ANTI_AFFINITY))
+            self._affinity.append(self._apart(tally, self._topology(term.key), None, NO_ANTI_AFFINITY))
 
-    def _liked(self, rules: Rules | None, about: About, weight: float) -> Likings | None:
+    def _apart(self, tally: Tally, topology: Topology, eligible: Eligible | None, text: str) -> Constraint:
+        return Constraint(APART, tally, topology, eligible, text=text)
+
+    def _liked(self, rules: Rules | None, about: About) -> list[Constraint]:
+        matching = self._neighbours.matching
         own = rules.preferred if rules is not None else ()
-        parts = [Liking(self._counts(self._neighbours.matching((item.query,)), item.key), item.weight) for item in own]
-        parts += [Liking(self._owners(item, about.namespace), item.weight) for item in about.terms if item.weight]
-        scale = sum(abs(item.weight) for item in own) or _LARGEST_WEIGHT
-        return Likings(parts, weight, scale) if parts else None
+        liked = [
+            Constraint(LIKING, matching((item.query,)), self._topology(item.key), weight=item.weight) for item in own
+        ]
+        liked += [
+            Constraint(LIKING, *self._owners(item, about.namespace), weight=item.weight)
+            for item in about.terms
+            if item.weight
+        ]
+        return liked
 
-    def _owners(self, term: Term, namespace: str) -> DomainCounts:
+    def _owners(self, term: Term, namespace: str) -> tuple[Tally, Topology, Eligible | None]:
         """Running pods with a term, in the clusters where it is about this pod's namespace."""
         query, table = term.query, self._neighbours.table
+        tally, topology = self._neighbours.owners(term), self._topology(term.key)
         if query.namespace_labels is None:
-            return self._counts(self._neighbours.owners(term), term.key)
+            return tally, topology, None
 
         def eligible(rows: Rows) -> BoolArray:
             clusters = table.block_cluster[rows // BLOCK]
@@ -505,16 +410,10 @@ class Constraints:
             }
             return np.fromiter((matches[number] for number in clusters.tolist()), np.bool_, len(rows))
 
-        return self._counts(self._neighbours.owners(term), term.key, eligible)
-
-    def _counts(self, tally: Tally, key: str, eligible: Eligible | None = None) -> DomainCounts:
-        return DomainCounts(tally, self._topology(key), eligible)
+        return tally, topology, eligible
 
     def _topology(self, key: str) -> Topology:
-        found = self._topologies.get(key)
-        if found is None:
-            found = self._topologies[key] = self._neighbours.topology(key)
-        return found
+        return self._neighbours.topologies.get(key)
 
 
 class ConstraintFilter:

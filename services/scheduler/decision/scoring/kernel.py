@@ -54,7 +54,7 @@ _Terms = tuple[float, float, float, float]
 USAGE_TERMS = ("fit", "balance", "fragmentation", "expected_fragmentation")
 
 
-def _compiled(signature: str) -> Callable[[F], F]:
+def compiled(signature: str) -> Callable[[F], F]:
     def decorate(function: F) -> F:
         try:
             return cast("F", njit(signature, cache=True)(function))
@@ -65,7 +65,7 @@ def _compiled(signature: str) -> Callable[[F], F]:
     return decorate
 
 
-@_compiled("boolean(int64, int64[:, ::1], int64[::1])")
+@compiled("boolean(int64, int64[:, ::1], int64[::1])")
 def _is_free(row: int, free: IntArray, floor: IntArray) -> bool:
     for column in range(floor.shape[0]):  # noqa: SIM110 - numba compiles loops, not generators
         if free[row, column] < floor[column]:
@@ -73,7 +73,7 @@ def _is_free(row: int, free: IntArray, floor: IntArray) -> bool:
     return True
 
 
-@_compiled("int64(int64, int16[:, ::1], int64)")
+@compiled("int64(int64, int16[:, ::1], int64)")
 def _fitting(row: int, devices_free: DeviceArray, milli: int) -> int:
     """How many devices have room for `milli` thousandths."""
     count = 0
@@ -82,7 +82,7 @@ def _fitting(row: int, devices_free: DeviceArray, milli: int) -> int:
     return count
 
 
-@_compiled("void(int16[::1], int64, int64, int64[::1])")
+@compiled("void(int16[::1], int64, int64, int64[::1])")
 def _take(free: DeviceArray, devices: int, milli: int, chosen: IntArray) -> None:
     """As `devices.DeviceTable.take`: the tightest devices that fit, and they do fit. `chosen` names them, then -1."""
     taken = np.zeros(len(free), np.bool_)
@@ -98,7 +98,7 @@ def _take(free: DeviceArray, devices: int, milli: int, chosen: IntArray) -> None
     chosen[devices] = -1
 
 
-@_compiled("int16[::1](int16[::1], int64, int64)")
+@compiled("int16[::1](int16[::1], int64, int64)")
 def _taken(devices_free: DeviceArray, devices: int, milli: int) -> DeviceArray:
     """What is free behind `_take`."""
     left = devices_free.copy()
@@ -106,7 +106,7 @@ def _taken(devices_free: DeviceArray, devices: int, milli: int) -> DeviceArray:
     return left
 
 
-@_compiled("float64[::1](int64[:, ::1], float64[::1])")
+@compiled("float64[::1](int64[:, ::1], float64[::1])")
 def expected_leftover(mix: IntArray, frequency: FloatArray) -> FloatArray:
     """What is left over of a device in the end, by what is free of it now, in thousandths: an expectation.
 
@@ -126,7 +126,7 @@ def expected_leftover(mix: IntArray, frequency: FloatArray) -> FloatArray:
     return leftover
 
 
-@_compiled("float64(int16[::1], int64, int64[:, ::1], float64[::1], float64[::1])")
+@compiled("float64(int16[::1], int64, int64[:, ::1], float64[::1], float64[::1])")
 def expected_fragment(
     devices_free: DeviceArray, cpu: int, mix: IntArray, frequency: FloatArray, leftover: FloatArray
 ) -> float:
@@ -164,7 +164,7 @@ def expected_fragment(
     return total
 
 
-@_compiled(f"UniTuple(float64, 4)(int64, {_TERMS})")
+@compiled(f"UniTuple(float64, 4)(int64, {_TERMS})")
 def usage_terms(
     row: int,
     free: IntArray,
@@ -197,7 +197,7 @@ def usage_terms(
     return 1.0 - taken if most_allocated else taken, abs(cpu - memory) * 0.5, left, expected
 
 
-@_compiled(f"void({_ROWS}, {_USAGE})")
+@compiled(f"void({_ROWS}, {_USAGE})")
 def usage_cost(
     rows: Rows,
     base: FloatArray,
@@ -259,22 +259,27 @@ def usage_cost(
         cost[row] = total
 
 
-@_compiled(f"void({_ROWS}, float64[::1], {_BLOCKS})")
+@compiled("void(int64, float64[::1], float64[::1], int64[::1])")
+def _renew_block(block: int, cost: FloatArray, block_cost: FloatArray, block_row: Rows) -> None:
+    where = block * BLOCK
+    for other in range(where + 1, (block + 1) * BLOCK):
+        if cost[other] < cost[where]:
+            where = other
+    block_cost[block], block_row[block] = cost[where], where
+
+
+@compiled(f"void({_ROWS}, float64[::1], {_BLOCKS})")
 def renew_blocks(rows: Rows, cost: FloatArray, block_cost: FloatArray, block_row: Rows) -> None:
     """Brings the cheapest row of each block up to date when the costs of `rows` changed; of equals it is the first."""
     for row in rows:
         block, value = row // BLOCK, cost[row]
         if block_row[block] == row:
-            where = block * BLOCK
-            for other in range(where + 1, (block + 1) * BLOCK):
-                if cost[other] < cost[where]:
-                    where = other
-            block_cost[block], block_row[block] = cost[where], where
+            _renew_block(block, cost, block_cost, block_row)
         elif value < block_cost[block] or (value == block_cost[block] and row < block_row[block]):
             block_cost[block], block_row[block] = value, row
 
 
-@_compiled(f"void({_ROWS}, {_USAGE}, {_BLOCKS})")
+@compiled(f"void({_ROWS}, {_USAGE}, {_BLOCKS})")
 def renew(
     rows: Rows,
     base: FloatArray,
@@ -302,7 +307,67 @@ def renew(
     renew_blocks(rows, cost, block_cost, block_row)
 
 
-@_compiled(
+@compiled(f"void({_ROWS}, boolean[::1], float64[::1], float64[::1], float64[::1], {_BLOCKS})")
+def add_parts(
+    rows: Rows,
+    stirred: BoolArray,
+    alone: FloatArray,
+    part: FloatArray,
+    cost: FloatArray,
+    block_cost: FloatArray,
+    block_row: Rows,
+) -> None:
+    """`cost[rows]` from what they cost `alone` and the `part` that is added to it, and of all rows of blocks that are
+    `stirred`, which none are any more then; and the cheapest rows of the blocks.
+    """
+    for row in rows:
+        cost[row] = alone[row] + part[row]
+    if len(rows) < len(cost) // 4:
+        renew_blocks(rows, cost, block_cost, block_row)
+    else:
+        for block in range(len(block_cost)):
+            _renew_block(block, cost, block_cost, block_row)
+    for block in range(len(stirred)):
+        if stirred[block]:
+            stirred[block] = False
+            for row in range(block * BLOCK, (block + 1) * BLOCK):
+                cost[row] = alone[row] + part[row]
+            _renew_block(block, cost, block_cost, block_row)
+
+
+@compiled(f"void({_ROWS}, int64, {_USAGE}, boolean[::1], float64[::1], float64[::1], {_BLOCKS})")
+def renew_beside(
+    rows: Rows,
+    moved: int,
+    base: FloatArray,
+    alone: FloatArray,
+    free: IntArray,
+    allocatable: IntArray,
+    native: FloatArray,
+    devices_free: DeviceArray,
+    vector: IntArray,
+    floor: IntArray,
+    devices: int,
+    milli: int,
+    gpu_column: int,
+    weights: FloatArray,
+    most_allocated: bool,
+    mix: IntArray,
+    frequency: FloatArray,
+    leftover: FloatArray,
+    stirred: BoolArray,
+    part: FloatArray,
+    cost: FloatArray,
+    block_cost: FloatArray,
+    block_row: Rows,
+) -> None:
+    """`usage_cost` of the first rows, as many as `moved`, and then `add_parts` of all of them."""
+    rest = (free, allocatable, native, devices_free, vector, floor, devices, milli, gpu_column, weights, most_allocated)
+    usage_cost(rows[:moved], base, alone, *rest, mix, frequency, leftover)
+    add_parts(rows, stirred, alone, part, cost, block_cost, block_row)
+
+
+@compiled(
     f"int64({_ROWS}, {_ROWS}, {_ROWS}, int64, float64[::1], int64[:, ::1], int16[:, ::1], int64[::1], int64[::1], "
     "int64, int64, boolean, int64[:, ::1], boolean[:, ::1], int64[::1], int64[::1], float64[::1], int64[::1])"
 )
@@ -356,12 +421,12 @@ def shortages(
     return count
 
 
-@_compiled("float64(float64)")
+@compiled("float64(float64)")
 def _rounded(value: float) -> float:
     return float(np.floor(value * 1e6 + 0.5)) / 1e6
 
 
-@_compiled(
+@compiled(
     f"Tuple((int64, UniTuple(float64, 4), UniTuple(float64, 4), UniTuple(float64, 6)))(int64, {_COSTS}, {_TERMS})"
 )
 def compare(
@@ -410,7 +475,46 @@ def compare(
     return other, here, there, (cost[row], cost[second], base[row], base[second], order[row], order[second])
 
 
-@_compiled(
+@compiled(
+    f"Tuple((int64, int64, UniTuple(float64, 4), UniTuple(float64, 4), UniTuple(float64, 6)))"
+    f"(boolean[::1], float64[::1], {_BLOCKS}, float64[::1], float64[::1], float64[::1], {_TERMS})"
+)
+def choose(
+    opens: BoolArray,
+    extra: FloatArray,
+    block_cost: FloatArray,
+    block_row: Rows,
+    cost: FloatArray,
+    base: FloatArray,
+    order: FloatArray,
+    free: IntArray,
+    allocatable: IntArray,
+    native: FloatArray,
+    devices_free: DeviceArray,
+    vector: IntArray,
+    devices: int,
+    milli: int,
+    gpu_column: int,
+    weights: FloatArray,
+    most_allocated: bool,
+    mix: IntArray,
+    frequency: FloatArray,
+    leftover: FloatArray,
+) -> tuple[int, int, _Terms, _Terms, tuple[float, float, float, float, float, float]]:
+    """The cheapest row of the blocks that are `opens`, -1 where there is none; and what `compare` says of it. `extra`
+    is what all rows of each block cost beside `cost`.
+    """
+    of_blocks = np.where(opens, block_cost + extra, _INF)
+    block = of_blocks.argmin()
+    row = block_row[block] if of_blocks[block] != _INF else -1
+    terms = (free, allocatable, native, devices_free, vector, devices, milli, gpu_column, weights, most_allocated)
+    other, here, there, numbers = compare(
+        max(row, 0), of_blocks, block_row, cost, base, order, extra[block], *terms, mix, frequency, leftover
+    )
+    return row, other, here, there, numbers
+
+
+@compiled(
     f"int64({_ROWS}, UniTuple(float64[::1], {MOST}), UniTuple(float64[::1], {MOST}), UniTuple(float64[::1], {MOST}), "
     f"UniTuple(int64[::1], {MOST}), UniTuple(boolean[::1], {MOST}), UniTuple(int64[::1], {MOST}), "
     f"UniTuple(int64[::1], {MOST}), int64[::1], "

@@ -25,7 +25,16 @@ from services.scheduler.decision.scoring.constraints import Constraints
 from services.scheduler.decision.scoring.costs import TIE_WEIGHT, costs_for
 from services.scheduler.decision.scoring.facts import FactCosts
 from services.scheduler.decision.scoring.filters import SelectorMatches, TaintsAreTolerated, filters_for
-from services.scheduler.decision.scoring.kernel import USAGE_TERMS, compare, renew, renew_blocks, usage_cost
+from services.scheduler.decision.scoring.kernel import (
+    USAGE_TERMS,
+    add_parts,
+    choose,
+    compare,
+    renew,
+    renew_beside,
+    renew_blocks,
+    usage_cost,
+)
 from services.scheduler.decision.scoring.mix import DemandMix
 from services.scheduler.decision.scoring.prices import replica_prices
 from services.scheduler.decision.scoring.shortage import Shortage
@@ -117,6 +126,8 @@ class Profile:
         self.weights = (parts, config.fit is Fit.MOST_ALLOCATED)
         self._asked = (request.vector, request.floor, request.devices, request.milli)
         self._cost: FloatArray = np.zeros(0, np.float64)
+        # Without what rules between pods add. Where there are none it is the same.
+        self._alone = self._cost
         # Of facts alone: their part of the cost, infinite where one of their filters refuses.
         self._base: FloatArray = np.zeros(0, np.float64)
         self._block_cost: FloatArray = np.zeros(0, np.float64)
@@ -196,18 +207,50 @@ class Profile:
             self._mix.frequency,
             self._mix.leftover,
         )
+        return self._comparison(row, found, here, there, rows)
+
+    def choose(self, avoid: Collection[int] = ()) -> tuple[int, Comparison] | None:
+        """What `best` says, and `compare` of it."""
+        if self._constraints is None or avoid:
+            row = self.best(None, avoid)
+            return (row, self.compare(row, None, avoid)) if row is not None else None
+        self.refresh()
+        if self._broken or not len(self._block_cost):
+            return None
+        table, request = self._table, self.request
+        asked = (request.vector, request.devices, request.milli, table.columns.gpu_column)
+        chosen, found, here, there, numbers = choose(
+            self.open_blocks(),
+            self._constraints.blocks,
+            self._block_cost,
+            self._block_row,
+            self._cost,
+            self._base,
+            table.order,
+            *table.usage,
+            *asked,
+            *self.weights,
+            self._mix.classes,
+            self._mix.frequency,
+            self._mix.leftover,
+        )
+        return (chosen, self._comparison(chosen, found, here, there, numbers)) if chosen >= 0 else None
+
+    def _comparison(
+        self, row: int, found: int, here: Sequence[float], there: Sequence[float], numbers: Sequence[float]
+    ) -> Comparison:
+        """Of what the kernel says."""
         second = found if found >= 0 else row
-        cost, cost_beside, base, base_beside, order, order_beside = rows
+        cost, cost_beside, base, base_beside, order, order_beside = numbers
         facts = base != TIE_WEIGHT * order or base_beside != TIE_WEIGHT * order_beside
         orders = round(order, DIGITS), round(order_beside, DIGITS)
         terms = self.kernel_terms(row, second, (*here, *there), orders, facts=facts)
         if self._moving_terms:
             terms |= self._values_of(self._moving_terms, row, second)
         if self._constraints is not None:
-            pair, part = np.array((row, second), np.intp), self._constraints.block_part()
-            between = self._constraints.row_part(pair)
+            part = self._constraints.part
             # Weighted already, each by its own weight.
-            mine, other = (between if part is None else between + part[pair // BLOCK]).tolist()
+            mine, other = part.item(row) + self._of_block(row), part.item(second) + self._of_block(second)
             if mine or other:
                 terms[BETWEEN_PODS] = (1.0, round(mine, DIGITS), round(other, DIGITS))
             cost, cost_beside = cost + self._of_block(row), cost_beside + self._of_block(second)
@@ -247,8 +290,7 @@ class Profile:
 
     def _of_block(self, row: int) -> float:
         """What a row costs beside what is kept for it: rules between pods that are the same for its whole block."""
-        part = self._constraints.block_part() if self._constraints is not None else None
-        return float(part[row // BLOCK]) if part is not None else 0.0
+        return self._constraints.blocks.item(row // BLOCK) if self._constraints is not None else 0.0
 
     def _blocks_within(self, only: BoolArray) -> tuple[FloatArray, FloatArray, Rows]:
         """Costs of rows, infinite for those that are not in `only`; by block the least of them, and its row."""
@@ -262,8 +304,8 @@ class Profile:
         """What the cheapest row of each block costs, infinite where none may be taken; `costs` are their own."""
         if spread is not None:
             costs = costs + spread[self._table.block_domain]
-        if self._constraints is not None and (part := self._constraints.block_part()) is not None:
-            costs = costs + part
+        if self._constraints is not None and self._constraints.by_block:
+            costs = costs + self._constraints.blocks
         open_blocks = self.open_blocks()
         if not self._all_open:
             costs = np.where(open_blocks, costs, np.inf)
@@ -418,8 +460,8 @@ class Profile:
                 self.usage_seen = usage.end
                 if self._constraints is None:
                     self._renew(rows)
-                elif (others := self._constraints.update()) is not None:
-                    self._renew(np.concatenate((rows, others)))
+                elif (changed := self._constraints.update(rows)) is not None:
+                    self._renew(changed, len(rows))
                 else:
                     self._rebuild()
                 return
@@ -444,11 +486,12 @@ class Profile:
         if len(self._cost) != table.rows:
             self._fit_rows()
         self._base[facts] = self._fact_cost(facts)
-        others = self._constraints.update(facts) if self._constraints is not None else None
-        if self._constraints is not None and others is None:
-            self._rebuild()
+        if self._constraints is None:
+            self._renew(np.concatenate((usage, facts)))
+        elif (changed := self._constraints.update(usage, facts)) is not None:
+            self._renew(changed, len(usage) + len(facts))
         else:
-            self._renew(np.concatenate((usage, facts if others is None else others)))
+            self._rebuild()
 
     def _rebuild(self) -> None:
         table, request = self._table, self.request
@@ -468,38 +511,46 @@ class Profile:
     def _fit_rows(self) -> None:
         rows, blocks = self._table.rows, self._table.blocks
         self._cost = grown(self._cost, (rows,), np.inf)
+        self._alone = grown(self._alone, (rows,), np.inf) if self._constraints is not None else self._cost
         self._base = grown(self._base, (rows,), np.inf)
         self._block_cost = grown(self._block_cost, (blocks,), np.inf)
         self._block_row = grown(self._block_row, (blocks,))
 
-    def _renew(self, rows: Rows) -> None:
-        """Computes rows anew, which may repeat, and the cheapest of their blocks."""
-        table, request = self._table, self.request
+    def _renew(self, rows: Rows, moved: int = -1) -> None:
+        """Computes rows anew, which may repeat, and the cheapest of their blocks. Of those behind the first `moved`, if
+        that is said, only rules between pods say something else.
+        """
+        table, request, between = self._table, self.request, self._constraints
         mix = (self._mix.classes, self._mix.frequency, self._mix.leftover)
-        usage = (self._base, self._cost, *table.usage, *self._asked, table.columns.gpu_column, *self.weights, *mix)
-        blocks = (self._block_cost, self._block_row)
-        if not (request.missing or self._moving_filters or self._moving_terms or self._constraints):
-            renew(rows, *usage, *blocks)
-            return
-        if request.missing:
-            self._cost[rows] = np.inf
+        rest = (*table.usage, *self._asked, table.columns.gpu_column, *self.weights, *mix)
+        blocks = (self._cost, self._block_cost, self._block_row)
+        plain = not (request.missing or self._moving_filters or self._moving_terms)
+        if plain and between is None:
+            renew(rows, self._base, self._cost, *rest, *blocks[1:])
+        elif plain and between is not None:
+            moved = moved if moved >= 0 else len(rows)
+            renew_beside(rows, moved, self._base, self._alone, *rest, between.stirred, between.part, *blocks)
         else:
-            usage_cost(rows, *usage)
-        if self._moving_filters or self._moving_terms:
-            self._apply_moving(rows)
-        if self._constraints is not None:
-            self._cost[rows] += self._constraints.row_part(rows)
-        renew_blocks(rows, self._cost, *blocks)
+            if request.missing:
+                self._alone[rows] = np.inf
+            else:
+                usage_cost(rows, self._base, self._alone, *rest)
+            if self._moving_filters or self._moving_terms:
+                self._apply_moving(rows)
+            if between is not None:
+                add_parts(rows, between.stirred, self._alone, between.part, *blocks)
+            else:
+                renew_blocks(rows, *blocks)
 
     def _apply_moving(self, rows: Rows) -> None:
         """What depends on what runs on a node, and is not in the kernel."""
         view = NodeView(self._table, rows, self.request)
-        cost = self._cost[rows]
+        cost = self._alone[rows]
         for term, weight in self._moving_terms:
             cost = cost + weight * self._cost_of(term, view)
         for item in self._moving_filters:
             cost = np.where(self._mask_of(item, view), cost, np.inf)
-        self._cost[rows] = cost
+        self._alone[rows] = cost
 
     def _fact_cost(self, rows: Rows) -> FloatArray:
         view = NodeView(self._table, rows, self.request)

@@ -15,12 +15,14 @@ from weakref import WeakValueDictionary, ref
 
 from services.scheduler.decision.table.nodes import NodeTable
 from services.scheduler.decision.table.rules import Term
-from services.scheduler.decision.table.topology import Topology
+from services.scheduler.decision.table.topology import Topologies
 from shared.model.affinity import PodQuery, fulfils
 
 # Changes that a tally remembers; a reader that is further behind starts anew.
 _KEPT = 2048
 _FEW = 64
+# Kinds of pods that differ in what somebody asks for, of which something is kept.
+_MOST_KNOWN = 4096
 
 _NAMESPACE_NAME = "kubernetes.io/metadata.name"
 
@@ -31,7 +33,7 @@ Queries = tuple[PodQuery, ...]
 class PodFacts:
     """What other pods' selectors may know of a pod, and what it wants of them; shared by pods that are alike."""
 
-    __slots__ = ("__weakref__", "_labels", "_make", "ending", "namespace", "owned", "tallies", "terms")
+    __slots__ = ("__weakref__", "_labels", "_make", "alike", "ending", "namespace", "owned", "tallies", "terms")
 
     def __init__(
         self,
@@ -46,8 +48,10 @@ class PodFacts:
         self.terms = terms
         self.ending = ending
         # Kept by `Neighbours` while such a pod is anywhere.
-        self.tallies: list[ref[Tally]] = []
-        self.owned: list[Tally] = []
+        self.tallies: tuple[ref[Tally], ...] = ()
+        self.owned: tuple[Tally, ...] = ()
+        # Kept by `Neighbours` as well.
+        self.alike: _Alike | None = None
         self._make = make
         self._labels: Mapping[str, str] | None = None
 
@@ -108,6 +112,22 @@ class About(NamedTuple):
     namespace: str = ""
 
 
+class _Alike:
+    """What is known of pods that are alike to all who ask: who counts them, who of those that run wants something of
+    them, and which of their own terms are about themselves. `about` is what `Neighbours.about` said for `numbers`.
+    """
+
+    __slots__ = ("about", "numbers", "own", "tallies", "version", "wanting")
+
+    def __init__(self, version: int) -> None:
+        self.version = version
+        self.tallies: tuple[ref[Tally], ...] = ()
+        self.wanting: tuple[_Owned, ...] = ()
+        self.own: tuple[bool, ...] = ()
+        self.numbers: tuple[int, ...] = ()
+        self.about = About()
+
+
 class Neighbours:
     """See the module. `wanted`: there are pods with terms, or somebody asked."""
 
@@ -120,9 +140,15 @@ class Neighbours:
         self._by_label: _ByLabel[ref[Tally]] = _ByLabel()
         self._owners: WeakValueDictionary[Term, Tally] = WeakValueDictionary()
         self._terms_by_label: _ByLabel[_Owned] = _ByLabel()
-        self._topologies: dict[str, Topology] = {}
+        self.topologies = Topologies(table)
         self._namespaces: dict[tuple[int, str], Mapping[str, str]] = {}
         self._made = 0
+        # Label keys for which anybody asks, and some that nobody asks for any more.
+        self._asked: dict[str, None] = {}
+        self._most_asked = _FEW
+        # Rises when somebody asks for more.
+        self._version = 0
+        self._known: dict[tuple[object, ...], _Alike] = {}
 
     # --- what happens ---
 
@@ -149,7 +175,7 @@ class Neighbours:
             tally.add(row, count)
         if not rows:
             del self._rows[facts]
-            facts.tallies, facts.owned = [], []
+            facts.tallies, facts.owned = (), ()
 
     def activate(self, present: Iterable[tuple[int, PodFacts]]) -> None:
         """Counts from now on, and what is there already: the rows of all pods."""
@@ -185,12 +211,6 @@ class Neighbours:
 
     # --- what is asked ---
 
-    def topology(self, key: str) -> Topology:
-        found = self._topologies.get(key)
-        if found is None:
-            found = self._topologies[key] = Topology(self.table, key)
-        return found
-
     def matching(self, queries: Queries) -> Tally:
         """The pods that all queries select. Known as long as somebody holds it."""
         tally = self._tallies.get(queries)
@@ -198,9 +218,9 @@ class Neighbours:
             tally = self._tallies[queries] = Tally(self._number(), queries)
             for facts in self._rows:
                 if _may_select(queries, facts):
-                    facts.tallies = [found for found in facts.tallies if found() is not None]
-                    facts.tallies.append(ref(tally))
+                    facts.tallies = (*(found for found in facts.tallies if found() is not None), ref(tally))
             self._by_label.put(queries[0], ref(tally))
+            self._ask_for(queries)
             tally.replace(self._counted(tally))
         return tally
 
@@ -210,21 +230,24 @@ class Neighbours:
         if tally is None:
             tally = self._owners[term] = Tally(self._number(), (term.query,))
             self._terms_by_label.put(term.query, _Owned(term, ref(tally)))
+            self._ask_for(tally.queries)
         return tally
 
     def about(self, facts: PodFacts) -> About:
         """The terms of running pods that may be about this one, and its own that are: its like may run soon."""
-        found: dict[int, Term] = {}
-        for item in self._terms_by_label.of(facts.labels):
-            tally = item.tally()
-            if tally is not None and tally.by_row and _may_select((item.term.query,), facts):
-                found[tally.number] = item.term
-        for term in facts.terms:
-            if _may_select((term.query,), facts):
+        alike = self._alike(facts)
+        found = {
+            tally.number: item.term for item in alike.wanting if (tally := item.tally()) is not None and tally.by_row
+        }
+        for term, about_itself in zip(facts.terms, alike.own, strict=True):
+            if about_itself:
                 found[self.owners(term).number] = term
-        terms = tuple(found[number] for number in sorted(found))
-        by_namespace = any(term.query.namespace_labels is not None for term in terms)
-        return About(terms, facts.namespace if by_namespace else "")
+        numbers = tuple(sorted(found))
+        if alike.numbers != numbers:
+            terms = tuple(found[number] for number in numbers)
+            by_namespace = any(term.query.namespace_labels is not None for term in terms)
+            alike.numbers, alike.about = numbers, About(terms, facts.namespace if by_namespace else "")
+        return alike.about
 
     def namespace_matches(self, query: PodQuery, cluster: int, namespace: str) -> bool:
         if namespace in query.namespaces:
@@ -235,12 +258,48 @@ class Neighbours:
     # --- inside ---
 
     def _register(self, facts: PodFacts) -> None:
-        facts.tallies = [
-            found
-            for found in self._by_label.of(facts.labels)
-            if (tally := found()) is not None and _may_select(tally.queries, facts)
-        ]
-        facts.owned = [self.owners(term) for term in facts.terms]
+        facts.tallies = self._alike(facts).tallies
+        facts.owned = tuple(self.owners(term) for term in facts.terms)
+
+    def _ask_for(self, queries: Queries) -> None:
+        """Somebody asks for pods that nobody asked for before: what was known of any may be different now."""
+        self._version += 1
+        self._known.clear()
+        for query in queries:
+            for key, _, _ in query.labels or ():
+                self._asked[key] = None
+        if len(self._asked) > self._most_asked:
+            living = [tally.queries for tally in (*self._tallies.values(), *self._owners.values())]
+            self._asked = {
+                key: None for asked in (*living, queries) for query in asked for key, *_ in query.labels or ()
+            }
+            self._most_asked = 2 * len(self._asked) + _FEW
+
+    def _alike(self, facts: PodFacts) -> _Alike:
+        """What is known of pods that are alike as far as anybody asks. New workloads have labels of their own, most of
+        which nobody ever asks for.
+        """
+        alike = facts.alike
+        if alike is not None and alike.version == self._version:
+            return alike
+        labels = facts.labels
+        key = (facts.namespace, facts.ending, facts.terms, *map(labels.get, self._asked))
+        alike = self._known.get(key)
+        if alike is None:
+            alike = _Alike(self._version)
+            alike.tallies = tuple(
+                found
+                for found in self._by_label.of(labels)
+                if (tally := found()) is not None and _may_select(tally.queries, facts)
+            )
+            wanting = self._terms_by_label.of(labels)
+            alike.wanting = tuple(item for item in wanting if _may_select((item.term.query,), facts))
+            alike.own = tuple(_may_select((term.query,), facts) for term in facts.terms)
+            if len(self._known) >= _MOST_KNOWN:
+                self._known.clear()
+            self._known[key] = alike
+        facts.alike = alike
+        return alike
 
     def _labels_of(self, cluster: int, namespace: str) -> Mapping[str, str]:
         return {_NAMESPACE_NAME: namespace, **self._namespaces.get((cluster, namespace), {})}
