@@ -218,11 +218,11 @@ def test_what_weighs_nothing_is_nowhere_asked_for() -> None:
     world = World(SchedulerConfig(weights=Weights(pod_affinity=0, topology_spread=0)))
     world.cluster("north")
     anyway = spread("web", whenUnsatisfiable="ScheduleAnyway")
-    preferred = {"affinity": {"podAffinity": {PREFERRED: [{"weight": 1, "podAffinityTerm": term("web")}]}}}
-    assert not placed(world.apply(pods("web", **anyway, **preferred))).pod_sets[0].placed
+    preferred: Json = {"podAffinity": {PREFERRED: [{"weight": 1, "podAffinityTerm": term("web")}]}}
+    assert not placed(world.apply(pods("web", **anyway, affinity=preferred))).pod_sets[0].placed
     world.node("north", "a1", labels={HOSTNAME: "a1", ZONE: "a"})
     assert node_of(placed(world.pending())) == "a1"
-    assert node_of(placed(world.apply(pods("web", name="second", **anyway, **preferred)))) == "a1"
+    assert node_of(placed(world.apply(pods("web", name="second", **anyway, affinity=preferred)))) == "a1"
 
 
 def test_who_is_alike_may_differ_for_the_next_who_asks(world: World) -> None:
