@@ -6,6 +6,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from functools import lru_cache
 from typing import Final, Protocol
 
+import orjson
+
 from services.executor.settings import ExecutorSettings
 from services.executor.shell import ExecutorService
 from services.hub.settings import HubSettings
@@ -27,6 +29,7 @@ from tests.simulation.api_server import ApiServer
 from tests.simulation.broker import Broker
 from tests.simulation.links import Link
 from tests.simulation.log_client import SimLog
+from tests.simulation.plan import Plan
 from tests.simulation.process import Process
 from tests.simulation.slots import HUB
 from tests.simulation.store import SimKeyValue, Store
@@ -35,6 +38,8 @@ from tests.simulation.store import SimKeyValue, Store
 _SCAN_S: Final = 60.0
 _CALL_S: Final = 10.0
 _LEASE_MARGIN_S: Final = 5.0
+# Few, so that more than these would show in a minute or two.
+REBALANCES_PER_MINUTE: Final = 6.0
 
 
 class Surroundings(Protocol):
@@ -43,6 +48,7 @@ class Surroundings(Protocol):
     broker: Broker
     servers: dict[str, ApiServer]
     store: Store
+    plan: Plan
 
     def link(self, process: Process, server: str) -> Link:
         """The way from a process to `log`, `store` or a cluster."""
@@ -82,7 +88,7 @@ def build(kind: str, process: Process, around: Surroundings, names: tuple[str, .
         case "executor":
             return ExecutorService(log, clusters(process, around, names, None), process.clock, _executor(names[0]))
         case "scheduler":
-            return assemble_scheduler(_scheduler(str(process)), log, process.clock)
+            return assemble_scheduler(_scheduler(str(process), around.plan), log, process.clock)
         case "status":
             store = SimKeyValue(process, around.store, around.link(process, "store"))
             return StatusService(log, store, process.clock, _status())
@@ -107,21 +113,26 @@ def _executor(cluster: str) -> ExecutorSettings:
 # Reading settings costs as much as two simulated seconds: each life has its own name alone.
 
 
-def _scheduler(name: str) -> SchedulerSettings:
-    return _any_scheduler().model_copy(update={"scheduler_id": name})
+def _scheduler(name: str, plan: Plan) -> SchedulerSettings:
+    return _any_scheduler(orjson.dumps(plan.queues)).model_copy(update={"scheduler_id": name})
 
 
 @lru_cache
-def _any_scheduler() -> SchedulerSettings:
+def _any_scheduler(queues: bytes) -> SchedulerSettings:
     # Small batches, so that a queue which has no bound shows with few requests.
     # The margin is that of a cluster without kubelets: what is to end has ended soon.
-    return SchedulerSettings(scheduler_batch=16, scheduler_lease_margin_s=_LEASE_MARGIN_S)
+    return SchedulerSettings(
+        scheduler_batch=16,
+        scheduler_lease_margin_s=_LEASE_MARGIN_S,
+        scheduler_rebalances_per_minute=REBALANCES_PER_MINUTE,
+        scheduler_queues=orjson.loads(queues),
+    )
 
 
-def replay(source: Source) -> Replay:
+def replaying(plan: Plan) -> Callable[[Source], Replay]:
     """Of the decisions of any of the fleet's schedulers."""
-    settings = _any_scheduler()
-    return Replay(source, scheduler_configuration(settings), settings.scheduler_max_request_bytes)
+    settings = _any_scheduler(orjson.dumps(plan.queues))
+    return lambda source: Replay(source, scheduler_configuration(settings), settings.scheduler_max_request_bytes)
 
 
 def _hub(name: str) -> HubSettings:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from tests.simulation.plan import Action, ClusterPlan, Fault, Plan, Request
 from tests.simulation.slots import HUB, slots_of
+from tests.simulation.terms import absence, in_queues, in_return, queues, rebalanced
 from tests.simulation.users import (
     Users,
     crowd,
@@ -27,6 +28,9 @@ Scene = Callable[[int, float, list[str]], list[Request]]
 # What users do as well where a hunt's kinds name it: none of these is a fault.
 FLOOD, HURRY, FAREWELLS, NONSENSE = "flood", "hurry", "farewells", "nonsense"
 CROWD, RELAY, GANGS, RANKS, ONCE = "crowd", "relay", "gangs", "ranks", "once"
+RETURNS, REBALANCED, QUEUED = "returns", "rebalanced", "queued"
+# What workloads are like, all of those that users ask for.
+_TERMS = frozenset({GANGS, RANKS, RETURNS, REBALANCED, QUEUED})
 # That a hub is there and much is ordered in it; kinds of faults that end so befall the hub, or its API server, alone.
 ORDERS, TO_HUB = "orders", f":{HUB}"
 # How many of the plans that fence have a hub: a third of all. The hub has no other guard against its former leaders.
@@ -70,7 +74,7 @@ def generate(seed: int, kinds: Sequence[str] = ()) -> Plan:
 
     A kind may name whom it befalls by the beginning of the name, as in `kill:scheduler`. Two of them together, as in
     `cut_log:executor+short_reads`, are a fault and another one that begins while the first lasts, and outlasts it.
-    `FLOOD`, `ORDERS`, `GANGS` and `SCENES` are none of the faults.
+    `FLOOD`, `ORDERS`, `SCENES`, and what workloads are like, are none of the faults.
     """
     rng = random.Random(f"{seed}/plan")
     clusters = tuple(
@@ -82,7 +86,7 @@ def generate(seed: int, kinds: Sequence[str] = ()) -> Plan:
     agents, schedulers = rng.choice(("each", "each", "shared")), rng.choice((1, 2, 2))
     services = [slot.name for slot in slots_of(names, agents, schedulers)]
     hubs = [kind for kind in kinds if kind == ORDERS or kind.endswith(TO_HUB)]
-    only = [kind for kind in kinds if kind not in {FLOOD, GANGS, RANKS} and kind not in SCENES and kind not in hubs]
+    only = [kind for kind in kinds if kind != FLOOD and kind not in _TERMS and kind not in SCENES and kind not in hubs]
     requests, actions = Users(rng, names).stream(busy), _actions(rng, names, busy)
     faults = _faults(rng, names, services, busy, only) if only or not hubs else []
     requests += flood(seed, busy, always=FLOOD in kinds)
@@ -97,12 +101,22 @@ def generate(seed: int, kinds: Sequence[str] = ()) -> Plan:
         requests = in_gangs(seed, requests, always=GANGS in kinds)
     if not kinds or RANKS in kinds:
         requests = in_ranks(seed, busy, requests, always=RANKS in kinds)
+    if not kinds or RETURNS in kinds:
+        requests = in_return(seed, requests, always=RETURNS in kinds)
+    if not kinds or REBALANCED in kinds:
+        requests = rebalanced(seed, requests, always=REBALANCED in kinds)
+    if not kinds:
+        faults = sorted([*faults, *absence(seed, services, busy)], key=lambda fault: fault.at_s)
+    lines = queues(seed, clusters, always=QUEUED in kinds) if not kinds or QUEUED in kinds else {}
+    if lines:
+        requests = in_queues(seed, requests)
     plan = Plan(
         seed=seed,
         clusters=clusters,
         agents=agents,
         schedulers=schedulers,
         fenced=random.Random(f"{seed}/fenced").random() < 0.5,
+        queues=lines,
         requests=tuple(requests),
         actions=tuple(actions),
         faults=tuple(faults),

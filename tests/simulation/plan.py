@@ -71,6 +71,8 @@ class Plan(_Part):
     fenced: bool = True
     # Replicas of the hub; without any there is no hub cluster either, and nobody orders anything there.
     hubs: int = 0
+    # The fleet's queues, as the scheduler's settings have them.
+    queues: dict[str, Json] = {}
     requests: tuple[Request, ...] = ()
     orders: tuple[Order, ...] = ()
     actions: tuple[Action, ...] = ()

@@ -15,7 +15,7 @@ from services.watcher.settings import DEFAULT_RESOURCES, parse_resources
 from shared.runtime.ids import ids_from
 from tests.simulation import checker, logs, queues
 from tests.simulation.faults import Faults
-from tests.simulation.fleet import replay
+from tests.simulation.fleet import REBALANCES_PER_MINUTE, replaying
 from tests.simulation.loop import OWNER, DeadlockError, VirtualLoop
 from tests.simulation.people import People
 from tests.simulation.plan import Plan
@@ -123,7 +123,15 @@ async def _run(world: World, broken: list[str]) -> list[checker.Violation]:
     faults.heal()
     people.heal()
     await world.until(plan.busy_s + plan.quiet_s)
-    evidence = checker.Evidence(world.history, {}, {}, WATCHED, replay=None if plan.seed % _REPLAYED else replay)
+    evidence = checker.Evidence(
+        world.history,
+        {},
+        {},
+        WATCHED,
+        replay=None if plan.seed % _REPLAYED else replaying(plan),
+        queues=plan.queues,
+        rebalances_per_minute=REBALANCES_PER_MINUTE,
+    )
     violations = await _settle(world, evidence)
     violations += checker.always(evidence)
     world.close()

@@ -16,14 +16,17 @@ from tests.simulation.checker import (
     gangs,
     hub,
     leaders,
+    limits,
     lives,
     once,
     order,
     preemption,
     read_model,
+    rebalancing,
     replay,
     replicas,
     requests,
+    returns,
     silence,
     status,
     told,
@@ -35,7 +38,15 @@ from tests.simulation.checker.evidence import Evidence, Violation
 
 Rule = Callable[[Evidence], Iterable[Violation]]
 
-_SETTLED: tuple[Rule, ...] = (requests.check, topics.check, clusters.check, status.check, read_model.check, hub.check)
+_SETTLED: tuple[Rule, ...] = (
+    requests.check,
+    topics.check,
+    clusters.check,
+    status.check,
+    read_model.check,
+    hub.check,
+    returns.settled,
+)
 _ALWAYS: tuple[Rule, ...] = (
     fencing.check,
     order.check,
@@ -53,6 +64,9 @@ _ALWAYS: tuple[Rule, ...] = (
     replay.check,
     preemption.check,
     once.check,
+    limits.check,
+    returns.check,
+    rebalancing.check,
 )
 
 

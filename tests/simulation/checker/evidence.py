@@ -46,6 +46,9 @@ class Evidence:
     hub: Mapping[Place, Json] | None = None
     # Derives the scheduler's decisions again, if that is to be checked.
     replay: Callable[[Source], Replay] | None = None
+    # The fleet's queues, as its settings have them, and how many replicas may move to better places in a minute.
+    queues: Mapping[str, Json] = field(default_factory=dict)
+    rebalances_per_minute: float = 0.0
     journal: Journal = field(default_factory=Journal)
     _taken: int = 0
     _commands: dict[tuple[str, str], list[tuple[Appended, CommandIssued | None]]] = field(

@@ -88,8 +88,8 @@ def _claims(evidence: Evidence, moments: list[tuple[int, str]]) -> Iterator[Viol
                     yield Violation("silent and well", key, message)
 
 
-def _unasked(evidence: Evidence) -> Iterator[tuple[int, str, PodSetPlacement, PodSetPlacement]]:
-    """What becomes of a pod set by a decision that nobody asked for: when, whose, before and after.
+def unasked(evidence: Evidence) -> Iterator[tuple[int, WorkloadPlaced, PodSetPlacement, PodSetPlacement]]:
+    """What becomes of a pod set by a decision that nobody asked for: when, the decision, before and after.
 
     Not of what runs at most once, of which `once` says in which order it moves.
     """
@@ -104,14 +104,20 @@ def _unasked(evidence: Evidence) -> Iterator[tuple[int, str, PodSetPlacement, Po
         if placed.workload.placement.at_most_once:
             continue
         for had, has in zip(before.pod_sets, placed.pod_sets, strict=False):
-            yield times[offset], key, had, has
+            yield times[offset], placed, had, has
 
 
 def _haste(evidence: Evidence, well: _Beats) -> Iterator[Violation]:
-    """Nothing begins to leave a cluster that was heard, and well, a short time ago."""
-    for at_ms, key, before, after in _unasked(evidence):
+    """Nothing begins to leave a cluster that was heard, and well, a short time ago.
+
+    But for what returns to another cluster, and what moves to a better place: these leave clusters that are well.
+    """
+    for at_ms, decision, before, after in unasked(evidence):
+        key, move = str(decision.workload.key), after.rebalanced
         had = {share.cluster: share.leaving or 0 for share in before.shares}
         for share in after.shares:
+            if after.returning or (move is not None and (move.state, move.from_cluster) == ("moving", share.cluster)):
+                continue
             heard = bisect_right(well[share.cluster], at_ms)
             silent_ms = at_ms - well[share.cluster][heard - 1] if heard else at_ms
             if (share.leaving or 0) > had.get(share.cluster, 0) and silent_ms < _HASTY_MS:
@@ -124,7 +130,8 @@ def _moves(evidence: Evidence, beats: _Beats) -> Iterator[Violation]:
     Of the replicas that leave as many stay as others, where anything can be known, are not ready.
     """
     ready = _Ready(evidence)
-    for at_ms, key, before, after in _unasked(evidence):
+    for at_ms, decision, before, after in unasked(evidence):
+        key = str(decision.workload.key)
         had, has = ({share.cluster: share.replicas for share in item.shares} for item in (before, after))
         silent = {
             name: silent_ms

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.simulation.mutants import executor, hub, log, scheduler, status, watcher
+from tests.simulation.mutants import executor, hub, log, moving, scheduler, status, watcher
 from tests.simulation.mutants.mutant import MUTANTS, Mutant
 
-__all__ = ["MUTANTS", "Mutant", "executor", "hub", "log", "scheduler", "status", "watcher"]
+__all__ = ["MUTANTS", "Mutant", "executor", "hub", "log", "moving", "scheduler", "status", "watcher"]

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from unittest.mock import patch
 
 from services.executor.decision.world import World
+from services.scheduler.decision.rebalancing.rebalancing import Rate
 from services.scheduler.reminding import Reminder
 from services.watcher.auditor import Auditor
 from tests.simulation.broker import Broker
@@ -38,6 +39,13 @@ def nobody_reminds() -> Iterator[None]:
 def nobody_looks_for_room() -> Iterator[None]:
     """Else the executor binds a pod that it was given no room for only when there is some."""
     with patch.object(World, "lacking", return_value=[]):
+        yield
+
+
+@contextmanager
+def moves_may_be_many() -> Iterator[None]:
+    """Else the next replica moves when the last one has long been replaced, whoever looks."""
+    with patch.object(Rate, "spend", lambda *_: None):
         yield
 
 

@@ -1,0 +1,84 @@
+"""What asked for it is back in the clusters that it had to leave, once these are well and have room."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from shared.events.topics import OBJECTS
+from shared.events.v1.decisions import PodSetPlacement
+from shared.model.identities import heartbeat_cluster
+from shared.model.quantities import resource_amount
+from tests.simulation.checker.capacity import requests_of
+from tests.simulation.checker.clusters import is_ready
+from tests.simulation.checker.evidence import Evidence, Place, Violation
+from tests.simulation.checker.silence import unasked
+
+Json = dict[str, Any]
+# Without a heartbeat for so long, a cluster is silent for every leader.
+_SILENT_MS = 19_000
+
+
+def settled(evidence: Evidence) -> Iterator[Violation]:
+    """Nothing that runs elsewhere is away from a cluster that has a node with room for it, while nobody waits."""
+    evidence.take()
+    latest = [decision for _, decision in evidence.journal.latest.values() if not decision.deleting]
+    if any(item.reason for decision in latest for item in decision.pod_sets):
+        return
+    for decision in latest:
+        terms = decision.workload.placement
+        for pod_set, item in zip(decision.workload.pod_sets, decision.pod_sets, strict=True):
+            for home, count in item.away.items():
+                guests = sum(share.kept for share in item.shares if share.cluster != home)
+                eligible = guests and (not terms.clusters or home in terms.clusters)
+                requests = pod_set.resources.requests if pod_set.resources is not None else {}
+                asked = Counter({what: resource_amount(what, text) for what, text in requests.items()})
+                if eligible and asked and _has_room(evidence.objects.get(home, {}), asked):
+                    key = str(decision.workload.key)
+                    yield Violation("not returned", key, f"{count} of {item.name} are away from {home}, which has room")
+
+
+def _has_room(objects: Mapping[Place, Json], asked: Counter[str]) -> bool:
+    free: dict[str, Counter[str]] = {}
+    for (resource, _, name), node in objects.items():
+        if resource == "nodes" and is_ready(node) and not node["spec"].get("unschedulable"):
+            amounts = node.get("status", {}).get("allocatable") or {}
+            free[name] = Counter({what: resource_amount(what, str(text)) for what, text in amounts.items()})
+    for (resource, _, _), pod in objects.items():
+        node_name = pod["spec"].get("nodeName") if resource == "pods" else None
+        if node_name in free and pod.get("status", {}).get("phase") not in {"Succeeded", "Failed"}:
+            free[node_name].subtract(requests_of(pod))
+    wanted = asked + Counter({"pods": 1})
+    return any(all(room[what] >= amount for what, amount in wanted.items()) for room in free.values())
+
+
+def check(evidence: Evidence) -> Iterator[Violation]:
+    """What leaves a cluster that is silent is counted as away from it, and from no other."""
+    evidence.take()
+    beats: dict[str, list[int]] = {}
+    for append in evidence.history.appends:
+        if append.topic == OBJECTS.name and append.value is not None:
+            cluster = heartbeat_cluster(append.key or b"")
+            if cluster is not None:
+                beats.setdefault(cluster, []).append(append.at_ms)
+    for at_ms, decision, before, after in unasked(evidence):
+        if not decision.workload.placement.failback or before.returning:
+            continue
+        for cluster, left in _left(before, after).items():
+            heard = max((at for at in beats.get(cluster, ()) if at <= at_ms), default=0)
+            known = after.away.get(cluster, 0) - before.away.get(cluster, 0)
+            if at_ms - heard > _SILENT_MS and known < left:
+                key = str(decision.workload.key)
+                yield Violation("forgotten home", key, f"{left} of {after.name} left {cluster}, and {known} are away")
+
+
+def _left(before: PodSetPlacement, after: PodSetPlacement) -> Counter[str]:
+    """By cluster, how many of those that were leaving have left."""
+    have = {share.cluster: share for share in after.shares}
+    found: Counter[str] = Counter()
+    for share in before.shares:
+        now = have.get(share.cluster)
+        if share.leaving and now is None and not share.kept:
+            found[share.cluster] = share.leaving
+    return found
