@@ -194,6 +194,7 @@ class TestLeftAlone:
         "terms",
         [
             {"gang": {}},
+            {"atMostOnce": True},
             {"division": "duplicated"},
             {"weightPreference": {"dynamicWeight": "AvailableReplicas"}},
         ],

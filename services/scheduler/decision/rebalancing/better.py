@@ -30,7 +30,7 @@ from services.scheduler.decision.seen.reservations import ShareKey
 from services.scheduler.decision.table.arrays import BoolArray, FloatArray
 
 # So many pods of one cluster are asked at most; those first whose nodes cost most whatever runs there.
-_MOST_PODS = 1_000
+_MOST_PODS = 200
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,11 +42,13 @@ from services.scheduler.decision.seen.reservations import ShareKey
 from services.scheduler.decision.seen.troubles import Troubles
 from shared.events.v1.decisions import PodSetPlacement, Rebalanced
 
-_LOOK_MS = 1_000
+_LOOK_MS = 200
+# The next look, where others come first.
+_LATER_MS = 1_000
 _MINUTE_MS = 60_000
-# So many workloads, and about so many pods of theirs, are judged at most in one look.
-_MOST_ASKED = 200
-_MOST_PODS = 1_000
+# So many workloads are asked at most in one look, and no more are judged after so many pods: a few milliseconds.
+_MOST_ASKED = 100
+_MOST_PODS = 40
 
 _PodSetKey = tuple[str, str]
 # What changes with all that happens to a fleet but where replicas are.
@@ -107,14 +109,17 @@ class Rebalancing:
             return
         self._next_ms, self._now_ms, self._judged = now_ms + _LOOK_MS, now_ms, 0
         self._rate.fill(now_ms)
-        if not self._rate.allows_one or self._troubles.cut_off or not is_free():
+        if not self._rate.allows_one or self._troubles.cut_off:
+            return
+        if not is_free():
+            self._next_ms = now_ms + _LATER_MS
             return
         most = max(int(self._config.rebalances_per_minute), 1) - self._under_way()
         if not self._queue:
             self._queue.extend(sorted(self._workloads.rebalancing))
             self._left = {key: value for key, value in self._left.items() if key[0] in self._workloads.rebalancing}
         for _ in range(min(len(self._queue), _MOST_ASKED)):
-            if not self._rate.allows_one or most <= 0 or self._judged > _MOST_PODS:
+            if not self._rate.allows_one or most <= 0 or self._judged >= _MOST_PODS:
                 return
             key = self._queue.popleft()
             record = self._workloads.live(key)
