@@ -73,7 +73,7 @@ class Search:
         self._draft = draft
         self._profile = draft.profile
         self._minimum = minimum
-        self._avoid = draft.avoid | closed
+        self._closed = closed
         self._rests: dict[tuple[str, int, int], tuple[_Rest, float, bool]] = {}
         self.asked = 0
 
@@ -140,7 +140,7 @@ class Search:
         key = (replica.cluster, domain, self._profile.prices().item(slot.row) if priced and slot is not None else 0)
         if key not in self._rests:
             rest, own = self._rest(replica), self._index(replica.cluster)
-            row = self._best(rest, frozenset((own,)) if rest.shares is None else frozenset())
+            row = self._best(rest, own, frozenset((own,)) if rest.shares is None else frozenset())
             cost, wanted = float("inf"), 0
             if row is not None and (taker := self._fleet.table.cluster_of(row)) != own:
                 wanted = rest.shares.compare(taker, own) if rest.shares is not None else 0
@@ -155,7 +155,7 @@ class Search:
         self._fleet.slots.lift(hold)
         try:
             rest = self._rest(item.replica)
-            row = self._best(rest, frozenset())
+            row = self._best(rest, own, frozenset())
             if row is None or (taker := self._fleet.table.cluster_of(row)) == own:
                 return None
             wanted = rest.shares.compare(taker, own) if rest.shares is not None else 0
@@ -166,8 +166,9 @@ class Search:
         better = Better(item.replica, item.pod, item.before, cluster, cost, wanted < 0)
         return better if wanted < 0 or (not wanted and better.gain > self._minimum) else None
 
-    def _best(self, rest: _Rest, also: frozenset[int]) -> int | None:
-        avoid = sorted(self._avoid | also)
+    def _best(self, rest: _Rest, own: int, also: frozenset[int]) -> int | None:
+        # To its own cluster nothing moves that is there already, whatever left it.
+        avoid = sorted(self._draft.avoid | (self._closed - {own}) | also)
         if rest.shares is not None:
             return rest.shares.best(rest.spread, avoid, rest.paid)
         if rest.paid is not None:
