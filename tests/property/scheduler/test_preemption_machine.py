@@ -120,8 +120,8 @@ class Preempting(Scheduling):
             if budget is not None:
                 assert after[key] >= budget.wanted(now.pod_sets[0].desired)
             for where in {(to.cluster, to.node) for to in told}.intersection(places(former) - places(now)):
-                # With any one of them back there would be more than the node has.
-                assert self.promised(where) + cpu_of(now) > self.cpu_at(where)
+                # With any one of them back there would be more than the node has, as long as larger pods of before run.
+                assert self.taken(where) + cpu_of(now) > self.cpu_at(where)
 
     def ready(self) -> dict[str, int]:
         """By workload, the ready pods that are where they are to be."""
@@ -142,8 +142,17 @@ class Preempting(Scheduling):
             )
         return found
 
-    def promised(self, where: Where) -> int:
-        return sum(places(placed)[where] * cpu_of(placed) for placed in self.world.placements.values())
+    def taken(self, where: Where) -> int:
+        """What replicas take: what they ask for, or their pods of before if that is more."""
+        total = 0
+        for placed in self.world.placements.values():
+            for item in placed.pod_sets:
+                for share in item.shares:
+                    for node, ordinal in zip(share.nodes, share.ordinals, strict=True):
+                        if (share.cluster, node) == where:
+                            pod = self.pods.get((share.cluster, f"{placed.workload.name}-{item.name}-{ordinal}"))
+                            total += max(cpu_of(placed), cpu_of_pod(pod, node) if pod is not None else 0)
+        return total
 
     def cpu_at(self, where: Where) -> int:
         return amount_of("cpu", self.nodes[where]["status"]["allocatable"]["cpu"])
@@ -157,6 +166,13 @@ def cpu_of(placed: WorkloadPlaced) -> int:
     resources = placed.workload.pod_sets[0].resources
     assert resources is not None
     return amount_of("cpu", str(resources.requests["cpu"]))
+
+
+def cpu_of_pod(document: Json, node: str) -> int:
+    """Of one that runs on this node."""
+    if document["spec"]["nodeName"] != node or document["status"]["phase"] != "Running":
+        return 0
+    return amount_of("cpu", str(document["spec"]["containers"][0]["resources"]["requests"]["cpu"]))
 
 
 TestPreempting = Preempting.TestCase

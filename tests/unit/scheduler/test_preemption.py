@@ -53,6 +53,21 @@ def two(one: World) -> World:
 
 
 class TestWhoGivesWay:
+    def test_who_could_have_stayed_beside_all_replicas_stays(self, one: World) -> None:
+        """One after the other takes the least that makes room; what the last one takes is enough for all."""
+        one.apply(bound("large", "3"))
+        one.apply(bound("small", "500m", replicas=2))
+        run(one, "large", cpu="3")
+        run(one, "small", cpu="500m")
+        one.apply(bound("high", "500m", replicas=3, priority=10))
+        settle(one)
+        shares = {name: one.placements[f"default/{name}"].pod_sets[0].placed for name in ("large", "small", "high")}
+        assert shares == {"large": 0, "small": 2, "high": 3}
+        why = one.placements["default/high"].pod_sets[0].why
+        assert why is not None
+        assert [by.workload for by in why.displaced] == ["default/large"]
+        assert one.state.preemption.victims == 1
+
     def test_the_less_important_makes_room_and_waits(self, one: World) -> None:
         one.apply(bound("low"))
         run(one, "low")

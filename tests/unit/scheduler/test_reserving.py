@@ -154,14 +154,28 @@ class TestHowMuch:
         world.apply(one("w1", "4"))
         world.apply(gang("gang", 2, "4"))
         assert world.placements["default/gang"].pod_sets[0].placed == 0
-        later(world)
         ends(world, "w1")
+        later(world)
         world.apply(one("late"))
         settle(world)
         assert "late" not in placed(world)
         ends(world, "w0")
         settle(world)
         assert {"gang", "late"} <= placed(world)
+
+    def test_its_nodes_stay_these_when_others_become_idler(self) -> None:
+        """Else what comes meanwhile would have the one and then the other, for ever."""
+        world = world_of(2)
+        for number in range(3):
+            world.apply(one(f"w{number}", "3"))
+        settle(world)
+        world.apply(gang("gang", 4))
+        later(world)
+        for late, cpu, gone in (("late0", "500m", "w1"), ("late1", "500m", "w0"), ("late2", "3", "w2")):
+            world.apply(one(late, cpu))
+            ends(world, gone)
+            settle(world)
+        assert "gang" in placed(world)
 
     def test_what_would_fit_nowhere_keeps_nothing(self) -> None:
         world = world_of(2)

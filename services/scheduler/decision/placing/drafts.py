@@ -496,6 +496,10 @@ class PodSetDraft:
         self._reasons.displaced += displaced
         self._gain(row, next(self._free_ordinals()))
 
+    def spare(self, displaced: Displacement) -> None:
+        """What made room for a replica need not, after all."""
+        self._reasons.displaced.remove(displaced)
+
     def conclude(self, budget: Budget) -> None:
         """Says anew why what is missing waits, after some was placed."""
         if not self.missing:

@@ -19,7 +19,7 @@ Nothing of this is known to the leader alone, but when a try in vain is worth an
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from heapq import heapify, heappop, heappush
 from itertools import groupby, islice
 
@@ -161,6 +161,7 @@ class Preemption:
         for draft in drafts:
             draft.settle(budget)
             taken += islice(self._take_room(record, draft, budget), most - len(taken))
+        taken = self._spare(taken)
         budget.end_try()
         self._search.end()
         if self._ledger is not None:
@@ -201,6 +202,21 @@ class Preemption:
                 pass
             draft.conclude(budget)
             yield _Taken(draft, found, queue)
+
+    def _spare(self, taken: list[_Taken]) -> list[_Taken]:
+        """Replicas came one after the other, and what made room for a later one may do for all: whoever could have
+        stayed beside all of them stays, the most important first.
+        """
+        units = [unit for item in taken for unit in item.found.units]
+        if len(taken) < 2 or len(units) < 2 or self._fleet.neighbours.wanted:  # noqa: PLR2004 - none before another
+            return taken
+        if any(item.draft.plan.terms or item.draft.plan.demand.rules is not None for item in taken):
+            return taken
+        spared = {unit for unit in sorted(units, key=lambda unit: unit.importance) if self._search.spare(unit)}
+        for item in taken:
+            for unit in spared.intersection(item.found.units):
+                item.draft.spare(self._told_by(unit, item.queue))
+        return [replace(item, found=item.found.without(spared)) for item in taken]
 
     def _find(self, record: WorkloadRecord, draft: PodSetDraft) -> tuple[Found | None, str]:
         """Where the next replica has room, and its queue if that takes back what it is guaranteed."""

@@ -4,13 +4,13 @@ A gang, or a Job of several pods, holds no room while it waits, so that smaller 
 do so for ever. So from `gang_patience_ms` after it was asked for, the first of those that wait in vain, in the
 order of turns, has room kept: whoever has its turn behind it takes nothing of what it could use on the nodes on
 which it is to start. Those are the nodes that have the greatest part free, as many as have room for all of it when
-nothing else is there. Nothing new comes to them, so what is free there only grows, and it starts no later than when
-what runs there has ended. Who has a turn before it (of a higher priority, or older; of a queue with a smaller
-share) takes what it finds, and so do replacements for what was lost. What would fit nowhere even on empty nodes has
-nothing kept.
+nothing else is there; and they stay these, whichever is idler later, unless it can start elsewhere at once. Nothing new
+comes to them, so what is free there only grows, and it starts no later than when what runs there has ended. Who has a
+turn before it (of a higher priority, or older; of a queue with a smaller share) takes what it finds, and so do
+replacements for what was lost. What would fit nowhere even on empty nodes has nothing kept.
 
-Nothing of this is held between calls, or known to the leader alone: which nodes these are follows from what runs
-and from what waits, and since when from its request. One at a time, so that no two keep what the other lacks.
+No room is held between calls. The leader alone knows which nodes these are: its successor chooses anew. For whom they
+are follows from what waits, and since when from its request. One at a time, so that no two keep what the other lacks.
 
 As in Volcano's `reserve` (nodes with the most idle resources are locked for the job that is elected), and Kueue's
 `StrictFIFO` as far as the order goes. Backfilling as in EASY would need to know how long pods run.
@@ -53,6 +53,8 @@ class Reserve:
         self._drafts = drafts
         self._holds: list[Hold] = []
         self._now_ms = 0
+        # The rows on which the head is to start.
+        self._chosen: Rows = np.zeros(0, np.intp)
         self.head = ""
         self.version = 0
 
@@ -66,7 +68,12 @@ class Reserve:
         self._now_ms = now_ms
         if not self._workloads.together and not self.head:
             return
-        head = next((record.key for record in self._patient(now_ms) if self._needs(record) is not None), "")
+        head, chosen = "", self._chosen[:0]
+        for record in self._patient(now_ms):
+            if (needs := self._needs(record)) is not None:
+                head, chosen = record.key, np.array([*needs], np.intp)
+                break
+        self._chosen = chosen
         if head != self.head:
             self.head = head
             self.version += 1
@@ -126,6 +133,16 @@ class Reserve:
 
     def _needs(self, record: WorkloadRecord) -> dict[int, IntArray] | None:
         """What it will take on which rows, when nothing else is there; None where it would not fit."""
+        anew = self._needs_on(record, None)
+        if record.key != self.head or (anew is not None and self._is_free(anew)):
+            return anew
+        needs = self._needs_on(record, self._chosen)
+        return needs if needs is not None else anew
+
+    def _is_free(self, needs: dict[int, IntArray]) -> bool:
+        return all(bool((self._fleet.table.free[row] >= need)[need > 0].all()) for row, need in needs.items())
+
+    def _needs_on(self, record: WorkloadRecord, only: Rows | None) -> dict[int, IntArray] | None:
         table = self._fleet.table
         left = table.allocatable.copy()
         drafts = {draft.plan.name: draft for draft in self._drafts(record, self._now_ms)}
@@ -133,7 +150,7 @@ class Reserve:
         for plan, rest in _lacking(record):
             draft = drafts[plan.name]
             vector = draft.profile.request.vector
-            rows = self._rows(draft, left, rest)
+            rows = self._rows(draft, left, rest, only)
             if rows is None:
                 return None
             for row, count in rows:
@@ -141,10 +158,12 @@ class Reserve:
                 left[row] -= vector * count
         return needs
 
-    def _rows(self, draft: PodSetDraft, left: IntArray, rest: int) -> list[tuple[int, int]] | None:
+    def _rows(self, draft: PodSetDraft, left: IntArray, rest: int, only: Rows | None) -> list[tuple[int, int]] | None:
         """Rows for `rest` replicas, and how many on each; of one cluster, where they are placed whole."""
         table, vector = self._fleet.table, draft.profile.request.vector
         rows, asked = np.flatnonzero(draft.open_rows()), vector > 0
+        if only is not None:
+            rows = rows[np.isin(rows, only)]
         most = np.asarray((left[rows][:, asked] // vector[asked]).min(axis=1, initial=rest), np.int64)
         rows, most = rows[most > 0], most[most > 0]
         free = np.maximum(table.free[rows][:, asked], 0)

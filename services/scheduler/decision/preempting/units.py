@@ -60,6 +60,12 @@ class Taken:
             self.units.append(unit)
             self.holds.update(dict.fromkeys(unit.holds))
 
+    def drop(self, unit: Unit) -> None:
+        """It stays."""
+        self.units.remove(unit)
+        for hold in unit.holds:
+            del self.holds[hold]
+
 
 # A position of a share if it is known, what the replica holds, how many ready pods it has, and whether it is this one
 # that goes.

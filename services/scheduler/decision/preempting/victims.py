@@ -26,8 +26,8 @@ plugins/defaultpreemption (`SelectVictimsOnNode`).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -59,6 +59,9 @@ class Found:
     units: tuple[Unit, ...]
     going: tuple[Hold, ...]
     cost: Cost
+
+    def without(self, spared: Collection[Unit]) -> Found:
+        return replace(self, units=tuple([unit for unit in self.units if unit not in spared]))
 
 
 class Victims:
@@ -97,6 +100,25 @@ class Victims:
         self._taken.add(found.units, found.going)
         for hold in (*found.going, *_holds(found.units)):
             self._fleet.slots.lift(hold)
+
+    def spare(self, unit: Unit) -> bool:
+        """Whether one that gave way has its room still, beside all that was placed since; then it does not give way.
+        What it asks of ports and other pods is not looked at: who asks for such does not stay.
+        """
+        if any(hold.request.ports for hold in unit.holds):
+            return False
+        self._put_back(unit)
+        if not all(map(self._has_room, unit.holds)):
+            self._lift(unit)
+            return False
+        self._taken.drop(unit)
+        return True
+
+    def _has_room(self, hold: Hold) -> bool:
+        """Whether a node has all that a hold takes, with whatever else is held there."""
+        table, row = self._fleet.table, hold.slot.row
+        enough = (table.free[row] >= 0) | (hold.request.vector <= 0)
+        return bool(enough.all()) and all(table.devices.free[row, device] >= 0 for device in hold.devices)
 
     def end(self) -> Sequence[Unit]:
         """All that gave way since the last time, put back: as long as it is not decided so, nothing has happened."""
