@@ -6,8 +6,9 @@ asks for nothing of the kind. So what is within a guarantee is taken by nobody: 
 there is, who has it keeps it, and the others wait. Priorities do not count between queues.
 
 No two queues take from each other in turn. What is taken back is within its queue's guarantee, so it is not borrowed,
-and what made room for it is beyond its own queue's, so it is not entitled to come back by force. Each time the sum of
-what is beyond guarantees falls, and nothing that is placed by force raises it.
+and nobody takes it. What made room for it was beyond its own queue's; it may be entitled again where a larger replica
+went with it, but not to the same room. Each time the sum of what is beyond guarantees falls, and nothing that is placed
+by force raises it.
 
 Victims are of the queue with the largest share (divided by its weight) as long as these make room on any node; then
 of the next; and of several together where those of none do alone.

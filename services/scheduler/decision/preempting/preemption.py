@@ -188,16 +188,19 @@ class Preemption:
         return size_of_turn(record) if turns is not None and turns.contended else _ALL
 
     def _take_room(self, record: WorkloadRecord, draft: PodSetDraft, budget: Budget) -> Iterator[_Taken]:
+        made = False
         while draft.finds_no_node and not budget.spent:
             budget.left -= 1
             found, queue = self._find(record, draft)
-            if found is None:
+            if found is None or (made and not found.units):
+                # With queues what is left of the room that was made is everybody's.
                 return
+            made = self._ledger is not None
             self._search.take(found)
             draft.take(found.row, [self._told_by(unit, queue) for unit in found.units])
             if self._ledger is not None:
                 self._ledger.take(record, draft.plan.demand, found.units)
-            # What is left of the room that was made costs nobody anything more. With queues it is everybody's.
+            # What is left of the room that was made costs nobody anything more.
             while self._ledger is None and draft.missing and draft.place_one(budget):
                 pass
             draft.conclude(budget)
@@ -205,12 +208,14 @@ class Preemption:
 
     def _spare(self, taken: list[_Taken]) -> list[_Taken]:
         """Replicas came one after the other, and what made room for a later one may do for all: whoever could have
-        stayed beside all of them stays, the most important first.
+        stayed beside all of them stays, the most important first. Not with queues: who may be taken from depends on
+        what all others have.
         """
         units = [unit for item in taken for unit in item.found.units]
-        if len(taken) < 2 or len(units) < 2 or self._fleet.neighbours.wanted:  # noqa: PLR2004 - none before another
+        if self._ledger is not None or self._fleet.neighbours.wanted:
             return taken
-        if any(item.draft.plan.terms or item.draft.plan.demand.rules is not None for item in taken):
+        rules = any(item.draft.plan.terms or item.draft.plan.demand.rules is not None for item in taken)
+        if rules or len(taken) < 2 or len(units) < 2:  # noqa: PLR2004 - none came before another
             return taken
         spared = {unit for unit in sorted(units, key=lambda unit: unit.importance) if self._search.spare(unit)}
         for item in taken:
