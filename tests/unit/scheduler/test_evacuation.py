@@ -403,6 +403,19 @@ class TestFailback:
         successor.start("shop", "west", 4)
         assert leaving_of(successor.passes(STABLE_MS + 2 * STEP_MS)[-1]) == {"west": 2}
 
+    def test_whoever_takes_over_before_it_has_left_counts_it_too(self, fleet: Fleet) -> None:
+        """He does not know yet that its cluster has to be left."""
+        shop(fleet, **self.TERMS)
+        fleet.lose("east")
+        assert leaving_of(fleet.passes(2 * STEP_MS)[-1]) == {"east": 2}
+        successor = Fleet()
+        successor.now = fleet.now
+        successor.state.apply(fleet.placements["default/shop"])
+        successor.heard.remove("east")
+        successor.start("shop", "west", 4)
+        after = successor.passes(2 * STEP_MS)[-1]
+        assert (counts_of(after), after.pod_sets[0].away) == ({"west": 4}, {"east": 2})
+
     def test_a_job_goes_back_as_a_whole(self, fleet: Fleet) -> None:
         job = {"name": "web", "manifest": JOB}
         ((source, _),) = counts_of(placed(fleet.apply(workload("sum", job, **self.TERMS)))).items()

@@ -189,8 +189,16 @@ class Evacuation:
         gone = {-index for _, _, index in sorted(order)[:surplus]}
         if draft.plan.failback:
             left = [draft.leaving[at].cluster for at in gone]
-            draft.away = Counter(draft.away) + Counter(name for name in left if self._is_due(draft, name))
+            draft.away = Counter(draft.away) + Counter(name for name in left if self._had_to_leave(draft, name))
         draft.leaving = [replica for index, replica in enumerate(draft.leaving) if index not in gone]
+
+    def _had_to_leave(self, draft: PodSetDraft, cluster: str) -> bool:
+        """Whether what leaves a cluster did not want to: unless it returns to another, or moves to a better place. Why
+        it began to leave a new leader need not know yet.
+        """
+        move = draft.rebalanced
+        moves = move is not None and (move.state, move.from_cluster) == ("moving", cluster)
+        return self._is_due(draft, cluster) or not (draft.returning or moves)
 
     def _take_back(self, workload: str, draft: PodSetDraft) -> None:
         """Who waits to leave a cluster that is well stays, in place of one that is not ready elsewhere."""
