@@ -405,12 +405,13 @@ class TestFailback:
 
     def test_whoever_takes_over_before_it_has_left_counts_it_too(self, fleet: Fleet) -> None:
         """He does not know yet that its cluster has to be left."""
-        shop(fleet, **self.TERMS)
+        shop(fleet, placement={"failback": True})
         fleet.lose("east")
         assert leaving_of(fleet.passes(2 * STEP_MS)[-1]) == {"east": 2}
         successor = Fleet()
         successor.now = fleet.now
         successor.state.apply(fleet.placements["default/shop"])
+        successor.cluster("east")
         successor.heard.remove("east")
         successor.start("shop", "west", 4)
         after = successor.passes(2 * STEP_MS)[-1]
