@@ -215,7 +215,8 @@ class Reconciler:
             subject.forget_unnamed()
             if subject.recalled:
                 self._state.forget(subject.name)
-        if subject.resync_at_ms and subject.command.action == "run":
+        # One that is due and had no turn to do it in, for want of a lease or of a list, has its turn when that comes.
+        if subject.resync_at_ms > plan.now_ms and subject.command.action == "run":
             plan.wake(subject.resync_at_ms)
         instructions = self._said(subject, report, plan.cause) if report is not None else []
         if plan.wake_at_ms is not None:

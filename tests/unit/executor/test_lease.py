@@ -198,3 +198,15 @@ def test_a_call_whose_turn_comes_when_the_lease_is_over_is_not_made(rig: Rig) ->
     now = rig.clock.now_ms()
     assert rig.reconciler.may_carry_out(call, now)
     assert not rig.reconciler.may_carry_out(call, now + LEASE_MS)
+
+
+def test_what_has_no_lease_is_not_looked_at_again_and_again_when_it_is_to_be_checked(rig: Rig) -> None:
+    start(rig)
+    passes(rig, 2 * LEASE_MS)
+    assert WEB not in rig.cluster.objects
+    # Long after it should have been compared with what is wanted.
+    rig.pass_time(2 * rig.policy.resync_ms / 1000)
+    rig.settle()
+    grant(rig, asked(rig)[-1], SUBJECT)
+    passes(rig, 2 * RENEW_MS, answered=True)
+    assert WEB in rig.cluster.objects
