@@ -120,10 +120,8 @@ class Evacuation:
 
     def _may_move(self, draft: PodSetDraft, replica: Replica) -> bool:
         """Whether a replica leaves for a better place, which has some time to become ready."""
-        moved = draft.rebalanced
-        if moved is None or not is_moving(moved) or replica.cluster != moved.from_cluster:
-            return False
-        return self._troubles.now_ms - moved.at < self._config.rebalance_patience_ms
+        moved = move_from(draft, replica.cluster)
+        return moved is not None and self._troubles.now_ms - moved.at < self._config.rebalance_patience_ms
 
     def must_vacate(self, drafts: Iterable[PodSetDraft], released: Callable[[str], bool]) -> str:
         """The cluster that a workload which is in one at a time has to leave now, and can; empty if there is none.
@@ -196,9 +194,7 @@ class Evacuation:
         """Whether what leaves a cluster did not want to: unless it returns to another, or moves to a better place. Why
         it began to leave a new leader need not know yet.
         """
-        move = draft.rebalanced
-        moves = move is not None and (move.state, move.from_cluster) == ("moving", cluster)
-        return self._is_due(draft, cluster) or not (draft.returning or moves)
+        return self._is_due(draft, cluster) or not (draft.returning or move_from(draft, cluster))
 
     def _take_back(self, workload: str, draft: PodSetDraft) -> None:
         """Who waits to leave a cluster that is well stays, in place of one that is not ready elsewhere."""
@@ -306,6 +302,12 @@ def _spread_out(replicas: Iterable[Replica]) -> list[Replica]:
         if not groups[cluster]:
             del groups[cluster]
     return order[::-1]
+
+
+def move_from(draft: PodSetDraft, cluster: str) -> Rebalanced | None:
+    """The move to a better place that is under way out of a cluster."""
+    moved = draft.rebalanced
+    return moved if moved is not None and is_moving(moved) and moved.from_cluster == cluster else None
 
 
 def is_moving(moved: Rebalanced) -> bool:
