@@ -10,14 +10,34 @@ import orjson
 from services.scheduler.decision.config import SchedulerConfig
 from services.scheduler.decision.seen.observed import JOBS, NODES, PODS
 from services.scheduler.decision.state import SchedulerState
+from shared.events.v1.clusters import ClusterDeclared
 from shared.events.v1.decisions import Decision, RequestRef, WorkloadForgotten, WorkloadPlaced
+from shared.events.v1.leases import LEASE_SUBJECT, LeaseAsked
 from shared.events.v1.objects import LEFT, ClusterObserved
 from shared.events.v1.requests import WorkloadRequested
 from shared.events.v1.results import CommandReported
 from shared.model.identities import POD_SET_LABEL, WORKLOAD_LABEL, WORKLOAD_NAMESPACE_LABEL, ObjectKey
+from shared.model.taints import Taint
 
 NOW = 1_700_000_000_000
+# Since when a cluster that is not heard is silent, how long that is tolerated, and how time passes.
+SILENT_MS = 15_000
+TOLERATED_MS = 10_000
+STEP_MS = 1_000
 Json = dict[str, Any]
+JOB = {
+    "apiVersion": "batch/v1",
+    "kind": "Job",
+    "spec": {
+        "parallelism": 2,
+        "template": {
+            "spec": {
+                "restartPolicy": "Never",
+                "containers": [{"name": "c", "image": "i", "resources": {"requests": {"cpu": "1"}}}],
+            }
+        },
+    },
+}
 
 
 def node_json(
@@ -179,6 +199,22 @@ class World:
             self.now,
         )
 
+    def ask_lease(self, cluster: str, *subjects: str, number: int = 1) -> LeaseAsked:
+        """The request for its lease, of an executor that would run these by it, is read now."""
+        asked = LeaseAsked(life="a", number=number, subjects=subjects)
+        report = CommandReported(
+            cluster=cluster,
+            subject=LEASE_SUBJECT,
+            epoch=0,
+            generation=0,
+            digest="",
+            outcome="applied",
+            reported_at=0,
+            lease=asked,
+        )
+        self.state.observe_result(report, self.now)
+        return asked
+
     def ref(self, request_id: str = "") -> RequestRef:
         self._requests += 1
         return RequestRef(id=request_id or f"request-{self._requests}", published_at=self.now + self._requests)
@@ -192,6 +228,54 @@ class World:
                 del self.placements[decision.key]
             self.state.note_generation(decision, len(self.journal) - 1)
         return decisions
+
+
+class Fleet(World):
+    """Clusters whose heartbeats come every second while they are in `heard`; nodes have 4 cores and 16 GiB."""
+
+    def __init__(
+        self, config: SchedulerConfig | None = None, *, nodes: int | Mapping[str, int] = 3, clusters: str = "east west"
+    ) -> None:
+        super().__init__(config)
+        sizes = nodes if isinstance(nodes, Mapping) else dict.fromkeys(clusters.split(), nodes)
+        self.heard = set(sizes)
+        for name, count in sizes.items():
+            self.cluster(name)
+            for number in range(count):
+                self.node(name, f"{name}-{number}")
+
+    def passes(self, ms: int) -> list[WorkloadPlaced]:
+        """Time passes; all that was decided meanwhile."""
+        decided = []
+        for _ in range(0, ms, STEP_MS):
+            self.now += STEP_MS
+            for name in sorted(self.heard):
+                self.cluster(name)
+            decided += [item for item in self.pending() if isinstance(item, WorkloadPlaced)]
+        return decided
+
+    def lose(self, *clusters: str) -> None:
+        """They are silent for so long that they have to be left at the next look."""
+        self.heard -= set(clusters)
+        assert self.passes(SILENT_MS + TOLERATED_MS - STEP_MS) == []
+
+    def taint(self, cluster: str, *keys: str) -> None:
+        taints = tuple(Taint(key=key, effect="NoExecute") for key in keys)
+        self.state.declare_cluster(cluster, ClusterDeclared(name=cluster, taints=taints))
+
+    def run(self, name: str, pod_set: str = "web", *, but: int = 0) -> None:
+        """Every replica's pod is ready on its node, but for the last so many in all."""
+        decision = self.placements[f"default/{name}"]
+        item = next(item for item in decision.pod_sets if item.name == pod_set)
+        expected = [(share.cluster, node) for share in item.shares for node in share.nodes]
+        for number, (cluster, node) in enumerate(expected):
+            ready = number < len(expected) - but
+            self.pod(cluster, f"{name}-{pod_set}-{cluster}-{number}", node=node, of=f"{name}/{pod_set}", ready=ready)
+
+    def start(self, name: str, cluster: str, count: int) -> None:
+        """So many of its pods are ready in a cluster."""
+        for number in range(count):
+            self.pod(cluster, f"new-{name}-{number}", node=f"{cluster}-0", of=f"{name}/web", ready=True)
 
 
 def placed(decisions: list[Decision]) -> WorkloadPlaced:
@@ -209,3 +293,7 @@ def nodes_of(decision: WorkloadPlaced, pod_set: int = 0) -> dict[str, tuple[str,
 def counts_of(decision: WorkloadPlaced, pod_set: int = 0) -> dict[str, int]:
     """The replicas of one pod set, by cluster."""
     return {share.cluster: share.replicas for share in decision.pod_sets[pod_set].shares}
+
+
+def leaving_of(decision: WorkloadPlaced) -> dict[str, int]:
+    return {share.cluster: share.leaving for share in decision.pod_sets[0].shares if share.leaving}

@@ -19,8 +19,7 @@ from services.scheduler.decision.seen.troubles import DRAINING_KEY
 from shared.events.v1.clusters import ClusterDeclared
 from shared.events.v1.commands import CommandIssued
 from shared.events.v1.decisions import WorkloadForgotten, WorkloadPlaced
-from shared.events.v1.leases import LEASE_MS, LEASE_SUBJECT, LeaseAsked
-from shared.events.v1.results import CommandReported
+from shared.events.v1.leases import LEASE_MS
 from shared.model.taints import Taint
 from tests.scheduling import World, image, workload
 
@@ -140,8 +139,7 @@ class AtMostOnce(RuleBasedStateMachine):
         command = self.commands.get((cluster, f"workload/default/{name}"))
         if cluster not in self.isolated and command is not None and command.leased:
             self.number += 1
-            asked = LeaseAsked(life="a", number=self.number, subjects=(command.subject,))
-            self.world.state.observe_result(_request(cluster, asked), now)
+            asked = self.world.ask_lease(cluster, command.subject, number=self.number)
             subjects = frozenset(self.world.state.grant(cluster, asked).subjects)
             self.leases[cluster] = (now, subjects)
             if not subjects:
@@ -184,19 +182,6 @@ class AtMostOnce(RuleBasedStateMachine):
             elif isinstance(decision, WorkloadForgotten):
                 for key in [key for key in self.commands if key[1] == f"workload/{decision.key}"]:
                     del self.commands[key]
-
-
-def _request(cluster: str, asked: LeaseAsked) -> CommandReported:
-    return CommandReported(
-        cluster=cluster,
-        subject=LEASE_SUBJECT,
-        epoch=0,
-        generation=0,
-        digest="",
-        outcome="applied",
-        reported_at=0,
-        lease=asked,
-    )
 
 
 TestAtMostOnce = AtMostOnce.TestCase

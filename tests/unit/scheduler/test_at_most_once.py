@@ -15,44 +15,17 @@ from services.scheduler.decision.seen.troubles import DRAINING_KEY
 from shared.events.registry import DecodeError, decode
 from shared.events.v1.clusters import ClusterDeclared
 from shared.events.v1.decisions import DecisionsMade, RequestRejected, WorkloadPlaced
-from shared.events.v1.leases import LEASE_MS, LEASE_SUBJECT, LeaseAsked
+from shared.events.v1.leases import LEASE_MS, LEASE_SUBJECT
 from shared.events.v1.requests import WorkloadRequested
-from shared.events.v1.results import CommandReported
-from shared.model.taints import OUT_OF_SERVICE_KEY, Taint
-from tests.scheduling import Json, World, counts_of, image, placed, workload
+from shared.model.taints import OUT_OF_SERVICE_KEY
+from tests.scheduling import STEP_MS, Fleet, Json, counts_of, image, placed, workload
 
-STEP_MS = 1_000
 LONG_MS = 600_000
+SUBJECT = "workload/default/db"
 
 
-class Fleet(World):
-    """`east` and `west`, of three nodes with 4 cores, whose heartbeats come while they are in `heard`."""
-
-    def __init__(self, nodes: dict[str, int] | None = None) -> None:
-        super().__init__()
-        sizes = nodes or {"east": 3, "west": 3}
-        self.heard = set(sizes)
-        for name, count in sizes.items():
-            self.cluster(name)
-            for number in range(count):
-                self.node(name, f"{name}-{number}")
-
-    def passes(self, ms: int) -> list[WorkloadPlaced]:
-        decided = []
-        for _ in range(0, ms, STEP_MS):
-            self.now += STEP_MS
-            for name in sorted(self.heard):
-                self.cluster(name)
-            decided += [item for item in self.pending() if isinstance(item, WorkloadPlaced)]
-        return decided
-
-    def taint(self, cluster: str, *keys: str) -> None:
-        taints = tuple(Taint(key=key, effect="NoExecute") for key in keys)
-        self.state.declare_cluster(cluster, ClusterDeclared(name=cluster, taints=taints))
-
-    @property
-    def last(self) -> WorkloadPlaced:
-        return self.placements["default/db"]
+def last(fleet: Fleet) -> WorkloadPlaced:
+    return fleet.placements["default/db"]
 
 
 def once(*pod_sets: Json, **placement: Any) -> Json:
@@ -77,7 +50,7 @@ def test_all_of_it_is_in_one_cluster() -> None:
 
 def test_a_cluster_with_room_for_all_of_it_is_chosen() -> None:
     """The first pod set alone would fit into the smaller one, which costs less."""
-    fleet = Fleet({"east": 1, "west": 3})
+    fleet = Fleet(nodes={"east": 1, "west": 3})
     fleet.state.declare_cluster("west", ClusterDeclared(name="west", price_per_hour=100))
     decision = placed(fleet.apply(once(image("web", 3), image("api", 3))))
     assert [counts_of(decision, index) for index in (0, 1)] == [{"west": 3}, {"west": 3}]
@@ -118,7 +91,7 @@ def test_a_report_of_before_the_withdrawal_confirms_nothing() -> None:
 
 
 def test_nothing_is_removed_while_no_other_cluster_has_room() -> None:
-    fleet = Fleet({"east": 3, "west": 1})
+    fleet = Fleet(nodes={"east": 3, "west": 1})
     home = home_of(placed(fleet.apply(once(image(replicas=6)))))
     assert home == "east"
     fleet.taint("east", DRAINING_KEY)
@@ -154,7 +127,7 @@ def test_somebody_may_say_that_nothing_runs_in_a_cluster(says: str) -> None:
 
 def test_while_a_former_cluster_may_run_it_again_no_further_one_has_it() -> None:
     """It was moved by somebody's word, who takes that back; and has to leave the next cluster then."""
-    fleet = Fleet({"east": 3, "north": 3, "west": 3})
+    fleet = Fleet(nodes={"east": 3, "north": 3, "west": 3})
     home = home_of(placed(fleet.apply(once())))
     fleet.heard.discard(home)
     fleet.taint(home, OUT_OF_SERVICE_KEY)
@@ -162,13 +135,13 @@ def test_while_a_former_cluster_may_run_it_again_no_further_one_has_it() -> None
     fleet.taint(home)
     second = home_of(moved)
     fleet.apply(once(clusters=[name for name in ("east", "north", "west") if name not in {home, second}]))
-    assert fleet.last.withdrawn == tuple(sorted((home, second)))
+    assert last(fleet).withdrawn == tuple(sorted((home, second)))
     fleet.withdrawn(second, "db")
     fleet.passes(5 * STEP_MS)
-    assert fleet.last.clusters == set()
+    assert last(fleet).clusters == set()
     fleet.withdrawn(home, "db")
     fleet.passes(5 * STEP_MS)
-    assert len(fleet.last.clusters) == 1
+    assert len(last(fleet).clusters) == 1
 
 
 # --- by a lease ---
@@ -177,23 +150,6 @@ def test_while_a_former_cluster_may_run_it_again_no_further_one_has_it() -> None
 def leased(*pod_sets: Json, **placement: Any) -> Json:
     toleration = {"key": "flotilla.dev/silent", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 20}
     return once(*pod_sets, tolerations=[toleration], **placement)
-
-
-def ask(fleet: Fleet, cluster: str, number: int = 1, subject: str = "workload/default/db") -> LeaseAsked:
-    """The executor's request for its lease is read now."""
-    asked = LeaseAsked(life="a", number=number, subjects=(subject,))
-    report = CommandReported(
-        cluster=cluster,
-        subject=LEASE_SUBJECT,
-        epoch=0,
-        generation=0,
-        digest="",
-        outcome="applied",
-        reported_at=0,
-        lease=asked,
-    )
-    fleet.state.observe_result(report, fleet.now)
-    return asked
 
 
 GRACE_MS = 30_000
@@ -213,7 +169,7 @@ def test_it_starts_elsewhere_when_the_lease_of_a_silent_cluster_is_over_and_not_
     fleet = Fleet()
     home = home_of(placed(fleet.apply(leased())))
     fleet.passes(60_000)
-    ask(fleet, home)
+    fleet.ask_lease(home, SUBJECT)
     fleet.heard.discard(home)
     assert fleet.passes(OVER_MS - STEP_MS) == []
     (moved,) = fleet.passes(2 * STEP_MS)
@@ -226,7 +182,7 @@ def test_as_long_as_the_executor_asks_it_stays_however_silent_the_watcher_is() -
     home = home_of(placed(fleet.apply(leased())))
     fleet.heard.discard(home)
     for number in range(100):
-        ask(fleet, home, number + 1)
+        fleet.ask_lease(home, SUBJECT, number=number + 1)
         assert fleet.passes(4_000) == []
 
 
@@ -241,7 +197,7 @@ def test_a_successor_waits_for_the_whole_time_again() -> None:
     fleet, successor = Fleet(), Fleet()
     home = home_of(placed(fleet.apply(leased())))
     successor.now = fleet.now
-    successor.state.apply(fleet.last)
+    successor.state.apply(last(fleet))
     successor.heard.discard(home)
     assert successor.passes(OVER_MS - STEP_MS) == []
     assert [counts_of(item) for item in successor.passes(3 * STEP_MS)] == [{other(home): 3}]
@@ -270,7 +226,7 @@ def test_what_was_there_before_it_ran_by_a_lease_stays() -> None:
     fleet.apply(leased(clusters=[other(home)]))
     fleet.withdrawn(home, "db")
     fleet.passes(STEP_MS)
-    assert (home_of(fleet.last), fleet.last.unleased) == (other(home), ())
+    assert (home_of(last(fleet)), last(fleet).unleased) == (other(home), ())
 
 
 def test_what_waits_for_a_cluster_that_falls_silent_starts_when_its_lease_is_over() -> None:
@@ -278,8 +234,8 @@ def test_what_waits_for_a_cluster_that_falls_silent_starts_when_its_lease_is_ove
     home = home_of(placed(fleet.apply(leased())))
     fleet.taint(home, DRAINING_KEY)
     fleet.passes(3 * STEP_MS)
-    assert fleet.last.pod_sets[0].reason == AWAITING
-    ask(fleet, home)
+    assert last(fleet).pod_sets[0].reason == AWAITING
+    fleet.ask_lease(home, SUBJECT)
     fleet.heard.discard(home)
     assert fleet.passes(OVER_MS - STEP_MS) == []
     assert [counts_of(item) for item in fleet.passes(3 * STEP_MS)] == [{other(home): 3}]
@@ -288,24 +244,23 @@ def test_what_waits_for_a_cluster_that_falls_silent_starts_when_its_lease_is_ove
 def test_a_lease_is_granted_for_what_is_placed_there_alone() -> None:
     fleet = Fleet()
     home = home_of(placed(fleet.apply(leased())))
-    subject = "workload/default/db"
-    assert fleet.state.grant(home, ask(fleet, home)).subjects == (subject,)
-    assert fleet.state.grant(other(home), ask(fleet, other(home))).subjects == ()
+    assert fleet.state.grant(home, fleet.ask_lease(home, SUBJECT)).subjects == (SUBJECT,)
+    assert fleet.state.grant(other(home), fleet.ask_lease(other(home), SUBJECT)).subjects == ()
     fleet.delete("db")
-    assert fleet.state.grant(home, ask(fleet, home)).subjects == ()
+    assert fleet.state.grant(home, fleet.ask_lease(home, SUBJECT)).subjects == ()
 
 
 def test_an_answer_stands_in_the_topic_behind_what_was_decided_before_it() -> None:
     fleet = Fleet()
     decision = placed(fleet.apply(leased()))
-    granted = fleet.state.grant(home_of(decision), ask(fleet, home_of(decision), 7))
+    granted = fleet.state.grant(home_of(decision), fleet.ask_lease(home_of(decision), SUBJECT, number=7))
     entry = DecisionsMade(cell="0", epoch=3, leader="a", decided_at=1, decisions=(decision,), leases=(granted,))
     commands = [item for item in derive({}, entry, 40) if isinstance(item, CommandRecord)]
-    assert [item.subject for item in commands] == ["workload/default/db", LEASE_SUBJECT]
+    assert [item.subject for item in commands] == [SUBJECT, LEASE_SUBJECT]
     answer = commands[-1].command
     assert answer is not None
     assert (answer.epoch, answer.generation, answer.lease) == (3, 40, granted)
-    assert (granted.number, granted.subjects) == (7, ("workload/default/db",))
+    assert (granted.number, granted.subjects) == (7, (SUBJECT,))
 
 
 def test_other_terms_move_it_in_the_same_order() -> None:
@@ -315,7 +270,7 @@ def test_other_terms_move_it_in_the_same_order() -> None:
     assert (leaving.clusters, leaving.withdrawn) == (set(), (home,))
     fleet.withdrawn(home, "db")
     fleet.passes(STEP_MS)
-    assert counts_of(fleet.last) == {other(home): 3}
+    assert counts_of(last(fleet)) == {other(home): 3}
 
 
 def test_what_is_deleted_and_asked_for_again_waits_for_its_former_self() -> None:
@@ -326,11 +281,11 @@ def test_what_is_deleted_and_asked_for_again_waits_for_its_former_self() -> None
     assert (again.clusters, again.withdrawn) == (set(), (home,))
     fleet.withdrawn(home, "db")
     fleet.passes(STEP_MS)
-    assert counts_of(fleet.last) == {other(home): 3}
+    assert counts_of(last(fleet)) == {other(home): 3}
 
 
 def test_it_grows_where_it_is_or_waits() -> None:
-    fleet = Fleet({"east": 1, "west": 3})
+    fleet = Fleet(nodes={"east": 1, "west": 3})
     fleet.state.declare_cluster("west", ClusterDeclared(name="west", price_per_hour=100))
     assert counts_of(placed(fleet.apply(once(image(replicas=3))))) == {"east": 3}
     grown = placed(fleet.apply(once(image(replicas=5))))
@@ -353,7 +308,7 @@ def test_asked_later_of_what_is_in_two_clusters_it_ends_in_one_before_the_other_
     assert (ending.clusters, ending.withdrawn) == (set(), ("east", "west"))
     fleet.withdrawn("east", "db")
     fleet.passes(STEP_MS)
-    assert counts_of(fleet.last) == {"west": 4}, "none but west may run it now"
+    assert counts_of(last(fleet)) == {"west": 4}, "none but west may run it now"
 
 
 def test_a_rollout_does_not_run_the_old_beside_the_new() -> None:

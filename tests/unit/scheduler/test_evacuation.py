@@ -10,82 +10,26 @@ import pytest
 from services.scheduler.decision.config import SchedulerConfig
 from services.scheduler.decision.seen.troubles import DRAINING_KEY
 from shared.events.v1.clusters import ClusterDeclared
-from shared.events.v1.decisions import WorkloadPlaced
-from shared.model.taints import Taint
-from tests.scheduling import World, counts_of, image, placed, workload
+from tests.scheduling import (
+    JOB,
+    SILENT_MS,
+    STEP_MS,
+    TOLERATED_MS,
+    Fleet,
+    counts_of,
+    image,
+    leaving_of,
+    placed,
+    workload,
+)
 
-SILENT_MS = 15_000
-TOLERATED_MS = 10_000
 STABLE_MS = 30_000
-STEP_MS = 1_000
 BINDINGS = pytest.mark.parametrize("binding", ["cluster", "node"])
-JOB = {
-    "apiVersion": "batch/v1",
-    "kind": "Job",
-    "spec": {
-        "parallelism": 2,
-        "template": {
-            "spec": {
-                "restartPolicy": "Never",
-                "containers": [{"name": "c", "image": "i", "resources": {"requests": {"cpu": "1"}}}],
-            }
-        },
-    },
-}
-
-
-class Fleet(World):
-    """`east` and `west`, whose heartbeats come every second while they are in `heard`."""
-
-    def __init__(self, config: SchedulerConfig | None = None, *, nodes: int = 3, clusters: str = "east west") -> None:
-        super().__init__(config)
-        self.heard = set(clusters.split())
-        for name in sorted(self.heard):
-            self.cluster(name)
-            for number in range(nodes):
-                self.node(name, f"{name}-{number}")
-
-    def passes(self, ms: int) -> list[WorkloadPlaced]:
-        """Time passes; all that was decided meanwhile."""
-        decided = []
-        for _ in range(0, ms, STEP_MS):
-            self.now += STEP_MS
-            for name in sorted(self.heard):
-                self.cluster(name)
-            decided += [item for item in self.pending() if isinstance(item, WorkloadPlaced)]
-        return decided
-
-    def lose(self, *clusters: str) -> None:
-        """They are silent for so long that they have to be left at the next look."""
-        self.heard -= set(clusters)
-        assert self.passes(SILENT_MS + TOLERATED_MS - STEP_MS) == []
-
-    def taint(self, cluster: str, *keys: str) -> None:
-        taints = tuple(Taint(key=key, effect="NoExecute") for key in keys)
-        self.state.declare_cluster(cluster, ClusterDeclared(name=cluster, taints=taints))
-
-    def run(self, name: str, pod_set: str = "web", *, but: int = 0) -> None:
-        """Every replica's pod is ready on its node, but for the last so many in all."""
-        decision = self.placements[f"default/{name}"]
-        item = next(item for item in decision.pod_sets if item.name == pod_set)
-        expected = [(share.cluster, node) for share in item.shares for node in share.nodes]
-        for number, (cluster, node) in enumerate(expected):
-            ready = number < len(expected) - but
-            self.pod(cluster, f"{name}-{pod_set}-{cluster}-{number}", node=node, of=f"{name}/{pod_set}", ready=ready)
-
-    def start(self, name: str, cluster: str, count: int) -> None:
-        """So many of its pods are ready in a cluster."""
-        for number in range(count):
-            self.pod(cluster, f"new-{name}-{number}", node=f"{cluster}-0", of=f"{name}/web", ready=True)
 
 
 @pytest.fixture
 def fleet() -> Fleet:
     return Fleet()
-
-
-def leaving_of(decision: WorkloadPlaced) -> dict[str, int]:
-    return {share.cluster: share.leaving for share in decision.pod_sets[0].shares if share.leaving}
 
 
 def shop(fleet: Fleet, replicas: int = 4, **more: Any) -> None:

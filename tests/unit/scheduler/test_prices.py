@@ -11,8 +11,7 @@ from services.scheduler.asking import answer
 from services.scheduler.decision.remedies import remedies
 from shared.events.v1.clusters import ClusterDeclared, NodePrice
 from shared.events.v1.decisions import RequestRejected, WorkloadPlaced
-from tests.scheduling import World, counts_of, image, nodes_of, placed, workload
-from tests.unit.scheduler.test_evacuation import JOB, SILENT_MS, TOLERATED_MS, Fleet
+from tests.scheduling import JOB, SILENT_MS, TOLERATED_MS, Fleet, World, counts_of, image, nodes_of, placed, workload
 
 Json = dict[str, Any]
 BINDINGS = pytest.mark.parametrize("binding", ["cluster", "node"])

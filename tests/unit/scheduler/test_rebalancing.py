@@ -13,8 +13,7 @@ from services.scheduler.decision.config import SchedulerConfig, Weights
 from services.scheduler.decision.seen.observed import BUDGETS
 from shared.events.v1.decisions import Rebalanced, RequestRejected, WorkloadPlaced
 from shared.model.identities import ObjectKey
-from tests.scheduling import counts_of, image, placed, workload
-from tests.unit.scheduler.test_evacuation import JOB, STEP_MS, Fleet, leaving_of
+from tests.scheduling import JOB, STEP_MS, Fleet, counts_of, image, leaving_of, placed, workload
 
 BINDINGS = pytest.mark.parametrize("binding", ["cluster", "node"])
 STABLE_MS = 5_000
