@@ -131,7 +131,8 @@ class ClusterExecutor:
         """Until cancelled."""
         while True:
             await self._clock.sleep(_LEASE_LOOK_S)
-            self._tell(LeaseLooked(id=new_id(), at_ms=self._clock.now_ms()), where="lease")
+            if self._reconciler.leases:
+                self._tell(LeaseLooked(id=new_id(), at_ms=self._clock.now_ms()), where="lease")
 
     def _is_allowed(self, call: Call) -> bool:
         return self._reconciler.may_carry_out(call, self._clock.now_ms())

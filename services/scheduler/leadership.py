@@ -188,8 +188,8 @@ class Leadership:
         while True:
             if await self._replica.follow_inputs(_READ_S, _INPUTS_AT_ONCE):
                 self._changed.set()
-                # Also while a cluster always has something to tell, deciding gets its turn.
-                await asyncio.sleep(0)
+            # Also while a cluster always has something to tell, deciding gets its turn.
+            await asyncio.sleep(0)
 
     async def _feed_results(self, reader: Reader) -> None:
         while True:

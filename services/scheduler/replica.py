@@ -168,28 +168,34 @@ class Replica:
             self.state.note_generation(decision, offset)
 
     async def follow_inputs(self, timeout_s: float, max_records: int = _BATCH) -> int:
-        """Folds the next objects, clusters and samples; returns how many records came.
+        """Folds the next objects, clusters and samples; returns how many of them may matter to a decision: a heartbeat
+        of a cluster that is as it was does not, and there are more of them than of all else.
 
         May be cancelled: what was read is folded before anything else is waited for.
         """
         records = await self._inputs.read(max_records=max_records, timeout_s=timeout_s)
         awake = self._clock.monotonic() - self._listened_at <= timeout_s + _AWAKE_S
         now_ms = self._clock.now_ms()
+        clusters, matter = self.state.fleet.clusters, 0
         for record in records:
+            before = clusters.version
             heard = awake and record.offset >= self._unheard.get(Partition(record.topic, record.partition), 0)
             self.record.took(record, now_ms, unheard=not heard)
             try:
                 fold_input(self.state, record, now_ms if heard else min(record.timestamp_ms, now_ms))
             except DecodeError as error:
                 self._refuse(record, error)
+                matter += 1
                 continue
-            if (cluster := cluster_of(record)) is not None:
+            cluster = cluster_of(record)
+            if cluster is not None:
                 self.clusters.add(cluster)
+            matter += cluster is None or clusters.version != before
         if awake:
             self._listened_at = self._clock.monotonic()
         else:
             await self._listen()
-        return len(records)
+        return matter
 
     async def pass_over_guarded(self) -> None:
         """To be called while somebody leads, who looks at what stands in `fleet.placements` within seconds."""

@@ -41,7 +41,22 @@ class Counter(_Remembering, client.Counter):
 
 
 class Gauge(_Remembering, client.Gauge):
-    """As the client's."""
+    """As the client's. Set to what it is already it does nothing: most are, with every round of work."""
+
+    _is: float | None = None
+
+    def set(self, value: float) -> None:
+        if value != self._is:
+            super().set(value)
+            self._is = value
+
+    def inc(self, amount: float = 1) -> None:
+        self._is = None
+        super().inc(amount)
+
+    def dec(self, amount: float = 1) -> None:
+        self._is = None
+        super().dec(amount)
 
 
 class Histogram(_Remembering, client.Histogram):

@@ -305,7 +305,7 @@ class SimReader:
             # What the log gives at once is its own affair, and the next portion is another request.
             max_records = min(max_records, self._link.portion)
             await asyncio.sleep(self._link.delay())
-        records = self._take(max_records)
+        records = self._take(max_records) if self._fresh or self._retired != self._broker.retired else []
         if not records:
             waiter: asyncio.Future[None] = self._loop.create_future()
             self._waiter = waiter

@@ -146,6 +146,11 @@ class Reconciler:
         asked = ask_for_lease(state, stimulus) if state.lease.is_due(stimulus.at_ms) else []
         return lapsed, asked
 
+    @property
+    def leases(self) -> bool:
+        """Whether anything runs by the lease: else nobody need look at it."""
+        return bool(self._state.leased())
+
     def may_carry_out(self, call: Call, now_ms: int) -> bool:
         """Whether a call may still be made, which was decided some time ago."""
         return not isinstance(call, Apply) or may_apply(self._state, call.subject, now_ms)

@@ -118,12 +118,12 @@ class ClusterTable:
 
     def observe(self, heartbeat: ClusterObserved, heard_at: int) -> None:
         cluster = self.ensure(heartbeat.cluster)
-        before = (cluster.refusal, cluster.labels)
+        before = (cluster.refusal, cluster.lost, cluster.labels)
         cluster.heartbeat, cluster.heard_at = heartbeat, heard_at
         self._mark_gone(cluster, gone=heartbeat.reason == LEFT)
         # Silence is judged against the time of the next decision.
         self._due_ms = 0
-        if before != (cluster.refusal, cluster.labels):
+        if before != (cluster.refusal, cluster.lost, cluster.labels):
             self.version += 1
 
     def forget(self, name: str) -> None:

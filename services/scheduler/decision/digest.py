@@ -78,6 +78,8 @@ class _NodesDigest:
 
     def value(self) -> int:
         table = self._table
+        if (table.usage_log.end, table.facts_log.end) == (self._usage_at, self._facts_at):
+            return self._sum & _MASK
         usage, facts = table.usage_log.since(self._usage_at), table.facts_log.since(self._facts_at)
         self._usage_at, self._facts_at = table.usage_log.end, table.facts_log.end
         if usage is None or facts is None or len(self._free) != table.columns.width:

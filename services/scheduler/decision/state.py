@@ -620,14 +620,21 @@ class SchedulerState:
             fleet.pods.unsettled.update(fleet.slots.unfounded())
         unsettled = {share for share in self._unheard | fleet.pods.unsettled if self._workloads.get(share.workload)}
         fleet.pods.unsettled.clear()
-        self._unheard = {share for share in unsettled if not self._is_heard(share.cluster)}
+        self._unheard = {share for share in unsettled if not self.is_heard(share.cluster)}
         return {share.workload for share in unsettled - self._unheard}
 
     def _is_lost(self, draft: PodSetDraft, replica: Replica) -> bool:
-        """A bound replica whose pod is gone and whose node, in a cluster that we hear of, takes it no more."""
-        return self._is_heard(replica.cluster) and draft.is_unseen(replica) and not draft.passes(replica)
+        """A bound replica whose pod is gone and whose node, in a cluster that we hear of, takes it no more, or came
+        back too small for what is expected there.
+        """
+        if not self.is_heard(replica.cluster) or not draft.is_unseen(replica):
+            return False
+        slots = self.fleet.slots
+        slot = slots.get(replica.cluster, replica.node)
+        return not draft.passes(replica) or (slot is not None and slots.is_overbooked(slot))
 
-    def _is_heard(self, name: str) -> bool:
+    def is_heard(self, name: str) -> bool:
+        """Whether what is known of a cluster's nodes and pods can be believed to be so now."""
         cluster = self.fleet.clusters.get(name)
         return cluster is not None and cluster.heard
 
@@ -667,7 +674,7 @@ class SchedulerState:
         """Replicas that lost their node, and those that their cluster cannot schedule, as far as it is heard."""
         fleet = self.fleet
         due = self._moves.due(fleet.pods.unschedulable, now_ms)
-        moving = {share: count for share, count in due.items() if self._is_heard(share.cluster)}
+        moving = {share: count for share, count in due.items() if self.is_heard(share.cluster)}
         for share in moving:
             self._moves.avoid(share, now_ms)
         lost = self._lost()

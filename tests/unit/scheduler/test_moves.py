@@ -141,6 +141,18 @@ class TestBoundReplicas:
         back = placed(world.pending())
         assert (nodes_of(back), back.withdrawn) == ({"east": ("only",)}, ())
 
+    @pytest.mark.parametrize("goes_first", [True, False])
+    def test_one_that_never_started_leaves_a_node_that_is_too_small(self, world: World, goes_first: bool) -> None:
+        """Found by a random history: its node came back with less, and it waited there for ever."""
+        cluster, node = bound(world)
+        if goes_first:
+            world.no_node(cluster, node)
+        world.node(cluster, node, cpu="500m")
+        moved = placed(world.pending())
+        assert moved.pod_sets[0].placed == 1
+        assert node not in [name for names in nodes_of(moved).values() for name in names]
+        assert world.pending() == []
+
     def test_nothing_moves_out_of_a_cluster_that_is_not_heard(self, world: World) -> None:
         cluster, node = bound(world)
         world.cluster(cluster, ready=False)

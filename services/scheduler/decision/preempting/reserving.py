@@ -36,6 +36,8 @@ from shared.model.pods import WHOLE_DEVICE
 
 # Of those that waited long enough so many are looked at, whether they fit at all.
 _MOST_LOOKED_AT = 8
+# Where nothing happened, so long passes until the next look: only time can have made a difference.
+_LOOK_MS = 1_000
 
 Drafts = Callable[[WorkloadRecord, int], list[PodSetDraft]]
 # A queue's turn, and the place in its line.
@@ -52,7 +54,8 @@ class Reserve:
         self._workloads = workloads
         self._drafts = drafts
         self._holds: list[Hold] = []
-        self._now_ms = 0
+        self._now_ms = self._looked_ms = 0
+        self._looked_at: tuple[int, ...] = ()
         # The rows on which the head is to start.
         self._chosen: Rows = np.zeros(0, np.intp)
         self.head = ""
@@ -68,6 +71,10 @@ class Reserve:
         self._now_ms = now_ms
         if not self._workloads.together and not self.head:
             return
+        state = self._state()
+        if state == self._looked_at and now_ms - self._looked_ms < _LOOK_MS:
+            return
+        self._looked_at, self._looked_ms = state, now_ms
         head, chosen = "", self._chosen[:0]
         for record in self._patient(now_ms):
             if (needs := self._needs(record)) is not None:
@@ -128,6 +135,11 @@ class Reserve:
     def _turn(self, queue: str, entry: Entry, demand: Demand) -> Turn:
         queues = self._workloads.queues
         return (*queues.rank(queue, demand), queue, entry) if queues is not None else (False, 0.0, "", entry)
+
+    def _state(self) -> tuple[int, ...]:
+        """Changes with whatever may give the room to another, but for the time."""
+        table = self._fleet.table
+        return table.usage_log.end, table.facts_log.end, self._fleet.clusters.version, self._workloads.asked
 
     # --- which room ---
 

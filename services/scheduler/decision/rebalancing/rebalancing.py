@@ -45,6 +45,8 @@ from shared.events.v1.decisions import PodSetPlacement, Rebalanced
 _LOOK_MS = 200
 # The next look, where others come first.
 _LATER_MS = 1_000
+# And where all were asked and none is better off elsewhere: what makes it so is nothing that cannot wait as long.
+_REST_MS = 10_000
 _MINUTE_MS = 60_000
 # So many workloads are asked at most in one look, and no more are judged after so many pods: a few milliseconds.
 _MOST_ASKED = 100
@@ -97,7 +99,8 @@ class Rebalancing:
         self._left: dict[_PodSetKey, dict[str, _Left]] = {}
         self._next_ms = self._now_ms = 0
         self._judged = 0
-        self._moved = False
+        # By the last one asked, and by any since all were to be asked.
+        self._moved = self._any_moved = False
         self._begun = 0
 
     def turns(self, now_ms: int, is_free: Callable[[], bool]) -> Iterator[str]:
@@ -117,6 +120,7 @@ class Rebalancing:
         most = max(int(self._config.rebalances_per_minute), 1) - self._under_way()
         if not self._queue:
             self._queue.extend(sorted(self._workloads.rebalancing))
+            self._any_moved = False
             self._left = {key: value for key, value in self._left.items() if key[0] in self._workloads.rebalancing}
         for _ in range(min(len(self._queue), _MOST_ASKED)):
             if not self._rate.allows_one or most <= 0 or self._judged >= _MOST_PODS:
@@ -127,6 +131,9 @@ class Rebalancing:
                 self._moved = False
                 yield key
                 most -= self._moved
+                self._any_moved = self._any_moved or self._moved
+        if not self._queue and not self._any_moved:
+            self._next_ms = now_ms + _REST_MS
 
     def take_begun(self) -> int:
         """How many moves began since this was asked last."""

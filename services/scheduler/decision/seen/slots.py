@@ -74,6 +74,13 @@ class NodeSlots:
             if slot.row == NO_ROW:
                 yield from (hold.owner.key for hold in slot.holds if hold.owner is not None)
 
+    def is_overbooked(self, slot: NodeSlot) -> bool:
+        """Whether more replicas are expected on a node than it has room for, whatever runs there: it was another node
+        when they were placed.
+        """
+        expected = [hold.request.vector for hold in slot.holds if hold.owner is not None]
+        return bool(expected) and bool((sum(expected) > self._table.allocatable[slot.row]).any())
+
     def of_cluster(self, cluster: str) -> list[NodeSlot]:
         return list(self._slots.get(cluster, {}).values())
 

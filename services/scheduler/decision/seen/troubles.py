@@ -33,6 +33,7 @@ class Troubles:
         self._well_since: dict[str, int] = {}
         self._due: dict[tuple[str, _Tolerations], bool] = {}
         self._now_ms = 0
+        self._looked_at = -1
         self.troubled: frozenset[str] = frozenset()
         # Whether so many clusters are lost that it is rather us who are.
         self.cut_off = False
@@ -46,6 +47,10 @@ class Troubles:
         """Follows what is wrong with the clusters now."""
         self._now_ms = now_ms
         self._due.clear()
+        if not self._since and self._looked_at == self._clusters.version:
+            # Nothing was wrong, and nothing is otherwise than it was.
+            return
+        self._looked_at = self._clusters.version
         self.cut_off = self._most_are_lost()
         for cluster in self._clusters:
             taints = self._taints(cluster)
