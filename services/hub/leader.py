@@ -22,9 +22,13 @@ log = get_logger(__name__)
 
 Lead = Callable[[asyncio.Event], Awaitable[None]]
 
-_NOT_FOUND = 404
+_NOT_FOUND, _CONFLICT = 404, 409
 _JITTER = 1.2
 _RELEASE_S = 3.0
+
+
+class _OtherwiseError(Exception):
+    """The lease is not what it was when it was read or written last."""
 
 
 class Elector:
@@ -37,6 +41,8 @@ class Elector:
         self._election = Election(terms)
         self._told = ""
         self._renewed_at = float("-inf")
+        # The lease as this replica wrote it last.
+        self._written: Object | None = None
 
     def holds(self) -> bool:
         """Whether nobody else can have taken the lease yet, by this process' own monotonic time.
@@ -105,17 +111,30 @@ class Elector:
     async def _try(self) -> bool:
         """Takes or renews the lease, if it may. API errors count as a failed try."""
         try:
-            present = await self._get()
-            wanted = self._election.attempt(present, self._clock.monotonic(), self._clock.now_ms())
-            if wanted is None:
-                return False
-            taken_at = self._clock.monotonic()
-            self._election.written(await self._put(present, wanted), taken_at)
-            # Counted from before the request: a server that took long has given less.
-            self._renewed_at = taken_at
-        except ApiError as error:
+            if self._written is not None and self.holds():
+                # Nobody else may have written it: it is not read first, as client-go does not.
+                with contextlib.suppress(_OtherwiseError):
+                    return await self._take(self._written)
+            return await self._take(await self._get())
+        except (ApiError, _OtherwiseError) as error:
             log.warning("lease not taken", error=str(error))
             return False
+
+    async def _take(self, present: Object | None) -> bool:
+        """Raises ApiError; _OtherwiseError where the lease is not as `present` any more."""
+        wanted = self._election.attempt(present, self._clock.monotonic(), self._clock.now_ms())
+        if wanted is None:
+            return False
+        taken_at = self._clock.monotonic()
+        try:
+            self._written = await self._put(present, wanted)
+        except ApiError as error:
+            if error.code in {_CONFLICT, _NOT_FOUND}:
+                raise _OtherwiseError(str(error)) from error
+            raise
+        self._election.written(self._written, taken_at)
+        # Counted from before the request: a server that took long has given less.
+        self._renewed_at = taken_at
         return True
 
     async def _get(self) -> Object | None:

@@ -27,10 +27,12 @@ class Leases:
     def __init__(self) -> None:
         self.lease: Object | None = None
         self.away = False
+        self.gets = 0
         self._version = 0
 
     async def get(self, resource: Resource, namespace: str, name: str) -> Object:
         del resource, namespace, name
+        self.gets += 1
         if self.away or self.lease is None:
             raise ApiError(503 if self.away else 404, "", "")
         return self.lease
@@ -41,7 +43,14 @@ class Leases:
 
     async def replace(self, resource: Resource, namespace: str, name: str, body: Object) -> Object:
         del resource, namespace, name
+        if self.lease is None or body["metadata"]["resourceVersion"] != self.lease["metadata"]["resourceVersion"]:
+            raise ApiError(404 if self.lease is None else 409, "Conflict", "the lease is another")
         return self._store(body)
+
+    def take(self, holder: str) -> None:
+        """Somebody else writes it."""
+        assert self.lease is not None
+        self._store({**self.lease, "spec": {**self.lease["spec"], "holderIdentity": holder}})
 
     def _store(self, body: dict[str, Any]) -> Object:
         self._version += 1
@@ -77,6 +86,44 @@ async def test_a_lease_is_not_held_any_more_after_a_pause_as_long_as_the_renew_d
     assert elector.holds()
     clock.slept += 1.5
     assert not elector.holds()
+    stop.set()
+    await running
+
+
+@pytest.mark.parametrize("mishap", ["", "deleted", "touched", "taken"])
+async def test_who_leads_renews_without_reading_first_and_reads_when_that_is_refused(mishap: str) -> None:
+    leases, stop, held, gone = Leases(), asyncio.Event(), asyncio.Event(), asyncio.Event()
+    terms = Terms(identity="one", name="lease", namespace="ns", lease_s=2, renew_s=1.0, retry_s=0.05)
+    elector = Elector(cast("ClusterApi", leases), terms, SystemClock())
+
+    async def lead(lost: asyncio.Event) -> None:
+        held.set()
+        await lost.wait()
+        gone.set()
+
+    async def renewals(count: int) -> None:
+        seen: set[str] = set()
+        while len(seen) < count:
+            if leases.lease is not None:
+                seen.add(leases.lease["metadata"]["resourceVersion"])
+            await asyncio.sleep(0.01)
+
+    running = asyncio.create_task(elector.run(stop, lead))
+    async with asyncio.timeout(5):
+        await held.wait()
+        read = leases.gets
+        await renewals(3)
+        assert leases.gets == read
+        if mishap == "deleted":
+            leases.lease = None
+        elif mishap:
+            leases.take("one" if mishap == "touched" else "two")
+        if mishap == "taken":
+            await gone.wait()
+            assert elector.leader == "two"
+        else:
+            await renewals(3)
+            assert leases.gets == read + bool(mishap)
     stop.set()
     await running
 
