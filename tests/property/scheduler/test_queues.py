@@ -131,13 +131,13 @@ def test_who_fits_is_tried_after_boundedly_many_others(data: st.DataObject) -> N
     settle(world)
     assert world.placements["default/small"].pod_sets[0].reason
     tried: list[str] = []
-    again = world.state._redecide
+    again = world.state.settling.redecide
 
     def redecide(key: str, *rest: Any, **more: Any) -> list[Decision]:
         tried.append(key)
         return again(key, *rest, **more)
 
-    world.state._redecide = redecide  # type: ignore[method-assign]
+    world.state.settling.redecide = redecide  # type: ignore[method-assign]
     world.node("east", "n0", cpu="1")
     settle(world)
     assert world.placements["default/small"].pod_sets[0].placed == 1

@@ -192,7 +192,7 @@ class Scheduling(RuleBasedStateMachine):
             calls += 1
             assert calls < 100, "work without end"
         assert self.world.pending() == []
-        self.went = {(cluster, name) for cluster, name in self.went if not self.world.state.is_heard(cluster)}
+        self.went = {(cluster, name) for cluster, name in self.went if not self.world.state.settling.is_heard(cluster)}
         assert not any(self.gone(placed) for placed in self.world.placements.values())
 
     # --- what always holds ---

@@ -189,13 +189,13 @@ def test_many_that_wait_are_not_tried_while_there_is_no_room_for_so_many(
     for number in range(5):
         world.apply(gang(f"mpi-{number}", image(replicas=9, cpu="4")))
     tried: list[str] = []
-    again = world.state._redecide
+    again = world.state.settling.redecide
 
     def redecide(key: str, *rest: Any) -> list[Decision]:
         tried.append(key)
         return again(key, *rest)
 
-    monkeypatch.setattr(world.state, "_redecide", redecide)
+    monkeypatch.setattr(world.state.settling, "redecide", redecide)
     world.node("east", "new")
     assert world.pending() == []
     assert tried == []
