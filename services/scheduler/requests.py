@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from services.scheduler.decision.state import Answer, SchedulerState
+from services.scheduler.decision.deciding.requests import Answer
+from services.scheduler.decision.state import SchedulerState
 from shared.events.envelope import Envelope, EnvelopeError
 from shared.events.registry import DecodeError, decode
 from shared.events.topics import REQUESTED

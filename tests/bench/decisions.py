@@ -34,9 +34,10 @@ import orjson
 from rich.console import Console
 
 from services.scheduler.decision.config import SchedulerConfig
+from services.scheduler.decision.deciding.requests import Answer, Asked
 from services.scheduler.decision.scoring.kernel import MOST
 from services.scheduler.decision.seen.observed import NODES
-from services.scheduler.decision.state import Answer, Asked, SchedulerState
+from services.scheduler.decision.state import SchedulerState
 from shared.events.v1.decisions import RequestRef, WorkloadForgotten, WorkloadPlaced
 from shared.events.v1.objects import ClusterObserved
 from shared.events.v1.requests import WorkloadRequested
