@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.scheduler.decision import state
 from services.scheduler.decision.config import QueueConfig, SchedulerConfig, Weights
 from services.scheduler.decision.decided.records import uid_for
+from services.scheduler.decision.deciding import requests
 from services.scheduler.decision.placing.single import Admitted
 from services.scheduler.decision.seen.observed import NODES
 from services.scheduler.decision.state import SchedulerState
@@ -173,12 +173,12 @@ def test_a_defect_is_the_answer_to_its_own_request_alone(monkeypatch: pytest.Mon
             raise ZeroDivisionError
         return uid_for(key, request_id)
 
-    monkeypatch.setattr(state, "uid_for", failing)
+    monkeypatch.setattr(requests, "uid_for", failing)
     world = World()
     world.cluster("east")
     world.node("east", "n1", cpu="16")
-    requests = [WorkloadRequested.model_validate(body) for body in map(_plain, ("a", "b", "c"))]
-    groups = world.state.decide_requests([(request, world.ref()) for request in requests], world.now)
+    asked = [WorkloadRequested.model_validate(body) for body in map(_plain, ("a", "b", "c"))]
+    groups = world.state.decide_requests([(request, world.ref()) for request in asked], world.now)
     answers = [answer for group in groups for answer in group]
     assert isinstance(answers[1], ZeroDivisionError)
     assert [type(answer) for answer in (answers[0], answers[2])] == [list, list]
