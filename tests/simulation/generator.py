@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from tests.simulation.plan import Action, ClusterPlan, Fault, Plan, Request
 from tests.simulation.slots import HUB, slots_of
-from tests.simulation.terms import absence, in_queues, in_return, queues, rebalanced
+from tests.simulation.terms import absence, in_budgets, in_queues, in_return, prices, queues, rebalanced
 from tests.simulation.users import (
     Users,
     crowd,
@@ -28,9 +28,9 @@ Scene = Callable[[int, float, list[str]], list[Request]]
 # What users do as well where a hunt's kinds name it: none of these is a fault.
 FLOOD, HURRY, FAREWELLS, NONSENSE = "flood", "hurry", "farewells", "nonsense"
 CROWD, RELAY, GANGS, RANKS, ONCE = "crowd", "relay", "gangs", "ranks", "once"
-RETURNS, REBALANCED, QUEUED = "returns", "rebalanced", "queued"
+RETURNS, REBALANCED, QUEUED, PRICED = "returns", "rebalanced", "queued", "priced"
 # What workloads are like, all of those that users ask for.
-_TERMS = frozenset({GANGS, RANKS, RETURNS, REBALANCED, QUEUED})
+_TERMS = frozenset({GANGS, RANKS, RETURNS, REBALANCED, QUEUED, PRICED})
 # That a hub is there and much is ordered in it; kinds of faults that end so befall the hub, or its API server, alone.
 ORDERS, TO_HUB = "orders", f":{HUB}"
 # How many of the plans that fence have a hub: a third of all. The hub has no other guard against its former leaders.
@@ -109,7 +109,10 @@ def generate(seed: int, kinds: Sequence[str] = ()) -> Plan:
         faults = sorted([*faults, *absence(seed, services, busy)], key=lambda fault: fault.at_s)
     lines = queues(seed, clusters, always=QUEUED in kinds) if not kinds or QUEUED in kinds else {}
     if lines:
-        requests = in_queues(seed, requests)
+        requests = in_queues(seed, busy, requests)
+    priced = prices(seed, clusters, always=PRICED in kinds) if not kinds or PRICED in kinds else clusters
+    if priced != clusters:
+        clusters, requests = priced, in_budgets(seed, requests)
     plan = Plan(
         seed=seed,
         clusters=clusters,

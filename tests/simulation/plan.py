@@ -14,12 +14,13 @@ class _Part(BaseModel):
 
 
 class ClusterPlan(_Part):
-    """One cluster: its nodes, and how long its pods take to start."""
+    """One cluster: its nodes, what one of them costs an hour, and how long its pods take to start."""
 
     name: str
     nodes: int
     cpu: int
     pod_start_s: float = 1.0
+    price: float = 0.0
 
 
 class Request(_Part):

@@ -9,13 +9,15 @@ from collections.abc import Callable
 from typing import Any
 
 from tests.simulation.plan import ClusterPlan, Fault, Request
+from tests.simulation.users import crowd
 
 Json = dict[str, Any]
 # How many plans have workloads that return to the clusters which they had to leave, and such that move to better ones.
 _RETURNS = 0.25
 _REBALANCED = 0.25
-# How many plans have queues.
+# How many plans have queues, and how many have nodes with prices, and workloads that may cost no more than so much.
 _QUEUED = 0.2
+_PRICED = 0.25
 
 
 def in_return(seed: int, requests: list[Request], *, always: bool) -> list[Request]:
@@ -37,6 +39,22 @@ def rebalanced(seed: int, requests: list[Request], *, always: bool) -> list[Requ
         return {"rebalance": {"minimumGain": gain, "cooldownSeconds": cooldown}} if rng.random() < 0.8 else None
 
     return _with(requests, draw)
+
+
+def prices(seed: int, clusters: tuple[ClusterPlan, ...], *, always: bool) -> tuple[ClusterPlan, ...]:
+    """In a quarter of the seeds nodes cost something: a core not the same in each cluster."""
+    rng = random.Random(f"{seed}/prices")
+    if not always and not _drawn(seed, "priced", _PRICED):
+        return clusters
+    return tuple(item.model_copy(update={"price": item.cpu * rng.choice((0.02, 0.05, 0.1))}) for item in clusters)
+
+
+def in_budgets(seed: int, requests: list[Request]) -> list[Request]:
+    """Most of the workloads may cost so much an hour, and no more."""
+    rng = random.Random(f"{seed}/budgets")
+    return _with(
+        requests, lambda: {"maxPricePerHour": rng.choice((0.05, 0.1, 0.2, 0.5))} if rng.random() < 0.8 else None
+    )
 
 
 def absence(seed: int, services: list[str], busy: float) -> list[Fault]:
@@ -67,9 +85,14 @@ def queues(seed: int, clusters: tuple[ClusterPlan, ...], *, always: bool) -> dic
     }
 
 
-def in_queues(seed: int, requests: list[Request]) -> list[Request]:
-    """Each workload is of one of the queues, or of none that it names."""
+def in_queues(seed: int, busy: float, requests: list[Request]) -> list[Request]:
+    """Each workload is of one of the queues, or of none that it names; with a crowd, so that there is too little room
+    for all of them.
+    """
     rng = random.Random(f"{seed}/in queues")
+    crowding = crowd(seed, busy, [])
+    if not {request.key for request in crowding} & {request.key for request in requests}:
+        requests = [*requests, *crowding]
     names: dict[str, Json] = {}
     for request in requests:
         names.setdefault(request.key, rng.choice(({"queue": "team"}, {"queue": "batch"}, {})))

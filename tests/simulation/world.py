@@ -179,5 +179,6 @@ class World:
 
 def _spec(plan: ClusterPlan) -> ClusterSpec:
     timing = Timing(pod_start=plan.pod_start_s, pod_start_jitter=plan.pod_start_s / 2)
-    group = NodeGroup(name="small", count=plan.nodes, cpu=str(plan.cpu), memory=f"{plan.cpu * 4}Gi")
+    memory, price = f"{plan.cpu * 4}Gi", plan.price or None
+    group = NodeGroup(name="small", count=plan.nodes, cpu=str(plan.cpu), memory=memory, price_per_hour=price)
     return ClusterSpec(name=plan.name, node_groups=(group,), timing=timing, event_limit=0)

@@ -11,9 +11,11 @@ from tests.simulation.checker import (
     backlog,
     capacity,
     clusters,
+    costs,
     deletions,
     fencing,
     gangs,
+    guarantees,
     hub,
     leaders,
     limits,
@@ -46,6 +48,7 @@ _SETTLED: tuple[Rule, ...] = (
     read_model.check,
     hub.check,
     returns.settled,
+    guarantees.settled,
 )
 _ALWAYS: tuple[Rule, ...] = (
     fencing.check,
@@ -67,6 +70,7 @@ _ALWAYS: tuple[Rule, ...] = (
     limits.check,
     returns.check,
     rebalancing.check,
+    costs.check,
 )
 
 

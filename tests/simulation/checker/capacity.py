@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from typing import Any
 
+from shared.events.v1.workloads import PodSet
 from shared.model.identities import SCHEDULER_NAME
 from shared.model.quantities import resource_amount
 from tests.simulation.checker.evidence import Evidence, Violation
@@ -52,3 +53,12 @@ def requests_of(pod: Json) -> Counter[str]:
         for name, amount in ((container.get("resources") or {}).get("requests") or {}).items():
             total[name] += resource_amount(name, str(amount))
     return total
+
+
+def requests_of_replica(pod_set: PodSet) -> Counter[str]:
+    """What one of an image, a pod template, or a manifest with one asks for, without its place among `pods`."""
+    template = pod_set.template or (pod_set.manifest or {}).get("spec", {}).get("template", {})
+    if "spec" in template:
+        return requests_of(template) - Counter({"pods": 1})
+    requests = pod_set.resources.requests if pod_set.resources is not None else {}
+    return Counter({what: resource_amount(what, text) for what, text in requests.items()})

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from shared.events.v1.decisions import WorkloadPlaced
 from shared.model.quantities import resource_amount
+from tests.simulation.checker.capacity import requests_of_replica
 from tests.simulation.checker.evidence import Evidence, Violation
 
 
@@ -40,7 +41,6 @@ def _used(decision: WorkloadPlaced) -> Counter[str]:
     """Of replicas that have a place and no end to which they run."""
     used: Counter[str] = Counter()
     for pod_set, item in zip(decision.workload.pod_sets, decision.pod_sets, strict=False):
-        requests = pod_set.resources.requests if pod_set.resources is not None else {}
-        for what, amount in requests.items():
-            used[what] += resource_amount(what, amount) * item.placed
+        if pod_set.manifest is None:
+            used.update({what: amount * item.placed for what, amount in requests_of_replica(pod_set).items()})
     return used

@@ -1,4 +1,4 @@
-"""A replica moves to a better place where it is asked for, for a gain, alone, at the pace, and not in doubt."""
+"""A replica moves to a better place where it is asked for, for a gain, alone, rested, at the pace, and not in doubt."""
 
 from __future__ import annotations
 
@@ -44,6 +44,7 @@ def check(evidence: Evidence) -> Iterator[Violation]:
                 message = f"from {move.from_cluster} to {move.cluster}, and {cluster} was not well for {silent_ms} ms"
                 yield Violation("moved in doubt", key, message)
     yield from _pace(evidence, begun)
+    yield from _rest(evidence)
 
 
 def begins(before: PodSetPlacement, after: PodSetPlacement) -> bool:
@@ -70,3 +71,26 @@ def _pace(evidence: Evidence, begun: list[int]) -> Iterator[Violation]:
         if count > most:
             yield Violation("over budget", "the fleet", f"{count} replicas moved in a minute, from {at_ms} on")
             return
+
+
+def _rest(evidence: Evidence) -> Iterator[Violation]:
+    """Where one of a pod set came, none leaves for a better place before the cooldown is over; nor does one go back to
+    where the last came from. By the leaders' own times, which decisions say: so a clock that jumps is no excuse.
+    """
+    known: dict[tuple[str, str], dict[int, Rebalanced]] = defaultdict(dict)
+    for (offset, key), decision in evidence.journal.decided.items():
+        terms = decision.workload.placement.rebalance
+        cooldown_ms = terms.cooldown_seconds * 1_000 if terms is not None else 0
+        for item in decision.pod_sets:
+            moves, move = known[decision.uid, item.name], item.rebalanced
+            if move is None:
+                moves.clear()
+                continue
+            if move.at not in moves:
+                recent = [each for each in moves.values() if move.at - each.at < cooldown_ms and each.state != "failed"]
+                came = [each for each in recent if each.cluster == move.from_cluster]
+                back = recent and recent[-1] is [*moves.values()][-1] and recent[-1].from_cluster == move.cluster
+                if came or back:
+                    message = f"{item.name} from {move.from_cluster} to {move.cluster} at {offset}, after {recent[-1]}"
+                    yield Violation("no rest", key, message)
+            moves[move.at] = move

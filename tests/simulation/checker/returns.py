@@ -10,7 +10,7 @@ from shared.events.topics import OBJECTS
 from shared.events.v1.decisions import PodSetPlacement
 from shared.model.identities import heartbeat_cluster
 from shared.model.quantities import resource_amount
-from tests.simulation.checker.capacity import requests_of
+from tests.simulation.checker.capacity import requests_of, requests_of_replica
 from tests.simulation.checker.clusters import is_ready
 from tests.simulation.checker.evidence import Evidence, Place, Violation
 from tests.simulation.checker.silence import unasked
@@ -28,12 +28,14 @@ def settled(evidence: Evidence) -> Iterator[Violation]:
         return
     for decision in latest:
         terms = decision.workload.placement
+        if terms.max_price_per_hour is not None:
+            # The way back may cost more than is left.
+            continue
         for pod_set, item in zip(decision.workload.pod_sets, decision.pod_sets, strict=True):
             for home, count in item.away.items():
                 guests = sum(share.kept for share in item.shares if share.cluster != home)
                 eligible = guests and (not terms.clusters or home in terms.clusters)
-                requests = pod_set.resources.requests if pod_set.resources is not None else {}
-                asked = Counter({what: resource_amount(what, text) for what, text in requests.items()})
+                asked = requests_of_replica(pod_set)
                 if eligible and asked and _has_room(evidence.objects.get(home, {}), asked):
                     key = str(decision.workload.key)
                     yield Violation("not returned", key, f"{count} of {item.name} are away from {home}, which has room")

@@ -129,7 +129,7 @@ def _moves(evidence: Evidence, beats: _Beats) -> Iterator[Violation]:
 
     Of the replicas that leave as many stay as others, where anything can be known, are not ready.
     """
-    ready = _Ready(evidence)
+    ready = Ready(evidence)
     for at_ms, decision, before, after in unasked(evidence):
         key = str(decision.workload.key)
         had, has = ({share.cluster: share.replicas for share in item.shares} for item in (before, after))
@@ -152,7 +152,7 @@ def _moves(evidence: Evidence, beats: _Beats) -> Iterator[Violation]:
                 yield Violation("moved in silence", key, message)
 
 
-class _Ready:
+class Ready:
     """How many pods of a pod set were ready in a cluster, at any time."""
 
     def __init__(self, evidence: Evidence) -> None:
