@@ -26,7 +26,7 @@ from shared.events.topics import ALL_TOPICS, PLACEMENTS
 from shared.ports.event_log import END, Publisher, Reader
 from shared.runtime.embedded import EmbeddedKafka
 from tests.bench.fleet_log import Size, heartbeats, nodes
-from tests.bench.support import apply_request, run_directory, write_result
+from tests.bench.support import apply_request, cpu_s, run_directory, write_result
 
 SIZE = Size(clusters=10, nodes=500, workloads=0)
 LATEST_S = 120.0
@@ -39,12 +39,6 @@ class Burst:
 
     seconds: float
     cpu_s: float
-
-
-def cpu_s(pid: int) -> float:
-    """User and system time of a process so far."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 async def burst(arguments: argparse.Namespace, number: int, publisher: Publisher, reader: Reader, pid: int) -> Burst:

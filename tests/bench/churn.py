@@ -2,8 +2,12 @@
 
 One scheduler as a process, real Kafka, `--clusters` that are played: they have nodes and heartbeats, and confirm at
 once that a workload left them. `--rate` workloads are created a second, and each is deleted `--alive` seconds later.
-Measured, for each of ten equal parts of the time: from a request's publication until its placement can be read, and
-the scheduler's memory. The first part is left out of what is compared: the fleet fills in it.
+Measured, for each of ten equal parts of the time: from a request's publication until its placement can be read, the
+scheduler's memory, and the CPU of scheduler, broker and this process for each request (a creation or a deletion). The
+first part is left out of what is compared: the fleet fills in it.
+
+The three processes share the machine, so this one does no more than it must: what is alike in all requests is encoded
+once, what is due is sent in batches, and of a placement it reads the few fields that it asks for.
 """
 
 from __future__ import annotations
@@ -13,21 +17,21 @@ import asyncio
 import os
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from rich.console import Console
 from rich.table import Table
 
 from services.cli.fleet.process import ServiceProcess
-from services.cli.fleet.requesting import request_record
 from shared.adapters.kafka import KafkaLog, KafkaOptions
+from shared.adapters.kafka.partitioner import partition_for
 from shared.events.envelope import Envelope
-from shared.events.registry import decode
-from shared.events.topics import ALL_TOPICS, COMMAND_REPORTED, PLACEMENTS, RESULTS
-from shared.events.v1.placements import PlacementPublished
+from shared.events.topics import ALL_TOPICS, COMMAND_REPORTED, PLACEMENTS, REQUESTED, REQUESTS, RESULTS, MessageType
 from shared.events.v1.requests import WorkloadRequested
 from shared.events.v1.results import CommandReported
 from shared.model.identities import WORKLOAD_SUBJECT
@@ -35,21 +39,58 @@ from shared.ports.event_log import END, EventLog, NewRecord, Publisher
 from shared.runtime.embedded import EmbeddedKafka
 from shared.runtime.ids import new_id
 from tests.bench.fleet_log import Size, heartbeats, nodes, now_ms
-from tests.bench.support import apply_request, beside, quantile, resident_mb, run_directory, write_result
+from tests.bench.support import apply_request, beside, cpu_s, quantile, resident_mb, run_directory, write_result
 
 PARTS = 10
 NODES = 20
 LATEST_S = 120.0
 _TICK_S = 0.02
+# What stands for a workload's namespace and name in what was encoded once.
+_NAMESPACE, _NAME = b"any-namespace", b"any-name"
+_PARTITION = attrgetter("partition")
 
 
 @dataclass(slots=True)
 class Part:
-    """Seconds from request to placement of creations, the scheduler's memory at the end, and what then waited."""
+    """Seconds from request to placement of creations; at the end the scheduler's memory, and what then waited.
+
+    `cpu_ms` is of each request, by process.
+    """
 
     seconds: list[float] = field(default_factory=list)
     memory_mb: float = 0.0
     waiting: int = 0
+    cpu_ms: dict[str, float] = field(default_factory=dict)
+    # The entries of the journal that were published in it.
+    entries: set[int] = field(default_factory=set)
+    records: int = 0
+
+
+class _Request(msgspec.Struct, rename="camel", gc=False):
+    published_at: int
+
+
+class _Workload(msgspec.Struct, rename="camel", gc=False):
+    namespace: str
+    name: str
+
+
+class _Placement(msgspec.Struct, rename="camel", gc=False):
+    workload: _Workload
+    request: _Request
+    deleting: bool = False
+    withdrawn: tuple[str, ...] = ()
+
+
+class _Published(msgspec.Struct, rename="camel", gc=False):
+    """All that is asked of a record of `fleet.placements`. One without a placement is a refusal, and an error here."""
+
+    epoch: int
+    generation: int
+    placement: _Placement
+
+
+_PUBLISHED = msgspec.json.Decoder(_Published)
 
 
 class Clusters:
@@ -64,47 +105,60 @@ class Clusters:
 
     async def follow(self, ready: asyncio.Event) -> None:
         reader = await self._log.reader("placements")
+        results = len(await self._log.partitions(RESULTS.name))
         try:
             await reader.assign(dict.fromkeys(await self._log.partitions(PLACEMENTS.name), END))
             ready.set()
             while True:
-                for record in await reader.read(timeout_s=0.5):
+                reports: list[NewRecord] = []
+                records, now = await reader.read(timeout_s=0.5), now_ms()
+                for record in records:
                     if record.value is None:
                         self.ended += 1
                     else:
-                        await self._see(decode(PlacementPublished, record.value))
+                        published = _PUBLISHED.decode(record.value)
+                        self._see(published.placement, now)
+                        self.part.entries.add(published.generation)
+                        self.part.records += 1
+                        reports += (withdrawn(name, published, now) for name in published.placement.withdrawn)
+                await send_together(self._publisher, reports, results)
         finally:
             await reader.close()
 
-    async def _see(self, published: PlacementPublished) -> None:
-        placed = published.placement
-        assert placed is not None, published.rejection
+    def _see(self, placed: _Placement, now: int) -> None:
         if not placed.deleting:
             self.placed += 1
-            self.part.seconds.append((now_ms() - placed.request.published_at) / 1000)
-        for cluster in placed.withdrawn:
-            await self._publisher.send(withdrawn(cluster, str(placed.workload.key), published))
+            self.part.seconds.append((now - placed.request.published_at) / 1000)
 
 
-def withdrawn(cluster: str, key: str, published: PlacementPublished) -> NewRecord:
-    report = CommandReported(
+def withdrawn(cluster: str, published: _Published, now: int) -> NewRecord:
+    workload = published.placement.workload
+    subject = f"{WORKLOAD_SUBJECT}{workload.namespace}/{workload.name}"
+    report = CommandReported.model_construct(
         cluster=cluster,
-        subject=f"{WORKLOAD_SUBJECT}{key}",
+        subject=subject,
         generation=published.generation,
         epoch=published.epoch,
         digest="",
         outcome="withdrawn",
-        reported_at=now_ms(),
+        reported_at=now,
     )
-    envelope = Envelope(
-        id=new_id(),
-        source="bench",
-        type=COMMAND_REPORTED.ce_type,
-        time_ms=report.reported_at,
-        subject=report.subject,
-    )
-    record_key = f"{cluster}/{report.subject}".encode()
-    return NewRecord(RESULTS.name, record_key, report.to_json(), envelope.to_headers(), partition_key=cluster.encode())
+    headers = _headers(COMMAND_REPORTED, subject, now)
+    key = f"{cluster}/{subject}".encode()
+    return NewRecord(RESULTS.name, key, report.to_json(), headers, partition_key=cluster.encode())
+
+
+def _headers(kind: MessageType, subject: str, now: int) -> tuple[tuple[str, bytes], ...]:
+    return Envelope(id=new_id(), source="bench", type=kind.ce_type, time_ms=now, subject=subject).to_headers()
+
+
+async def send_together(publisher: Publisher, records: Iterable[NewRecord], partitions: int) -> None:
+    """As batches, one for each partition."""
+    placed = [
+        record._replace(partition=partition_for(record.partition_key or record.key or b"", partitions))
+        for record in records
+    ]
+    await publisher.send_many(sorted(placed, key=_PARTITION))
 
 
 def deletion(namespace: str, name: str) -> WorkloadRequested:
@@ -112,11 +166,16 @@ def deletion(namespace: str, name: str) -> WorkloadRequested:
     return WorkloadRequested.model_validate(body)
 
 
-class People:
-    """Creates and deletes. `asked` counts creations, `gone` deletions."""
+_CREATION = apply_request(_NAMESPACE.decode(), _NAME.decode(), cpu="50m", memory="64Mi").to_json()
+_DELETION = deletion(_NAMESPACE.decode(), _NAME.decode()).to_json()
 
-    def __init__(self, publisher: Publisher, rate: float, alive_s: float) -> None:
+
+class People:
+    """Creates and deletes. `asked` counts creations, `gone` deletions; `partitions` are those of the requests."""
+
+    def __init__(self, publisher: Publisher, partitions: int, rate: float, alive_s: float) -> None:
         self._publisher = publisher
+        self._partitions = partitions
         self._rate = rate
         self._alive_s = alive_s
         self._living: deque[tuple[float, str, str]] = deque()
@@ -126,27 +185,31 @@ class People:
     async def ask(self, seconds: float) -> None:
         began, first = time.monotonic(), self.asked
         while (now := time.monotonic()) < began + seconds:
+            requests: list[NewRecord] = []
             for _ in range(first + round((now - began) * self._rate) - self.asked):
                 namespace, name = f"team-{self.asked % 50}", f"w{self.asked}"
-                await self._send(apply_request(namespace, name, cpu="50m", memory="64Mi"))
+                requests.append(_request(_CREATION, namespace, name))
                 self._living.append((now, namespace, name))
                 self.asked += 1
             while self._living and self._living[0][0] < now - self._alive_s:
-                await self._delete()
+                requests.append(self._deletion())
+            await send_together(self._publisher, requests, self._partitions)
             await asyncio.sleep(_TICK_S)
 
     async def end(self) -> None:
         """Deletes what is left."""
-        while self._living:
-            await self._delete()
+        await send_together(self._publisher, [self._deletion() for _ in range(len(self._living))], self._partitions)
 
-    async def _delete(self) -> None:
+    def _deletion(self) -> NewRecord:
         _, namespace, name = self._living.popleft()
-        await self._send(deletion(namespace, name))
         self.gone += 1
+        return _request(_DELETION, namespace, name)
 
-    async def _send(self, request: WorkloadRequested) -> None:
-        await self._publisher.send(request_record(request, source="bench")[0])
+
+def _request(encoded: bytes, namespace: str, name: str) -> NewRecord:
+    key = f"{namespace}/{name}"
+    value = encoded.replace(_NAMESPACE, namespace.encode()).replace(_NAME, name.encode())
+    return NewRecord(REQUESTS.name, key.encode(), value, _headers(REQUESTED, key, now_ms()))
 
 
 async def settle(clusters: Clusters, people: People) -> None:
@@ -168,21 +231,22 @@ async def measure(arguments: argparse.Namespace, directory: Path, console: Conso
         scheduler = ServiceProcess("scheduler", "services.scheduler", environment, directory / "services")
         scheduler.start()
         clusters, ready, parts = Clusters(log, publisher), asyncio.Event(), list[Part]()
-        people = People(publisher, arguments.rate, arguments.alive)
+        requests = len(await log.partitions(REQUESTS.name))
+        people = People(publisher, requests, arguments.rate, arguments.alive)
+        pids = {"scheduler": scheduler.pid, "broker": kafka.process_id.pid, "bench": os.getpid()}
         try:
             async with beside(clusters.follow(ready)):
                 await ready.wait()
                 await scheduler.wait_ready()
                 for number in range(PARTS):
                     clusters.part = part = Part()
+                    before, asked = {name: cpu_s(pid) for name, pid in pids.items()}, people.asked + people.gone
                     await people.ask(arguments.seconds / PARTS)
+                    requested = people.asked + people.gone - asked
+                    part.cpu_ms = {name: (cpu_s(pid) - before[name]) * 1000 / requested for name, pid in pids.items()}
                     part.memory_mb, part.waiting = resident_mb(scheduler.pid), people.asked - clusters.placed
                     parts.append(part)
-                    p99 = quantile(part.seconds, 0.99) * 1000
-                    console.print(
-                        f"part {number + 1}: p99 {p99:.0f} ms, {part.memory_mb:.0f} MB, {part.waiting} wait",
-                        highlight=False,
-                    )
+                    console.print(f"part {number + 1}: {told(part)}", highlight=False)
                 await people.end()
                 await settle(clusters, people)
         finally:
@@ -190,6 +254,14 @@ async def measure(arguments: argparse.Namespace, directory: Path, console: Conso
             await publisher.close()
             await log.close()
     return parts
+
+
+def told(part: Part) -> str:
+    cpu = ", ".join(f"{name} {value:.3f}" for name, value in part.cpu_ms.items())
+    p50, p99 = quantile(part.seconds, 0.5) * 1000, quantile(part.seconds, 0.99) * 1000
+    size = part.records / max(len(part.entries), 1)
+    latency = f"p50 {p50:.0f}, p99 {p99:.0f} ms; {size:.1f} an entry"
+    return f"{latency}; {part.memory_mb:.0f} MB; {part.waiting} wait; CPU ms a request: {cpu}"
 
 
 def summary(arguments: argparse.Namespace, parts: Sequence[Part]) -> dict[str, Any]:
@@ -200,6 +272,12 @@ def summary(arguments: argparse.Namespace, parts: Sequence[Part]) -> dict[str, A
         "p99_ms": round(quantile([value for part in compared for value in part.seconds], 0.99) * 1000, 1),
         "p99_ms_of_parts": p99,
         "memory_mb_of_parts": [round(part.memory_mb) for part in compared],
+        "cpu_ms_of_a_request": {
+            name: round(sum(part.cpu_ms[name] for part in compared) / len(compared), 3) for name in compared[0].cpu_ms
+        },
+        "placements_of_an_entry": round(
+            sum(part.records for part in compared) / sum(len(part.entries) for part in compared), 1
+        ),
         "waiting_most": max(part.waiting for part in compared),
         "placed": sum(len(part.seconds) for part in parts),
         "clusters": arguments.clusters,
