@@ -6,6 +6,7 @@ is reflected in the placements. The fence and the input positions as of that pos
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import orjson
@@ -23,6 +24,7 @@ JournalEntry = EpochStarted | DecisionsMade
 # The inputs from which a new leader goes on where the old one stopped; all others are read anew.
 RESUMED_TOPICS = (REQUESTS.name, RESULTS.name)
 
+_NO_DECISIONS = b'"decisions":[]'
 _EPOCH_TYPE = EPOCH_STARTED.ce_type.encode()
 _ENTRY_TYPES = frozenset({_EPOCH_TYPE, DECISIONS_MADE.ce_type.encode()})
 
@@ -41,6 +43,18 @@ def encode_entry(entry: JournalEntry, *, cell: int, leader: str, at_ms: int) -> 
         id=new_id(), source=f"flotilla/scheduler/{leader}", type=kind.ce_type, time_ms=at_ms, epoch=entry.epoch
     )
     return NewRecord(DECISIONS.name, None, entry.to_json(), envelope.to_headers(), partition=cell)
+
+
+def encode_decided(
+    entry: DecisionsMade, decisions: Sequence[bytes], *, cell: int, leader: str, at_ms: int
+) -> NewRecord:
+    """The record of an entry with these decisions, which are JSON already: each has its own place in what follows from
+    the entry, and is encoded once for both. `entry` itself has none.
+    """
+    record = encode_entry(entry, cell=cell, leader=leader, at_ms=at_ms)
+    # Within a text quotes are escaped, so that nothing before the field looks like it.
+    value = (record.value or b"").replace(_NO_DECISIONS, b'"decisions":[' + b",".join(decisions) + b"]", 1)
+    return record._replace(value=value)
 
 
 def is_entry(record: Record) -> bool:

@@ -19,7 +19,7 @@ from services.scheduler.entries import Round, Seen
 from services.scheduler.guarding import PlacementGuard
 from services.scheduler.inputs import partitions_of
 from services.scheduler.intake import Intake
-from services.scheduler.journal import encode_entry, load_checkpoint
+from services.scheduler.journal import encode_decided, load_checkpoint
 from services.scheduler.publisher import FencedError, JournalPublisher
 from services.scheduler.refusals import Refusals
 from services.scheduler.reminding import Reminder
@@ -55,6 +55,9 @@ _READ_S = 5.0
 # about so many decisions meanwhile: an entry costs as much as two of them.
 _MOST_UNPUBLISHED = 2
 _GATHERED = 16
+# So many namespaces that got all their answers with one entry are a crowd: what comes while that entry is on its way
+# makes up the next one, and not several.
+_CROWD = 4
 # Requests are read and decided together, as many as fit into a slice by the pace of the last: at most `MOST`, and of
 # large ones less than a slice is spent on reading them.
 _BYTES_AT_ONCE = 64 * 1024
@@ -93,6 +96,8 @@ class Leadership:
         self._appended_at = clock.monotonic()
         self._appended = 0
         self._at_once = MOST
+        # Namespaces that got all their answers with the last entry.
+        self._served = 0
         # The last entry of which the generation became known.
         self._noted = -1
         self._breaks = Breaks(clock)
@@ -229,14 +234,15 @@ class Leadership:
         while the entry before them is on its way to the journal, and while that is published none is made. So whoever
         comes waits for what one round trip brings, and not for all that could be done ahead.
         """
-        urgent = not len(self._intake)
+        served, urgent = 0, not len(self._intake)
         # Decisions until everybody who was there when something changed has had a turn.
         due = 0
         while True:
             before = decided.count
-            urgent = self._decide_slice(decided) or urgent
+            served += self._decide_slice(decided)
             due -= decided.count - before
-            while self._unpublished > (_MOST_UNPUBLISHED if urgent else 0):
+            soon = (urgent or served) and self._served < _CROWD
+            while self._unpublished > (_MOST_UNPUBLISHED if soon else 0):
                 gathering = decided.count < _GATHERED and not self._follower.publishing
                 if len(self._intake) and (gathering or (due > 0 and decided.count < self._settings.scheduler_batch)):
                     await rest()
@@ -247,13 +253,14 @@ class Leadership:
                     due = self._intake.namespaces
                     break
             else:
+                self._served = served or self._served
                 return
 
-    def _decide_slice(self, decided: Round) -> bool:
-        """Whether a namespace has all its answers now."""
+    def _decide_slice(self, decided: Round) -> int:
+        """How many namespaces have all their answers now."""
         if self._intake.peek() is None:
-            return False
-        emptied = False
+            return 0
+        emptied = 0
         with metrics.DECIDE_SECONDS.time():
             turn, now_ms, done = Turn(self._clock), self._clock.now_ms(), 0
             while decided.count < self._settings.scheduler_batch and len(self._intake) and not (done and turn.over):
@@ -263,7 +270,7 @@ class Leadership:
                     for record, answered in zip(records, answers, strict=False):
                         self._note_answer(record, answered, now_ms)
                         decided.add(answered.decisions, self._answered)
-                        emptied = self._intake.pop() or emptied
+                        emptied += self._intake.pop()
                     done += len(answers)
                     del records[: len(answers)]
                     if turn.over:
@@ -413,8 +420,13 @@ class Leadership:
             basis=basis,
             resigned=resigned,
         )
-        record = encode_entry(
-            entry, cell=self._settings.scheduler_cell, leader=self._settings.scheduler_id, at_ms=entry.decided_at
+        encoded = [decision.to_json() for decision in decisions]
+        record = encode_decided(
+            entry.model_copy(update={"decisions": ()}),
+            encoded,
+            cell=self._settings.scheduler_cell,
+            leader=self._settings.scheduler_id,
+            at_ms=entry.decided_at,
         )
         if len(record.value or b"") > _MAX_ENTRY_BYTES and len(decisions) > 1:
             # The positions stand behind the last part: what was not appended is consumed again.
@@ -424,7 +436,7 @@ class Leadership:
             return
         try:
             async with asyncio.timeout(self._settings.kafka_timeout_s):
-                await self._follower.expect(entry, await self._journal.send(record))
+                await self._follower.expect(entry, await self._journal.send(record), encoded)
         except TimeoutError as error:
             raise LogError("the journal has not acknowledged our own entries for too long") from error
         for granted in leases:

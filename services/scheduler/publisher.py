@@ -12,7 +12,7 @@ the journal is read. So it is the order of the journal alone that decides here a
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from services.scheduler import metrics
@@ -29,7 +29,14 @@ from services.scheduler.journal import (
 )
 from services.scheduler.turns import Turn, rest
 from shared.events.envelope import Envelope
-from shared.events.topics import COMMAND_ISSUED, PLACEMENT_PUBLISHED, PLACEMENTS, REQUESTS, commands_topic
+from shared.events.topics import (
+    COMMAND_ISSUED,
+    COMMANDS_PREFIX,
+    PLACEMENT_PUBLISHED,
+    PLACEMENTS,
+    REQUESTS,
+    commands_topic,
+)
 from shared.events.v1.decisions import Decision, DecisionsMade, EpochStarted, Positions
 from shared.events.v1.placements import PlacementPublished
 from shared.model.identities import WORKLOAD_SUBJECT
@@ -53,16 +60,36 @@ _SLICE_S = 0.005
 _MOST_OWN = 256
 
 
+_NOTHING_SAID: Mapping[int, bytes] = {}
+
+
 class FencedError(Exception):
     """Another replica started a higher epoch: this one no longer leads."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Appended:
-    """An entry of our own, on its way to the journal or there."""
+    """An entry of our own, on its way to the journal or there. `encoded` are its decisions as they stand there."""
 
     entry: DecisionsMade
     acknowledgement: Awaitable[Position]
+    encoded: Sequence[bytes]
+
+
+def encode_placement(published: PlacementPublished, said: Mapping[int, bytes]) -> bytes:
+    """A record of `fleet.placements`; of what was decided is taken what `said` has of it, by identity."""
+    text = said.get(id(published.placement))
+    if text is None or published.rejection is not None:
+        return published.to_json()
+    head = f'{{"epoch":{published.epoch},"generation":{published.generation},"decidedAt":{published.decided_at}'
+    return b'%s,"placement":%s}' % (head.encode(), text)
+
+
+async def _send(publisher: Publisher, records: Sequence[NewRecord]) -> None:
+    await publisher.send_many(records)
+    placements = sum(record.topic == PLACEMENTS.name for record in records)
+    metrics.PUBLISHED.labels("placement").inc(placements)
+    metrics.PUBLISHED.labels("command").inc(len(records) - placements)
 
 
 class JournalPublisher:
@@ -121,15 +148,20 @@ class JournalPublisher:
                 await self._read(reader, publisher, epoch, offset)
             # It may have been read already, by who looked for what stands before it.
             if offset == self.position:
-                await self._take(publisher, appended.entry, offset, epoch)
+                await self._take(publisher, appended.entry, offset, epoch, appended.encoded)
             self.publishing = False
             self._own.task_done()
             if not self._own.empty():
                 await rest()
 
-    async def expect(self, entry: DecisionsMade, acknowledgement: Awaitable[Position]) -> None:
-        """An entry of our own was sent to the journal. Waits while too many of them are not published yet."""
-        await self._own.put(_Appended(entry, acknowledgement))
+    async def expect(
+        self, entry: DecisionsMade, acknowledgement: Awaitable[Position], encoded: Sequence[bytes] = ()
+    ) -> None:
+        """An entry of our own was sent to the journal; `encoded` are its decisions in JSON, if that is known.
+
+        Waits while too many entries are not published yet.
+        """
+        await self._own.put(_Appended(entry, acknowledgement, encoded))
 
     async def all_published(self) -> None:
         """Returns when everything that was expected is published."""
@@ -147,7 +179,9 @@ class JournalPublisher:
             self.position = reader.positions()[partition]
         await reader.assign({})
 
-    async def _take(self, publisher: Publisher, entry: JournalEntry, offset: int, epoch: int) -> None:
+    async def _take(
+        self, publisher: Publisher, entry: JournalEntry, offset: int, epoch: int, encoded: Sequence[bytes] = ()
+    ) -> None:
         self.heard_at = self._clock.monotonic()
         if not self._fence.admits(entry):
             self.position = offset + 1
@@ -156,7 +190,7 @@ class JournalPublisher:
             self.position = offset + 1
             self._resigned = False
         else:
-            await self._publish(publisher, entry, offset, own=entry.epoch == epoch)
+            await self._publish(publisher, entry, offset, encoded, own=entry.epoch == epoch)
 
     def _heed(self, marker: EpochStarted, epoch: int) -> None:
         if marker.epoch > epoch:
@@ -174,22 +208,31 @@ class JournalPublisher:
         epoch, generation = (
             (command.epoch, command.generation) if command is not None else (self._fence.epoch, self.position)
         )
-        await self._send(publisher, CommandRecord(cluster, f"{WORKLOAD_SUBJECT}{key}", command, generation), epoch)
+        again = CommandRecord(cluster, f"{WORKLOAD_SUBJECT}{key}", command, generation)
+        await _send(publisher, [await self._record(again, epoch)])
 
     async def restate(self, publisher: Publisher, key: str) -> None:
         """Sends a workload's placement again, or that it has none: an older record may stand last."""
         current = self._published.get(key)
         # That there is none is so as of everything before our position.
         generation = current.generation if current is not None else self.position
-        await self._send(publisher, PlacementRecord(key, current, generation), self._fence.epoch)
+        again = PlacementRecord(key, current, generation)
+        await _send(publisher, [await self._record(again, self._fence.epoch)])
 
-    async def _publish(self, publisher: Publisher, batch: DecisionsMade, offset: int, *, own: bool) -> None:
-        turn = Turn(self._clock, _SLICE_S)
+    async def _publish(
+        self, publisher: Publisher, batch: DecisionsMade, offset: int, encoded: Sequence[bytes], *, own: bool
+    ) -> None:
+        said = {id(decision): text for decision, text in zip(batch.decisions, encoded, strict=False)}
+        turn, records = Turn(self._clock, _SLICE_S), list[NewRecord]()
         for derived in derive(self._published, batch, offset):
-            await self._send(publisher, derived, batch.epoch)
+            records.append(await self._record(derived, batch.epoch, said))
             if own and isinstance(derived, PlacementRecord):
                 self._measure(derived, offset)
-            await turn.go_on()
+            if turn.over:
+                await _send(publisher, records)
+                records = []
+                await turn.go_on()
+        await _send(publisher, records)
         # Without a pause in between: a checkpoint may be taken at any other time.
         self.position = offset + 1
         self._to_keep |= bool(batch.decisions or batch.inputs)
@@ -212,10 +255,11 @@ class JournalPublisher:
         if 0 <= waited < _LATENCY_WINDOW_S:
             metrics.REQUEST_TO_PLACEMENT_SECONDS.observe(waited)
 
-    async def _send(self, publisher: Publisher, derived: Derived, epoch: int) -> None:
+    async def _record(self, derived: Derived, epoch: int, said: Mapping[int, bytes] = _NOTHING_SAID) -> NewRecord:
+        """`said` has decisions that are JSON already, by identity."""
         if isinstance(derived, PlacementRecord):
             topic, key, kind = PLACEMENTS.name, derived.key, PLACEMENT_PUBLISHED
-            value = derived.placement.to_json() if derived.placement else None
+            value = encode_placement(derived.placement, said) if derived.placement else None
         else:
             topic, key, kind = await self._commands_topic(derived.cluster), derived.subject, COMMAND_ISSUED
             value = derived.command.to_json() if derived.command else None
@@ -229,8 +273,7 @@ class JournalPublisher:
             epoch=epoch,
             seq=derived.generation,
         )
-        await publisher.send(NewRecord(topic, key.encode(), value, envelope.to_headers()))
-        metrics.PUBLISHED.labels("placement" if topic == PLACEMENTS.name else "command").inc()
+        return NewRecord(topic, key.encode(), value, envelope.to_headers())
 
     async def ensure_topics(self, clusters: Iterable[str]) -> None:
         """Creates the command topics of clusters that have none yet: their executors wait for them."""
@@ -240,8 +283,9 @@ class JournalPublisher:
             self._served.update(new)
 
     async def _commands_topic(self, cluster: str) -> str:
-        await self.ensure_topics([cluster])
-        return commands_topic(cluster).name
+        if cluster not in self._served:
+            await self.ensure_topics([cluster])
+        return f"{COMMANDS_PREFIX}{cluster}"
 
     async def keep_checkpoint(self, publisher: Publisher) -> None:
         """Until cancelled. Beside the publishing, which does not wait for it. Raises LogError."""

@@ -81,7 +81,7 @@ def _decide(state: SchedulerState, asked: Sequence[Accepted], now_ms: int) -> It
 
 
 def _answered(state: SchedulerState, read: Accepted, answer: Answer) -> Answered:
-    key = str(read.request.key)
+    key = read.request.root.workload.key_text
     if isinstance(answer, list):
         return Answered(key, read.ref, answer)
     message = f"the scheduler failed on this request: {type(answer).__name__}"
@@ -95,13 +95,13 @@ def _refused(state: SchedulerState, read: Refused, defect: Exception | None = No
 
 def read_request(record: Record, max_bytes: int) -> Accepted | Refused:
     """Never raises for anything that a record can hold."""
-    position = str(record.position)
-    ref = RequestRef(id=position, published_at=record.timestamp_ms, position=position)
+    position = f"{record.topic}/{record.partition}/{record.offset}"
     try:
         envelope = Envelope.from_headers(
             record.headers, position=position, timestamp_ms=record.timestamp_ms, default_type=REQUESTED.ce_type
         )
     except EnvelopeError as error:
+        ref = RequestRef(id=position, published_at=record.timestamp_ms, position=position)
         return Refused(_key_for(record), ref, (FieldError(field="headers", reason="Invalid", message=str(error)),))
     ref = RequestRef(
         id=envelope.id[:_MAX_TEXT],
@@ -116,7 +116,7 @@ def read_request(record: Record, max_bytes: int) -> Accepted | Refused:
         request = decode(WorkloadRequested, record.value)
     except DecodeError as error:
         return Refused(_key_for(record), ref, error.errors)
-    if record.key != str(request.key).encode():
+    if record.key != request.root.workload.key_text.encode():
         given = "absent" if record.key is None else repr(record.key[:_MAX_TEXT].decode(errors="replace"))
         message = (
             f"the record's key must be {request.key}, so that requests for one workload stay in order; it is {given}"

@@ -7,7 +7,7 @@ from asyncio import Future
 from collections.abc import Awaitable, Generator, Iterable, Sequence
 from typing import Any
 
-from aiokafka import AIOKafkaProducer
+from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError, ProducerFenced
 
 from shared.adapters.kafka.fencing import newest_producer
@@ -27,8 +27,8 @@ MAX_RECORD_BYTES = 16 * 1024 * 1024
 # Below what a topic takes as one batch unless it says otherwise (1 MB). Four times less costs the watcher a fifth of
 # its rate; a batch is only as large as what there is to send.
 _BATCH_BYTES = 900 * 1024
-# Fewer records than this are sent one by one.
-_WORTH_A_BATCH = 4
+# Keys of which the partition is kept: to hash one costs more than to look it up, and names come and go.
+_MOST_KNOWN = 16_384
 
 
 class Acknowledgement(Awaitable[Position]):
@@ -86,46 +86,66 @@ class KafkaPublisher:
         return Acknowledgement(future)
 
     async def send_many(self, records: Sequence[NewRecord]) -> None:
-        """Runs of records of one partition go as batches of the client, without a future for each record."""
+        """What goes to one partition goes there together, in its order, without a future for each record."""
+        if self._failure is not None:
+            raise _failed("an earlier record was not delivered", self._failure)
+        runs: dict[tuple[str, int | None], list[NewRecord]] = {}
         run: list[NewRecord] = []
-        place: tuple[str, int | None] = ("", None)
         last: NewRecord | None = None
         for record in records:
             if last is None or not _goes_with(record, last):
-                here = (record.topic, await self._partition_for(record))
-                if here != place and run:
-                    await self._send_run(run, *place)
-                    run = []
-                place = here
+                run = runs.setdefault((record.topic, await self._partition_for(record)), [])
             run.append(record)
             last = record
-        if run:
-            await self._send_run(run, *place)
+        for (topic, partition), together in runs.items():
+            await self._send_run(together, topic, partition)
 
     async def _send_run(self, run: Sequence[NewRecord], topic: str, partition: int | None) -> None:
-        if partition is None or len(run) < _WORTH_A_BATCH:
-            # One by one they join whatever batch is waiting, and many small batches would wait for each other.
+        if partition is None:
             for record in run:
                 await self.send(record)
             return
-        batch = self._producer.create_batch()
+        # What waits for its turn takes them along: a partition has one batch on its way at a time.
+        batch, waits = self._waiting(topic, partition), True
         for record in run:
             if len(record.key or b"") + len(record.value or b"") > MAX_RECORD_BYTES:
                 raise RecordTooLargeError(f"{topic}: larger than {MAX_RECORD_BYTES} bytes")
-            if not _append(batch, record):
+            if batch is not None and _append(batch, record):
+                continue
+            if batch is not None and not waits:
                 await self._send_batch(batch, topic, partition)
-                batch = self._producer.create_batch()
-                _append(batch, record)
-        await self._send_batch(batch, topic, partition)
+            batch, waits = self._producer.create_batch(), False
+            _append(batch, record)
+        if batch is not None and not waits:
+            await self._send_batch(batch, topic, partition)
+
+    def _waiting(self, topic: str, partition: int) -> Any:
+        """The client's last batch for a partition that is not on its way yet; None without one.
+
+        Whoever made it is told how it ended, and so are we: each of our batches, and each record sent alone, is noted.
+        """
+        batches = self._producer._message_accumulator._batches.get(TopicPartition(topic, partition))
+        return batches[-1]._builder if batches else None
 
     async def _send_batch(self, batch: Any, topic: str, partition: int) -> None:
         if self._failure is not None:
             raise _failed("an earlier record was not delivered", self._failure)
+        if self._queue(batch, TopicPartition(topic, partition)):
+            return
         try:
             future = await self._producer.send_batch(batch, topic, partition=partition)
         except (KafkaError, AssertionError) as error:
             raise LogError(f"{topic}: {error!r}") from error
         future.add_done_callback(self._note)
+
+    def _queue(self, batch: Any, place: TopicPartition) -> bool:
+        """What the client's `send_batch` comes to where nothing waits, without half a dozen steps on its way there."""
+        client = self._producer._message_accumulator
+        known = place.partition in (self._producer._metadata.partitions_for_topic(place.topic) or ())
+        if not known or place in client._batches or client._closed or client._exception is not None:
+            return False
+        client._append_batch(batch, place).future.add_done_callback(self._note)
+        return True
 
     async def flush(self) -> None:
         # An idempotent producer of aiokafka has no deadline of its own: it tries until it is stopped.
@@ -170,7 +190,11 @@ class KafkaPublisher:
                 partitions = await self._producer.partitions_for(topic)
             except KafkaError as error:
                 raise LogError(f"{topic}: {error!r}") from error
+            if len(partitions) == 1:
+                return 0
             known = partition_for(key, len(partitions))
+            if len(self._partitions) >= _MOST_KNOWN:
+                self._partitions.clear()
             self._partitions[topic, key] = known
         return known
 

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from services.scheduler.decision.config import SchedulerConfig
-from services.scheduler.journal import Checkpoint, encode_entry, load_checkpoint
-from services.scheduler.publisher import COMMIT_EVERY_S, FencedError, JournalPublisher
+from services.scheduler.journal import Checkpoint, encode_decided, encode_entry, load_checkpoint
+from services.scheduler.publisher import COMMIT_EVERY_S, FencedError, JournalPublisher, encode_placement
 from services.scheduler.replica import Replica
 from shared.adapters.memory.event_log import MemoryLog
 from shared.events.registry import DecodeError, decode
@@ -229,3 +229,33 @@ async def _records(events: MemoryLog, cluster: str) -> list[Record]:
     reader = await events.reader("test")
     await reader.assign(dict.fromkeys(await events.partitions(commands_topic(cluster).name), START))
     return list(await reader.read(timeout_s=0))
+
+
+def test_what_is_encoded_once_is_what_the_models_say() -> None:
+    """Of an entry, and of the placement that follows from it; also where a text looks like the field."""
+    published = placement({"c1": 2}, generation=3)
+    placed = published.placement
+    assert placed is not None
+    ref = RequestRef(id='"decisions":[]', published_at=1)
+    error = FieldError(field="", reason="Invalid", message='no "decisions":[]')
+    rejected = RequestRejected(key="shop/other", request=ref, errors=(error,))
+    entry = DecisionsMade(
+        cell="0",
+        epoch=EPOCH,
+        leader='"decisions":[]',
+        decided_at=1,
+        inputs={"decisions": {0: 3}},
+        decisions=(placed, rejected),
+        resigned=True,
+    )
+    bare, encoded = entry.model_copy(update={"decisions": ()}), [placed.to_json(), rejected.to_json()]
+    record = encode_decided(bare, encoded, cell=0, leader="us", at_ms=1)
+    assert record.value == entry.to_json()
+    assert encode_decided(bare, [], cell=0, leader="us", at_ms=1).value == bare.to_json()
+    said = {id(entry.decisions[0]): encoded[0]}
+    assert encode_placement(published, said) == published.to_json()
+    assert encode_placement(published, {id(placed): b"this text"}) == published.to_json().replace(
+        placed.to_json(), b"this text"
+    )
+    refused = published.model_copy(update={"rejection": rejected})
+    assert encode_placement(refused, said) == refused.to_json()

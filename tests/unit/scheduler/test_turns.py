@@ -72,6 +72,11 @@ class SlowJournal(MemoryLog):
         made = [d for entry in entries if isinstance(entry, DecisionsMade) for d in entry.decisions]
         return [decision.workload.namespace for decision in made if isinstance(decision, WorkloadPlaced)]
 
+    def entries(self) -> int:
+        """How many entries of the journal have decisions."""
+        entries = [decode_entry(record) for record in self.records(DECISIONS.name) if is_entry(record)]
+        return sum(isinstance(entry, DecisionsMade) and bool(entry.decisions) for entry in entries)
+
     def published(self) -> list[str]:
         found = [decode(PlacementPublished, record.value) for record in self.records(PLACEMENTS.name)]
         return [item.placement.workload.namespace for item in found if item.placement is not None]
@@ -108,6 +113,35 @@ async def test_who_comes_in_a_flood_is_decided_before_what_could_have_been_done_
     log.acknowledging.set()
     await log.until("quiet", "placements")
     await log.until("noisy", "placements", FLOOD)
+    stop.set()
+    await leading
+
+
+@pytest.mark.timeout(90)
+async def test_what_a_crowd_asks_while_an_entry_is_on_its_way_makes_up_the_next_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(leadership, "Turn", partial(Turn, seconds=5.0))
+    log, stop = SlowJournal(), asyncio.Event()
+    await log.ensure_topics(ALL_TOPICS)
+    settings = SchedulerSettings(scheduler_id="one", scheduler_renew_s=60, http_port=-1)
+    service = SchedulerService(log, SystemClock(), settings, SchedulerConfig())
+    leading = asyncio.create_task(service.run(stop))
+    log.ask("first", 1)
+    await log.until("first", "placements")
+    log.acknowledging.clear()
+    for number in range(leadership._CROWD):
+        log.ask(f"crowd-{number}", 1)
+    await log.until("crowd-0", "journal")
+    before = log.entries()
+    for number in range(3):
+        log.ask(f"late-{number}", 1)
+        for _ in range(200):
+            await asyncio.sleep(0)
+    assert log.entries() == before, "each of a crowd has an entry of its own"
+    log.acknowledging.set()
+    await log.until("late-2", "placements")
+    assert log.entries() == before + 1
     stop.set()
     await leading
 

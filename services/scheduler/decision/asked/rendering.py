@@ -70,7 +70,8 @@ class _Content:
         self.pods = pods
         document = {
             "action": action,
-            "objects": [item.model_dump(by_alias=True) for item in objects],
+            # As the models are in JSON, without a copy of every manifest.
+            "objects": [{"podSet": item.pod_set, "manifest": item.manifest} for item in objects],
             "pods": [item.model_dump(by_alias=True) for item in pods],
         }
         self.digest = hashlib.sha256(orjson.dumps(document, option=orjson.OPT_SORT_KEYS)).hexdigest()
