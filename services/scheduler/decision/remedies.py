@@ -14,8 +14,9 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from services.scheduler.decision.asked.admission import PodSetPlan, plan_workload
+from services.scheduler.decision.asked.admission import plan_workload
 from services.scheduler.decision.asked.manifests import Division, kind_for
+from services.scheduler.decision.asked.plans import PodSetPlan
 from services.scheduler.decision.state import SchedulerState
 from shared.events.v1.workloads import MAX_PRICE, PodSet, Workload
 from shared.model.quantities import format_amount

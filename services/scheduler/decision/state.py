@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from services.scheduler.decision.asked.admission import PodSetPlan
+from services.scheduler.decision.asked.plans import PodSetPlan
 from services.scheduler.decision.config import SchedulerConfig
 from services.scheduler.decision.decided.records import WorkloadRecord
 from services.scheduler.decision.decided.workloads import Workloads

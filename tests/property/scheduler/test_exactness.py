@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.scheduler.decision.asked.admission import PodSetPlan, plan_workload
+from services.scheduler.decision.asked.admission import plan_workload
+from services.scheduler.decision.asked.plans import PodSetPlan
 from services.scheduler.decision.config import GPU_POLICY, Fit, SchedulerConfig, Weights
 from services.scheduler.decision.seen.observed import NODES
 from shared.events.v1.decisions import PodSetPlacement, WorkloadPlaced

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from services.scheduler.decision.asked.admission import PodSetPlan, plan_workload
+from services.scheduler.decision.asked.admission import plan_workload
 from services.scheduler.decision.asked.manifests import Division
+from services.scheduler.decision.asked.plans import PodSetPlan
 from shared.events.v1.decisions import RequestRejected
 from shared.events.v1.workloads import FieldError, Workload
 from shared.model.pods import HostPort

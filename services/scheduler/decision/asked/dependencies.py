@@ -198,3 +198,13 @@ def _walk(document: Any, path: str) -> Iterator[Any]:
             yield from _walk(item, rest)
         else:
             yield item
+
+
+def own_claims(workload: Workload) -> frozenset[str]:
+    """The names of the persistent volume claims that are pod sets of the workload."""
+    found = set()
+    for manifest in filter(None, (pod_set.manifest for pod_set in workload.pod_sets)):
+        metadata = manifest.get("metadata")
+        if manifest.get("kind") == "PersistentVolumeClaim" and isinstance(metadata, dict):
+            found.add(str(metadata.get("name")))
+    return frozenset(found)

@@ -17,8 +17,8 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
-from services.scheduler.decision.asked.admission import PodSetPlan
 from services.scheduler.decision.asked.demands import Demand
+from services.scheduler.decision.asked.plans import PodSetPlan
 from services.scheduler.decision.config import DEFAULT_QUEUE, Amounts, QueueConfig
 from services.scheduler.decision.decided.records import WorkloadRecord
 from services.scheduler.decision.placing.allowance import Allowance

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from operator import itemgetter
 from typing import Any
 
-from services.scheduler.decision.asked.admission import PodSetPlan
+from services.scheduler.decision.asked.plans import PodSetPlan
 from shared.events.v1.decisions import PodSetPlacement, WorkloadPlaced
 
 # A generation that is not known before the decision's record was read.

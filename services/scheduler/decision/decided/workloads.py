@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
-from services.scheduler.decision.asked.admission import PodSetPlan
 from services.scheduler.decision.asked.manifests import Division
+from services.scheduler.decision.asked.plans import PodSetPlan
 from services.scheduler.decision.decided.queues import Queues
 from services.scheduler.decision.decided.records import WorkloadRecord
 from services.scheduler.decision.decided.turns import Turns

@@ -10,8 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import ParamSpec, TypeVar
 
-from services.scheduler.decision.asked.admission import PlanCache, PodSetPlan, plan_workload
+from services.scheduler.decision.asked.admission import plan_workload
 from services.scheduler.decision.asked.manifests import Division
+from services.scheduler.decision.asked.plan_cache import PlanCache
+from services.scheduler.decision.asked.plans import PodSetPlan
 from services.scheduler.decision.asked.priorities import PLAIN, importance_of
 from services.scheduler.decision.decided.records import WorkloadRecord, uid_for
 from services.scheduler.decision.decided.waiting import entry_of

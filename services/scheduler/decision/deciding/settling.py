@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from services.scheduler.decision.asked.admission import PodSetPlan
 from services.scheduler.decision.asked.manifests import Division, grace_ms
+from services.scheduler.decision.asked.plans import PodSetPlan
 from services.scheduler.decision.decided.records import WorkloadRecord
 from services.scheduler.decision.decided.workloads import Workloads
 from services.scheduler.decision.leaving.evacuation import Evacuation

@@ -27,8 +27,8 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from typing import Literal
 
-from services.scheduler.decision.asked.admission import PodSetPlan
 from services.scheduler.decision.asked.manifests import Division
+from services.scheduler.decision.asked.plans import PodSetPlan
 from services.scheduler.decision.config import SchedulerConfig
 from services.scheduler.decision.placing.drafts import PodSetDraft
 from services.scheduler.decision.placing.replicas import Budget, Replica, by_cluster

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator
 
-from services.scheduler.decision.asked.admission import PodSetPlan
 from services.scheduler.decision.asked.demands import Demand
+from services.scheduler.decision.asked.plans import PodSetPlan
 from services.scheduler.decision.decided.records import WorkloadRecord
 from services.scheduler.decision.decided.workloads import Workloads
 from services.scheduler.decision.leaving.evacuation import Evacuation, Pace, can_leave

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from services.scheduler.decision.asked.admission import PodSetPlan
+from services.scheduler.decision.asked.plans import PodSetPlan
 from services.scheduler.decision.config import Amounts
 
 QUEUE_LIMIT = "QueueLimit"

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from services.scheduler.decision.asked.admission import PodSetPlan
 from services.scheduler.decision.asked.overrides import ChangesFactsError
+from services.scheduler.decision.asked.plans import PodSetPlan
 from services.scheduler.decision.seen.fleet import Fleet
 from shared.events.v1.decisions import PodSetPlacement
 from shared.model.identities import CLUSTER_LABEL

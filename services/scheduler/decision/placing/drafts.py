@@ -18,8 +18,8 @@ from typing import Any
 
 import numpy as np
 
-from services.scheduler.decision.asked.admission import PodSetPlan
 from services.scheduler.decision.asked.manifests import Division
+from services.scheduler.decision.asked.plans import PodSetPlan
 from services.scheduler.decision.placing.allowance import QUEUE_LIMIT, Allowance
 from services.scheduler.decision.placing.confinement import Confinement
 from services.scheduler.decision.placing.differing import OVERRIDES, Differing

@@ -16,8 +16,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from services.scheduler.decision.asked.admission import GangPlan, PodSetPlan
 from services.scheduler.decision.asked.manifests import Division
+from services.scheduler.decision.asked.plans import GangPlan, PodSetPlan
 from services.scheduler.decision.placing.purse import OVER_BUDGET
 from services.scheduler.decision.placing.replicas import PLACING, Budget, Mark
 from services.scheduler.decision.scoring.profiles import UNSCHEDULABLE

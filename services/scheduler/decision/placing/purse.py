@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from services.scheduler.decision.asked.admission import PodSetPlan
+from services.scheduler.decision.asked.plans import PodSetPlan
 from services.scheduler.decision.placing.replicas import Replica, by_cluster
 from services.scheduler.decision.scoring.prices import counted, in_words
 from services.scheduler.decision.seen.fleet import Fleet

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from services.scheduler.decision.asked.admission import PodSetPlan
 from services.scheduler.decision.asked.manifests import Division
+from services.scheduler.decision.asked.plans import PodSetPlan
 from services.scheduler.decision.asked.priorities import Importance
 from services.scheduler.decision.placing.explanations import choice_of
 from services.scheduler.decision.scoring.kernel import MOST

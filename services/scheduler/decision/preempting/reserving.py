@@ -22,9 +22,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 
-from services.scheduler.decision.asked.admission import PodSetPlan
 from services.scheduler.decision.asked.demands import Demand
 from services.scheduler.decision.asked.manifests import Division
+from services.scheduler.decision.asked.plans import PodSetPlan
 from services.scheduler.decision.decided.records import WorkloadRecord
 from services.scheduler.decision.decided.waiting import Entry, entry_of
 from services.scheduler.decision.decided.workloads import Workloads, starts_together

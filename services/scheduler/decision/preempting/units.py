@@ -14,8 +14,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from services.scheduler.decision.asked.admission import PodSetPlan
 from services.scheduler.decision.asked.manifests import Division
+from services.scheduler.decision.asked.plans import PodSetPlan
 from services.scheduler.decision.decided.records import WorkloadRecord
 from services.scheduler.decision.decided.workloads import Workloads
 from services.scheduler.decision.preempting.claims import Claim

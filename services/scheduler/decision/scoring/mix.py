@@ -15,7 +15,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from services.scheduler.decision.asked.admission import GpuClass, PodSetPlan
+from services.scheduler.decision.asked.plans import GpuClass, PodSetPlan
 from services.scheduler.decision.scoring.kernel import expected_leftover
 from services.scheduler.decision.table.arrays import FloatArray, IntArray
 
