@@ -7,6 +7,7 @@ would, and that it did so is told.
 from __future__ import annotations
 
 import asyncio
+import json
 import shutil
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -20,11 +21,14 @@ from shared.adapters.kafka import KafkaLog, KafkaOptions
 from shared.events.topics import ALL_TOPICS
 from shared.runtime.embedded import EmbeddedKafka, EmbeddedKafkaCluster, EmbeddedValkey, ValkeyConfig
 from tests.chaos.broker_admin import in_sync_replicas
+from tests.chaos.kinds import QUEUES
 from tests.chaos.network import Host, Network, limited_disk
 from tests.testbed import NodeShape, RealCluster, hub_cluster
 from tests.testbed.process import together
 
 HUB: Final = "hub"
+_AGENTS: Final = ("watcher", "executor")
+_SITE: Final = "site"
 NODES: Final = NodeShape(cpu="3", memory="6Gi")
 _REPLICATION: Final = 3
 _STARTS_AT_ONCE: Final = 2  # a starting cluster keeps two cores busy
@@ -37,6 +41,10 @@ _BROKER: Final = {"log.cleaner.backoff.ms": "1000", "log.segment.delete.delay.ms
 _SERVICES: Final = {
     "FLOTILLA_KAFKA_REPLICATION": str(_REPLICATION),
     "FLOTILLA_SCHEDULER_MOVE_AFTER_S": "3",
+    # Sooner than by default, so that short runs see what returns, and what a lease fences.
+    "FLOTILLA_SCHEDULER_STABLE_S": "15",
+    "FLOTILLA_SCHEDULER_LEASE_MARGIN_S": "20",
+    "FLOTILLA_SCHEDULER_QUEUES": json.dumps(QUEUES),
     "FLOTILLA_WATCHER_HEARTBEAT_S": "2",
 }
 
@@ -51,9 +59,25 @@ class BedOptions:
     hub: bool = True
 
     @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(f"real-{number}" for number in range(1, self.clusters + 1))
+
+    @property
+    def site(self) -> str:
+        """The cluster with agents of its own, which can be cut off with them; empty where there is but one."""
+        return self.names[-1] if self.clusters > 1 else ""
+
+    @property
+    def agents(self) -> Mapping[str, tuple[str, ...]]:
+        """The clusters of each watcher and executor."""
+        shared = tuple(name for name in self.names if name != self.site)
+        own = {f"{agent}-{self.site}": (self.site,) for agent in _AGENTS if self.site}
+        return {**dict.fromkeys(_AGENTS, shared), **own}
+
+    @property
     def services(self) -> tuple[str, ...]:
         hub = (HUB,) if self.hub else ()
-        return ("scheduler", "scheduler-2", "status", *hub, "watcher", "executor")
+        return ("scheduler", "scheduler-2", "status", *hub, *self.agents)
 
 
 class Bed:
@@ -66,7 +90,7 @@ class Bed:
         self.broker_hosts = [self.network.add(f"broker-{number}") for number in range(1, _REPLICATION + 1)]
         self.redis_host = self.network.add("redis")
         self.service_hosts = {name: self.network.add(name) for name in options.services}
-        names = [f"real-{number}" for number in range(1, options.clusters + 1)]
+        names = options.names
         self.cluster_hosts = {name: self.network.add_local(name) for name in (*names, *((HUB,) if options.hub else ()))}
         self.kafka = self._kafka()
         redis = self.redis_host.place
@@ -142,10 +166,16 @@ class Bed:
                     kafka=self.kafka.bootstrap,
                     redis=self.redis.url,
                     places={name: host.place for name, host in self.service_hosts.items()},
+                    own=self._own_environment(),
                 )
             )
             await stack.enter_async_context(self.fleet)
             yield
+
+    def _own_environment(self) -> dict[str, dict[str, str]]:
+        """Of the agents of one cluster alone: where they find its kubeconfig."""
+        site, directory = self.options.site, str(self.options.directory / _SITE)
+        return {f"{agent}-{site}": {f"FLOTILLA_{agent.upper()}_KUBECONFIG_DIR": directory} for agent in _AGENTS if site}
 
     async def _start_brokers(self, stack: AsyncExitStack) -> None:
         await stack.enter_async_context(self.kafka)
@@ -191,9 +221,11 @@ class _Joined:
     @asynccontextmanager
     async def running(self, directory: Path, environment: Mapping[str, str]) -> AsyncIterator[None]:
         del directory, environment
-        self.kubeconfigs.mkdir(parents=True, exist_ok=True)
+        site = self._bed.options.directory / _SITE
         for name, cluster in self._bed.clusters.items():
-            shutil.copy(cluster.kubeconfig, self.kubeconfigs / f"{name}.kubeconfig")
+            there = site if name == self._bed.options.site else self.kubeconfigs
+            there.mkdir(parents=True, exist_ok=True)
+            shutil.copy(cluster.kubeconfig, there / f"{name}.kubeconfig")
         if self._bed.hub is not None:
             shutil.copy(self._bed.hub.kubeconfig, self.hub_kubeconfig)
         yield

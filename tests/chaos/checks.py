@@ -7,8 +7,9 @@
 - `crowded`: nodes that hold more than they have, whoever bound it there. That is told, and is no violation: where a
   cluster's own scheduler and ours bind pods at the same moment, no API server stops either.
 
-`always` puts these beside the simulation's rules for every moment, but for those that compare moments of the log with
-moments of a cluster, or of a process: what a watch brings has the time at which it came, which may be late.
+`always` puts these, and those of `policies`, beside the simulation's rules for every moment, but for those that compare
+moments of the log with moments of a cluster, or of a process: what a watch brings has the time at which it came, which
+may be late.
 """
 
 from __future__ import annotations
@@ -22,14 +23,27 @@ from shared.events.topics import STATUS
 from shared.events.v1.status import Phase, WorkloadStatus
 from shared.model.identities import SCHEDULER_NAME
 from shared.model.quantities import resource_amount
+from tests.chaos import policies
 from tests.chaos.requests import Wish
-from tests.simulation.checker import Evidence, Violation, capacity, deletions, fencing, replicas
+from tests.simulation.checker import (
+    Evidence,
+    Violation,
+    capacity,
+    deletions,
+    fencing,
+    gangs,
+    limits,
+    preemption,
+    rebalancing,
+    replicas,
+    returns,
+)
 from tests.simulation.checker.capacity import requests_of
 from tests.simulation.checker.clusters import is_alive, workload_of
 from tests.simulation.history import Written
 
 Json = dict[str, Any]
-_RULES: Final = (fencing, capacity, replicas, deletions)
+_RULES: Final = (fencing, capacity, replicas, deletions, gangs, limits, preemption, returns, rebalancing, policies)
 # Deployment's default: a quarter more, rounded up.
 _SURGE: Final = 4
 # A controller acts on what it has heard of; while the API server or etcd is frozen it hears nothing.
@@ -53,7 +67,11 @@ def ends(wishes: Mapping[str, Wish], evidence: Evidence) -> list[Violation]:
         elif status.phase not in wish.phases:
             message = f"is {status.phase}, and should be {sorted(wish.phases)}: {status.message[:200]}"
             violations.append(Violation("wrong end", key, message))
-        elif status.phase is Phase.RUNNING and (status.desired, status.ready) != (wish.replicas, wish.replicas):
+        elif (
+            status.phase is Phase.RUNNING
+            and not wish.open
+            and (status.desired, status.ready) != (wish.replicas, wish.replicas)
+        ):
             message = f"{status.ready} of {status.desired} replicas are said to be ready, {wish.replicas} are wanted"
             violations.append(Violation("wrong end", key, message))
     return violations
@@ -69,6 +87,8 @@ def contents(wishes: Mapping[str, Wish], evidence: Evidence) -> list[Violation]:
     violations = []
     for key in sorted(wishes.keys() | images.keys()):
         wish = wishes.get(key)
+        if wish is not None and wish.open and len(images.get(key, ())) <= wish.replicas:
+            continue
         wanted = [wish.image] * wish.replicas if wish and wish.phases == {Phase.RUNNING} else []
         if images.get(key, []) != wanted:
             found = dict(Counter(images.get(key, [])))

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from redis.asyncio import Redis
 
+from services.scheduler.decision.config import SchedulerConfig
 from services.watcher.settings import DEFAULT_RESOURCES
 from shared.adapters.kafka import KafkaLog
 from shared.events.topics import OBJECTS, PLACEMENTS, STATUS, commands_topic
@@ -20,6 +21,7 @@ from shared.model.identities import Resource
 from shared.ports.event_log import START, Record
 from tests.chaos.bed import Bed
 from tests.chaos.journalist import Journalist, is_poison, items_of, list_objects
+from tests.chaos.kinds import QUEUES
 from tests.simulation.checker import Evidence
 
 Json = dict[str, Any]
@@ -33,7 +35,14 @@ class Witness:
 
     def __init__(self, bed: Bed, journalist: Journalist) -> None:
         self._bed = bed
-        self.evidence = Evidence(journalist.history, {}, {}, frozenset(_storage(resource) for resource in _RESOURCES))
+        self.evidence = Evidence(
+            journalist.history,
+            {},
+            {},
+            frozenset(_storage(resource) for resource in _RESOURCES),
+            queues=QUEUES,
+            rebalances_per_minute=SchedulerConfig().rebalances_per_minute,
+        )
 
     async def look(self) -> Evidence:
         """Raises LogError, RedisError and what the test bed's client raises, while something is still broken."""

@@ -18,7 +18,7 @@ import aiohttp
 
 from shared.adapters.kafka import KafkaLog, KafkaOptions
 from shared.events.topics import ALL_TOPICS, METRICS, OBJECTS, REQUESTS
-from shared.model.identities import APPLIED_BY, APPLIED_BY_LABEL
+from shared.model.identities import APPLIED_BY, APPLIED_BY_LABEL, heartbeat_cluster
 from shared.ports.event_log import START, LogError, Partition, Reader, Record
 from tests.simulation.history import Appended, History, Lived, Written
 from tests.testbed import RealCluster
@@ -26,8 +26,11 @@ from tests.testbed.api import ApiError
 
 Json = dict[str, Any]
 _RETRY_S: Final = 0.5
-# Objects are recorded from the clusters themselves; metrics decide nothing that is checked.
-_LEFT_OUT: Final = frozenset({OBJECTS.name, METRICS.name})
+# Metrics decide nothing that is checked. Of objects the clusters' heartbeats are kept: the others are recorded from the
+# clusters themselves.
+_LEFT_OUT: Final = frozenset({METRICS.name})
+# What is told of an API server or etcd that answers again.
+SERVES: Final = "serves"
 POISON_HEADER: Final = "chaos_poison"
 WATCHED: Final[Mapping[str, str]] = {
     "pods": "/api/v1/pods",
@@ -71,6 +74,8 @@ class Journalist:
         self.note("lived", process=process, event=event, detail=detail)
 
     def appended(self, record: Record) -> None:
+        if record.topic == OBJECTS.name and heartbeat_cluster(record.key or b"") is None:
+            return
         place = {"topic": record.topic, "partition": record.partition, "offset": record.offset}
         headers = [[name, _text(value[:200])] for name, value in record.headers]
         self.note("appended", **place, key=_text(record.key), value=_text(record.value), headers=headers)

@@ -14,6 +14,7 @@ from services.cli.fleet.requesting import request_record
 from shared.events.v1.requests import WorkloadRequested
 from shared.events.v1.status import Phase
 from shared.ports.event_log import NewRecord
+from tests.chaos.kinds import BORROWED, BORROWING, BOUND, GUARANTEED, PLAIN, UNBOUND, WEIGHTS, kind_of, workload
 from tests.e2e.malformed import Malformed, generate
 
 NAMESPACE: Final = "chaos"
@@ -26,7 +27,11 @@ _GIANTS: Final = 2
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """What the last valid request of a workload asks for. `phases` are the ends that fit it."""
+    """What the last valid request of a workload asks for. `phases` are the ends that fit it.
+
+    Of what is `open` as many replicas run as find room. `cluster` is the only eligible one, if there is one; `home` the
+    one that is best for some kinds.
+    """
 
     key: str
     phases: frozenset[Phase]
@@ -34,6 +39,10 @@ class Wish:
     image: str = ""
     binding: str = "cluster"
     memory: str = "64Mi"
+    cpu: str = "100m"
+    open: bool = False
+    cluster: str = ""
+    home: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,16 +63,31 @@ _DELETED: Final = frozenset({Phase.DELETED, Phase.REJECTED})
 
 @dataclass(slots=True)
 class Requests:
-    """Yields requests without end; `wishes` is what is wanted as of the last one that was yielded."""
+    """Yields requests without end; `wishes` is what is wanted as of the last one that was yielded.
+
+    `tight` is the cluster of what borrows and what is guaranteed; where it is empty there are none of these. `home` is
+    the cluster that some kinds prefer. The first requests are for one workload of each kind.
+    """
 
     seed: int
     live: int = _LIVE
+    tight: str = ""
+    home: str = ""
     wishes: dict[str, Wish] = field(default_factory=dict)
 
     def stream(self) -> Iterator[Asked]:
         rng = random.Random(self.seed)
         malformed = generate(_MALFORMED)
         number = 0
+        if self.tight:
+            for asked in (self._borrowing(), self._guaranteed(1)):
+                self.wishes[asked.wish.key] = asked.wish
+                yield asked
+        for kind in WEIGHTS:
+            number += 1
+            asked = self._create(rng, number, kind)
+            self.wishes[asked.wish.key] = asked.wish
+            yield asked
         while True:
             number += 1
             asked = self._next(rng, number, malformed)
@@ -71,9 +95,15 @@ class Requests:
             yield asked
 
     def _next(self, rng: random.Random, number: int, malformed: list[Malformed]) -> Asked:
-        running = sorted(key for key, wish in self.wishes.items() if wish.phases & {Phase.RUNNING, Phase.PENDING})
+        running = sorted(
+            key
+            for key, wish in self.wishes.items()
+            if wish.phases & {Phase.RUNNING, Phase.PENDING} and not wish.cluster
+        )
         if rng.random() < 0.08:
             return _malformed(rng.choice(malformed), number)
+        if self.tight and rng.random() < 0.05:
+            return self._guaranteed(rng.randint(1, 3))
         if not running or len(running) < self.live * rng.uniform(0.5, 1.0):
             return self._create(rng, number)
         wish = self.wishes[rng.choice(running)]
@@ -83,21 +113,37 @@ class Requests:
             return _invalid_change(wish)
         return _change(rng, wish, number)
 
-    def _create(self, rng: random.Random, number: int) -> Asked:
+    def _create(self, rng: random.Random, number: int, kind: str = "") -> Asked:
         gone = sorted(key for key, wish in self.wishes.items() if wish.phases == _DELETED)
-        key = rng.choice(gone) if gone and rng.random() < 0.3 else f"{NAMESPACE}/w{number:04d}"
+        kind = kind or rng.choices([*WEIGHTS], [*WEIGHTS.values()])[0]
+        key = rng.choice(gone) if gone and rng.random() < 0.3 else f"{NAMESPACE}/{kind}{number:04d}"
+        kind = kind_of(key)
         giants = sum(1 for wish in self.wishes.values() if wish.phases == _PENDING)
-        giant = giants < _GIANTS and rng.random() < 0.05
+        giant = kind == PLAIN and giants < _GIANTS and rng.random() < 0.15
+        bindings = ("node",) if kind in BOUND else ("cluster",) if kind in UNBOUND else ("cluster", "node")
         wish = Wish(
             key,
             _PENDING if giant else _RUNNING,
             replicas=1 if giant else rng.randint(1, _MAX_REPLICAS),
             image="nginx:1",
-            binding=rng.choice(("cluster", "node")),
+            binding=rng.choice(bindings),
             memory="4Ti" if giant else "64Mi",
+            home=self.home,
         )
         # `create` is refused while the deletion of an earlier one is under way, `apply` is not.
         return Asked("create", _request("apply" if key in self.wishes else "create", wish), wish)
+
+    def _borrowing(self) -> Asked:
+        phases = frozenset({Phase.RUNNING, Phase.PENDING, Phase.DEGRADED, Phase.APPLIED, Phase.SCHEDULED})
+        return self._tight(BORROWING, Wish("", phases, replicas=BORROWED, open=True))
+
+    def _guaranteed(self, replicas: int) -> Asked:
+        return self._tight(GUARANTEED, Wish("", _RUNNING, replicas=replicas))
+
+    def _tight(self, kind: str, wish: Wish) -> Asked:
+        """Whole cores, bound by Flotilla in the one cluster."""
+        wish = replace(wish, key=f"{NAMESPACE}/{kind}", image="nginx:1", binding="node", cpu="1", cluster=self.tight)
+        return Asked(kind, _request("apply", wish), wish)
 
 
 def _change(rng: random.Random, wish: Wish, number: int) -> Asked:
@@ -130,9 +176,9 @@ def _request(operation: str, wish: Wish) -> NewRecord:
     namespace, _, name = wish.key.partition("/")
     body: dict[str, Any] = {"namespace": namespace, "name": name}
     if operation != "delete":
-        resources: Mapping[str, Any] = {"requests": {"cpu": "100m", "memory": wish.memory}}
+        resources: Mapping[str, Any] = {"requests": {"cpu": wish.cpu, "memory": wish.memory}}
         pods = {"name": POD_SET, "replicas": wish.replicas, "image": wish.image, "resources": resources}
-        body |= {"podSets": [pods], "placement": {"binding": wish.binding}}
+        body = workload(wish.key, pods, wish.binding, cluster=wish.cluster, home=wish.home)
     request = WorkloadRequested.model_validate({"operation": operation, "workload": body})
     record, _, _ = request_record(request, source="chaos")
     return record

@@ -19,7 +19,7 @@ import aiohttp
 from redis.exceptions import RedisError
 
 from shared.ports.event_log import LogError
-from tests.chaos import checks
+from tests.chaos import checks, policies
 from tests.chaos.bed import Bed, BedOptions
 from tests.chaos.evidence import Witness
 from tests.chaos.faults import FAULTS
@@ -99,7 +99,7 @@ class Run:
         possible = [kind for kind in kinds(bed) if not options.only or kind.name in options.only]
         injection = Injection(bed, journalist, plan(options.seed, possible), self._say, options.gap_s)
         requests, user = (
-            Requests(options.seed, options.live_per_cluster * options.clusters),
+            Requests(options.seed, options.live_per_cluster * options.clusters, _tight(bed.options), bed.options.site),
             User(journalist, options.every_s),
         )
         async with asyncio.TaskGroup() as group:
@@ -136,6 +136,7 @@ class Run:
                 "crowded_nodes": len(checks.crowded(journalist.history.writes)),
                 "epochs": witness.evidence.journal.epoch,
                 "void_decisions": witness.evidence.journal.void,
+                **policies.counts(witness.evidence),
             },
         )
 
@@ -186,7 +187,13 @@ class Run:
             *settled(evidence),
             *checks.ends(requests.wishes, evidence),
             *checks.contents(requests.wishes, evidence),
+            *policies.away(evidence),
         ]
+
+
+def _tight(options: BedOptions) -> str:
+    """A cluster that may be full, since the others have room for all else; not the one that is cut off at times."""
+    return options.names[1] if len(options.names) > 2 else ""
 
 
 def _not_possible(possible: list[Kind], only: tuple[str, ...]) -> dict[str, str]:

@@ -3,15 +3,28 @@
 from __future__ import annotations
 
 import itertools
-from collections import Counter
+from collections import Counter, defaultdict
 from pathlib import Path
 
 import pytest
 
 from shared.events.v1.requests import WorkloadRequested
 from shared.events.v1.status import Phase
+from shared.events.v1.workloads import Workload
 from tests.chaos.faults import FAULTS
 from tests.chaos.injection import Trial
+from tests.chaos.kinds import (
+    BORROWING,
+    FAILBACK,
+    GANG,
+    GUARANTEED,
+    LEASED,
+    MOVING,
+    ONCE,
+    PLAIN,
+    SPREAD,
+    kind_of,
+)
 from tests.chaos.plan import Kind, plan
 from tests.chaos.report import Report, write_table
 from tests.chaos.requests import Requests
@@ -56,13 +69,31 @@ def test_a_wish_is_what_the_last_valid_request_says() -> None:
             assert Phase.DELETED in wish.phases
         else:
             (pods,) = body.workload.pod_sets
-            assert (pods.replicas, pods.image, body.workload.placement.binding) == (
+            image = pods.image or (pods.template or {})["spec"]["containers"][0]["image"]
+            assert (pods.replicas, image, body.workload.placement.binding) == (
                 wish.replicas,
                 wish.image,
                 wish.binding,
             )
     kinds = Counter(asked.what.split(":")[0] for asked in itertools.islice(Requests(5).stream(), 600))
     assert min(kinds[what] for what in ("create", "change", "scale", "delete", "malformed", "malformed change")) > 10
+
+
+def test_a_workload_keeps_its_kind_and_what_that_asks_for() -> None:
+    requests = Requests(5, tight="real-2", home="real-3")
+    found: dict[str, set[str]] = defaultdict(set)
+    for asked in itertools.islice(requests.stream(), 600):
+        if asked.what.startswith("malformed") or asked.what == "delete":
+            continue
+        workload = WorkloadRequested.model_validate_json(asked.record.value or b"").root.workload
+        assert isinstance(workload, Workload)
+        terms = workload.placement.model_dump(exclude_defaults=True)
+        found[kind_of(asked.wish.key)].add(",".join(sorted({*terms} - {"binding"})))
+        assert (workload.queue is not None) == bool(asked.wish.cluster)
+    preferred = {FAILBACK: {"failback,preferences"}, LEASED: {"at_most_once,preferences,tolerations"}}
+    tight = {GUARANTEED: {"clusters"}, BORROWING: {"clusters"}}
+    others = {PLAIN: {""}, MOVING: {"rebalance"}, GANG: {"gang"}, SPREAD: {""}, ONCE: {"at_most_once"}}
+    assert found == {**preferred, **tight, **others}
 
 
 def report(

@@ -34,7 +34,7 @@ class FleetOptions:
     """`environment` goes to every service; `services` names those that run; `schedulers` counts leader and standbys.
 
     With `kafka` and `redis` given, those are used instead of the embedded ones. `places` says where a service runs, if
-    not in the network of this process.
+    not in the network of this process, and `own` what is different in the environment of one.
     """
 
     directory: Path
@@ -45,6 +45,7 @@ class FleetOptions:
     kafka: str = ""
     redis: str = ""
     places: Mapping[str, Place] = field(default_factory=dict)
+    own: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     progress: Progress = silent
     say: Say = _quiet
 
@@ -130,7 +131,8 @@ class LocalFleet:
         }
 
     def _start_service(self, name: str) -> None:
-        environment = {**self.common_environment(), **self._service_environment(name)}
+        own = self._options.own.get(name, {})
+        environment = {**self.common_environment(), **self._service_environment(name), **own}
         module = f"services.{name.partition('-')[0]}"
         place = self._options.places.get(name, HERE)
         service = ServiceProcess(name, module, environment, self.directory / "services", place)

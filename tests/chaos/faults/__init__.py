@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from tests.chaos.faults.base import Fault
+from tests.chaos.faults.clusters import Drained, Flapping, Silent, Tainted
 from tests.chaos.faults.connections import BrokersApart, HalfOpen, OneWayLoss, Partitioned
 from tests.chaos.faults.disks import BrokerDiskFull, RedisDiskFull
 from tests.chaos.faults.processes import (
@@ -42,6 +43,10 @@ FAULTS: Final[tuple[type[Fault], ...]] = (
     Compacted,
     Truncated,
     Poisoned,
+    Silent,
+    Flapping,
+    Drained,
+    Tainted,
 )
 
 __all__ = ["FAULTS", "Fault"]

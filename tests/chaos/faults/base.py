@@ -4,7 +4,8 @@ Invariants:
 - `heal` undoes all that `inject` did, also after an `inject` that failed half-way, and returns when what was broken
   works again; it raises if it does not within `RECOVERY_S`.
 - Two faults run at the same time only if their `claims` have nothing in common. What must not break twice is one
-  claim: `QUORUM` is that of everything that takes a broker away, since two of three make a majority.
+  claim: `QUORUM` is that of everything that takes a broker away, since two of three make a majority, `FLEET` that of
+  everything that takes a cluster from the fleet, since the others have to have room.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from tests.chaos.bed import Bed
 from tests.chaos.journalist import Journalist
 
 QUORUM: Final = "quorum"
+FLEET: Final = "fleet"
 RECOVERY_S: Final = 240.0
 
 

@@ -31,7 +31,7 @@ class _OfLink(Fault):
     @classmethod
     def targets(cls, bed: Bed) -> list[str]:
         links = [f"{name}/{peer}" for name in bed.options.services for peer in (BROKERS, bed.broker_hosts[0].name)]
-        links += [f"{agent}/{cluster}" for agent in ("watcher", "executor") for cluster in bed.clusters]
+        links += [f"{agent}/{cluster}" for agent, clusters in bed.options.agents.items() for cluster in clusters]
         links += [f"status/{bed.redis_host.name}"]
         if bed.options.hub:
             links += [f"{HUB}/{HUB}", f"{HUB}/{bed.redis_host.name}"]

@@ -9,6 +9,7 @@ from typing import Final
 from services.cli.fleet.process import FleetError, ServiceProcess
 from tests.chaos.bed import Bed
 from tests.chaos.faults.base import QUORUM, RECOVERY_S, Fault
+from tests.chaos.journalist import SERVES
 from tests.testbed import RealCluster
 
 _POLL_S: Final = 0.5
@@ -173,6 +174,7 @@ class _OfComponent(Fault):
         async with asyncio.timeout(RECOVERY_S):
             while not await self._cluster.api.healthy(f"{self._cluster.api.server}/readyz"):  # noqa: ASYNC110  as above
                 await asyncio.sleep(_POLL_S)
+        self.journalist.lived(f"{self.target}/{self.component}", SERVES)
 
 
 class _Killed(_OfComponent):
