@@ -10,15 +10,17 @@ from hypothesis import strategies as st
 
 from services.scheduler.decision.config import QueueConfig, SchedulerConfig, Weights
 from services.scheduler.decision.decided.records import uid_for
-from services.scheduler.decision.deciding import requests
-from services.scheduler.decision.placing.single import Admitted
-from services.scheduler.decision.seen.observed import NODES
+from services.scheduler.decision.deciding import requests as deciding
+from services.scheduler.decision.placing import single
+from services.scheduler.decision.placing.single import Admitted, conclude_single
+from services.scheduler.decision.scoring.runs import Taken, take_places
+from services.scheduler.decision.seen.observed import NAMESPACES, NODES
 from services.scheduler.decision.state import SchedulerState
-from shared.events.v1.decisions import Decision, RequestRef
+from shared.events.v1.decisions import Decision, RequestRef, WorkloadPlaced
 from shared.events.v1.requests import WorkloadRequested
 from shared.events.v1.workloads import ApplyWorkload
 from shared.model.identities import ObjectKey
-from tests.property.scheduler.fleets import CLUSTERS, nodes, workloads
+from tests.property.scheduler.fleets import CLUSTERS, nodes, pod_labels, rules, workloads
 from tests.scheduling import World, workload
 
 Json = dict[str, Any]
@@ -139,6 +141,110 @@ def test_requests_that_wait_together_are_decided_as_one_after_the_other(
             assert world.state.digest() == together.state.digest()
 
 
+@st.composite
+def crowds(draw: st.DrawFn) -> list[list[WorkloadRequested]]:
+    """Batches of pods without rules, some of which those with rules are about, and some of these among them."""
+    wanting = draw(st.lists(rules().filter(bool), min_size=1, max_size=2))
+    names = (f"w{number}" for number in range(1_000))
+    batches = []
+    for _ in range(draw(st.integers(1, 3))):
+        batch = []
+        for _ in range(draw(st.integers(2, 12))):
+            spec = draw(st.sampled_from([{}, {}, {}, *wanting]))
+            body = _plain(next(names), cpu=draw(st.sampled_from(["100m", "1"])), labels=draw(pod_labels))
+            body["workload"]["podSets"][0]["template"]["spec"] |= spec
+            body["workload"]["namespace"] = draw(st.sampled_from(["default", "default", "other"]))
+            batch.append(WorkloadRequested.model_validate(body))
+        batches.append(batch)
+    return batches
+
+
+@given(FLEETS, crowds())
+def test_pods_that_no_rule_is_about_are_placed_together_as_one_after_the_other(
+    fleet: list[tuple[str, Json]], batches: list[list[WorkloadRequested]]
+) -> None:
+    together, one_by_one, long = worlds = World(), World(), World()
+    long.state = the_long_way(long.state.config)
+    for world in worlds:
+        for cluster in CLUSTERS:
+            world.cluster(cluster)
+            world.observe(ObjectKey(cluster, NAMESPACES, "", "other"), {"metadata": {"labels": {"team": "x"}}})
+        for index, (cluster, document) in enumerate(fleet):
+            document["metadata"].setdefault("labels", {})["kubernetes.io/hostname"] = f"n{index}"
+            world.observe(ObjectKey(cluster, NODES, "", f"n{index}"), document)
+    for batch in batches:
+        together.ask_all(batch)
+        for request in batch:
+            one_by_one.ask(request)
+            long.ask(request)
+        for world in (one_by_one, long):
+            assert [item.to_json() for item in world.journal] == [item.to_json() for item in together.journal]
+            assert world.state.hash() == together.state.hash()
+
+
+def test_beside_pods_with_rules_all_others_are_placed_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """But for those that a rule is about: by their labels, in its namespace."""
+    together: list[int] = []
+
+    def counting(table: Any, mix: Any, pods: Any) -> Taken:
+        together.append(len(pods))
+        return take_places(table, mix, pods)
+
+    monkeypatch.setattr(single, "take_places", counting)
+    world = World()
+    world.cluster("east")
+    for name in ("n1", "n2"):
+        world.node("east", name, cpu="64", labels={"kubernetes.io/hostname": name})
+    apart = {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [_APART]}}
+    world.ask(WorkloadRequested.model_validate(_plain("first", affinity=apart)))
+    for labels, namespace, expected in (
+        ({"app": "b"}, "default", [8]),
+        ({"app": "a"}, "other", [8]),
+        ({"app": "a"}, "default", []),
+    ):
+        bodies = [_plain(f"{labels['app']}{number}", labels=labels) for number in range(8)]
+        for body in bodies:
+            body["workload"]["namespace"] = namespace
+        world.ask_all([WorkloadRequested.model_validate(body) for body in bodies])
+        assert together == expected
+        together.clear()
+
+
+@given(FLEETS, st.data())
+def test_what_is_built_without_validation_is_what_validation_makes(
+    fleet: list[tuple[str, Json]], data: st.DataObject
+) -> None:
+    built: list[WorkloadPlaced] = []
+
+    def noting(admitted: Admitted, place: single.Place, uid: str) -> WorkloadPlaced:
+        built.append(conclude_single(admitted, place, uid))
+        return built[-1]
+
+    world = World(SchedulerConfig(weights=Weights(price=1, taints=3, node_affinity=2)))
+    for cluster in CLUSTERS:
+        world.cluster(cluster)
+    for index, (cluster, document) in enumerate(fleet):
+        world.observe(ObjectKey(cluster, NODES, "", f"n{index}"), document)
+    document = data.draw(workloads("any"), label="workload")
+    document["podSets"] = [{**document["podSets"][0], "replicas": 1}]
+    document["placement"].pop("gang", None)
+    requests = [
+        WorkloadRequested.model_validate({"operation": "create", "workload": {**document, "name": f"w{index}"}})
+        for index in range(4)
+    ]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(deciding, "conclude_single", noting)
+        world.ask_all(requests[:3])
+        world.ask(requests[3])
+    for decision in built:
+        read = WorkloadPlaced.model_validate_json(decision.to_json())
+        assert read == decision
+        assert repr(read) == repr(decision)
+        anew = WorkloadPlaced.model_validate(decision.model_dump(exclude_unset=True))
+        assert anew.to_json() == decision.to_json()
+        assert anew.model_dump_json(exclude_unset=True) == decision.model_dump_json(exclude_unset=True)
+
+
 def test_what_changes_in_the_midst_of_those_that_wait_counts_for_those_behind() -> None:
     """What free GPUs are judged by, after so many pods; room that is not needed since the pod is there already; what a
     pod that just came wants of the next ones; for whom room is kept.
@@ -173,7 +279,7 @@ def test_a_defect_is_the_answer_to_its_own_request_alone(monkeypatch: pytest.Mon
             raise ZeroDivisionError
         return uid_for(key, request_id)
 
-    monkeypatch.setattr(requests, "uid_for", failing)
+    monkeypatch.setattr(deciding, "uid_for", failing)
     world = World()
     world.cluster("east")
     world.node("east", "n1", cpu="16")
@@ -189,10 +295,18 @@ _APART = {"topologyKey": "kubernetes.io/hostname", "labelSelector": {"matchLabel
 
 
 def _plain(
-    name: str, *, cpu: str = "1", gpus: int = 0, milli: int = 1000, binding: str = "node", affinity: Json | None = None
+    name: str,
+    *,
+    cpu: str = "1",
+    gpus: int = 0,
+    milli: int = 1000,
+    binding: str = "node",
+    affinity: Json | None = None,
+    labels: Json | None = None,
 ) -> Json:
     requests = {"cpu": cpu, "memory": "1Gi", **({"nvidia.com/gpu": str(gpus)} if gpus else {})}
-    metadata: Json = {"labels": {"app": "a"}, "annotations": {"flotilla.dev/gpu-milli": str(milli)} if gpus else {}}
+    annotations = {"flotilla.dev/gpu-milli": str(milli)} if gpus else {}
+    metadata: Json = {"labels": labels or {"app": "a"}, "annotations": annotations}
     spec: Json = {"containers": [{"name": "main", "image": "i", "resources": {"requests": requests}}]}
     template = {"metadata": metadata, "spec": {**spec, "affinity": affinity} if affinity else spec}
     pod_set = {"name": "main", "replicas": 1, "template": template}

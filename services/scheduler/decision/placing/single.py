@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from services.scheduler.decision.asked.manifests import Division
 from services.scheduler.decision.asked.plans import PodSetPlan
 from services.scheduler.decision.asked.priorities import Importance
+from services.scheduler.decision.placing.built import Built
 from services.scheduler.decision.placing.explanations import choice_of
 from services.scheduler.decision.scoring.kernel import MOST
 from services.scheduler.decision.scoring.profiles import Profile
@@ -21,11 +22,27 @@ from services.scheduler.decision.seen.fleet import Fleet
 from services.scheduler.decision.seen.reservations import ShareKey
 from services.scheduler.decision.seen.slots import Hold
 from services.scheduler.decision.table.neighbours import PodFacts
-from shared.events.v1.decisions import RequestRef, WorkloadPlaced
+from shared.events.v1.decisions import (
+    Choice,
+    ClusterShare,
+    PodSetPlacement,
+    PodSetReasons,
+    RequestRef,
+    WorkloadPlaced,
+)
 from shared.events.v1.workloads import Workload
 
 Json = dict[str, Any]
 _ORDINALS = (0,)
+_ALONE = ("cluster", "node", "cost", "terms")
+_BESIDE = ("runner_up_cluster", "runner_up", "runner_up_cost")
+_choice_alone, _choice = Built(Choice, _ALONE), Built(Choice, (*_ALONE, *_BESIDE))
+_reasons = Built(PodSetReasons, ("choices",))
+_share = Built(ClusterShare, ("cluster", "replicas", "nodes", "ordinals"))
+_outcome = Built(PodSetPlacement, ("name", "desired", "shares", "why"))
+_decision = Built(
+    WorkloadPlaced, ("workload", "uid", "workload_generation", "request", "pod_sets", "priority", "preempts")
+)
 
 
 class Admitted(NamedTuple):
@@ -82,25 +99,30 @@ def place_singles(
 
 
 def _for_kernel(fleet: Fleet, run: Sequence[Admitted], avoided: Sequence[frozenset[int]]) -> list[_Pod]:
-    """The first pods of a run for which the kernel can find places together."""
+    """The first pods of a run for which the kernel can find places together.
+
+    These want nothing of others, and nobody who runs wants anything of them: where one goes makes no difference to the
+    next but for the room that it takes.
+    """
     pods: list[_Pod] = []
-    get, version = fleet.profiles.get, fleet.profiles.facts_version
+    neighbours, find, version = fleet.neighbours, fleet.profile_for, fleet.profiles.facts_version
     until_snapshot = fleet.mix.until_snapshot
-    if fleet.neighbours.wanted:
-        # There are pods that want something of others.
-        return []
     for single, avoid in zip(run[:MOST], avoided, strict=False):
         plan = single.plans[0]
         demand = plan.demand
         if avoid or plan.terms or demand.rules is not None or not until_snapshot:
             break
         try:
-            profile = get(demand)
+            facts = plan.facts(single.workload)
+            if facts is not None and pods and neighbours.wanted and not neighbours.active:
+                # All that is there is counted first, and then looked at anew.
+                break
+            profile = find(demand, facts)
             if not profile.in_kernel(version):
                 break
         except Exception:  # noqa: BLE001 - it is the answer where this one is placed by itself
             break
-        pods.append(_Pod(single, profile, plan.facts(single.workload)))
+        pods.append(_Pod(single, profile, facts))
         if plan.gpus is not None:
             until_snapshot -= 1
     return pods
@@ -109,25 +131,23 @@ def _for_kernel(fleet: Fleet, run: Sequence[Admitted], avoided: Sequence[frozens
 def _place_by_kernel(fleet: Fleet, pods: Sequence[_Pod]) -> list[Place | Exception]:
     """The places of the first ones, as far as there are any."""
     places: list[Place | Exception] = []
-    rows, devices, told, rounded = take_places(fleet.table, fleet.mix, [pod.profile for pod in pods])
-    by_row, find_share, take = fleet.slots.by_row, fleet.pods.find_share, fleet.slots.taken
-    numbers = zip(*[iter(rounded)] * 4, strict=True)
-    for (single, profile, facts), (row, other), held, said, (cost, beside, order, order_beside) in zip(
-        pods, rows, devices, told, numbers, strict=False
-    ):
-        plan, slot = single.plans[0], by_row(row)
+    rows, devices, told = take_places(fleet.table, fleet.mix, [pod.profile for pod in pods])
+    by_row, find_share, take, count = fleet.slots.by_row, fleet.pods.find_share, fleet.slots.taken, fleet.mix.add
+    for (single, profile, facts), (row, other), held, said in zip(pods, rows, devices, told, strict=False):
+        plan, slot, request = single.plans[0], by_row(row), profile.request
+        cost, beside, order, order_beside, more = said[8:13]
         second = other if other >= 0 else row
-        terms = profile.kernel_terms(row, second, said, (order, order_beside), facts=said[12] != 0)
+        terms = profile.kernel_terms(row, second, said, (order, order_beside), facts=more != 0)
         choice = {"cluster": slot.cluster, "node": slot.name, "cost": cost, "terms": terms}
         if other >= 0:
             runner_up = by_row(other)
             choice["runner_up_cluster"], choice["runner_up"] = runner_up.cluster, runner_up.name
             choice["runner_up_cost"] = beside
         share = ShareKey(single.key, plan.name, slot.cluster)
-        hold = take(slot, profile.request, tuple(held[: profile.request.devices]), facts)
+        hold = take(slot, request, tuple(held[: request.devices]), facts)
         known = find_share(share) is not None
         places.append(Place(share, hold, choice, known))
-        fleet.mix.add(plan)
+        count(plan)
         if known:
             _give_back(fleet, pods[len(places) :], rows[len(places) :], devices[len(places) :])
             break
@@ -164,12 +184,14 @@ def _place_one(fleet: Fleet, single: Admitted, avoid: frozenset[int]) -> list[Pl
 
 def conclude_single(single: Admitted, place: Place, uid: str) -> WorkloadPlaced:
     """The decision."""
-    plan, slot = single.plans[0], place.hold.slot
+    plan, slot, choice = single.plans[0], place.hold.slot, place.choice
+    made = _choice(choice) if "runner_up" in choice else _choice_alone(choice)
     ordinals = _ORDINALS if plan.division is Division.NODES else ()
-    share = {"cluster": slot.cluster, "replicas": 1, "nodes": (slot.name,), "ordinals": ordinals}
-    outcome = {"name": plan.name, "desired": 1, "shares": (share,), "why": {"choices": (place.choice,)}}
-    # All at once, which is cheaper than one model after the other.
-    return WorkloadPlaced.model_validate(
+    share = _share({"cluster": slot.cluster, "replicas": 1, "nodes": (slot.name,), "ordinals": ordinals})
+    outcome = _outcome(
+        {"name": plan.name, "desired": 1, "shares": (share,), "why": _reasons({"choices": (made,)}), "away": {}}
+    )
+    return _decision(
         {
             "workload": single.workload,
             "uid": uid,

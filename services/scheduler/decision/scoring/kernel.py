@@ -33,6 +33,8 @@ _WHOLE_NODE = 16_000.0
 _PACKED = 0.1
 # How likely nothing more comes for a device, to one for the next pod of the mix. Tried: 0.05, 0.1, 0.2 (ADR 0018).
 _NOTHING = 0.1
+# Up to the largest a product is off by a hundredth of the margin at most, which the middle is left with on both sides.
+_MIDDLE, _MARGIN, _LARGEST = 0.5, 1e-3, 1e11
 # So many pods are placed by one call of `place_run`, at most.
 MOST = 16
 # rows; then what `usage_cost` is told of the profile, the node table, the request, and the configuration.
@@ -164,6 +166,48 @@ def expected_fragment(
     return total
 
 
+@compiled("float64(int64, int64, float64, float64)")
+def _part_taken(asked: int, free: int, capacity: float, divisor: float) -> float:
+    """Which part of a node would be taken, with what is asked."""
+    return min((asked - free + capacity) / divisor, 1.0)
+
+
+@compiled("UniTuple(float64, 2)(float64, float64, boolean)")
+def _fit_and_balance(cpu: float, memory: float, most_allocated: bool) -> tuple[float, float]:
+    """By the parts of both that would be taken; see `usage_cost`."""
+    taken = (cpu + memory) * 0.5
+    return 1.0 - taken if most_allocated else taken, abs(cpu - memory) * 0.5
+
+
+@compiled("float64(int64, int64, int64)")
+def _part_left(asked: int, free: int, allocatable: int) -> float:
+    """Which part of a node's GPUs would stay free."""
+    return max(free - asked, 0) / max(allocatable, 1)
+
+
+@compiled(
+    "float64(int64, int64[:, ::1], int16[:, ::1], int64[::1], int64, int64, int64[:, ::1], float64[::1], float64[::1])"
+)
+def _expected_term(
+    row: int,
+    free: IntArray,
+    devices_free: DeviceArray,
+    vector: IntArray,
+    devices: int,
+    milli: int,
+    mix: IntArray,
+    frequency: FloatArray,
+    leftover: FloatArray,
+) -> float:
+    """The last of `USAGE_TERMS`."""
+    if not devices_free.shape[1] or devices_free[row, 0] == ABSENT:
+        return 0.0
+    before = expected_fragment(devices_free[row], free[row, 0], mix, frequency, leftover)
+    rest_free = _taken(devices_free[row], devices, milli)
+    after = expected_fragment(rest_free, free[row, 0] - vector[0], mix, frequency, leftover)
+    return min(max(0.5 + (after - before) / _WHOLE_NODE, 0.0), 1.0)
+
+
 @compiled(f"UniTuple(float64, 4)(int64, {_TERMS})")
 def usage_terms(
     row: int,
@@ -182,19 +226,15 @@ def usage_terms(
     leftover: FloatArray,
 ) -> tuple[float, float, float, float]:
     """The terms of `USAGE_TERMS`, each in [0, 1], of a row where the pod fits; see `usage_cost`."""
-    cpu = min((vector[0] - free[row, 0] + native[row, 0]) / native[row, 2], 1.0)
-    memory = min((vector[1] - free[row, 1] + native[row, 1]) / native[row, 3], 1.0)
-    taken = (cpu + memory) * 0.5
+    cpu = _part_taken(vector[0], free[row, 0], native[row, 0], native[row, 2])
+    memory = _part_taken(vector[1], free[row, 1], native[row, 1], native[row, 3])
+    fit, balance = _fit_and_balance(cpu, memory, most_allocated)
     left, expected = 0.0, 0.0
     if gpu_column >= 0:
-        rest = max(free[row, gpu_column] - vector[gpu_column], 0)
-        left = rest / max(allocatable[row, gpu_column], 1)
-    if weights[3] and devices_free.shape[1] and devices_free[row, 0] != ABSENT:
-        before = expected_fragment(devices_free[row], free[row, 0], mix, frequency, leftover)
-        rest_free = _taken(devices_free[row], devices, milli)
-        after = expected_fragment(rest_free, free[row, 0] - vector[0], mix, frequency, leftover)
-        expected = min(max(0.5 + (after - before) / _WHOLE_NODE, 0.0), 1.0)
-    return 1.0 - taken if most_allocated else taken, abs(cpu - memory) * 0.5, left, expected
+        left = _part_left(vector[gpu_column], free[row, gpu_column], allocatable[row, gpu_column])
+    if weights[3]:
+        expected = _expected_term(row, free, devices_free, vector, devices, milli, mix, frequency, leftover)
+    return fit, balance, left, expected
 
 
 @compiled(f"void({_ROWS}, {_USAGE})")
@@ -238,24 +278,16 @@ def usage_cost(
             continue
         if devices and _fitting(row, devices_free, milli) < devices:
             continue
-        terms = usage_terms(
-            row,
-            free,
-            allocatable,
-            native,
-            devices_free,
-            vector,
-            devices,
-            milli,
-            gpu_column,
-            weights,
-            most_allocated,
-            mix,
-            frequency,
-            leftover,
-        )
-        for term in range(4):
-            total += terms[term] * weights[term]
+        cpu = _part_taken(vector[0], free[row, 0], native[row, 0], native[row, 2])
+        memory = _part_taken(vector[1], free[row, 1], native[row, 1], native[row, 3])
+        fit, balance = _fit_and_balance(cpu, memory, most_allocated)
+        total += fit * weights[0]
+        total += balance * weights[1]
+        if gpu_column >= 0:
+            total += _part_left(vector[gpu_column], free[row, gpu_column], allocatable[row, gpu_column]) * weights[2]
+        if weights[3]:
+            expected = _expected_term(row, free, devices_free, vector, devices, milli, mix, frequency, leftover)
+            total += expected * weights[3]
         cost[row] = total
 
 
@@ -421,6 +453,20 @@ def shortages(
     return count
 
 
+@compiled("Tuple((float64, boolean))(float64)")
+def rounded_as_python(value: float) -> tuple[float, bool]:
+    """What `round(value, 6)` gives, and whether that is sure; if not, the value as it is.
+
+    Of the decimal number that is nearest, the nearest float is what one division gives, since both its operands are
+    exact. In doubt is which decimal number is nearest where the product, itself rounded, is close to the middle.
+    """
+    product = value * 1e6
+    whole = np.floor(product)
+    if not 0.0 <= product < _LARGEST or abs(product - whole - _MIDDLE) < _MARGIN:
+        return value, False
+    return (whole + (product - whole > _MIDDLE)) / 1e6, True
+
+
 @compiled("float64(float64)")
 def _rounded(value: float) -> float:
     return float(np.floor(value * 1e6 + 0.5)) / 1e6
@@ -515,9 +561,9 @@ def choose(
 
 
 @compiled(
-    f"int64({_ROWS}, UniTuple(float64[::1], {MOST}), UniTuple(float64[::1], {MOST}), UniTuple(float64[::1], {MOST}), "
-    f"UniTuple(int64[::1], {MOST}), UniTuple(boolean[::1], {MOST}), UniTuple(int64[::1], {MOST}), "
-    f"UniTuple(int64[::1], {MOST}), int64[::1], "
+    f"UniTuple(int64, 2)({_ROWS}, UniTuple(float64[::1], {MOST}), UniTuple(float64[::1], {MOST}), "
+    f"UniTuple(float64[::1], {MOST}), UniTuple(int64[::1], {MOST}), UniTuple(boolean[::1], {MOST}), "
+    f"UniTuple(int64[::1], {MOST}), UniTuple(int64[::1], {MOST}), int64[::1], "
     "int64[::1], int64[::1], int64[::1], int64, float64[::1], int64[:, ::1], int64[:, ::1], float64[:, ::1], "
     "int16[:, ::1], int64, float64[::1], boolean, int64[:, ::1], float64[::1], float64[::1], int64[:, ::1], "
     "int64[:, ::1], float64[:, ::1])"
@@ -550,16 +596,17 @@ def place_run(
     rows: IntArray,
     taken: IntArray,
     told: FloatArray,
-) -> int:
+) -> tuple[int, int]:
     """Places one pod after the other, each of the profile that `which` says: renews what changed for it, takes the
     cheapest row of the blocks that are `opens`, compares it as `compare` does, and takes the pod's room there. Returns
-    how many found a place: it ends with the first that does not.
+    how many found a place, since it ends with the first that does not, and how many costs and orders are not rounded.
 
     The arrays of `Profile` come for each profile, as do the requests; `seen` is how far in `log`, which ends at `end`,
     each has followed what changed, and moves on. The log goes on with the rows that are taken. Written are the row and
-    the runner-up (`rows`), the devices (`taken`, -1 behind the last), and what is `told` of both: the eight terms,
-    costs and orders as `compare` has them, and whether anything but the order is in their bases.
+    the runner-up (`rows`), the devices (`taken`, -1 behind the last), and what is `told` of both: the eight terms as
+    `compare` has them, costs and orders as Python rounds them, and whether anything but the order is in their bases.
     """
+    rough = 0
     for item in range(len(which)):
         profile = which[item]
         cost, base, block_cost, block_row = costs[profile], bases[profile], block_costs[profile], block_rows[profile]
@@ -572,7 +619,7 @@ def place_run(
         of_blocks = np.where(opens[profile], block_cost, _INF)
         block = of_blocks.argmin()
         if of_blocks[block] == _INF:
-            return item
+            return item, rough
         row = block_row[block]
         terms = (free, allocatable, native, devices_free, vector, asked, part, gpu_column, weights, most_allocated)
         other, here, there, numbers = compare(
@@ -581,7 +628,9 @@ def place_run(
         rows[item, 0], rows[item, 1] = row, other
         for term in range(4):
             told[item, term], told[item, 4 + term] = here[term], there[term]
-        told[item, 8], told[item, 9], told[item, 10], told[item, 11] = numbers[0], numbers[1], numbers[4], numbers[5]
+        for place, number in ((8, 0), (9, 1), (10, 4), (11, 5)):
+            told[item, place], sure = rounded_as_python(numbers[number])
+            rough += not sure
         told[item, 12] = numbers[2] != TIE_WEIGHT * numbers[4] or numbers[3] != TIE_WEIGHT * numbers[5]
         for column in range(len(vector)):
             free[row, column] -= vector[column]
@@ -590,4 +639,4 @@ def place_run(
             _take(devices_free[row], asked, part, taken[item])
         log[end] = row
         end += 1
-    return len(which)
+    return len(which), rough

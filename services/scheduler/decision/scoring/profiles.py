@@ -581,8 +581,10 @@ class Profile:
         self.further_filters = [*self._moving_filters]
         if self._constraints is not None:
             self.further_filters += self._constraints.filters
-        self._fact_terms = [(term, weight) for term, weight in terms if not term.dynamic]
-        self._moving_terms = [(term, weight) for term, weight in terms if term.dynamic]
+        # As they stand in explanations, also where the configuration has whole numbers.
+        weighed = [(term, float(weight)) for term, weight in terms]
+        self._fact_terms = [(term, weight) for term, weight in weighed if not term.dynamic]
+        self._moving_terms = [(term, weight) for term, weight in weighed if term.dynamic]
 
     def _mask_of(self, item: Filter, view: NodeView) -> BoolArray:
         """A plug-in that fails refuses nothing by itself: what runs stays where it is, and `best` finds nothing."""

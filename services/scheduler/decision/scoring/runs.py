@@ -7,7 +7,6 @@ call of the kernel costs as much as its work for a pod, and what lies between th
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import repeat
 from typing import NamedTuple
 
 import numpy as np
@@ -20,13 +19,12 @@ from services.scheduler.decision.table.nodes import NodeTable
 
 class Taken(NamedTuple):
     """Of each pod the row that it goes to, which is charged with it, and the runner-up or -1; the devices that it has,
-    behind which are others; the usage terms and the rest that `kernel.place_run` tells; both costs and orders, rounded.
+    behind which are others; and what `kernel.place_run` tells of both: terms, costs and orders, all of them rounded.
     """
 
     rows: list[list[int]]
     devices: list[list[int]]
     told: list[list[float]]
-    rounded: list[float]
 
 
 def take_places(table: NodeTable, mix: DemandMix, pods: Sequence[Profile]) -> Taken:
@@ -43,7 +41,7 @@ def take_places(table: NodeTable, mix: DemandMix, pods: Sequence[Profile]) -> Ta
     rows = np.empty((len(pods), 2), np.int64)
     devices = np.empty((len(pods), table.devices.free.shape[1] + 1), np.int64)
     told = np.empty((len(pods), 13), np.float64)
-    count = place_run(
+    count, rough = place_run(
         which,
         costs,
         bases,
@@ -71,6 +69,8 @@ def take_places(table: NodeTable, mix: DemandMix, pods: Sequence[Profile]) -> Ta
     table.usage_log.end += count
     for profile, position in zip(profiles, seen.tolist(), strict=True):
         profile.usage_seen = base + position
-    costs_and_orders = told[:count, 8:12].ravel().tolist()
-    rounded = list(map(round, costs_and_orders, repeat(DIGITS)))
-    return Taken(rows[:count].tolist(), devices[:count].tolist(), told[:count].tolist(), rounded)
+    rounded = told[:count].tolist()
+    if rough:
+        for item in rounded:
+            item[8:12] = [round(number, DIGITS) for number in item[8:12]]
+    return Taken(rows[:count].tolist(), devices[:count].tolist(), rounded)
