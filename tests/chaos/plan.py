@@ -1,7 +1,8 @@
 """Which faults, in which order, for how long: a pure function of the seed.
 
 Every class comes as often as its weight says, in an order that the seed shuffles; every target of a class comes before
-one comes twice. When a planned fault is begun depends on what else is broken by then (`Overlap`).
+one comes twice. When a planned fault is begun depends on what else is broken by then (`Overlap`). What lasts longest
+comes early, so that short runs have it as well, and late enough to find something that runs.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 
 MOST_AT_ONCE: Final = 5
+_EARLY: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,10 @@ def plan(seed: int, kinds: Sequence[Kind]) -> Iterator[Planned]:
     while True:
         deck = [kind for kind in possible for _ in range(kind.weight)]
         rng.shuffle(deck)
+        if not number:
+            longest = max(deck, key=lambda kind: kind.hold)
+            deck.remove(longest)
+            deck.insert(_EARLY, longest)
         for kind in deck:
             yield Planned(number, kind.name, next(targets[kind.name]), rng.uniform(*kind.hold), rng.getrandbits(32))
             number += 1

@@ -46,6 +46,12 @@ def test_every_class_comes_as_often_as_its_weight_and_every_target_in_turn() -> 
     assert all(1 <= item.hold_s <= 2 for item in planned if item.name == "a")
 
 
+def test_what_lasts_longest_comes_early() -> None:
+    kinds = (Kind("a", 60, (1, 2), ("x",)), Kind("long", 1, (50, 60), ("y",)))
+    planned = list(itertools.islice(plan(7, kinds), 61))
+    assert [item.number for item in planned if item.name == "long"] == [8]
+
+
 def test_no_two_classes_have_one_name() -> None:
     assert len({kind.name for kind in FAULTS}) == len(FAULTS)
 
