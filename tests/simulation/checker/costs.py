@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from math import inf
 from typing import NamedTuple
 
+from shared.events.topics import DECISIONS
 from shared.events.v1.decisions import WorkloadPlaced
 from shared.model.identities import PRICE_LABEL
 from shared.model.quantities import resource_amount
@@ -17,18 +19,22 @@ _ROUNDED = 1e-9
 
 
 class _Node(NamedTuple):
+    """`gone_ms` is when it was removed, for good."""
+
     price: float
     allocatable: Mapping[str, int]
+    gone_ms: float
 
 
 def check(evidence: Evidence) -> Iterator[Violation]:
     """What is placed is never given up for its price, so a decision that adds nothing may cost what it likes.
 
-    A replica costs the price of its node times its dominant share of that. Where the node is not known any more it
-    costs what it would on the cheapest node that its cluster ever had; of a manifest nothing is counted.
+    A replica costs the price of its node times its dominant share of that, and nothing when the node is gone. Where no
+    node is named it costs what it would on the cheapest that its cluster ever had; of a manifest nothing is counted.
     """
     evidence.take()
     nodes = _nodes(evidence)
+    times = {append.offset: append.at_ms for append in evidence.history.appends if append.topic == DECISIONS.name}
     former: dict[str, WorkloadPlaced] = {}
     for (offset, key), decision in evidence.journal.decided.items():
         before = former.get(key)
@@ -40,7 +46,7 @@ def check(evidence: Evidence) -> Iterator[Violation]:
         has = _places(decision)
         if has <= had:
             continue
-        cost = sum(_cost(nodes, decision))
+        cost = sum(_cost(nodes, decision, times[offset]))
         if cost > most + has.total() * _ROUNDED:
             yield Violation("too dear", key, f"costs {cost:.6f} an hour of {most} with {dict(has - had)} at {offset}")
 
@@ -52,7 +58,8 @@ def _nodes(evidence: Evidence) -> dict[str, dict[str, _Node]]:
             meta, amounts = write.object["metadata"], write.object.get("status", {}).get("allocatable") or {}
             price = float((meta.get("labels") or {}).get(PRICE_LABEL, 0))
             allocatable = {what: resource_amount(what, str(text)) for what, text in amounts.items()}
-            found.setdefault(write.cluster, {})[meta["name"]] = _Node(price, allocatable)
+            gone_ms = write.at_ms if write.verb == "DELETED" else inf
+            found.setdefault(write.cluster, {})[meta["name"]] = _Node(price, allocatable, gone_ms)
     return found
 
 
@@ -62,7 +69,7 @@ def _places(decision: WorkloadPlaced) -> Counter[tuple[str, str]]:
     return Counter({(name, share.cluster): share.kept for name, share in shares})
 
 
-def _cost(nodes: Mapping[str, Mapping[str, _Node]], decision: WorkloadPlaced) -> Iterator[float]:
+def _cost(nodes: Mapping[str, Mapping[str, _Node]], decision: WorkloadPlaced, at_ms: int) -> Iterator[float]:
     """Of each replica that counts."""
     for pod_set, item in zip(decision.workload.pod_sets, decision.pod_sets, strict=True):
         if pod_set.manifest is not None:
@@ -72,7 +79,10 @@ def _cost(nodes: Mapping[str, Mapping[str, _Node]], decision: WorkloadPlaced) ->
             there = nodes.get(share.cluster, {})
             cheapest = min((_on(node, asked) for node in there.values()), default=0.0)
             for name in (*share.nodes, *("",) * share.replicas)[: share.kept]:
-                yield _on(there[name], asked) if name in there else cheapest
+                if name not in there:
+                    yield cheapest
+                elif there[name].gone_ms > at_ms:
+                    yield _on(there[name], asked)
 
 
 def _on(node: _Node, asked: Mapping[str, int]) -> float:
