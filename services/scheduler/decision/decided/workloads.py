@@ -17,7 +17,7 @@ from services.scheduler.decision.decided.waiting import WaitingQueue
 from services.scheduler.decision.placing.gangs import GANG
 from services.scheduler.decision.placing.purse import OVER_BUDGET
 from services.scheduler.decision.placing.replicas import PLACING
-from services.scheduler.decision.scoring.profiles import UNSCHEDULABLE
+from services.scheduler.decision.scoring.unfit import UNSCHEDULABLE
 from services.scheduler.decision.seen.fleet import Fleet
 from services.scheduler.decision.seen.reservations import ShareKey
 from services.scheduler.decision.seen.slots import Hold

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from services.scheduler.decision.asked.manifests import Division
 from services.scheduler.decision.placing.replicas import Budget
-from services.scheduler.decision.scoring.profiles import UNSCHEDULABLE
+from services.scheduler.decision.scoring.unfit import UNSCHEDULABLE
 from services.scheduler.decision.seen.fleet import Fleet
 
 if TYPE_CHECKING:

@@ -30,8 +30,9 @@ from services.scheduler.decision.placing.gangs import GangDraft, settle_gang
 from services.scheduler.decision.placing.purse import OVER_BUDGET, Purse, Spending, spent_by
 from services.scheduler.decision.placing.replicas import PLACING, Budget, Mark, Replica, by_cluster
 from services.scheduler.decision.scoring.prices import price_of
-from services.scheduler.decision.scoring.profiles import UNSCHEDULABLE, Profile
+from services.scheduler.decision.scoring.profiles import Profile
 from services.scheduler.decision.scoring.spread import Spread
+from services.scheduler.decision.scoring.unfit import UNSCHEDULABLE
 from services.scheduler.decision.seen.fleet import Fleet
 from services.scheduler.decision.seen.pods import SeenPod
 from services.scheduler.decision.seen.reservations import ShareKey

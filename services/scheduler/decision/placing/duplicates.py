@@ -15,7 +15,7 @@ from services.scheduler.decision.asked.manifests import Division
 from services.scheduler.decision.clusters import Cluster
 from services.scheduler.decision.placing.purse import OVER_BUDGET
 from services.scheduler.decision.placing.replicas import PLACING, Budget, by_cluster
-from services.scheduler.decision.scoring.profiles import UNSCHEDULABLE
+from services.scheduler.decision.scoring.unfit import UNSCHEDULABLE
 
 if TYPE_CHECKING:
     from services.scheduler.decision.placing.drafts import PodSetDraft

@@ -20,7 +20,7 @@ from services.scheduler.decision.asked.manifests import Division
 from services.scheduler.decision.asked.plans import GangPlan, PodSetPlan
 from services.scheduler.decision.placing.purse import OVER_BUDGET
 from services.scheduler.decision.placing.replicas import PLACING, Budget, Mark
-from services.scheduler.decision.scoring.profiles import UNSCHEDULABLE
+from services.scheduler.decision.scoring.unfit import UNSCHEDULABLE
 from services.scheduler.decision.seen.fleet import Fleet
 from shared.events.v1.decisions import PodSetPlacement
 

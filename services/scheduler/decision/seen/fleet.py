@@ -8,8 +8,9 @@ from services.scheduler.decision.asked.demands import Demand
 from services.scheduler.decision.asked.manifests import Division
 from services.scheduler.decision.clusters import ClusterTable
 from services.scheduler.decision.config import SchedulerConfig
+from services.scheduler.decision.scoring.known import Profiles
 from services.scheduler.decision.scoring.mix import DemandMix
-from services.scheduler.decision.scoring.profiles import Profile, Profiles
+from services.scheduler.decision.scoring.profiles import Profile
 from services.scheduler.decision.seen.disruptions import SeenBudgets
 from services.scheduler.decision.seen.leases import Leases
 from services.scheduler.decision.seen.observed import (
