@@ -67,6 +67,7 @@ lock: $(VENV)/.dev ## resolve the hash-pinned requirement files anew
 
 testbed: $(VENV)/.dev ## build the real test bed (kube-apiserver, etcd, kwok and others) into the cache, once
 	$(BIN)/python -m tests.testbed.build
+	$(BIN)/python -m tests.testbed.oracle
 
 clean: ## remove the environment and caches of tools (not the cache of downloads and builds)
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .flotilla

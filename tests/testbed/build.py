@@ -55,10 +55,10 @@ def build() -> Path:
     if target.is_dir():
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
-    with _locked(target.parent / "lock"):
+    with locked(target.parent / "lock"):
         if target.is_dir():  # another process built it while this one waited
             return target
-        go = _find_go()
+        go = find_go()
         with tempfile.TemporaryDirectory(prefix=".building-", dir=target.parent) as temporary:
             complete = Path(temporary) / "complete"
             _compile(go, complete / "bin")
@@ -76,15 +76,15 @@ def keep_wire_sources() -> Path:
     if target.is_dir():
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
-    with _locked(target.parent / "lock"):
+    with locked(target.parent / "lock"):
         if target.is_dir():
             return target
-        go = _find_go()
-        _go(go, "mod", "download", *WIRE_MODULES)
+        go = find_go()
+        run_go(go, "mod", "download", *WIRE_MODULES)
         with tempfile.TemporaryDirectory(prefix=".fetching-", dir=target.parent) as temporary:
             complete = Path(temporary) / "complete"
             for module in WIRE_MODULES:
-                source = Path(_go(go, "list", "-m", "-f", "{{.Dir}}", module).strip())
+                source = Path(run_go(go, "list", "-m", "-f", "{{.Dir}}", module).strip())
                 _copy_wire(source, complete / f"{Path(module).name}@{pinned(module)}")
             complete.rename(target)
     return target
@@ -102,7 +102,7 @@ def _copy_wire(source: Path, output: Path) -> None:
 
 
 @contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
+def locked(path: Path) -> Iterator[None]:
     deadline = time.monotonic() + BUILD_DEADLINE_S
     with path.open("w") as handle:
         told = False
@@ -120,7 +120,7 @@ def _locked(path: Path) -> Iterator[None]:
         yield  # closing the file releases the lock, also when this process is killed
 
 
-def _find_go() -> str:
+def find_go() -> str:
     """The go command, able to build this module (perhaps by switching its toolchain)."""
     candidates = [os.environ.get("FLOTILLA_GO"), shutil.which("go"), "/usr/local/go/bin/go"]
     go = next((c for c in candidates if c and Path(c).is_file()), None)
@@ -143,7 +143,7 @@ def _environment() -> dict[str, str]:
 def _compile(go: str, output: Path) -> None:
     """One `go build` for everything, so that both cores stay busy and shared packages are compiled once."""
     output.mkdir(parents=True)
-    total = len(_go(go, "list", "-deps", "tool").split())
+    total = len(run_go(go, "list", "-deps", "tool").split())
     started = time.monotonic()
     _say(f"compiling at most {total} packages into {output}: about 5 minutes on 2 idle cores the first time")
     command = [go, "build", "-v", "-mod=readonly", "-trimpath", "-buildvcs=false", "-ldflags", link_flags()]
@@ -190,12 +190,12 @@ def _follow(process: subprocess.Popen[str], total: int, started: float) -> None:
 
 def _copy_stages(go: str, output: Path) -> None:
     output.mkdir(parents=True)
-    kwok = Path(_go(go, "list", "-m", "-f", "{{.Dir}}", "sigs.k8s.io/kwok").strip())
+    kwok = Path(run_go(go, "list", "-m", "-f", "{{.Dir}}", "sigs.k8s.io/kwok").strip())
     for stage in STAGES:
         shutil.copyfile(kwok / stage, output / Path(stage).name)
 
 
-def _go(go: str, *arguments: str) -> str:
+def run_go(go: str, *arguments: str) -> str:
     done = subprocess.run(
         [go, *arguments], cwd=MODULE, env=_environment(), capture_output=True, text=True, timeout=1200, check=False
     )

@@ -1,0 +1,1 @@
+"""Autoscaler: replicas and nodes, up and down, across the fleet."""

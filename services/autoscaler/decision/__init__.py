@@ -1,0 +1,1 @@
+"""How many replicas and nodes there should be, decided purely: no asyncio, clock, network, randomness or logging."""
