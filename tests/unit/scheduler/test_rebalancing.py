@@ -347,7 +347,7 @@ def test_an_earlier_tier_is_better_whatever_it_costs(market: Market) -> None:
     market.price("west", "0")
     assert market.works(20_000) == []
     market.no_pod("east", "full-0")
-    [move] = moves_of(market.works(5_000))
+    [move] = moves_of(market.works(15_000))
     assert (move.cluster, move.by_terms) == ("east", True)
     assert move.gain < 0
     assert moves_of(market.works(30 * 60_000)) == []

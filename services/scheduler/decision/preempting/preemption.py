@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from heapq import heapify, heappop, heappush
 from itertools import groupby, islice
+from typing import NamedTuple
 
 from services.scheduler.decision.asked.demands import Demand
 from services.scheduler.decision.decided.records import WorkloadRecord
@@ -41,6 +42,9 @@ from shared.events.v1.decisions import Decision, Displacement, PodSetPlacement, 
 _PAUSE_MS = 1_000
 _PAUSE_FOR_ROW_MS = 1
 _PAUSE_FOR_OTHER_MS = 10
+# Where nothing happened since, it is tried after twice as long each time, up to this: what a disruption budget allows
+# may be otherwise, and is seen by trying alone.
+_LONGEST_PAUSE_MS = 16_000
 _MOST_IN_VAIN = 8
 _ALL = 2**31
 
@@ -61,6 +65,21 @@ class _Taken:
     queue: str
 
 
+class _Vain(NamedTuple):
+    """A priority was tried in vain: for a while, and for longer where nothing happens meanwhile."""
+
+    rank: int
+    state: tuple[int, int, int]
+    tried_ms: int
+    until_ms: int
+    patient_ms: int
+
+    @property
+    def forgotten_ms(self) -> int:
+        """It is remembered for as long again, to know whether the next try is one more of the same."""
+        return 2 * self.patient_ms - self.tried_ms
+
+
 class Preemption:
     """`drafts` are those of a workload as it is, `conclude` makes a decision of outcomes; `begin` is told who is about
     to try. `count` and `victims` count
@@ -74,8 +93,7 @@ class Preemption:
         self._conclude = conclude
         self._begin = begin
         self._search = Victims(fleet, workloads)
-        # Until when a priority is tried in vain.
-        self._in_vain: dict[What, tuple[int, int]] = {}
+        self._in_vain: dict[What, _Vain] = {}
         self._ledger = Ledger(workloads, workloads.queues) if workloads.queues is not None else None
         self.count = 0
         self.victims = 0
@@ -97,7 +115,7 @@ class Preemption:
     def decide(self, budget: Budget, now_ms: int) -> list[Decision]:
         """To be called when everything that waits was tried in vain."""
         decisions: list[Decision] = []
-        self._in_vain = {what: known for what, known in self._in_vain.items() if known[1] > now_ms}
+        self._in_vain = {what: known for what, known in self._in_vain.items() if now_ms < known.forgotten_ms}
         for record, what in self._turns(now_ms):
             if budget.spent:
                 break
@@ -109,7 +127,7 @@ class Preemption:
             if not made:
                 rows, others = self._search.looked - looked, len(self._in_vain)
                 pause = _PAUSE_MS + _PAUSE_FOR_ROW_MS * rows + _PAUSE_FOR_OTHER_MS * others
-                self._in_vain[what] = record.placed.rank, now_ms + pause
+                self._note_vain(what, record.placed.rank, pause, now_ms)
         return decisions
 
     def _turns(self, now_ms: int) -> Iterator[tuple[WorkloadRecord, What]]:
@@ -148,8 +166,21 @@ class Preemption:
         return record.key if own else (demand, queue)
 
     def _is_in_vain(self, what: What, record: WorkloadRecord, now_ms: int) -> bool:
-        rank, until = self._in_vain.get(what, (0, 0))
-        return now_ms < until and record.placed.rank <= rank
+        known = self._in_vain.get(what)
+        if known is None or record.placed.rank > known.rank:
+            return False
+        return now_ms < known.until_ms or (now_ms < known.patient_ms and known.state == self._state())
+
+    def _note_vain(self, what: What, rank: int, pause: int, now_ms: int) -> None:
+        before, state = self._in_vain.get(what), self._state()
+        patience = pause
+        if before is not None and before.state == state:
+            patience = max(pause, min(2 * (before.patient_ms - before.tried_ms), _LONGEST_PAUSE_MS))
+        self._in_vain[what] = _Vain(rank, state, now_ms, now_ms + pause, now_ms + patience)
+
+    def _state(self) -> tuple[int, int, int]:
+        """Changes when there is room that was none, and when anything was asked for."""
+        return self._fleet.table.freed, self._fleet.clusters.version, self._workloads.asked
 
     # --- one workload ---
 

@@ -47,6 +47,8 @@ _LOOK_MS = 200
 _LATER_MS = 1_000
 # And where all were asked and none is better off elsewhere: what makes it so is nothing that cannot wait as long.
 _REST_MS = 10_000
+# Where nothing happened meanwhile: then the measured load alone may have made a difference.
+_LONGEST_REST_MS = 60_000
 _MINUTE_MS = 60_000
 # So many workloads are asked at most in one look, and no more are judged after so many pods: a few milliseconds.
 _MOST_ASKED = 100
@@ -101,6 +103,10 @@ class Rebalancing:
         self._judged = 0
         # By the last one asked, and by any since all were to be asked.
         self._moved = self._any_moved = False
+        # Workloads that were asked in vain: until when nobody asks again, where nothing happens.
+        self._in_vain: dict[str, tuple[int, tuple[int, ...]]] = {}
+        # Whether time alone may make a difference for the last one asked.
+        self._bides_time = False
         self._begun = 0
 
     def turns(self, now_ms: int, is_free: Callable[[], bool]) -> Iterator[str]:
@@ -119,21 +125,38 @@ class Rebalancing:
             return
         most = max(int(self._config.rebalances_per_minute), 1) - self._under_way()
         if not self._queue:
-            self._queue.extend(sorted(self._workloads.rebalancing))
-            self._any_moved = False
-            self._left = {key: value for key, value in self._left.items() if key[0] in self._workloads.rebalancing}
+            self._begin_anew(now_ms)
         for _ in range(min(len(self._queue), _MOST_ASKED)):
             if not self._rate.allows_one or most <= 0 or self._judged >= _MOST_PODS:
                 return
             key = self._queue.popleft()
             record = self._workloads.live(key)
-            if record is not None and self._is_at_rest(record):
-                self._moved = False
-                yield key
-                most -= self._moved
-                self._any_moved = self._any_moved or self._moved
+            if record is None or not self._is_at_rest(record) or self._is_in_vain(key):
+                continue
+            self._moved = self._bides_time = False
+            yield key
+            most -= self._moved
+            self._any_moved = self._any_moved or self._moved
+            if not (self._moved or self._bides_time):
+                self._in_vain[key] = now_ms + _LONGEST_REST_MS, self._state()
         if not self._queue and not self._any_moved:
             self._next_ms = now_ms + _REST_MS
+
+    def _begin_anew(self, now_ms: int) -> None:
+        """All are to be asked."""
+        rebalancing = self._workloads.rebalancing
+        self._queue.extend(sorted(rebalancing))
+        self._left = {key: value for key, value in self._left.items() if key[0] in rebalancing}
+        self._in_vain = {key: known for key, known in self._in_vain.items() if key in rebalancing and known[0] > now_ms}
+        self._any_moved = False
+
+    def _is_in_vain(self, key: str) -> bool:
+        until, state = self._in_vain.get(key, (0, ()))
+        return self._now_ms < until and state == self._state()
+
+    def _state(self) -> tuple[int, ...]:
+        """Changes with whatever may make another place better, but for measured loads and the time."""
+        return (*self._happened(), self._fleet.table.freed)
 
     def take_begun(self) -> int:
         """How many moves began since this was asked last."""
@@ -152,7 +175,10 @@ class Rebalancing:
         arrived = draft.rebalanced.arrived if draft.rebalanced is not None else {}
         staying = {name: at for name, at in arrived.items() if self._now_ms - at < cooldown_ms}
         sources = sorted({replica.cluster for replica in draft.replicas} - staying.keys())
-        search = Search(self._fleet, draft, terms.minimum_gain, self._closed(key, draft.rebalanced, cooldown_ms))
+        closed = self._closed(key, draft.rebalanced, cooldown_ms)
+        # They may move, and be moved to, after a while.
+        self._bides_time = self._bides_time or bool(staying or closed)
+        search = Search(self._fleet, draft, terms.minimum_gain, closed)
         better = search.best(sources)
         self._judged += search.asked
         if (
