@@ -20,7 +20,7 @@ from shared.events.v1.decisions import PodSetPlacement, RequestRef, WorkloadPlac
 from tests.chaos.journalist import SERVES
 from tests.chaos.kinds import SPREAD, kind_of
 from tests.simulation.checker import Evidence, Violation, once
-from tests.simulation.checker.silence import Ready, unasked
+from tests.simulation.checker.silence import Heartbeats, Ready, unasked
 from tests.simulation.history import History, Lived, Written
 
 Json = dict[str, Any]
@@ -32,6 +32,8 @@ _LATE_MS: Final = 10_000
 _CAUGHT_UP_MS: Final = 15_000
 # What began before a cluster flapped, or was on its way, is not the flapping's.
 _BEFORE_MS: Final = 5_000
+# Without a heartbeat for so long, a cluster may be silent for a leader.
+_SILENT_MS: Final = 7_000
 FLAPS, STEADY = "flaps", "steady"
 # Why a cluster with its agents is cut off.
 SILENT: Final = "silent"
@@ -140,7 +142,11 @@ def begins_to_leave(before: PodSetPlacement, after: PodSetPlacement) -> Iterator
 
 
 def flapped(evidence: Evidence) -> Iterator[Violation]:
-    """While a cluster goes on and off, each time for less than is waited for, nothing begins to leave it."""
+    """While a cluster goes on and off, each time for less than is waited for, nothing begins to leave it.
+
+    Unless it was not heard even so: what is on for some seconds may be too short for connections to come back.
+    """
+    beats = Heartbeats(evidence.history)
     begun: dict[str, int] = {}
     periods: dict[str, list[tuple[int, int]]] = defaultdict(list)
     for life in evidence.history.lives:
@@ -150,7 +156,8 @@ def flapped(evidence: Evidence) -> Iterator[Violation]:
             periods[life.process].append((begun.pop(life.process) + _BEFORE_MS, life.at_ms))
     for at_ms, decision, before, after in unasked(evidence):
         for cluster in begins_to_leave(before, after):
-            if any(begin <= at_ms <= end for begin, end in periods[cluster]):
+            flaps = any(begin <= at_ms <= end for begin, end in periods[cluster])
+            if flaps and beats.silent_ms(cluster, at_ms) < _SILENT_MS:
                 message = f"{after.name} begins to leave {cluster}, which only flaps, at {at_ms}"
                 yield Violation("left in haste", str(decision.workload.key), message)
 

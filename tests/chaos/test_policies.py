@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from shared.events.envelope import Envelope
-from shared.events.topics import DECISIONS, DECISIONS_MADE, EPOCH_STARTED
+from shared.events.topics import DECISIONS, DECISIONS_MADE, EPOCH_STARTED, OBJECTS
 from shared.events.v1.decisions import (
     ClusterShare,
     DecisionsMade,
@@ -18,7 +18,7 @@ from shared.events.v1.decisions import (
     WorkloadPlaced,
 )
 from shared.events.v1.workloads import Workload
-from shared.model.identities import POD_SET_LABEL, WORKLOAD_LABEL, WORKLOAD_NAMESPACE_LABEL
+from shared.model.identities import POD_SET_LABEL, WORKLOAD_LABEL, WORKLOAD_NAMESPACE_LABEL, heartbeat_key
 from tests.chaos import policies
 from tests.chaos.journalist import SERVES
 from tests.chaos.kinds import LEASED, ONCE, SPREAD, workload
@@ -142,16 +142,20 @@ def test_what_leaves_stays_until_as_much_is_ready(ready: int, found: list[str]) 
 
 
 @pytest.mark.parametrize(
-    ("second", "more", "found"),
+    ("second", "heard", "more", "found"),
     [
-        (20, {}, ["left in haste"]),
-        (2, {}, []),
-        (40, {}, []),
-        (20, {"returning": ("west",)}, []),
+        (20, 14, {}, ["left in haste"]),
+        (20, 12, {}, []),
+        (2, 1, {}, []),
+        (40, 39, {}, []),
+        (20, 14, {"returning": ("west",)}, []),
     ],
 )
-def test_while_a_cluster_flaps_nothing_begins_to_leave_it(second: int, more: Json, found: list[str]) -> None:
-    decided = journal((1, decision("failback", EAST)), (second, decision("failback", LEAVING, WEST, **more)))
+def test_while_a_cluster_flaps_nothing_begins_to_leave_it(
+    second: int, heard: int, more: Json, found: list[str]
+) -> None:
+    beat = Appended(heard * SECOND, "watcher", OBJECTS.name, 0, 0, heartbeat_key("east").encode(), b"{}")
+    decided = [beat, *journal((1, decision("failback", EAST)), (second, decision("failback", LEAVING, WEST, **more)))]
     lives = [lived(1, "east", policies.FLAPS), lived(30, "east", policies.STEADY)]
     assert [item.rule for item in policies.flapped(evidence(decided, lives=lives))] == found
 

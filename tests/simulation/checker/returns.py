@@ -6,14 +6,12 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from shared.events.topics import OBJECTS
 from shared.events.v1.decisions import PodSetPlacement
-from shared.model.identities import heartbeat_cluster
 from shared.model.quantities import resource_amount
 from tests.simulation.checker.capacity import requests_of, requests_of_replica
 from tests.simulation.checker.clusters import is_ready
 from tests.simulation.checker.evidence import Evidence, Place, Violation
-from tests.simulation.checker.silence import unasked
+from tests.simulation.checker.silence import Heartbeats, unasked
 
 Json = dict[str, Any]
 # Without a heartbeat for so long, a cluster is silent for every leader.
@@ -58,19 +56,13 @@ def _has_room(objects: Mapping[Place, Json], asked: Counter[str]) -> bool:
 def check(evidence: Evidence) -> Iterator[Violation]:
     """What leaves a cluster that is silent is counted as away from it, and from no other."""
     evidence.take()
-    beats: dict[str, list[int]] = {}
-    for append in evidence.history.appends:
-        if append.topic == OBJECTS.name and append.value is not None:
-            cluster = heartbeat_cluster(append.key or b"")
-            if cluster is not None:
-                beats.setdefault(cluster, []).append(append.at_ms)
+    beats = Heartbeats(evidence.history)
     for at_ms, decision, before, after in unasked(evidence):
         if not decision.workload.placement.failback or before.returning:
             continue
         for cluster, left in _left(before, after).items():
-            heard = max((at for at in beats.get(cluster, ()) if at <= at_ms), default=0)
             known = after.away.get(cluster, 0) - before.away.get(cluster, 0)
-            if at_ms - heard > _SILENT_MS and known < left:
+            if beats.silent_ms(cluster, at_ms) > _SILENT_MS and known < left:
                 key = str(decision.workload.key)
                 yield Violation("forgotten home", key, f"{left} of {after.name} left {cluster}, and {known} are away")
 

@@ -18,6 +18,7 @@ from shared.events.v1.status import WorkloadStatus
 from shared.model.identities import POD_SET_LABEL, heartbeat_cluster
 from tests.simulation.checker.clusters import is_alive, is_ready, workload_of
 from tests.simulation.checker.evidence import Evidence, Violation
+from tests.simulation.history import History
 
 _Beats = dict[str, list[int]]
 # So long without a heartbeat is silence, and more; that it is noticed and told takes some more.
@@ -30,6 +31,24 @@ _DEAF_MS = 9_000
 _HASTY_MS = 19_000 - 8_000
 # So old may be what a leader knows of pods.
 _SEEN_MS = 30_000
+
+
+class Heartbeats:
+    """When the log took each cluster's heartbeats."""
+
+    def __init__(self, history: History) -> None:
+        self._at: dict[str, list[int]] = defaultdict(list)
+        for append in history.appends:
+            if append.topic == OBJECTS.name and append.value is not None:
+                cluster = heartbeat_cluster(append.key or b"")
+                if cluster is not None:
+                    self._at[cluster].append(append.at_ms)
+
+    def silent_ms(self, cluster: str, at_ms: int) -> int:
+        """For how long there was none before a moment; since ever where there was none."""
+        beats = self._at[cluster]
+        index = bisect_right(beats, at_ms)
+        return at_ms - beats[index - 1] if index else at_ms
 
 
 def check(evidence: Evidence) -> Iterator[Violation]:
