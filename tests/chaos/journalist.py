@@ -81,9 +81,11 @@ class Journalist:
         self.note("appended", **place, key=_text(record.key), value=_text(record.value), headers=headers)
         if is_poison(record):
             return
+        # A heartbeat is heard when it can be read: it may have waited in its watcher's publisher for a minute.
+        at_ms = now_ms() if record.topic == OBJECTS.name else record.timestamp_ms
         self.history.appends.append(
             Appended(
-                at_ms=record.timestamp_ms,
+                at_ms=at_ms,
                 author=(record.header("ce_source") or b"").decode(errors="replace"),
                 topic=record.topic,
                 partition=record.partition,
