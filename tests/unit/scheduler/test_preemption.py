@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -123,6 +124,36 @@ class TestWhoGivesWay:
         one.pod("east", "theirs", node="n0", cpu="4")
         one.apply(bound("high", priority=10))
         assert one.pending() == []
+
+    def test_in_vain_it_is_tried_less_and_less_until_something_happens(
+        self, one: World, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        one.pod("east", "theirs", node="n0", cpu="2")
+        one.apply(bound("low", "2"))
+        run(one, "low", cpu="2")
+        one.apply(bound("high", priority=10))
+        tried: list[int] = []
+        preempt = one.state.preemption._preempt
+
+        def counted(*rest: Any) -> Any:
+            tried.append(one.now)
+            return preempt(*rest)
+
+        monkeypatch.setattr(one.state.preemption, "_preempt", counted)
+
+        def passes(seconds: int) -> None:
+            for _ in range(seconds):
+                one.now += 1_000
+                one.cluster("east")
+                one.pending()
+
+        passes(60)
+        pauses = [after - before for before, after in pairwise(tried)]
+        assert 4 <= len(tried) <= 8
+        assert pauses == sorted(pauses)
+        one.no_pod("east", "theirs")
+        passes(2)
+        assert one.placements["default/high"].pod_sets[0].placed == 1
 
     def test_where_it_is_not_wanted_nobody_does(self, one: World) -> None:
         one.apply(bound("low"))

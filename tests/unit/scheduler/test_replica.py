@@ -35,9 +35,9 @@ class Following:
     async def begin(self) -> None:
         await self.replica.rebuild(self._stack)
 
-    def beat(self, skew_ms: int = 0) -> None:
+    def beat(self, skew_ms: int = 0, *, ready: bool = True) -> None:
         observed = ClusterObserved(
-            cluster="east", epoch=1, observed_at=self.clock.now_ms() + skew_ms, interval_ms=5_000, ready=True
+            cluster="east", epoch=1, observed_at=self.clock.now_ms() + skew_ms, interval_ms=5_000, ready=ready
         )
         self.log.append(NewRecord(OBJECTS.name, heartbeat_key("east").encode(), observed.to_json(), ()))
 
@@ -65,6 +65,17 @@ async def following() -> AsyncIterator[Following]:
         made = Following(stack)
         await made.log.ensure_topics(ALL_TOPICS)
         yield made
+
+
+async def test_a_heartbeat_matters_to_a_decision_where_its_cluster_is_not_as_it_was(following: Following) -> None:
+    await following.begin()
+    counts = []
+    for ready in (True, True, False, False):
+        following.beat(ready=ready)
+        counts.append(await following.replica.follow_inputs(0))
+    following.log.append(NewRecord(OBJECTS.name, b"east/core/v1/nodes/-/n0", None, ()))
+    counts.append(await following.replica.follow_inputs(0))
+    assert counts == [1, 0, 1, 0, 1]
 
 
 @pytest.mark.parametrize("skew_ms", [-HOUR_MS, 0, HOUR_MS])

@@ -82,8 +82,7 @@ class _Vain(NamedTuple):
 
 class Preemption:
     """`drafts` are those of a workload as it is, `conclude` makes a decision of outcomes; `begin` is told who is about
-    to try. `count` and `victims` count
-    the replicas that took room, and those that made it.
+    to try. `count` and `victims` count the replicas that took room, and those that made it.
     """
 
     def __init__(self, fleet: Fleet, workloads: Workloads, drafts: Drafts, conclude: Conclude, begin: Begin) -> None:
