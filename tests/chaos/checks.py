@@ -3,7 +3,7 @@
 - `ends`: each workload ends as its last valid request wants, by what users asked (not by what the journal says).
 - `contents`: what runs is what was asked, image by image, pod by pod.
 - `surplus`: no more pods of a workload live in a cluster than its deployments ask for, or asked for a moment ago, and
-  what a rollout allows on top.
+  what a rollout allows on top, and what Kubernetes' own controllers make twice when an API server or etcd fails.
 - `crowded`: nodes that hold more than they have, whoever bound it there. That is told, and is no violation: where a
   cluster's own scheduler and ours bind pods at the same moment, no API server stops either.
 
@@ -24,6 +24,7 @@ from shared.events.v1.status import Phase, WorkloadStatus
 from shared.model.identities import SCHEDULER_NAME
 from shared.model.quantities import resource_amount
 from tests.chaos import policies
+from tests.chaos.outages import outages
 from tests.chaos.requests import Wish
 from tests.simulation.checker import (
     Evidence,
@@ -40,7 +41,7 @@ from tests.simulation.checker import (
 )
 from tests.simulation.checker.capacity import requests_of
 from tests.simulation.checker.clusters import is_alive, workload_of
-from tests.simulation.history import Written
+from tests.simulation.history import Lived, Written
 
 Json = dict[str, Any]
 _RULES: Final = (fencing, capacity, replicas, deletions, gangs, limits, preemption, returns, rebalancing, policies)
@@ -48,13 +49,16 @@ _RULES: Final = (fencing, capacity, replicas, deletions, gangs, limits, preempti
 _SURGE: Final = 4
 # A controller acts on what it has heard of; while the API server or etcd is frozen it hears nothing.
 _LAG_MS: Final = 60_000
+# A replica set's controller that got no answer to a creation creates once more, and deletes the one too many when it
+# hears of both: so long after the API server or etcd answers again, at the most.
+_REPAIRED_MS: Final = 30_000
 
 
 def always(evidence: Evidence) -> list[Violation]:
     """What must never have been so."""
-    writes = evidence.history.writes
+    history = evidence.history
     found = [violation for rule in _RULES for violation in rule.check(evidence)]
-    return [*found, *surplus(writes)]
+    return [*found, *surplus(history.writes, history.lives)]
 
 
 def ends(wishes: Mapping[str, Wish], evidence: Evidence) -> list[Violation]:
@@ -104,7 +108,8 @@ class _Asked(NamedTuple):
     template: str
 
 
-def surplus(writes: Sequence[Written]) -> list[Violation]:
+def surplus(writes: Sequence[Written], lives: Sequence[Lived] = ()) -> list[Violation]:
+    broken = outages(lives, _REPAIRED_MS)
     asked: dict[tuple[str, str], list[_Asked]] = defaultdict(list)
     for write in writes:
         if write.resource == "deployments" and (key := workload_of(write.object)):
@@ -122,15 +127,18 @@ def surplus(writes: Sequence[Written]) -> list[Violation]:
             alive[where].discard(uid)
             continue
         alive[where].add(uid)
-        allowed = _allowed(asked[where], write.at_ms)
+        unanswered = sum(begin <= write.at_ms <= end for begin, end in broken.get(write.cluster, ()))
+        allowed = _allowed(asked[where], write.at_ms, unanswered)
         if len(alive[where]) > allowed:
             message = f"{len(alive[where])} pods at {write.at_ms}, {allowed} are allowed"
             found.setdefault(where, Violation("surplus", "/".join(where), message))
     return list(found.values())
 
 
-def _allowed(asked: Sequence[_Asked], at_ms: int) -> int:
+def _allowed(asked: Sequence[_Asked], at_ms: int, unanswered: int) -> int:
     """The most that was asked for about then: pods and deployments are heard of by watches of their own.
+
+    As many again for each of the `unanswered` outages.
 
     A controller that lags behind two changes makes the surge of both, each in a replica set of its own.
     """
@@ -138,7 +146,7 @@ def _allowed(asked: Sequence[_Asked], at_ms: int) -> int:
     about += [item for item in asked if item.at_ms < at_ms - _LAG_MS][-1:]
     most = max((item.replicas for item in about), default=0)
     rollouts = len({item.template for item in about})
-    return most + rollouts * -(-most // _SURGE)
+    return most * (1 + unanswered) + rollouts * -(-most // _SURGE)
 
 
 def crowded(writes: Sequence[Written]) -> list[Violation]:

@@ -19,6 +19,7 @@ from shared.events.topics import DECISIONS
 from shared.events.v1.decisions import PodSetPlacement, RequestRef, WorkloadPlaced
 from tests.chaos.journalist import SERVES
 from tests.chaos.kinds import SPREAD, kind_of
+from tests.chaos.outages import outages
 from tests.simulation.checker import Evidence, Violation, once
 from tests.simulation.checker.silence import Heartbeats, Ready, unasked
 from tests.simulation.history import History, Lived, Written
@@ -67,7 +68,7 @@ def _nodes(writes: Sequence[Written]) -> Iterator[Written]:
 
 def _pods(history: History) -> Iterator[Written]:
     """Of each pod one write for its beginning and one for its end; none of one that may not have been there."""
-    broken = _broken(history.lives)
+    broken = outages(history.lives, _CAUGHT_UP_MS)
     begun: dict[str, Written] = {}
     for write in history.writes:
         if write.resource != "pods":
@@ -82,21 +83,6 @@ def _pods(history: History) -> Iterator[Written]:
                 yield ended
             begun[uid] = ended
     yield from (write for write in begun.values() if write.verb == "ADDED")
-
-
-def _broken(lives: Sequence[Lived]) -> dict[str, list[tuple[int, int]]]:
-    """By cluster, from when until when its API server or etcd did not answer."""
-    began: dict[str, int] = {}
-    found: dict[str, list[tuple[int, int]]] = defaultdict(list)
-    for life in lives:
-        cluster, slash, _ = life.process.partition("/")
-        if slash and life.event == SERVES and life.process in began:
-            found[cluster].append((began.pop(life.process), life.at_ms + _CAUGHT_UP_MS))
-        elif slash and life.event in {"killed", "paused"}:
-            began[life.process] = life.at_ms
-    for process, at_ms in began.items():
-        found[process.partition("/")[0]].append((at_ms, 2**62))
-    return found
 
 
 def _gone_from(at_ms: int, broken: Sequence[tuple[int, int]]) -> int:

@@ -17,9 +17,10 @@ from shared.model.identities import (
 )
 from shared.ports.event_log import Record
 from tests.chaos import checks
+from tests.chaos.journalist import SERVES
 from tests.chaos.requests import Wish
 from tests.simulation.checker import Evidence
-from tests.simulation.history import History, Written
+from tests.simulation.history import History, Lived, Written
 
 Json = dict[str, Any]
 KEY = "chaos/web"
@@ -111,6 +112,15 @@ def test_each_of_two_rollouts_at_once_may_have_a_quarter_more() -> None:
     pods = [(2, "ADDED", "pods", pod(str(number))) for number in range(4)]
     assert checks.surplus(written(*twice, *pods[:3])) == []
     assert rules(checks.surplus(written(*twice, *pods))) == ["surplus"]
+
+
+def test_what_was_not_answered_may_be_made_twice_until_that_is_repaired() -> None:
+    """Seen with a real kube-controller-manager: etcd frozen, three pods for one replica, two deleted afterwards."""
+    lives = [Lived(0, "west/etcd", "paused"), Lived(9_000, "west/etcd", SERVES)]
+    asked = (0, "ADDED", "deployments", deployment(1))
+    for later, count, found in ((9_000, 3, []), (9_000, 4, ["surplus"]), (MINUTE, 3, ["surplus"])):
+        pods = [(later, "ADDED", "pods", pod(str(number))) for number in range(count)]
+        assert rules(checks.surplus(written(asked, *pods), lives)) == found
 
 
 def test_pods_that_go_make_room_for_others() -> None:
