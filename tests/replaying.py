@@ -19,12 +19,14 @@ from services.scheduler.replay.verdicts import Verdict
 from services.scheduler.settings import SchedulerSettings
 from services.scheduler.shell import SchedulerService
 from shared.adapters.memory.event_log import MemoryLog
-from shared.events.topics import ALL_TOPICS, OBJECTS, RESULTS
+from shared.events.topics import ALL_TOPICS, OBJECTS, PLACEMENTS, RESULTS, SCALING, Topic
 from shared.events.v1.objects import ClusterObserved
+from shared.events.v1.placements import PlacementPublished
 from shared.events.v1.requests import WorkloadRequested
 from shared.events.v1.results import CommandReported
+from shared.events.v1.scaling import PodSetScaled, WorkloadScaled
 from shared.model.identities import POD_SET_LABEL, WORKLOAD_LABEL, WORKLOAD_NAMESPACE_LABEL, ObjectKey, heartbeat_key
-from shared.ports.event_log import NewRecord
+from shared.ports.event_log import NewRecord, Partition
 from tests.simulation.loop import VirtualLoop
 from tests.simulation.process import ProcessClock
 
@@ -88,6 +90,8 @@ class Fleet:
                 self.request({"operation": "apply", "workload": document})
             case ("delete", name):
                 self.request({"operation": "delete", "workload": {"name": name}})
+            case ("scale", name, replicas):
+                self.scale(name, replicas)
             case ("gone", cluster, name, generation):
                 self.gone(cluster, name, generation)
             case ("wait", seconds):
@@ -111,6 +115,22 @@ class Fleet:
     def request(self, document: Json) -> None:
         self.log.append(request_record(WorkloadRequested.model_validate(document), source="test")[0])
 
+    def scale(self, name: str, replicas: int) -> None:
+        """What the autoscaler says of a workload that was placed, as far as it was published."""
+        records = (self.log.segment(place).records for place in partitions_of(PLACEMENTS))
+        values = [record.value for part in records for record in part if record.key == f"default/{name}".encode()]
+        published = PlacementPublished.model_validate_json(values[-1]) if values and values[-1] else None
+        if published is None or published.placement is None or not published.placement.workload.scaling:
+            return
+        pod_set = PodSetScaled(name=published.placement.workload.scaled_pod_set, replicas=replicas, before=1)
+        said = WorkloadScaled(
+            uid=published.placement.uid,
+            workload_generation=published.placement.workload_generation,
+            evaluated_at=self.clock.now_ms(),
+            pod_sets=(pod_set,),
+        )
+        self.log.append(NewRecord(SCALING.name, f"default/{name}".encode(), said.to_json()))
+
     def gone(self, cluster: str, name: str, generation: int) -> None:
         report = CommandReported(
             cluster=cluster,
@@ -125,6 +145,10 @@ class Fleet:
 
     def put(self, topic: str, key: str, value: bytes | None, cluster: str) -> None:
         self.log.append(NewRecord(topic, key.encode(), value, (), partition_key=cluster.encode()))
+
+
+def partitions_of(topic: Topic) -> list[Partition]:
+    return [Partition(topic.name, number) for number in range(topic.partitions)]
 
 
 def pod(workload: str, node: str, *, ready: bool) -> Json:

@@ -1,4 +1,4 @@
-"""Folding the streams that leader and standby both follow: objects, clusters and metrics."""
+"""Folding the streams that leader and standby both follow: objects, clusters, metrics and what is to be scaled."""
 
 from __future__ import annotations
 
@@ -6,23 +6,24 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from services.scheduler.decision.state import SchedulerState
 from shared.events.registry import DecodeError, decode
-from shared.events.topics import CLUSTERS, METRICS, OBJECTS, RESULTS
+from shared.events.topics import CLUSTERS, METRICS, OBJECTS, RESULTS, SCALING
 from shared.events.v1.clusters import ClusterDeclared
 from shared.events.v1.metrics import NodeMetricsSampled
 from shared.events.v1.objects import ClusterObserved, SyncMarked
 from shared.events.v1.results import CommandReported
+from shared.events.v1.scaling import WorkloadScaled
 from shared.events.v1.workloads import FieldError
 from shared.model.identities import ObjectKey, heartbeat_cluster
 from shared.ports.event_log import EventLog, Partition, Reader, Record
 
 # Folded from the start on every start: compacted, so they hold what exists.
-STATE_TOPICS = (OBJECTS.name, CLUSTERS.name)
+STATE_TOPICS = (OBJECTS.name, CLUSTERS.name, SCALING.name)
 # Only what is measured from now on is of use.
 SAMPLE_TOPICS = (METRICS.name,)
 
 
 def fold_input(state: SchedulerState, record: Record, heard_at: int) -> None:
-    """Folds one record of fleet.objects, fleet.clusters, fleet.metrics or fleet.results; `heard_at` is when it came.
+    """Folds one record of an input; `heard_at` is when it came.
 
     Raises:
         DecodeError: the key or the value is not what the topic's contract says.
@@ -33,6 +34,9 @@ def fold_input(state: SchedulerState, record: Record, heard_at: int) -> None:
     elif record.topic == CLUSTERS.name:
         declared = None if record.value is None else decode(ClusterDeclared, record.value)
         state.declare_cluster(key, declared)
+    elif record.topic == SCALING.name:
+        said = None if record.value is None else decode(WorkloadScaled, record.value)
+        state.observe_scaling(key, said, str(record.position))
     elif record.topic == RESULTS.name:
         state.observe_result(decode(CommandReported, record.value), heard_at)
     elif key.endswith("/nodes"):

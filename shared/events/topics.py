@@ -24,6 +24,7 @@ from shared.events.v1 import (
     placements,
     requests,
     results,
+    scaling,
     status,
 )
 from shared.model.identities import heartbeat_key
@@ -83,6 +84,7 @@ SOLE_WRITERS = {
     "status": "flotilla-status",
     "watcher": "flotilla-watcher-",
     "hub": "flotilla-hub",
+    "autoscaler": "flotilla-autoscaler",
 }
 
 # Requests may be larger than what is accepted, so that they are refused with a reason rather than by the broker.
@@ -99,6 +101,7 @@ CLUSTER_OBSERVED = MessageType("fleet.cluster.observed.v1", objects.ClusterObser
 DISCREPANCY_FOUND = MessageType("fleet.discrepancy.found.v1", discrepancies.DiscrepancyFound)
 NODE_METRICS_SAMPLED = MessageType("fleet.nodemetrics.sampled.v1", metrics.NodeMetricsSampled, key="<cluster>/nodes")
 POD_METRICS_SAMPLED = MessageType("fleet.podmetrics.sampled.v1", metrics.PodMetricsSampled, key="<cluster>/pods")
+WORKLOAD_SCALED = MessageType("fleet.workload.scaled.v1", scaling.WorkloadScaled)
 EPOCH_STARTED = MessageType("fleet.epoch.started.v1", decisions.EpochStarted)
 DECISIONS_MADE = MessageType("fleet.decisions.made.v1", decisions.DecisionsMade)
 PLACEMENT_PUBLISHED = MessageType("fleet.placement.published.v1", placements.PlacementPublished)
@@ -142,7 +145,7 @@ OBJECTS = Topic(
     cleanup=Cleanup.COMPACT,
     messages=(OBJECT_OBSERVED, SYNC_MARKED, CLUSTER_OBSERVED),
     written_by=("watcher",),
-    read_by=("scheduler", "status", "hub", "backup"),
+    read_by=("scheduler", "autoscaler", "status", "hub", "backup"),
     by_cluster=True,
     dead_letters=True,
     tombstones="the object is gone",
@@ -172,6 +175,18 @@ METRICS = Topic(
     by_cluster=True,
     dead_letters=True,
 )
+SCALING = Topic(
+    "fleet.scaling",
+    "How many replicas each scaled workload should have, and why.",
+    key="<namespace>/<name>",
+    partitions=8,
+    cleanup=Cleanup.COMPACT,
+    messages=(WORKLOAD_SCALED,),
+    written_by=("autoscaler",),
+    read_by=("scheduler", "status", "autoscaler"),
+    dead_letters=True,
+    tombstones="the workload is gone, or is scaled no more",
+)
 DECISIONS = Topic(
     "fleet.decisions",
     "The journal: one partition for each cell, one leader for each partition.",
@@ -192,7 +207,7 @@ PLACEMENTS = Topic(
     cleanup=Cleanup.COMPACT,
     messages=(PLACEMENT_PUBLISHED,),
     written_by=("scheduler",),
-    read_by=("scheduler", "status", "hub"),
+    read_by=("scheduler", "autoscaler", "status", "hub"),
     dead_letters=True,
     tombstones="the workload is gone; void if older by `fleet_seq`",
     # Rejections of workloads that never were are followed by a tombstone: compaction leaves them an hour.
@@ -296,8 +311,8 @@ def dead_letter_topic(topic: Topic) -> Topic:
 
 
 _BASE = (
-    REQUESTS, CLUSTERS, OBJECTS, DISCREPANCIES, METRICS, DECISIONS, PLACEMENTS, RESULTS, INVENTORIES, STATUS, EVENTS,
-    AUDIT,
+    REQUESTS, CLUSTERS, OBJECTS, DISCREPANCIES, METRICS, SCALING, DECISIONS, PLACEMENTS, RESULTS, INVENTORIES, STATUS,
+    EVENTS, AUDIT,
 )  # fmt: skip
 
 # Every topic but the command topics, which come and go with their clusters.

@@ -11,6 +11,7 @@ from typing import Annotated, Final, Literal, Self
 from pydantic import Field, model_validator
 
 from shared.events.v1.clusters import NodePrice
+from shared.events.v1.scaling import Scaling
 from shared.events.v1.workloads import MAX_OBJECT_NAME, MAX_POD_SETS, PlacementTerms, PodSet
 from shared.model.base import StrictValue, Value
 from shared.model.identities import Resource
@@ -87,6 +88,9 @@ class WorkloadSpec(StrictValue):
     )
     pod_sets: tuple[PodSet, ...] = Field(min_length=1, max_length=MAX_POD_SETS, description="what runs")
     placement: PlacementTerms = Field(default=PlacementTerms(), description="where it may run")
+    scaling: Scaling | None = Field(
+        default=None, description="replicas follow what is measured; absent means as many as were asked for"
+    )
 
     @model_validator(mode="after")
     def _unique(self) -> Self:

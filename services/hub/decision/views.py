@@ -141,6 +141,7 @@ def workload_of(namespace: str, name: str, meta: Meta, spec: WorkloadSpec) -> Wo
         queue=spec.queue,
         pod_sets=spec.pod_sets,
         placement=spec.placement,
+        scaling=spec.scaling,
     )
 
 
@@ -176,6 +177,7 @@ def specification(workload: Workload) -> Json:
         queue=workload.queue,
         pod_sets=workload.pod_sets,
         placement=workload.placement,
+        scaling=workload.scaling,
     )
     return dump(spec)
 

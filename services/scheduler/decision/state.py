@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from services.scheduler.decision.asked.plans import PodSetPlan
+from services.scheduler.decision.asked.scaled import scaled_in, scaled_plans
 from services.scheduler.decision.config import SchedulerConfig
 from services.scheduler.decision.decided.records import WorkloadRecord
 from services.scheduler.decision.decided.workloads import Workloads
@@ -36,6 +37,7 @@ from shared.events.v1.metrics import NodeMetricsSampled
 from shared.events.v1.objects import ClusterObserved, SyncMarked
 from shared.events.v1.requests import WorkloadRequested
 from shared.events.v1.results import CommandReported
+from shared.events.v1.scaling import WorkloadScaled
 from shared.events.v1.workloads import FieldError, Workload
 from shared.model.identities import WORKLOAD_SUBJECT, ObjectKey
 
@@ -78,6 +80,10 @@ class SchedulerState:
     def observe_usage(self, sample: NodeMetricsSampled) -> None:
         self.fleet.observe_usage(sample)
 
+    def observe_scaling(self, key: str, said: WorkloadScaled | None, position: str) -> None:
+        """A record of `fleet.scaling`, which is decided upon at the next `decide_pending`; None is a tombstone."""
+        self.fleet.recommendations.observe(key, said, position)
+
     def observe_result(self, report: CommandReported, heard_at: int) -> None:
         """A confirmed withdrawal is decided upon at the next `decide_pending`. `heard_at`: see `observe_cluster`."""
         if report.lease is not None:
@@ -102,8 +108,10 @@ class SchedulerState:
     def apply(self, decision: Decision) -> None:
         """Folds one decision of the journal; it states the whole outcome for its workload."""
         if isinstance(decision, WorkloadPlaced):
+            key = str(decision.workload.key)
             plans, _ = self._requests.plan(decision.workload)
-            self.settling.fold(str(decision.workload.key), decision, plans)
+            self.settling.fold(key, decision, scaled_plans(decision.workload, plans, scaled_in(decision)))
+            self.fleet.recommendations.note(key)
         elif isinstance(decision, WorkloadForgotten):
             record = self._workloads.get(decision.key)
             if record is not None and record.placed.uid == decision.uid:
@@ -137,12 +145,12 @@ class SchedulerState:
 
         Confirmed withdrawals are decided in full: the report that confirmed them counts as consumed.
         """
-        return self._pending.decide(now_ms)
+        return [*self._pending.decide(now_ms), *self._requests.decide_scaled(now_ms)]
 
     @property
     def has_work(self) -> bool:
         """Whether `decide_pending` would go on where it stopped for its limit."""
-        return self._pending.has_work
+        return self._pending.has_work or bool(self.fleet.recommendations.changed)
 
     @property
     def leaving(self) -> int:

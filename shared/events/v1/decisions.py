@@ -155,6 +155,13 @@ class Rebalanced(Value):
     )
 
 
+class Scaled(Value):
+    """How many replicas the autoscaler wants, by which record of `fleet.scaling`."""
+
+    replicas: int = Field(ge=0, description="as recommended; desired is within the bounds of the workload's scaling")
+    position: str = Field(description="topic/partition/offset")
+
+
 class PodSetPlacement(Value):
     """The outcome for one pod set. Replicas in no share wait, for `reason` and `message`.
 
@@ -182,6 +189,7 @@ class PodSetPlacement(Value):
     )
     why: PodSetReasons | None = Field(default=None, description="absent where no node was chosen")
     rebalanced: Rebalanced | None = Field(default=None, description="absent where no replica moved to a better place")
+    scaled: Scaled | None = Field(default=None, description="absent as long as the workload's own replicas hold")
 
     @property
     def placed(self) -> int:

@@ -29,6 +29,7 @@ from shared.events.v1.policies import (
     WeightPreference,
     is_empty,
 )
+from shared.events.v1.scaling import Scaling
 from shared.model.base import StrictValue, Value
 from shared.model.identities import WorkloadKey
 from shared.model.names import DnsLabel, DnsSubdomain, LabelKey, LabelValue
@@ -301,6 +302,16 @@ class Workload(WorkloadRef):
         json_schema_extra={"minItems": 1, "maxItems": MAX_POD_SETS}, description="what runs"
     )
     placement: PlacementTerms = PlacementTerms()
+    scaling: Scaling | None = Field(
+        default=None, description="replicas follow what is measured; absent means as many as were asked for"
+    )
+
+    @property
+    def scaled_pod_set(self) -> str:
+        """The name of the one that is scaled, empty if none is."""
+        if self.scaling is None:
+            return ""
+        return self.scaling.pod_set or self.pod_sets[0].name
 
     @model_validator(mode="wrap")
     @classmethod
@@ -328,6 +339,23 @@ class Workload(WorkloadRef):
                 raise ValueError(f"placement.overrides.{index}.podSets: there is no pod set {unknown!r}")
         for unknown in sorted(set(self.placement.gang.min_count) - seen) if self.placement.gang is not None else ():
             raise ValueError(f"placement.gang.minCount: there is no pod set {unknown!r}")
+        self._check_scaling(seen)
+
+    def _check_scaling(self, pod_sets: set[str]) -> None:
+        scaling = self.scaling
+        if scaling is None:
+            return
+        if scaling.pod_set is None and len(pod_sets) > 1:
+            raise ValueError(f"scaling.podSet: must be one of {', '.join(sorted(pod_sets))}: there are several")
+        if scaling.pod_set is not None and scaling.pod_set not in pod_sets:
+            raise ValueError(f"scaling.podSet: there is no pod set {scaling.pod_set!r}")
+        if self.placement.gang is not None:
+            raise ValueError("scaling: replicas that start together (placement.gang) are not scaled; leave one out")
+        if self.placement.division == "duplicated":
+            raise ValueError(
+                "scaling: is over all clusters together, and with placement.division duplicated each has its own "
+                "replicas; use division divided, or a HorizontalPodAutoscaler in each cluster"
+            )
 
 
 class ApplyWorkload(StrictValue):

@@ -12,11 +12,16 @@ from hypothesis import strategies as st
 from services.scheduler.replay.verdicts import Outcome
 from shared.events.topics import OBJECTS
 from tests.property.scheduler.fleets import nodes, workloads
-from tests.replaying import CLUSTERS, Fleet, in_virtual_time, replayed
+from tests.replaying import CLUSTERS, Fleet, Json, in_virtual_time, replayed
 
 WORKLOADS = ("a", "b", "c")
 NODE_NAMES = st.sampled_from(["n0", "n1", "n2"])
 _clusters, _names = st.sampled_from(CLUSTERS), st.sampled_from(WORKLOADS)
+
+
+def scaled(document: Json) -> Json:
+    return {**document, "scaling": {"maxReplicas": 5, "podSet": document["podSets"][0]["name"]}}
+
 
 events = st.one_of(
     st.tuples(st.just("node"), _clusters, NODE_NAMES, nodes()),
@@ -25,6 +30,8 @@ events = st.one_of(
     st.tuples(st.just("pod"), _clusters, st.integers(0, 3), _names, NODE_NAMES | st.just(""), st.booleans()),
     st.tuples(st.just("no pod"), _clusters, st.integers(0, 3)),
     st.tuples(st.just("apply"), _names, st.one_of([workloads(name) for name in WORKLOADS])),
+    st.tuples(st.just("apply"), _names, st.one_of([workloads(name).map(scaled) for name in WORKLOADS])),
+    st.tuples(st.just("scale"), _names, st.integers(0, 6)),
     st.tuples(st.just("delete"), _names),
     st.tuples(st.just("gone"), _clusters, _names, st.integers(0, 30)),
     st.tuples(st.just("wait"), st.sampled_from([0.05, 0.3, 1.0, 4.0, 12.0])),

@@ -116,6 +116,40 @@ def test_a_state_that_is_another_is_different_though_the_decisions_are_equal() -
     in_virtual_time(live)
 
 
+def test_what_the_autoscaler_said_is_an_input_like_any_other() -> None:
+    """A second leader decides by it as the first one did, and the decision names its record."""
+
+    async def live(fleet: Fleet) -> None:
+        await fleet.befall(("node", "east", "n0", node_json(cpu="16")))
+        await fleet.befall(("apply", "a", workload("a", image(), scaling={"maxReplicas": 9})))
+        for replicas in (3, 6):
+            await asyncio.sleep(1)
+            await fleet.befall(("scale", "a", replicas))
+        await asyncio.sleep(1)
+        await fleet.befall(("kill", 0))
+        await asyncio.sleep(10)
+        await fleet.befall(("scale", "a", 4))
+        await asyncio.sleep(5)
+        await fleet.close()
+        decisions = [
+            (item["podSets"][0]["desired"], item["podSets"][0].get("scaled"))
+            for record in fleet.log.segment(JOURNAL).records
+            for item in orjson.loads(record.value or b"{}").get("decisions", ())
+        ]
+        assert [desired for desired, _ in decisions] == [1, 3, 6, 4]
+        positions = [int(said["position"].rpartition("/")[2]) for _, said in decisions if said]
+        assert positions == [0, 1, 2]
+        entries = [orjson.loads(record.value or b"{}") for record in fleet.log.segment(JOURNAL).records]
+        read = [entry["inputs"]["fleet.scaling"] for entry in entries if "fleet.scaling" in entry.get("inputs", {})]
+        assert sum(map(int, read[-1].values())) == 3
+        verdicts, replay = await replayed(fleet)
+        assert [verdict.outcome for verdict in verdicts] == [Outcome.EQUAL] * 4
+        assert replay.exact
+        assert not replay.inexact
+
+    in_virtual_time(live)
+
+
 def test_another_configuration_checks_nothing() -> None:
     async def live(fleet: Fleet) -> None:
         await decide_a_little(fleet)

@@ -15,6 +15,7 @@ from services.scheduler.decision.asked.manifests import Division
 from services.scheduler.decision.asked.plan_cache import PlanCache
 from services.scheduler.decision.asked.planning import Planner
 from services.scheduler.decision.asked.plans import PodSetPlan
+from services.scheduler.decision.asked.scaled import scaling_errors
 from shared.events.v1.workloads import Binding, FieldError, Workload
 
 _MAX_ERRORS = 16
@@ -33,7 +34,7 @@ def plan_workload(
     if known is not None and len(workload.pod_sets) == 1:
         # As nearly all are.
         plan = known.get(known.key(workload, workload.pod_sets[0]))
-        if plan is not None and plan.desired <= MAX_WORKLOAD_REPLICAS:
+        if plan is not None and plan.desired <= MAX_WORKLOAD_REPLICAS and workload.scaling is None:
             return (plan,), ()
     errors: list[FieldError] = []
     plans: list[PodSetPlan] = []
@@ -52,7 +53,10 @@ def plan_workload(
         _check_names(workload, errors)
         if not errors and any(plan.division is Division.TOGETHER and not plan.holds_room for plan in plans):
             plans = _following(workload, plans)
-    total = sum(plan.desired for plan in plans)
+    if not errors:
+        errors += scaling_errors(workload, tuple(plans))
+    most = {workload.scaled_pod_set: workload.scaling.max_replicas} if workload.scaling is not None else {}
+    total = sum(max(plan.desired, most.get(plan.name, 0)) for plan in plans)
     if total > MAX_WORKLOAD_REPLICAS:
         message = f"{total} replicas are more than one workload may have: {MAX_WORKLOAD_REPLICAS}; use several"
         errors.append(FieldError(field="workload.podSets", reason="TooLarge", message=message))

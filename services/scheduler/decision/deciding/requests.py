@@ -14,7 +14,8 @@ from services.scheduler.decision.asked.admission import plan_workload
 from services.scheduler.decision.asked.manifests import Division
 from services.scheduler.decision.asked.plan_cache import PlanCache
 from services.scheduler.decision.asked.plans import PodSetPlan
-from services.scheduler.decision.asked.priorities import PLAIN, importance_of
+from services.scheduler.decision.asked.priorities import PLAIN, Importance, importance_of
+from services.scheduler.decision.asked.scaled import scaled_plans
 from services.scheduler.decision.decided.records import WorkloadRecord, uid_for
 from services.scheduler.decision.decided.waiting import entry_of
 from services.scheduler.decision.decided.workloads import Workloads
@@ -29,6 +30,7 @@ from shared.events.v1.decisions import (
     Decision,
     RequestRef,
     RequestRejected,
+    Scaled,
     WorkloadPlaced,
 )
 from shared.events.v1.requests import WorkloadRequested
@@ -101,6 +103,7 @@ class Requests:
         if errors := _misplaced(body, live):
             return reject(key, ref, errors)
         plans, errors = self.plan(workload)
+        plans = scaled_plans(workload, plans, self._scaled(key, workload, live))
         if not errors and self._is_plain(workload, plans):
             importance, wrong = PLAIN, _NO_ERRORS
         else:
@@ -117,6 +120,46 @@ class Requests:
         """Whether nobody says anything of a priority class: neither it, nor its pods, nor the fleet for all others."""
         said = workload.priority_class is not None or workload.preemption_policy is not None or self._any_default
         return not said and len(plans) == 1 and not plans[0].names_class
+
+    # --- what is scaled ---
+
+    def decide_scaled(self, now_ms: int) -> list[Decision]:
+        """Workloads of which the autoscaler wants another number of replicas than was decided, up to a limit."""
+        changed, decisions = self._fleet.recommendations.changed, list[Decision]()
+        left = self._fleet.config.placements_per_call
+        for key in sorted(changed) if changed else ():
+            if left <= 0:
+                break
+            changed.discard(key)
+            record = self._workloads.live(key)
+            admitted = self._rescaled(record) if record is not None else None
+            if record is not None and admitted is not None:
+                left -= 1 + sum(
+                    abs(new.desired - old.desired) for new, old in zip(admitted.plans, record.plans, strict=True)
+                )
+                self._reserve.look(now_ms)
+                decisions.append(self._decide_workload(admitted, record, now_ms, anew=False))
+        return decisions
+
+    def _rescaled(self, record: WorkloadRecord) -> Admitted | None:
+        """The workload as it was accepted, with as many replicas as it should have now; None if it has them."""
+        placed, workload = record.placed, record.placed.workload
+        scaled = self._scaled(record.key, workload, record)
+        plans = scaled_plans(workload, record.plans, scaled)
+        if [plan.desired for plan in plans] == [plan.desired for plan in record.plans]:
+            return None
+        return Admitted(
+            record.key, workload, plans, placed.request, Importance(placed.priority, placed.preempts), False
+        )
+
+    def _scaled(self, key: str, workload: Workload, record: WorkloadRecord | None) -> Scaled | None:
+        """What the autoscaler said last of a workload that is there; of a new one that is nothing."""
+        if workload.scaling is None or record is None:
+            return None
+        name = workload.scaled_pod_set
+        placement = record.placement(name)
+        decided = placement.scaled if placement is not None else None
+        return self._fleet.recommendations.of(key, record.placed.uid, name, decided)
 
     # --- new workloads of one pod ---
 
@@ -170,7 +213,10 @@ class Requests:
     def _decide_admitted(self, admitted: Admitted, now_ms: int) -> list[Decision]:
         return [self._decide_workload(admitted, self._workloads.get(admitted.key), now_ms)]
 
-    def _decide_workload(self, admitted: Admitted, record: WorkloadRecord | None, now_ms: int) -> WorkloadPlaced:
+    def _decide_workload(
+        self, admitted: Admitted, record: WorkloadRecord | None, now_ms: int, *, anew: bool = True
+    ) -> WorkloadPlaced:
+        """`anew`: its specification is another one."""
         key, workload, plans, ref, importance, _ = admitted
         live = record.placed if record is not None and not record.placed.deleting else None
         former = {plan.name: plan for plan in record.plans} if record is not None and live is not None else {}
@@ -202,7 +248,7 @@ class Requests:
         placed = WorkloadPlaced(
             workload=workload,
             uid=live.uid if live is not None else uid_for(key, ref.id),
-            workload_generation=live.workload_generation + 1 if live is not None else 1,
+            workload_generation=live.workload_generation + anew if live is not None else 1,
             request=ref,
             pod_sets=tuple([draft.outcome() for draft in drafts]),
             withdrawn=self._settling.withdrawn(record, drafts) if record is not None else (),

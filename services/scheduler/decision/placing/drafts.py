@@ -145,6 +145,8 @@ class PodSetDraft(Giving):
             outcome["follows"] = plan.follows
         if self.gang is not None and self.gang.started:
             outcome["started"] = self.gang.started
+        if plan.scaled is not None:
+            outcome["scaled"] = plan.scaled
         return PodSetPlacement.model_validate(outcome)
 
     def _share(self, cluster: str, kept: list[Replica], leaving: list[Replica]) -> dict[str, Any]:

@@ -34,6 +34,7 @@ from services.scheduler.decision.seen.observed import (
     topologies_of,
 )
 from services.scheduler.decision.seen.pods import PodRegistry, share_of
+from services.scheduler.decision.seen.recommendations import Recommendations
 from services.scheduler.decision.seen.reservations import ShareKey
 from services.scheduler.decision.seen.slots import NO_ROW, NodeSlots
 from services.scheduler.decision.table.neighbours import Neighbours, PodFacts
@@ -66,6 +67,7 @@ class Fleet:
         self.mix = DemandMix()
         self.profiles = Profiles(self.table, self.clusters, self.requests, self.mix, self.neighbours, config)
         self.budgets = SeenBudgets()
+        self.recommendations = Recommendations()
         self.jobs_changed: set[ShareKey] = set()
         self._finished: dict[str, ShareKey] = {}
         self._finished_shares: set[ShareKey] = set()
