@@ -42,6 +42,13 @@ def later(world: World) -> None:
     settle(world)
 
 
+def tries_within(world: World, seconds: int) -> None:
+    for _ in range(seconds):
+        world.now += 1_000
+        world.cluster("east")
+        settle(world)
+
+
 def placed(world: World, name: str) -> int:
     return world.placements[f"default/{name}"].pod_sets[0].placed
 
@@ -114,6 +121,15 @@ class TestHowManyMayGo:
         budget(world, "b", selects("low"), 0, healthy=2)
         later(world)
         assert placed(world, "high") == 4
+
+    def test_whoever_waits_in_vain_tries_again_when_more_may_go(self, world: World) -> None:
+        budget(world, "b", selects("low"), 0)
+        world.apply(high(replicas=1))
+        tries_within(world, 60)
+        assert placed(world, "high") == 0
+        budget(world, "b", selects("low"), 1)
+        tries_within(world, 2)
+        assert placed(world, "high") == 1
 
 
 class TestAboutWhom:

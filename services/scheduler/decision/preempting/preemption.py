@@ -69,7 +69,7 @@ class _Vain(NamedTuple):
     """A priority was tried in vain: for a while, and for longer where nothing happens meanwhile."""
 
     rank: int
-    state: tuple[int, int, int]
+    state: tuple[int, ...]
     tried_ms: int
     until_ms: int
     patient_ms: int
@@ -177,9 +177,10 @@ class Preemption:
             patience = max(pause, min(2 * (before.patient_ms - before.tried_ms), _LONGEST_PAUSE_MS))
         self._in_vain[what] = _Vain(rank, state, now_ms, now_ms + pause, now_ms + patience)
 
-    def _state(self) -> tuple[int, int, int]:
-        """Changes when there is room that was none, and when anything was asked for."""
-        return self._fleet.table.freed, self._fleet.clusters.version, self._workloads.asked
+    def _state(self) -> tuple[int, ...]:
+        """Changes when there is room that was none, when a budget of a cluster allows more, when anything was asked."""
+        fleet = self._fleet
+        return fleet.table.freed, fleet.clusters.version, fleet.budgets.loosened, self._workloads.asked
 
     # --- one workload ---
 

@@ -30,14 +30,20 @@ class SeenBudget:
 
 
 class SeenBudgets:
+    """`loosened` changes whenever more pods may go than before, for all that is known."""
+
     def __init__(self) -> None:
         self._found: dict[tuple[str, str], dict[str, SeenBudget]] = {}
+        self.loosened = 0
 
     def observe(self, key: ObjectKey, raw: bytes | None) -> None:
         """None is a tombstone. Raises DecodeError, with nothing changed."""
         selector, left = budget_of(raw) if raw is not None else (None, 0)
         where = key.cluster, key.namespace
         there = self._found.get(where, {})
+        before = there.get(key.name)
+        if before is not None and (left > before.left or selector != before.selector):
+            self.loosened += 1
         if selector is not None:
             self._found.setdefault(where, there)[key.name] = SeenBudget(*where, key.name, selector, left)
         elif there.pop(key.name, None) is not None and not there:
