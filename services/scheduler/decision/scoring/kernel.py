@@ -640,3 +640,68 @@ def place_run(
         log[end] = row
         end += 1
     return len(which), rough
+
+
+@compiled(
+    f"int64({_USAGE}, {_BLOCKS}, boolean[::1], int64[::1], int64[::1], int64[::1], int64[::1], float64, int64, {_ROWS})"
+)
+def place_alike(
+    base: FloatArray,
+    cost: FloatArray,
+    free: IntArray,
+    allocatable: IntArray,
+    native: FloatArray,
+    devices_free: DeviceArray,
+    vector: IntArray,
+    floor: IntArray,
+    devices: int,
+    milli: int,
+    gpu_column: int,
+    weights: FloatArray,
+    most_allocated: bool,
+    mix: IntArray,
+    frequency: FloatArray,
+    leftover: FloatArray,
+    block_cost: FloatArray,
+    block_row: Rows,
+    opens: BoolArray,
+    block_domain: Rows,
+    domain_cluster: Rows,
+    in_domain: IntArray,
+    in_cluster: IntArray,
+    spread: float,
+    desired: int,
+    rows: Rows,
+) -> int:
+    """Places pods of one profile, which is up to date, until one finds no place or `rows`, which is written, is full.
+    Returns how many were placed; their room is taken.
+
+    `in_domain` and `in_cluster` count the replicas of their pod set, which has `desired` in all: what `spread.Spread`
+    costs by these, with the weight `spread`, is added to each block. They go on with what is placed.
+    """
+    renewed = np.empty(1, np.intp)
+    rest = (free, allocatable, native, devices_free, vector, floor, devices, milli, gpu_column, weights, most_allocated)
+    for item in range(len(rows)):
+        least, block = _INF, -1
+        for other in range(len(block_cost)):
+            if opens[other]:
+                total = block_cost[other]
+                if spread:
+                    domain = block_domain[other]
+                    together = in_cluster[domain_cluster[domain]] + in_domain[domain]
+                    total += spread * (together / (2 * desired))
+                if total < least:
+                    least, block = total, other
+        if block < 0:
+            return item
+        row = block_row[block]
+        rows[item] = row
+        for column in range(len(vector)):
+            free[row, column] -= vector[column]
+        if devices:
+            _take(devices_free[row], devices, milli, np.empty(devices + 1, np.int64))
+        in_domain[block_domain[block]] += 1
+        in_cluster[domain_cluster[block_domain[block]]] += 1
+        renewed[0] = row
+        renew(renewed, base, cost, *rest, mix, frequency, leftover, block_cost, block_row)
+    return len(rows)

@@ -11,9 +11,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from services.scheduler.decision.scoring.kernel import MOST, place_run
+from services.scheduler.decision.scoring.kernel import MOST, place_alike, place_run
 from services.scheduler.decision.scoring.mix import DemandMix
 from services.scheduler.decision.scoring.profiles import DIGITS, Profile
+from services.scheduler.decision.table.arrays import IntArray, Rows
 from services.scheduler.decision.table.nodes import NodeTable
 
 
@@ -74,3 +75,54 @@ def take_places(table: NodeTable, mix: DemandMix, pods: Sequence[Profile]) -> Ta
         for item in rounded:
             item[8:12] = [round(number, DIGITS) for number in item[8:12]]
     return Taken(rows[:count].tolist(), devices[:count].tolist(), rounded)
+
+
+class Counted(NamedTuple):
+    """Replicas of a pod set by domain and by cluster, all that it is to have, and the weight of `spread.Spread`."""
+
+    in_domain: IntArray
+    in_cluster: IntArray
+    desired: int
+    weight: float
+
+
+def take_alike(table: NodeTable, mix: DemandMix, profile: Profile, count: int, counted: Counted) -> Rows:
+    """The rows of as many as find a place of `count` pods of a profile that is `in_kernel`, in their order; they are
+    charged, which devices they have is not told. As `Profile.best` with what `Spread.costs` says, and
+    `NodeTable.charge`.
+    """
+    profile.refresh()
+    cost, base, block_cost, block_row, opens, vector, floor = profile.arrays()
+    request = profile.request
+    rows = np.empty(count, np.intp)
+    placed = place_alike(
+        base,
+        cost,
+        *table.usage,
+        vector,
+        floor,
+        request.devices,
+        request.milli,
+        table.columns.gpu_column,
+        *profile.weights,
+        mix.classes,
+        mix.frequency,
+        mix.leftover,
+        block_cost,
+        block_row,
+        opens,
+        table.block_domain,
+        table.domain_cluster,
+        counted.in_domain,
+        counted.in_cluster,
+        # One replica alone is apart from all others.
+        counted.weight if counted.desired > 1 else 0.0,
+        counted.desired,
+        rows,
+    )
+    rows = rows[:placed]
+    log, base_position = table.usage_log.extend(placed, table.rows)
+    end = table.usage_log.end
+    log[end - base_position : end - base_position + placed] = rows
+    table.usage_log.end = profile.usage_seen = end + placed
+    return rows

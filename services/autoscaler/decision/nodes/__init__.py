@@ -1,0 +1,13 @@
+"""How many nodes each node group of each cluster should have, and which nodes go. Pure: nothing but arguments decides.
+
+From the bottom to the top:
+
+- `seen`: what is known at one look: clusters, nodes with their pods, node groups, and who waits.
+- `scheduling`: the only door to the scheduler's own filters, costs and node table (docs/adr/0024).
+- `trial`: a candidate fleet, on which pods are placed as the scheduler will place them.
+- `rewards`: utilities of a candidate size, their weights, and what is beyond limits.
+- `packing`: which groups to grow for pods that find no place: where a search begins. `searching`: the best sizes.
+- `growing`: the sizes that pending pods and head-room need, explained. `shrinking`: which nodes are not needed, and
+  which could be cheaper ones. `stock`: groups whose provider has had nothing lately.
+- `draining`: cordon, evict, wait, delete, one step after the other.
+"""

@@ -1,0 +1,103 @@
+"""What is known of candidates without a trial: whether limits allow them, and whether all pods could fit at all."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from services.autoscaler.decision.nodes.catalogue import Catalogue
+from services.autoscaler.decision.nodes.rewards import Limits, Policy
+from services.autoscaler.decision.nodes.scheduling import BoolArray, FloatArray, IntArray
+from services.autoscaler.decision.nodes.seen import GroupKey, NodeGroup, Seen
+from services.autoscaler.decision.nodes.trial import Trial
+
+# Sums of prices are off in their last digits.
+_EXACT = 1e-9
+
+
+class Bounding:
+    """`possible` is by group how many nodes there may be; `coming` as `judging.coming` counts."""
+
+    def __init__(
+        self,
+        seen: Seen,
+        policy: Policy,
+        catalogue: Catalogue,
+        trial: Trial,
+        coming: Sequence[int],
+        possible: IntArray,
+    ) -> None:
+        scopes = [(policy.limits, seen.groups)]
+        for cluster, limits in sorted(policy.cluster_limits.items()):
+            scopes.append((limits, tuple(group for group in seen.groups if group.cluster == cluster)))
+        self._limits = [
+            (np.array([each.get(group.key, 0.0) for group in seen.groups]), left)
+            for limits, groups in scopes
+            for each, left in _left(limits, groups)
+        ]
+        takes = catalogue.kinds(np.zeros(len(seen.groups)), possible).most
+        pods = catalogue.count(seen.pending, [item.count for item in seen.pending])
+        trial.resize(coming)
+        self._sums = _sums(catalogue, trial, takes, pods)
+        # By kind: how many more have to be on new nodes than there is room for elsewhere.
+        beyond = pods.copy()
+        for item in seen.pending:
+            kind = catalogue.kind_of(item)
+            beyond[kind] = pods[kind] - min(trial.room_for(item), int(pods[kind]))
+        some = (takes > 0).any(axis=1)
+        self._takes, self._beyond = takes[some], beyond[some]
+
+    def allows(self, vectors: IntArray) -> BoolArray:
+        """Candidates by row, as new nodes by group. What adds nothing is allowed though there is more already."""
+        allowed = np.ones(len(vectors), np.bool_)
+        for each, left in self._limits:
+            added = vectors @ each
+            allowed &= (added <= left + _EXACT * max(1.0, abs(left))) | (added == 0)
+        return allowed
+
+    def may_fit(self, vectors: IntArray) -> BoolArray:
+        """Whether there is as much as pods ask for in all, for those that may go to some groups alone as well, and
+        room for those of each kind if no others were there. Pods that no group takes do not count.
+        """
+        fits = (vectors @ self._takes.T >= self._beyond).all(axis=1)
+        for capacity, lacking in self._sums:
+            fits &= (vectors @ capacity >= lacking).all(axis=1)
+        return np.asarray(fits)
+
+
+def _sums(catalogue: Catalogue, trial: Trial, takes: IntArray, pods: IntArray) -> list[tuple[IntArray, IntArray]]:
+    """For pods that may go to some groups and no others: by group and resource what a node of these has, by resource
+    what is lacking.
+    """
+    table = trial.table
+    there = np.maximum(table.free[table.alive], 0).sum(axis=0)
+    index = table.columns.index
+    free = np.array([there[index[name]] if name in index else 0 for name in catalogue.names], np.int64)
+    found = []
+    for groups in np.unique(takes > 0, axis=0):
+        inside = ~((takes > 0) & ~groups).any(axis=1) & (takes > 0).any(axis=1)
+        asked = (catalogue.sizes * (pods * inside)[:, None]).sum(axis=0)
+        found.append((catalogue.capacity * groups[:, None], asked - free))
+    return found
+
+
+def _left(limits: Limits, groups: Sequence[NodeGroup]) -> list[tuple[dict[GroupKey, float], float]]:
+    """For each limit what a node of each group adds, and how much may be added."""
+    found: list[tuple[dict[GroupKey, float], float]] = []
+    if limits.price_per_hour is not None:
+        each = {group.key: group.price for group in groups}
+        found.append((each, limits.price_per_hour - sum(group.price * group.size for group in groups)))
+    for name, most in sorted(limits.amounts.items()):
+        amounts = {group.key: float(group.template.allocatable.get(name, 0)) for group in groups}
+        there = sum(amounts[group.key] * group.size for group in groups)
+        found.append((amounts, most - there))
+    return found
+
+
+def effective_prices(groups: Sequence[NodeGroup]) -> FloatArray:
+    """By group; where nothing has a price, a node costs as much as it has cpu."""
+    prices: FloatArray = np.array([group.price for group in groups], np.float64)
+    if prices.any():
+        return prices
+    return np.array([max(group.template.allocatable.get("cpu", 0), 1) / 1000 for group in groups], np.float64)

@@ -1,0 +1,170 @@
+"""Which node groups grow, and what is said of it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from services.autoscaler.decision.nodes.growing import Growth, grow
+from services.autoscaler.decision.nodes.judging import AT_LIMIT, NO_GROUP, OUT_OF_STOCK
+from services.autoscaler.decision.nodes.rewards import Limits, Policy
+from services.autoscaler.decision.nodes.scheduling import BoolArray, FloatArray, IntArray, SchedulerConfig
+from services.autoscaler.decision.nodes.searching import Candidate, Search, Sizes
+from services.autoscaler.decision.nodes.seen import Cluster, GroupKey, NodeGroup, PodSet, Seen
+from services.autoscaler.decision.nodes.stock import Stock
+from shared.model.taints import Taint
+from tests.node_groups import demand_of, group_of, node_of, pod_sets_of
+
+CLUSTERS = (Cluster("one"), Cluster("other"))
+
+
+def plan(
+    *groups: NodeGroup,
+    pending: tuple[PodSet, ...],
+    policy: Policy | None = None,
+    stock: Stock | None = None,
+    **more: object,
+) -> Growth:
+    seen = replace(Seen(CLUSTERS, groups, pending=pending), **more)  # type: ignore[arg-type]
+    return grow(seen, policy or Policy(), SchedulerConfig(), stock or Stock(), 0)
+
+
+def waiting(count: int, cpu: int = 1000, **more: object) -> PodSet:
+    return replace(PodSet("default/w/main", demand_of(cpu), count), **more)  # type: ignore[arg-type]
+
+
+def test_nothing_grows_for_pods_that_have_a_place() -> None:
+    group = group_of("a", 4000, size=1, price=1.0)
+    assert plan(group, pending=(waiting(4),), nodes=(node_of(group, "n"),)).sizes == {}
+
+
+def test_what_is_on_its_way_counts() -> None:
+    group = group_of("a", 4000, size=2, price=1.0)
+    growth = plan(group, pending=(waiting(9),), nodes=(node_of(group, "n"),))
+    assert growth.sizes == {group.key: 3}
+
+
+def test_a_cheaper_cluster_beats_a_larger_local_group() -> None:
+    local, cheap = group_of("large", 16_000, price=2.0), group_of("small", 4000, cluster="other", price=0.3)
+    assert plan(local, cheap, pending=(waiting(16),)).sizes == {cheap.key: 4}
+    assert plan(local, replace(cheap, most=1), pending=(waiting(16),)).sizes == {local.key: 1}
+
+
+def test_what_arrives_together_is_planned_together() -> None:
+    # One by one each would get a small node of its own.
+    small, large = group_of("small", 1000, price=1.0), group_of("large", 8000, price=4.0)
+    assert plan(small, large, pending=(waiting(1),)).sizes == {small.key: 1}
+    batch = tuple(waiting(1, key=f"default/w{number}/main") for number in range(8))
+    assert plan(small, large, pending=batch).sizes == {large.key: 1}
+
+
+def test_a_group_that_was_out_of_stock_is_left_alone_and_comes_back() -> None:
+    cheap, dear = group_of("cheap", 4000, price=1.0), group_of("dear", 4000, price=3.0)
+    stock = Stock()
+    stock.lacked(cheap.key, -1000)
+    assert plan(cheap, dear, pending=(waiting(4),), stock=stock).sizes == {dear.key: 1}
+    alone = plan(cheap, pending=(waiting(4),), stock=stock)
+    assert (alone.sizes, alone.unplaced[0].reason, alone.unplaced[0].count) == ({}, OUT_OF_STOCK, 4)
+    assert not stock.is_open(cheap.key, 298_000)
+    assert stock.is_open(cheap.key, 299_000)
+    stock.lacked(cheap.key, 299_000)
+    assert (stock.is_open(cheap.key, 898_999), stock.is_open(cheap.key, 899_000)) == (False, True)
+    stock.delivered(cheap.key)
+    assert stock.standing(cheap.key, 299_001) == 1.0
+
+
+def test_limits_of_the_fleet_a_cluster_and_a_group_are_kept() -> None:
+    here, there = group_of("a", 4000, price=1.0), group_of("b", 4000, cluster="other", price=2.0)
+    policy = Policy(limits=Limits(price_per_hour=5.0), cluster_limits={"one": Limits(amounts={"cpu": 8000})})
+    growth = plan(here, there, pending=(waiting(40),), policy=policy)
+    assert growth.sizes == {here.key: 2, there.key: 1}
+    assert [(item.count, item.reason) for item in growth.unplaced] == [(28, AT_LIMIT)]
+
+
+def test_the_more_important_get_what_limits_leave() -> None:
+    group = group_of("a", 4000, most=1, price=1.0)
+    high, low = waiting(2, cpu=2000, key="default/high/main", priority=10), waiting(4, key="default/low/main")
+    assert [item.pod_set for item in plan(group, pending=(high, low)).unplaced] == ["default/low/main"]
+
+
+def test_head_room_is_beside_what_waits() -> None:
+    group = group_of("a", 4000, price=1.0)
+    growth = plan(group, pending=(waiting(4),), head_room=(waiting(2, key="head-room"),))
+    assert (growth.sizes, growth.head_room) == ({group.key: 2}, 1.0)
+
+
+def test_taints_and_clusters_are_the_schedulers_business() -> None:
+    group = group_of("a", 4000, price=1.0)
+    tainted = replace(group, template=replace(group.template, taints=(Taint(key="k", effect="NoSchedule"),)))
+    assert plan(tainted, pending=(waiting(1),)).unplaced[0].reason == NO_GROUP
+    elsewhere = replace(waiting(1), demand=replace(demand_of(1000), clusters=("other",)))
+    assert plan(group, pending=(elsewhere,)).unplaced[0].reason == NO_GROUP
+
+
+def test_replicas_that_keep_apart_get_nodes_of_their_own() -> None:
+    group = group_of("a", 16_000, price=1.0)
+    document = {
+        "name": "w",
+        "namespace": "default",
+        "podSets": [
+            {
+                "name": "main",
+                "replicas": 3,
+                "template": {
+                    "metadata": {"labels": {"app": "w"}},
+                    "spec": {
+                        "containers": [{"name": "c", "image": "i", "resources": {"requests": {"cpu": "1"}}}],
+                        "affinity": {
+                            "podAntiAffinity": {
+                                "requiredDuringSchedulingIgnoredDuringExecution": [
+                                    {
+                                        "topologyKey": "kubernetes.io/hostname",
+                                        "labelSelector": {"matchLabels": {"app": "w"}},
+                                    }
+                                ]
+                            }
+                        },
+                    },
+                },
+            }
+        ],
+        "placement": {"binding": "node"},
+    }
+    assert plan(group, pending=tuple(pod_sets_of(document))).sizes == {group.key: 3}
+
+
+def test_a_choice_says_what_came_second() -> None:
+    group = group_of("a", 4000, price=1.0)
+    choice = plan(group, pending=(waiting(8),)).choices[0]
+    assert (choice.group, choice.before, choice.size) == (GroupKey("one", "a"), 0, 2)
+    assert choice.runner_up is not None
+    assert choice.runner_up < 2
+    assert choice.unplaced_beside == 4 * (2 - choice.runner_up)
+    assert sum(weight * value for weight, value, _ in choice.terms.values()) == choice.value
+
+
+class Hill:
+    """Single exchanges do not find the way: between the start and the best lies what has no place."""
+
+    complete: tuple[int, ...] = (1,)
+
+    def try_out(self, sizes: Sizes) -> Candidate:
+        return Candidate(sizes, (int(sizes in {(4, 0), (0, 3)}),), -float(2 * sizes[0] + sizes[1]), {})
+
+    def allows(self, vectors: IntArray) -> BoolArray:
+        return np.ones(len(vectors), np.bool_)
+
+    may_fit = allows
+
+    def bounds(self, vectors: IntArray) -> FloatArray:
+        return np.asarray(-(2.0 * vectors[:, 0] + vectors[:, 1]), np.float64)
+
+
+def test_the_best_is_found_though_no_exchange_leads_there() -> None:
+    search = Search(Hill(), np.array([4, 4]), 100)
+    assert search.best_from(search.try_out((4, 0))).sizes == (0, 3)
+    assert search.proven
+    few = Search(Hill(), np.array([4, 4]), 2)
+    assert few.best_from(few.try_out((4, 0))).sizes == (4, 0)
+    assert (few.proven, len(few.tried)) == (False, 2)
