@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test simulate chaos gen verify lint format types arch lock testbed clean
+.PHONY: help demo test simulate chaos gen verify lint format types arch lock testbed images clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -47,8 +47,9 @@ verify: $(VENV)/.dev ## fail if anything generated, formatted or locked differs 
 	$(BIN)/ruff format --check .
 	.ci/check-tree
 
-lint: $(VENV)/.dev ## ruff, every rule on but the explained ones
+lint: $(VENV)/.dev ## ruff, every rule on but the explained ones; hadolint
 	$(BIN)/ruff check .
+	$(BIN)/hadolint deploy/docker/*.Dockerfile
 
 format: $(VENV)/.dev ## format the code
 	$(BIN)/ruff format .
@@ -64,10 +65,19 @@ lock: $(VENV)/.dev ## resolve the hash-pinned requirement files anew
 		--extra embedded pyproject.toml -o requirements.lock
 	$(BIN)/uv pip compile -q --generate-hashes --no-emit-index-url --no-header --python-version 3.11 \
 		--extra embedded --group dev pyproject.toml -o requirements-dev.lock
+	$(BIN)/uv pip compile -q --generate-hashes --no-emit-index-url --no-header --python-version 3.11 \
+		-c requirements.lock pyproject.toml -o deploy/docker/control-plane.lock
+	$(BIN)/uv pip compile -q --generate-hashes --no-emit-index-url --no-header --python-version 3.11 \
+		-c requirements.lock deploy/docker/agent.in -o deploy/docker/agent.lock
 
 testbed: $(VENV)/.dev ## build the real test bed (kube-apiserver, etcd, kwok and others) into the cache, once
 	$(BIN)/python -m tests.testbed.build
 	$(BIN)/python -m tests.testbed.oracle
+
+images: ## both container images; the same commit gives the same bytes. ARGS="--build-arg BASE=..."
+	@export SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct); for image in control-plane agent; do \
+		docker build -f deploy/docker/$$image.Dockerfile -t flotilla-$$image:dev \
+			--build-arg REVISION=$$(git rev-parse HEAD) $(ARGS) . || exit 1; done
 
 clean: ## remove the environment and caches of tools (not the cache of downloads and builds)
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .flotilla

@@ -60,8 +60,8 @@ def compiled(signature: str) -> Callable[[F], F]:
     def decorate(function: F) -> F:
         try:
             return cast("F", njit(signature, cache=True)(function))
-        except RuntimeError:
-            # There is nowhere to keep the result.
+        except (RuntimeError, OSError):
+            # There is nowhere to keep the result, or nothing can be added there (`services/scheduler/baked_cache.py`).
             return cast("F", njit(signature)(function))
 
     return decorate
