@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -14,6 +15,13 @@ from services.autoscaler.decision.nodes.trial import Trial
 
 # Sums of prices are off in their last digits.
 _EXACT = 1e-9
+
+
+class Limit(NamedTuple):
+    """What a node of each group adds, and how much may be added."""
+
+    each: FloatArray
+    left: float
 
 
 class Bounding:
@@ -28,14 +36,7 @@ class Bounding:
         coming: Sequence[int],
         possible: IntArray,
     ) -> None:
-        scopes = [(policy.limits, seen.groups)]
-        for cluster, limits in sorted(policy.cluster_limits.items()):
-            scopes.append((limits, tuple(group for group in seen.groups if group.cluster == cluster)))
-        self._limits = [
-            (np.array([each.get(group.key, 0.0) for group in seen.groups]), left)
-            for limits, groups in scopes
-            for each, left in _left(limits, groups)
-        ]
+        self._limits = limits_of(seen, policy)
         takes = catalogue.kinds(np.zeros(len(seen.groups)), possible).most
         pods = catalogue.count(seen.pending, [item.count for item in seen.pending])
         trial.resize(coming)
@@ -49,12 +50,8 @@ class Bounding:
         self._takes, self._beyond = takes[some], beyond[some]
 
     def allows(self, vectors: IntArray) -> BoolArray:
-        """Candidates by row, as new nodes by group. What adds nothing is allowed though there is more already."""
-        allowed = np.ones(len(vectors), np.bool_)
-        for each, left in self._limits:
-            added = vectors @ each
-            allowed &= (added <= left + _EXACT * max(1.0, abs(left))) | (added == 0)
-        return allowed
+        """Candidates by row, as new nodes by group."""
+        return allowed_by(self._limits, vectors)
 
     def may_fit(self, vectors: IntArray) -> BoolArray:
         """Whether there is as much as pods ask for in all, for those that may go to some groups alone as well, and
@@ -64,6 +61,27 @@ class Bounding:
         for capacity, lacking in self._sums:
             fits &= (vectors @ capacity >= lacking).all(axis=1)
         return np.asarray(fits)
+
+
+def limits_of(seen: Seen, policy: Policy) -> list[Limit]:
+    """All that apply to the fleet and to its clusters."""
+    scopes = [(policy.limits, seen.groups)]
+    for cluster, limits in sorted(policy.cluster_limits.items()):
+        scopes.append((limits, tuple(group for group in seen.groups if group.cluster == cluster)))
+    return [
+        Limit(np.array([each.get(group.key, 0.0) for group in seen.groups], np.float64), left)
+        for limits, groups in scopes
+        for each, left in _left(limits, groups)
+    ]
+
+
+def allowed_by(limits: Iterable[Limit], vectors: IntArray) -> BoolArray:
+    """Candidates by row, as new nodes by group. What adds nothing is allowed though there is more already."""
+    allowed = np.ones(len(vectors), np.bool_)
+    for each, left in limits:
+        added = vectors @ each
+        allowed &= (added <= left + _EXACT * max(1.0, abs(left))) | (added == 0)
+    return allowed
 
 
 def _sums(catalogue: Catalogue, trial: Trial, takes: IntArray, pods: IntArray) -> list[tuple[IntArray, IntArray]]:

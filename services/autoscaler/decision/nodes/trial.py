@@ -137,6 +137,10 @@ class Trial:
             if len(rows) < size:
                 self.add(group, size - len(rows))
 
+    def drop(self, group: int) -> None:
+        """One new node of the group less, the last one; nothing is on it."""
+        self.table.remove(self._new[group].pop())
+
     def new_rows(self, group: int) -> list[int]:
         return self._new[group]
 
@@ -145,14 +149,19 @@ class Trial:
 
     def close(self, node: NodeKey) -> None:
         """No pod goes there any more; those that are there stay."""
-        self._set_ready(node, ready=False)
+        self._set_ready(self._rows[node], ready=False)
+
+    def close_new(self) -> None:
+        """The same for all new nodes that there are."""
+        for rows in self._new:
+            for row in rows:
+                self._set_ready(row, ready=False)
 
     def open(self, node: NodeKey) -> None:
         """What `close` did is undone, to a node that was ready."""
-        self._set_ready(node, ready=True)
+        self._set_ready(self._rows[node], ready=True)
 
-    def _set_ready(self, node: NodeKey, *, ready: bool) -> None:
-        row = self._rows[node]
+    def _set_ready(self, row: int, *, ready: bool) -> None:
         self.table.ready[row] = ready
         self.table.facts_log.add(row, self.table.rows)
 

@@ -1,0 +1,177 @@
+"""Which nodes go, and how."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from services.autoscaler.decision.nodes.draining import Cordon, Delete, Drains, Evict, Grow, Times, Uncordon
+from services.autoscaler.decision.nodes.rewards import Limits, Policy
+from services.autoscaler.decision.nodes.scheduling import SchedulerConfig
+from services.autoscaler.decision.nodes.seen import LOCAL_STORAGE, Cluster, Node, NodeKey, Pod, PodSet, Seen
+from services.autoscaler.decision.nodes.shrinking import (
+    AT_LEAST,
+    ENOUGH,
+    NO_GROUP,
+    NO_PLACE,
+    NOT_WORTH,
+    TAKES_PODS,
+    Shrinkage,
+    shrink,
+)
+from services.autoscaler.decision.nodes.stock import Stock
+from tests.node_groups import demand_of, group_of, node_of
+
+GROUP = group_of("a", 4000, size=2, price=1.0)
+CLUSTERS = (Cluster("one"), Cluster("other"))
+NOW_POLICY = Policy(unneeded_ms=0)
+
+
+def pod(key: str, cpu: int = 1000, **more: object) -> Pod:
+    return replace(Pod(key, demand_of(cpu)), **more)  # type: ignore[arg-type]
+
+
+def fleet(*nodes: Node, groups: tuple[object, ...] = (GROUP,), **more: object) -> Seen:
+    return replace(Seen(CLUSTERS, groups, nodes), **more)  # type: ignore[arg-type]
+
+
+def look(seen: Seen, policy: Policy = NOW_POLICY, going: tuple[NodeKey, ...] = ()) -> Shrinkage:
+    return shrink(seen, policy, SchedulerConfig(), Stock(), 0, going)
+
+
+def test_a_node_goes_whose_pods_fit_elsewhere_and_the_other_takes_them() -> None:
+    seen = fleet(node_of(GROUP, "full", pod("x"), pod("y")), node_of(GROUP, "idle", pod("z")))
+    found = look(seen)
+    assert [(item.node.name, item.moves) for item in found.removals] == [("idle", (("z", NodeKey("one", "full")),))]
+    assert found.removals[0].worth == pytest.approx(10 * 1 / 2 - 1 / 3)
+    assert found.kept == {NodeKey("one", "full"): TAKES_PODS}
+
+
+@pytest.mark.parametrize(
+    ("change", "more", "reason"),
+    [
+        ({}, {"pods": (pod("z", pinned=LOCAL_STORAGE),)}, "z has local storage"),
+        ({}, {"pods": (pod("z", budgets=("b",)),)}, "the disruption budget b leaves nothing for z"),
+        ({}, {"kept": "its annotation forbids it"}, "its annotation forbids it"),
+        ({}, {"pods": (pod("z", cpu=3000),)}, NO_PLACE),
+        ({}, {"group": ""}, NO_GROUP),
+        ({"least": 2}, {}, AT_LEAST),
+    ],
+)
+def test_why_a_node_stays(change: dict[str, object], more: dict[str, object], reason: str) -> None:
+    group = replace(GROUP, **change)  # type: ignore[arg-type]
+    # The other is no candidate, since somebody keeps it.
+    full = node_of(group, "full", pod("x"), pod("y"), kept="kept")
+    idle = replace(node_of(group, "idle", pod("z")), **more)  # type: ignore[arg-type]
+    found = look(fleet(full, idle, groups=(group,)))
+    assert (found.removals, found.kept[idle.key]) == ((), reason)
+
+
+def test_pods_that_go_with_the_node_do_not_count() -> None:
+    seen = fleet(node_of(GROUP, "full", *(pod(f"x{n}") for n in range(4))), node_of(GROUP, "n", pod("d", daemon=True)))
+    assert [(item.node.name, item.moves) for item in look(seen).removals] == [("n", ())]
+
+
+def test_what_is_not_worth_it_stays() -> None:
+    dear = group_of("dear", 64_000, size=1, price=100.0)
+    nodes = node_of(dear, "large", kept="kept"), node_of(GROUP, "small", pod("y"), pod("z"))
+    assert look(fleet(*nodes, groups=(dear, GROUP))).kept[NodeKey("one", "small")] == NOT_WORTH
+
+
+def test_a_pod_stays_in_its_cluster() -> None:
+    other = replace(GROUP, cluster="other")
+    seen = fleet(node_of(GROUP, "n", pod("x")), node_of(other, "n", kept="kept"), groups=(GROUP, other))
+    assert look(seen).kept[NodeKey("one", "n")] == NO_PLACE
+
+
+def test_what_waits_and_the_head_room_come_first() -> None:
+    nodes = node_of(GROUP, "full", pod("x"), pod("y"), kept="kept"), node_of(GROUP, "idle", pod("z"))
+    waits = PodSet("w", demand_of(2000), 2)
+    assert look(fleet(*nodes)).removals
+    assert not look(fleet(*nodes, pending=(waits,))).removals
+    # There is room elsewhere for what runs there, and none for what waits.
+    idle = fleet(nodes[0], replace(nodes[1], pods=()), pending=(waits,))
+    assert look(idle).kept[nodes[1].key] == TAKES_PODS
+    assert not look(fleet(*nodes, head_room=(waits,))).removals
+
+
+def test_no_more_go_at_once_than_may() -> None:
+    nodes = tuple(node_of(GROUP, f"n{number}") for number in range(4))
+    group = replace(GROUP, size=4)
+    found = look(fleet(*nodes, groups=(group,)), Policy(most_draining=2))
+    assert (len(found.removals), list(found.kept.values())) == (2, [ENOUGH, ENOUGH])
+
+
+def test_a_cheaper_node_takes_the_place_of_a_dear_one() -> None:
+    cheap = group_of("cheap", 4000, price=0.5)
+    seen = fleet(node_of(replace(GROUP, size=1), "dear", *(pod(f"x{n}") for n in range(3))), groups=(GROUP, cheap))
+    (found,) = look(seen).removals
+    assert (found.replacement, [move.to for move in found.moves]) == (cheap.key, [None] * 3)
+    assert not look(replace(seen, groups=(GROUP, replace(cheap, price=0.95)))).removals
+    assert not look(replace(seen, groups=(GROUP, replace(cheap, most=0)))).removals
+    assert not look(seen, Policy(limits=Limits(price_per_hour=2.1))).removals
+    assert not look(replace(seen, groups=(GROUP, group_of("small", 2000, price=0.5)))).removals
+
+
+def test_cordon_evict_wait_delete() -> None:
+    drains = Drains(Times(retry=10))
+    full = node_of(GROUP, "full", pod("x"), pod("y"), kept="kept")
+    idle = node_of(GROUP, "idle", pod("z", budgets=("b",)), pod("v", budgets=("b",)))
+    key = idle.key
+
+    def step(node: Node | None, now_ms: int, budget: int = 1) -> list[object]:
+        nodes = (full, node) if node is not None else (full,)
+        seen = fleet(*nodes, budgets={"b": budget})
+        found = shrink(seen, Policy(unneeded_ms=100), SchedulerConfig(), Stock(), now_ms, drains.going)
+        return [*drains.step(seen, found, Policy(unneeded_ms=100), Stock(), now_ms)]
+
+    assert step(idle, 0) == []
+    assert step(idle, 99) == []
+    assert step(idle, 100) == [Cordon(key)]
+    assert step(idle, 105) == []
+    assert step(idle, 110) == [Cordon(key)]
+    cordoned = replace(idle, unschedulable=True)
+    assert step(cordoned, 111) == [Evict(key, "z")]
+    # The budget does not show it yet.
+    assert step(cordoned, 112) == []
+    assert step(cordoned, 121) == [Evict(key, "z")]
+    leaving = replace(cordoned, pods=(replace(idle.pods[0], leaving=True), idle.pods[1]))
+    assert step(leaving, 130, budget=0) == []
+    assert step(replace(cordoned, pods=idle.pods[1:]), 140) == [Evict(key, "v")]
+    assert step(replace(cordoned, pods=()), 150) == [Delete(key, GROUP.key)]
+    assert step(replace(cordoned, pods=()), 155) == []
+    assert step(replace(cordoned, pods=()), 160) == [Delete(key, GROUP.key)]
+    assert step(None, 161) == []
+    assert not drains.going
+
+
+def test_a_drain_ends_where_its_pods_have_no_other_place_any_more() -> None:
+    drains, policy = Drains(Times(rest=1000)), NOW_POLICY
+    idle, full = node_of(GROUP, "idle", pod("z")), node_of(GROUP, "full", pod("x"), pod("y"))
+    seen = fleet(full, idle)
+    assert drains.step(seen, look(seen), policy, Stock(), 0) == [Cordon(idle.key)]
+    cordoned = replace(idle, unschedulable=True)
+    seen = fleet(node_of(GROUP, "full", *(pod(f"x{n}") for n in range(4))), cordoned)
+    found = look(seen, going=(idle.key,))
+    assert drains.step(seen, found, policy, Stock(), 1) == [Uncordon(idle.key, "its pods have no other place any more")]
+    # It rests, whatever is possible then.
+    assert drains.step(fleet(full, idle), look(fleet(full, idle)), policy, Stock(), 1000) == []
+    assert drains.step(fleet(full, idle), look(fleet(full, idle)), policy, Stock(), 1001) == [Cordon(idle.key)]
+
+
+def test_a_replacement_is_there_first_or_its_group_is_out_of_stock() -> None:
+    cheap = group_of("cheap", 4000, price=0.5)
+    dear = node_of(replace(GROUP, size=1), "dear", pod("x"))
+    seen = fleet(dear, groups=(replace(GROUP, size=1), cheap))
+    drains, late, stock = Drains(Times(provision=50)), Drains(Times(provision=50)), Stock()
+    for each in (drains, late):
+        assert each.step(seen, look(seen), NOW_POLICY, stock, 0) == [Grow(cheap.key, dear.key)]
+        assert each.step(seen, look(seen, going=(dear.key,)), NOW_POLICY, stock, 1) == []
+    new = node_of(cheap, "new")
+    unready = replace(seen, nodes=(dear, replace(new, ready=False)))
+    assert drains.step(unready, look(unready, going=(dear.key,)), NOW_POLICY, stock, 2) == []
+    ready = replace(seen, nodes=(dear, new))
+    assert drains.step(ready, look(ready, going=(dear.key,)), NOW_POLICY, stock, 3) == [Cordon(dear.key)]
+    assert late.step(seen, look(seen, going=(dear.key,)), NOW_POLICY, stock, 50) == []
+    assert (late.going, stock.is_open(cheap.key, 50)) == (frozenset(), False)
