@@ -9,5 +9,6 @@ From the bottom to the top:
 - `packing`: which groups to grow for pods that find no place: where a search begins. `searching`: the best sizes.
 - `growing`: the sizes that pending pods and head-room need, explained. `shrinking`: which nodes are not needed, and
   which could be cheaper ones. `stock`: groups whose provider has had nothing lately.
+- `orders`: when to plan what arrived together, and nodes that were asked for and do not come.
 - `draining`: cordon, evict, wait, delete, one step after the other.
 """
