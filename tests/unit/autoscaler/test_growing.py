@@ -9,14 +9,16 @@ import numpy as np
 from services.autoscaler.decision.nodes.growing import Growth, grow
 from services.autoscaler.decision.nodes.judging import AT_LIMIT, NO_GROUP, OUT_OF_STOCK
 from services.autoscaler.decision.nodes.rewards import Limits, Policy
-from services.autoscaler.decision.nodes.scheduling import BoolArray, FloatArray, IntArray, SchedulerConfig
+from services.autoscaler.decision.nodes.scheduling import BoolArray, Demand, FloatArray, IntArray, SchedulerConfig
 from services.autoscaler.decision.nodes.searching import Candidate, Search, Sizes
 from services.autoscaler.decision.nodes.seen import Cluster, GroupKey, NodeGroup, PodSet, Seen
 from services.autoscaler.decision.nodes.stock import Stock
+from shared.model.pods import HostPort, PodShape
 from shared.model.taints import Taint
 from tests.node_groups import demand_of, group_of, node_of, pod_sets_of
 
 CLUSTERS = (Cluster("one"), Cluster("other"))
+GPU = "nvidia.com/gpu"
 
 
 def plan(
@@ -168,3 +170,31 @@ def test_the_best_is_found_though_no_exchange_leads_there() -> None:
     few = Search(Hill(), np.array([4, 4]), 2)
     assert few.best_from(few.try_out((4, 0))).sizes == (4, 0)
     assert (few.proven, len(few.tried)) == (False, 2)
+
+
+def test_gpus_are_packed_as_the_scheduler_packs_them() -> None:
+    plain, base = group_of("plain", 8000, price=1.0), group_of("gpus", 8000, price=5.0)
+    gpus = replace(base, template=replace(base.template, allocatable={**base.template.allocatable, GPU: 2}))
+    requests = (("cpu", 1000), ("memory", 1), (GPU, 1), ("pods", 1))
+    # Two shares of six tenths are two devices, though they come to little more than one.
+    shares = PodSet("default/gpu/main", Demand(PodShape(requests, gpu_milli=600)), 3)
+    assert plan(plain, gpus, pending=(shares, waiting(2))).sizes == {gpus.key: 2}
+    assert plan(plain, gpus, pending=(waiting(2),)).sizes == {plain.key: 1}
+
+
+def test_a_host_port_is_there_once_on_each_node() -> None:
+    group = group_of("a", 8000, price=1.0)
+    taken = PodSet("default/w/main", demand_of(100, host_ports=(HostPort("TCP", 80, "0.0.0.0"),)), 3)
+    assert plan(group, pending=(taken,)).sizes == {group.key: 3}
+
+
+def test_there_may_be_nothing() -> None:
+    group = group_of("a", 8000, price=1.0)
+    assert plan(pending=()).sizes == {}
+    assert plan(group, pending=()).sizes == {}
+    lonely = plan(pending=(waiting(2),), head_room=(waiting(1, key="head-room"),))
+    assert [(item.count, item.reason) for item in lonely.unplaced] == [(2, NO_GROUP)]
+    unknown = PodSet("default/w/main", Demand(PodShape((("example.com/tpu", 1), ("pods", 1)))), 1)
+    assert plan(group, pending=(unknown,)).unplaced[0].reason == NO_GROUP
+    closed = replace(Seen((Cluster("one", open=False),), (group,)), pending=(waiting(1),))
+    assert grow(closed, Policy(), SchedulerConfig(), Stock(), 0).sizes == {}

@@ -175,3 +175,11 @@ def test_a_replacement_is_there_first_or_its_group_is_out_of_stock() -> None:
     assert drains.step(ready, look(ready, going=(dear.key,)), NOW_POLICY, stock, 3) == [Cordon(dear.key)]
     assert late.step(seen, look(seen, going=(dear.key,)), NOW_POLICY, stock, 50) == []
     assert (late.going, stock.is_open(cheap.key, 50)) == (frozenset(), False)
+
+
+def test_there_may_be_nothing() -> None:
+    assert look(Seen((), ())) == Shrinkage((), {}, frozenset())
+    alone = Node("one", "n", {"cpu": 1000, "pods": 10})
+    assert look(fleet(alone, groups=())).kept == {alone.key: NO_GROUP}
+    # Who went meanwhile is no trouble.
+    assert look(fleet(groups=(GROUP,)), going=(alone.key,)).stranded == frozenset()

@@ -86,7 +86,7 @@ def grow(seen: Seen, policy: Policy, config: SchedulerConfig, stock: Stock, now_
     work = max(1, pods + len(seen.nodes))
     search = Search(sizing, sizing.room, max(1, min(policy.most_trials, policy.most_work // work)))
     best = search.try_out((0,) * len(seen.groups))
-    if not sizing.satisfied(best):
+    if sizing.room.any() and not sizing.satisfied(best):
         best = _begin(sizing, search, best)
         best = search.best_from(best)
     else:
