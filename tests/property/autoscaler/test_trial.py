@@ -8,7 +8,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.autoscaler.decision.nodes.scheduling import SchedulerConfig
+from services.autoscaler.decision.nodes.scheduling import PodFacts, SchedulerConfig
 from services.autoscaler.decision.nodes.seen import Cluster, Pod, Seen
 from services.autoscaler.decision.nodes.trial import Mark, Trial
 from services.scheduler.decision.seen.observed import NODES
@@ -41,7 +41,7 @@ def test_pods_go_where_the_scheduler_puts_them(fleet: list[tuple[str, Json, int]
         world.observe(ObjectKey(cluster, NODES, "", f"n{index}"), document)
         for number in range(running):
             world.pod(cluster, f"p{index}-{number}", node=f"n{index}", cpu="500m", memory="1Gi")
-        pods = [Pod(f"p{index}-{number}", demand_of(500)) for number in range(running)]
+        pods = [Pod(f"p{index}-{number}", demand_of(500), PodFacts("default", dict)) for number in range(running)]
         seen.append(seen_node(cluster, f"n{index}", document, pods))
     documents = [data.draw(plain_workloads(f"w{number}")) for number in range(data.draw(st.integers(1, 5)))]
     waiting = [pod_set for document in documents for pod_set in pod_sets_of(document)]

@@ -63,7 +63,8 @@ class NodeGroup:
 
 @dataclass(frozen=True, slots=True)
 class Pod:
-    """One that runs. `key` is its own in the whole fleet. `daemon`: it goes with its node, whatever happens.
+    """One that runs. `key` is its own in the whole fleet. `facts` are what others may know of it: without, no rule
+    between pods counts it. `daemon`: it goes with its node, whatever happens.
 
     `pinned` says why it may not be evicted, empty where it may: `PINNED` has the reasons. `budgets` are the keys of the
     disruption budgets that count it; `desired` as of a `PodSet`; `leaving`: it was deleted, and is about to go.
