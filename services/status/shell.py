@@ -15,7 +15,6 @@ from services.status.decision.machine import StatusMachine
 from services.status.read_model import ReadModel
 from services.status.session import Readers, Session
 from services.status.settings import StatusSettings
-from services.status.tenure import Tenure
 from shared.adapters.clock import SteadyClock
 from shared.events.topics import (
     DISCREPANCIES,
@@ -31,15 +30,17 @@ from shared.events.topics import (
 )
 from shared.observability.logs import get_logger
 from shared.ports.clock import Clock
-from shared.ports.event_log import EventLog, LogError, Reader, WriterReplacedError
+from shared.ports.event_log import EventLog, LogError, Partition, Reader, WriterReplacedError
 from shared.ports.key_value import KeyValue
 from shared.runtime.heap import building
 from shared.runtime.service import Readiness
+from shared.runtime.tenure import Tenure
 
 log = get_logger(__name__)
 
 _INPUTS = (PLACEMENTS, RESULTS, OBJECTS, INVENTORIES)
 TOPICS: tuple[Topic, ...] = (*_INPUTS, STATUS, EVENTS, DISCREPANCIES, *(dead_letter_topic(topic) for topic in _INPUTS))
+TENURE = "flotilla-status-tenure"
 _BACKOFF_FIRST_S = 0.5
 _BACKOFF_CAP_S = 15.0
 _DRAIN_READ_MODEL_S = 3.0
@@ -51,7 +52,7 @@ class StatusService:
         self._clock = clock
         self._settings = settings
         self._read_model = ReadModel(store, clock, settings.status_read_model_check_s)
-        self._tenure = Tenure(events, clock, settings.status_silent_s)
+        self._tenure = Tenure(events, clock, settings.status_silent_s, TENURE, Partition(STATUS.name, 0))
         self._problem = "starting"
         self._standing_by = False
 

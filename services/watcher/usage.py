@@ -5,14 +5,16 @@ A cluster without the metrics API is no error: it is asked again, rarely, since 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, Final
 
 from services.watcher.decision.stimuli import UsageMeasured
 from services.watcher.outlet import Outlet
+from shared.events.envelope import EnvelopeError, parse_time
 from shared.events.topics import NODE_METRICS_SAMPLED, POD_METRICS_SAMPLED
-from shared.events.v1.metrics import NodeMetricsSampled, NodeUsage, PodMetricsSampled, PodUsage
+from shared.events.v1.metrics import ContainerUsage, NodeMetricsSampled, NodeUsage, PodMetricsSampled, PodUsage
 from shared.model.identities import Resource
 from shared.model.quantities import QuantityError, quantity_milli, quantity_units
 from shared.observability.logs import get_logger
@@ -23,8 +25,11 @@ log = get_logger(__name__)
 
 NODE_METRICS: Final = Resource("metrics.k8s.io", "v1beta1", "nodes")
 POD_METRICS: Final = Resource("metrics.k8s.io", "v1beta1", "pods")
-# A pod's sample takes about a hundred bytes: a record stays far below the topic's limit.
-PODS_IN_A_RECORD: Final = 2000
+# A pod's sample takes about a hundred bytes, and as much for each container: a record stays below the topic's limit.
+SAMPLES_IN_A_RECORD: Final = 2000
+_PART: Final = re.compile(r"(\d+(?:\.\d+)?)(h|ms|m|s)")
+_DURATION: Final = re.compile(r"(\d+(\.\d+)?(h|ms|m|s))+")
+_UNITS: Final = {"h": 3_600_000.0, "m": 60_000.0, "s": 1000.0, "ms": 1.0}
 # How much more rarely a cluster without metrics is asked.
 ABSENT_FACTOR: Final = 4.0
 
@@ -62,7 +67,7 @@ class UsagePoller:
         now = self._clock.now_ms()
         sample = NodeMetricsSampled(cluster=self._cluster, sampled_at=now, nodes=tuple(nodes))
         await self._outlet.sample(NODE_METRICS_SAMPLED, f"{self._cluster}/nodes", sample)
-        parts = list(batches(pods, PODS_IN_A_RECORD)) or [()]
+        parts = list(batches(pods, SAMPLES_IN_A_RECORD)) or [()]
         for part, some in enumerate(parts):
             body = PodMetricsSampled(cluster=self._cluster, sampled_at=now, part=part, parts=len(parts), pods=some)
             await self._outlet.sample(POD_METRICS_SAMPLED, f"{self._cluster}/pods", body)
@@ -87,13 +92,16 @@ def pod_usages(items: Iterable[Object]) -> list[PodUsage]:
     found = []
     for item in items:
         try:
-            amounts = [_amounts(container["usage"]) for container in item["containers"]]
+            containers = tuple(_container(container) for container in item["containers"])
             found.append(
                 PodUsage(
                     namespace=item["metadata"]["namespace"],
                     name=item["metadata"]["name"],
-                    cpu=sum(cpu for cpu, _ in amounts),
-                    memory=sum(memory for _, memory in amounts),
+                    cpu=sum(container.cpu for container in containers),
+                    memory=sum(container.memory for container in containers),
+                    sampled_at=_moment(item.get("timestamp")),
+                    window=_duration(item.get("window")),
+                    containers=containers,
                 )
             )
         except (KeyError, TypeError, QuantityError) as error:
@@ -105,5 +113,36 @@ def _amounts(usage: Mapping[str, Any]) -> tuple[int, int]:
     return quantity_milli(str(usage["cpu"])), quantity_units(str(usage["memory"]))
 
 
-def batches(items: Sequence[PodUsage], size: int) -> Iterable[tuple[PodUsage, ...]]:
-    return (tuple(items[start : start + size]) for start in range(0, len(items), size))
+def _container(document: Mapping[str, Any]) -> ContainerUsage:
+    cpu, memory = _amounts(document["usage"])
+    return ContainerUsage(name=str(document.get("name", "")), cpu=cpu, memory=memory)
+
+
+def _moment(text: object) -> int | None:
+    """`metav1.Time` in Unix milliseconds; None where it is none."""
+    try:
+        return parse_time(text) if isinstance(text, str) else None
+    except EnvelopeError:
+        return None
+
+
+def _duration(text: object) -> int | None:
+    """`metav1.Duration` as Go writes it (30s, 1m0s, 15.031s) in milliseconds; None where it is none."""
+    if not isinstance(text, str) or not _DURATION.fullmatch(text):
+        return None
+    return round(sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(text)))
+
+
+def batches(items: Iterable[PodUsage], size: int) -> Iterable[tuple[PodUsage, ...]]:
+    """As many pods together as are `size` with their containers, at least one."""
+    batch: list[PodUsage] = []
+    weight = 0
+    for item in items:
+        own = 1 + len(item.containers)
+        if batch and weight + own > size:
+            yield tuple(batch)
+            batch, weight = [], 0
+        batch.append(item)
+        weight += own
+    if batch:
+        yield tuple(batch)

@@ -4,10 +4,17 @@ from __future__ import annotations
 
 from pydantic import Field
 
+from shared.events.v1.policies import is_empty
 from shared.model.base import Value
 
 
 class NodeUsage(Value):
+    name: str
+    cpu: int = Field(description="thousandths of a core")
+    memory: int = Field(description="bytes")
+
+
+class ContainerUsage(Value):
     name: str
     cpu: int = Field(description="thousandths of a core")
     memory: int = Field(description="bytes")
@@ -18,6 +25,9 @@ class PodUsage(Value):
     name: str
     cpu: int = Field(description="thousandths of a core, over all containers")
     memory: int = Field(description="bytes, over all containers")
+    sampled_at: int | None = Field(default=None, description="by its cluster: Unix milliseconds; else the record's")
+    window: int | None = Field(default=None, description="milliseconds before that over which it was measured")
+    containers: tuple[ContainerUsage, ...] = Field(default=(), exclude_if=is_empty)
 
 
 class NodeMetricsSampled(Value):

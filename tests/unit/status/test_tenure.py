@@ -6,15 +6,15 @@ import asyncio
 
 import pytest
 
-from services.status.shell import TOPICS, StatusService
-from services.status.tenure import Tenure
+from services.status.shell import TENURE, TOPICS, StatusService
 from shared.adapters.clock import SystemClock
 from shared.adapters.memory.event_log import MemoryLog
 from shared.adapters.memory.key_value import MemoryKeyValue
-from shared.events.topics import EVENTS
+from shared.events.topics import EVENTS, STATUS
 from shared.events.v1.read_model import WORKLOADS_TABLE
 from shared.events.v1.status import Phase
-from shared.ports.event_log import WriterReplacedError
+from shared.ports.event_log import Partition, WriterReplacedError
+from shared.runtime.tenure import Tenure
 from tests.unit.status.records import settings
 from tests.unit.status.test_shell import has_phase, history, phases, run_records, until
 from tests.unit.status.world import KEY
@@ -95,7 +95,7 @@ async def test_a_claim_replaces_the_one_before_it() -> None:
     log = MemoryLog()
     await log.ensure_topics(TOPICS)
     clock = SystemClock()
-    first, second = (Tenure(log, clock, 0.5) for _ in range(2))
+    first, second = (Tenure(log, clock, 0.5, TENURE, Partition(STATUS.name, 0)) for _ in range(2))
     await first.claim()
     keeping = asyncio.create_task(first.keep())
     await asyncio.sleep(0.2)

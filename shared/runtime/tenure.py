@@ -1,8 +1,8 @@
-"""Which instance tells the statuses: the newest, and none other until that one is silent.
+"""Which instance of a service works: the newest, and none other until that one is silent.
 
 An instance claims the tenure by an epoch above the last one, stored as a committed position that it then moves on as a
-sign of life. Whoever finds a higher epoch there has been replaced. This is for liveness and for the read model: that a
-replaced instance tells nothing twice is the broker's doing (the publisher is the sole one of its name).
+sign of life. Whoever finds a higher epoch there has been replaced. This is for liveness: that a replaced instance tells
+nothing twice is the broker's doing (the publisher is the sole one of its name).
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 import orjson
 
-from shared.events.topics import STATUS
 from shared.observability.logs import get_logger
 from shared.ports.clock import Clock
 from shared.ports.event_log import Committed, EventLog, LogError, Partition, WriterReplacedError
@@ -20,9 +19,6 @@ from shared.runtime.ids import new_id
 
 log = get_logger(__name__)
 
-GROUP = "flotilla-status-tenure"
-# Where the claim is stored: any partition that exists would do.
-_PLACE = Partition(STATUS.name, 0)
 _POLL_S = 1.0
 # Longest time between two looks that counts as silence: what is longer was our own.
 _AWAKE_S = 3.0
@@ -45,10 +41,15 @@ class Claim:
 
 
 class Tenure:
-    """One instance's claim. It shows a sign of life five times in `silent_s`, after which others take it for gone."""
+    """One instance's claim. It shows a sign of life five times in `silent_s`, after which others take it for gone.
 
-    def __init__(self, events: EventLog, clock: Clock, silent_s: float) -> None:
+    The claim is stored under `group`, at any partition that exists: `place`.
+    """
+
+    def __init__(self, events: EventLog, clock: Clock, silent_s: float, group: str, place: Partition) -> None:
         self._log = events
+        self._group = group
+        self._place = place
         self._clock = clock
         self._beat_s = silent_s / 5
         self._silent_s = silent_s
@@ -68,7 +69,7 @@ class Tenure:
             await self._clock.sleep(self._beat_s)
             stored, _ = await self._read()
             if stored > self._claim:
-                raise WriterReplacedError(f"instance {stored.instance} tells the statuses")
+                raise WriterReplacedError(f"instance {stored.instance} works instead")
             await self._show()
 
     async def until_silent(self, stop: asyncio.Event) -> None:
@@ -88,12 +89,12 @@ class Tenure:
             await _pause(stop, min(_POLL_S, self._beat_s))
 
     async def _read(self) -> tuple[Claim, int]:
-        stored = (await self._log.committed(GROUP, [_PLACE])).get(_PLACE)
+        stored = (await self._log.committed(self._group, [self._place])).get(self._place)
         return (Claim(), 0) if stored is None else (Claim.from_committed(stored), stored.offset)
 
     async def _show(self) -> None:
         self._beat += 1
-        await self._log.commit(GROUP, {_PLACE: self._claim.to_committed(self._beat)})
+        await self._log.commit(self._group, {self._place: self._claim.to_committed(self._beat)})
 
 
 async def _pause(stop: asyncio.Event, seconds: float) -> None:

@@ -1,0 +1,85 @@
+"""The newest sample of each pod, as long as it says anything: the window that metrics are judged by.
+
+Samples are periodic, so one that is lost or comes twice is put right by the next. Which is newer says the cluster's own
+clock; how old it is, the time since we first heard of it, whatever that clock shows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from services.autoscaler.decision.horizontal.seen import PodSamples, Reading, Sample, Unmeasured
+from services.autoscaler.decision.horizontal.terms import Metric, MetricType
+from shared.events.v1.metrics import PodMetricsSampled, PodUsage
+
+_THOUSAND = 1000
+# What metrics-server says where it says nothing.
+_WINDOW_MS = 30_000
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    usage: PodUsage
+    at_ms: int
+    heard_ms: int
+
+
+class PodSamplesSeen:
+    def __init__(self, stale_ms: int) -> None:
+        self._stale_ms = stale_ms
+        self._held: dict[str, _Held] = {}
+
+    def take(self, sample: PodMetricsSampled, now_ms: int, known: Iterable[str] | None = None) -> set[str]:
+        """The keys of pods of which there is something newer now."""
+        fresh: set[str] = set()
+        for usage in sample.pods:
+            key = f"{sample.cluster}/{usage.namespace}/{usage.name}"
+            if known is not None and key not in known:
+                continue
+            at_ms = usage.sampled_at if usage.sampled_at is not None else sample.sampled_at
+            held = self._held.get(key)
+            # A clock that was set back may be behind what is stale by now.
+            if held is None or at_ms > held.at_ms or self._is_stale(held, now_ms):
+                if held is not None and at_ms == held.at_ms:
+                    continue
+                self._held[key] = _Held(usage, at_ms, now_ms)
+                fresh.add(key)
+        return fresh
+
+    def forget(self, key: str) -> None:
+        self._held.pop(key, None)
+
+    def reading(self, metric: Metric, pods: Iterable[str], now_ms: int) -> Reading:
+        """What these pods use of a resource; a pod of which nothing recent is known has no sample."""
+        found, stale = dict[str, Sample](), 0
+        for key in pods:
+            held = self._held.get(key)
+            if held is None:
+                continue
+            if self._is_stale(held, now_ms):
+                stale += 1
+                continue
+            amount = _amount(metric, held.usage)
+            if amount is not None:
+                window = held.usage.window if held.usage.window is not None else _WINDOW_MS
+                found[key] = Sample(amount, held.at_ms, window)
+        if found:
+            return PodSamples(found)
+        if stale:
+            return Unmeasured(f"the newest samples are older than {self._stale_ms // _THOUSAND} s, of {stale} pods")
+        return Unmeasured("no metrics returned from resource metrics API")
+
+    def _is_stale(self, held: _Held, now_ms: int) -> bool:
+        # Also where our own clock was set back: then nobody knows how old it is.
+        return not 0 <= now_ms - held.heard_ms <= self._stale_ms
+
+
+def _amount(metric: Metric, usage: PodUsage) -> int | None:
+    """In thousandths; None where it was not measured."""
+    if metric.type is MetricType.CONTAINER_RESOURCE:
+        part = next((item for item in usage.containers if item.name == metric.container), None)
+        if part is None:
+            return None
+        return part.cpu if metric.name == "cpu" else part.memory * _THOUSAND
+    return usage.cpu if metric.name == "cpu" else usage.memory * _THOUSAND

@@ -1,0 +1,235 @@
+"""Everything that is known of the workloads that are scaled, and one look at one of them.
+
+`asked` is what this autoscaler said last, which the scheduler follows; until it has said anything, what was decided.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+from services.autoscaler.decision.asked import terms_of
+from services.autoscaler.decision.horizontal.evaluation import Evaluation, evaluate, settle
+from services.autoscaler.decision.horizontal.limits import At, Memory
+from services.autoscaler.decision.horizontal.seen import Pod, PodSamples, Reading, Seen, Unmeasured
+from services.autoscaler.decision.horizontal.terms import Defaults, Metric, MetricType, Terms
+from services.autoscaler.decision.samples import PodSamplesSeen
+from shared.events.v1.decisions import WorkloadPlaced
+from shared.events.v1.metrics import PodMetricsSampled
+from shared.events.v1.scaling import (
+    ConditionType,
+    MetricReading,
+    PodSetScaled,
+    Recommendation,
+    ScalingCondition,
+    ScalingMemory,
+    WorkloadScaled,
+)
+
+_RESOURCES = frozenset({MetricType.RESOURCE, MetricType.CONTAINER_RESOURCE})
+_GONE = frozenset({"Succeeded", "Failed"})
+
+
+@dataclass(frozen=True, slots=True)
+class OwnedPod:
+    """A pod of the fleet, and whose it is."""
+
+    workload: str
+    pod_set: str
+    pod: Pod
+
+
+@dataclass(slots=True)
+class _Tracked:
+    uid: str
+    generation: int
+    pod_set: str
+    terms: Terms
+    decided: int
+    said: WorkloadScaled | None = None
+    memory: Memory = field(default_factory=Memory)
+    evaluated_ms: int | None = None
+
+    @property
+    def asked(self) -> int:
+        said = self.said.pod_sets[0].replicas if self.said is not None else None
+        return self.decided if said is None else said
+
+
+class ScaledWorkloads:
+    """`stale_ms`: age of a sample from which on it says nothing. Times are Unix milliseconds of one clock."""
+
+    def __init__(self, defaults: Defaults, stale_ms: int, remember_ms: int) -> None:
+        self._defaults = defaults
+        self._remember_ms = remember_ms
+        self._tracked: dict[str, _Tracked] = {}
+        self._restored: dict[str, WorkloadScaled] = {}
+        self._pods: dict[str, OwnedPod] = {}
+        self._of_workload: dict[str, dict[str, OwnedPod]] = {}
+        self._samples = PodSamplesSeen(stale_ms)
+
+    def __len__(self) -> int:
+        return len(self._tracked)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._tracked)
+
+    # --- what is observed ---
+
+    def restore(self, key: str, said: WorkloadScaled | None) -> None:
+        """What was said last, as it stands in the log at the start. None is a tombstone."""
+        if said is None or not said.pod_sets:
+            self._restored.pop(key, None)
+        else:
+            self._restored[key] = said
+
+    def forgotten(self) -> list[str]:
+        """Workloads of which something was said that are scaled no more: to be asked when all was read."""
+        return sorted(self._restored.keys() - self._tracked.keys())
+
+    def place(self, key: str, placed: WorkloadPlaced | None) -> bool:
+        """A workload as it was decided upon; whether it is scaled no more, though something was said of it."""
+        if placed is None or placed.deleting or placed.workload.scaling is None:
+            tracked = self._tracked.pop(key, None)
+            return tracked is not None and tracked.said is not None
+        name = placed.workload.scaled_pod_set
+        decided = next((item.desired for item in placed.pod_sets if item.name == name), 0)
+        known = self._tracked.get(key)
+        if known is None or known.uid != placed.uid or known.pod_set != name:
+            known = self._tracked[key] = self._begin(key, placed)
+        known.terms = terms_of(placed.workload.scaling)
+        known.generation, known.decided = placed.workload_generation, decided
+        return False
+
+    def observe_pod(self, key: str, owned: OwnedPod | None) -> None:
+        former = self._pods.pop(key, None)
+        if former is not None:
+            self._of_workload[former.workload].pop(key, None)
+        if owned is None:
+            self._samples.forget(key)
+            return
+        self._pods[key] = owned
+        self._of_workload.setdefault(owned.workload, {})[key] = owned
+
+    def observe_samples(self, sample: PodMetricsSampled, now_ms: int) -> set[str]:
+        """The workloads of whose pods there is something newer."""
+        fresh = self._samples.take(sample, now_ms, self._pods)
+        return {self._pods[key].workload for key in fresh} & self._tracked.keys()
+
+    # --- what is decided ---
+
+    def reacts(self, key: str) -> bool:
+        """Whether it may be looked at whenever samples come: without a behavior it grows by so much at each look."""
+        return self._tracked[key].terms.behavior is not None
+
+    def since_ms(self, key: str, now_ms: int) -> int | None:
+        """How long ago it was looked at; None if it never was, or a clock was set back."""
+        at_ms = self._tracked[key].evaluated_ms
+        return None if at_ms is None or now_ms < at_ms else now_ms - at_ms
+
+    def look(self, key: str, now_ms: int) -> WorkloadScaled | None:
+        """What there is to be told of a workload after a look at it, if anything is."""
+        tracked = self._tracked[key]
+        tracked.evaluated_ms = now_ms
+        asked = tracked.asked
+        pods = {
+            pod_key: owned.pod
+            for pod_key, owned in self._of_workload.get(key, {}).items()
+            if owned.pod_set == tracked.pod_set
+        }
+        there = sum(pod.phase not in _GONE and not pod.deleting for pod in pods.values())
+        readings = tuple(self._reading(metric, pods, now_ms) for metric in tracked.terms.metrics)
+        seen = Seen(asked, there, tuple(pods.values()), readings)
+        result = evaluate(tracked.terms, self._defaults, seen, tracked.memory, now_ms)
+        if result.replicas is not None and result.replicas != asked:
+            settle(tracked.terms, tracked.memory, asked, result.replicas, now_ms)
+        said = _told(tracked, seen, result, now_ms)
+        if tracked.said is not None and not self._is_news(tracked.said, said):
+            return None
+        tracked.said = said
+        return said
+
+    def _reading(self, metric: Metric, pods: Iterable[str], now_ms: int) -> Reading:
+        if metric.type in _RESOURCES:
+            return self._samples.reading(metric, pods, now_ms)
+        return Unmeasured(f"this version measures cpu and memory of pods alone, not metrics of type {metric.type}")
+
+    def _begin(self, key: str, placed: WorkloadPlaced) -> _Tracked:
+        assert placed.workload.scaling is not None
+        name = placed.workload.scaled_pod_set
+        tracked = _Tracked(placed.uid, placed.workload_generation, name, terms_of(placed.workload.scaling), 0)
+        said = self._restored.pop(key, None)
+        if said is not None and said.uid == placed.uid and said.pod_sets[0].name == name:
+            tracked.said, tracked.memory = said, _remembered(said.pod_sets[0].memory)
+        return tracked
+
+    def _is_news(self, before: WorkloadScaled, after: WorkloadScaled) -> bool:
+        old, new = before.pod_sets[0], after.pod_sets[0]
+        if not 0 <= after.evaluated_at - before.evaluated_at < self._remember_ms:
+            return True
+        return _gist(old) != _gist(new) or before.workload_generation != after.workload_generation
+
+
+def _gist(said: PodSetScaled) -> tuple[object, ...]:
+    """What is told as soon as it changes."""
+    wanted = {item.at: item.replicas for item in said.memory.recommendations}
+    newest = wanted[max(wanted)] if wanted else None
+    conditions = [(item.type, item.status, item.reason) for item in said.conditions]
+    return said.replicas, newest, said.memory.ups, said.memory.downs, said.memory.zeroed, bool(said.error), conditions
+
+
+def _told(tracked: _Tracked, seen: Seen, result: Evaluation, now_ms: int) -> WorkloadScaled:
+    former = tracked.said.pod_sets[0].replicas if tracked.said is not None else None
+    proposals = result.proposals or (None,) * len(tracked.terms.metrics)
+    pod_set = PodSetScaled(
+        name=tracked.pod_set,
+        replicas=former if result.replicas is None else result.replicas,
+        before=seen.asked,
+        ready=sum(pod.counts for pod in seen.pods),
+        reason=result.reason,
+        error=result.error,
+        metrics=tuple(
+            _told_metric(metric, reading, proposal)
+            for metric, reading, proposal in zip(tracked.terms.metrics, seen.readings, proposals, strict=True)
+        ),
+        conditions=tuple(
+            ScalingCondition(
+                type=ConditionType(item.type), status=item.status, reason=item.reason, message=item.message
+            )
+            for item in result.conditions
+        ),
+        memory=ScalingMemory(
+            recommendations=_noted(tracked.memory.recommendations),
+            ups=_noted(tracked.memory.ups),
+            downs=_noted(tracked.memory.downs),
+            zeroed=tracked.memory.zeroed,
+        ),
+    )
+    return WorkloadScaled(
+        uid=tracked.uid, workload_generation=tracked.generation, evaluated_at=now_ms, pod_sets=(pod_set,)
+    )
+
+
+def _told_metric(metric: Metric, reading: Reading, proposal: object) -> MetricReading:
+    samples = reading.samples.values() if isinstance(reading, PodSamples) else ()
+    return MetricReading(
+        type=metric.type,
+        name=metric.name,
+        proposal=getattr(proposal, "replicas", None),
+        current=getattr(proposal, "current", None),
+        newest=max((sample.at_ms for sample in samples), default=None),
+        samples=len(samples),
+    )
+
+
+def _noted(items: Iterable[At]) -> tuple[Recommendation, ...]:
+    return tuple(Recommendation(replicas=item.replicas, at=item.at_ms) for item in items)
+
+
+def _remembered(memory: ScalingMemory) -> Memory:
+    return Memory(
+        recommendations=[At(item.replicas, item.at) for item in memory.recommendations],
+        ups=[At(item.replicas, item.at) for item in memory.ups],
+        downs=[At(item.replicas, item.at) for item in memory.downs],
+        zeroed=memory.zeroed,
+    )

@@ -1,0 +1,22 @@
+"""What an operator can see of the autoscaler."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from shared.observability.metrics import Counter, Gauge, Histogram
+
+WORKLOADS: Final = Gauge("flotilla_autoscaler_workloads", "workloads that are scaled")
+EVALUATIONS: Final = Counter("flotilla_autoscaler_evaluations_total", "looks at a workload", ("occasion",))
+SCALED: Final = Counter("flotilla_autoscaler_scaled_total", "times another number of replicas was asked for", ("to",))
+FAILED: Final = Counter("flotilla_autoscaler_failed_total", "looks at which a metric could not be measured")
+PUBLISHED: Final = Counter("flotilla_autoscaler_published_total", "records of fleet.scaling")
+SAMPLES: Final = Counter("flotilla_autoscaler_samples_total", "records of fleet.metrics", ("cluster",))
+DEAD_LETTERS: Final = Counter("flotilla_autoscaler_dead_letters_total", "records refused", ("topic",))
+RESTARTS: Final = Counter("flotilla_autoscaler_restarts_total", "times the state was built anew from the log")
+STANDING_BY: Final = Gauge("flotilla_autoscaler_standing_by", "1 while another instance works")
+EVALUATE_SECONDS: Final = Histogram(
+    "flotilla_autoscaler_evaluate_seconds",
+    "one look at one workload",
+    buckets=(0.0001, 0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5),
+)

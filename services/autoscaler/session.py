@@ -1,0 +1,229 @@
+"""One life of the state: restored from the log, then followed, looked at, and told.
+
+What must not be lost is read by explicit positions (`fleet.placements`, `fleet.objects`, and `fleet.scaling` for what
+the last autoscaler remembered); samples come from faust, and are put right by the next.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+
+from services.autoscaler import metrics
+from services.autoscaler.decision.workloads import ScaledWorkloads
+from services.autoscaler.observed import owned_pod
+from services.autoscaler.settings import AutoscalerSettings
+from services.autoscaler.windows import Windows
+from shared.events.envelope import SEQ, Envelope, number_of
+from shared.events.registry import DecodeError, decode
+from shared.events.topics import OBJECTS, PLACEMENTS, SCALING, WORKLOAD_SCALED
+from shared.events.v1.metrics import PodMetricsSampled
+from shared.events.v1.placements import PlacementPublished
+from shared.events.v1.scaling import WorkloadScaled
+from shared.model.identities import ObjectKey, is_object_key
+from shared.observability.logs import get_logger
+from shared.ports.clock import Clock
+from shared.ports.event_log import START, EventLog, NewRecord, Publisher, Reader, Record
+from shared.runtime.dead_letters import dead_letter
+from shared.runtime.ids import new_id
+
+log = get_logger(__name__)
+
+RESTORED = (SCALING.name, PLACEMENTS.name, OBJECTS.name)
+_READ_S = 0.2
+_TICK_S = 0.25
+_PODS = "pods"
+_MOST_LETTERS = 1000
+
+
+class Session:
+    def __init__(
+        self,
+        events: EventLog,
+        reader: Reader,
+        publisher: Publisher,
+        windows: Windows,
+        workloads: ScaledWorkloads,
+        clock: Clock,
+        settings: AutoscalerSettings,
+    ) -> None:
+        self._log = events
+        self._reader = reader
+        self._publisher = publisher
+        self._windows = windows
+        self._workloads = workloads
+        self._clock = clock
+        self._settings = settings
+        self._generations: dict[str, int] = {}
+        self._fresh: set[str] = set()
+        self._woken = asyncio.Event()
+        self._gone: set[str] = set()
+        self._letters: list[NewRecord] = []
+        self._samples_at: dict[int, int] = {}
+
+    async def restore(self, stop: asyncio.Event) -> bool:
+        """Knows all that the log has afterwards; False if it was stopped before. Raises LogError."""
+        for topics in (RESTORED[:1], RESTORED[1:]):
+            await self._reader.assign({p: START for name in topics for p in await self._log.partitions(name)})
+            ends = await self._reader.end_offsets(self._reader.positions())
+            while any(at < ends[partition] for partition, at in self._reader.positions().items()):
+                if stop.is_set():
+                    return False
+                await self._read(_READ_S)
+        # From now on positions count, as inputs of what is told.
+        self._gone.update(self._workloads.forgotten())
+        log.info("caught up", scaled=len(self._workloads))
+        return True
+
+    async def follow(self, stop: asyncio.Event) -> None:
+        """Looks at every workload in its time, and when samples come, until it is stopped. Raises LogError."""
+        async with self._windows.open(self._take), asyncio.TaskGroup() as tasks:
+            reading = tasks.create_task(self._follow_inputs(), name="inputs")
+            try:
+                while not stop.is_set():
+                    await self._round()
+                    await self._wait()
+            finally:
+                reading.cancel()
+
+    async def _follow_inputs(self) -> None:
+        while True:
+            await self._read(1.0)
+            await asyncio.sleep(0)
+
+    async def _wait(self) -> None:
+        try:
+            async with asyncio.timeout(_TICK_S):
+                await self._woken.wait()
+        except TimeoutError:
+            pass
+        self._woken.clear()
+
+    # --- reading ---
+
+    async def _read(self, timeout_s: float) -> None:
+        for record in await self._reader.read(max_records=self._settings.autoscaler_batch, timeout_s=timeout_s):
+            try:
+                self._fold(record)
+            except DecodeError as error:
+                self._refuse(record, error)
+
+    def _fold(self, record: Record) -> None:
+        key = (record.key or b"").decode(errors="replace")
+        if record.topic == OBJECTS.name:
+            self._fold_object(key, record)
+        elif record.topic == PLACEMENTS.name:
+            self._fold_placement(key, record)
+        else:
+            self._workloads.restore(key, None if record.value is None else decode(WorkloadScaled, record.value))
+
+    def _fold_object(self, key: str, record: Record) -> None:
+        if not is_object_key(key):
+            return
+        at = ObjectKey.parse(key)
+        if at.resource.plural != _PODS or at.resource.group:
+            return
+        pod = f"{at.cluster}/{at.namespace}/{at.name}"
+        self._workloads.observe_pod(pod, None if record.value is None else owned_pod(pod, record.value))
+
+    def _fold_placement(self, key: str, record: Record) -> None:
+        """Readers go by the generation: what is older may stand behind what is newer."""
+        if record.value is None:
+            by = number_of(record.headers, SEQ)
+            if by is not None and by < self._generations.get(key, 0):
+                return
+            self._generations.pop(key, None)
+            gone = self._workloads.place(key, None)
+        else:
+            published = decode(PlacementPublished, record.value)
+            if published.placement is None or published.generation < self._generations.get(key, 0):
+                return
+            self._generations[key] = published.generation
+            gone = self._workloads.place(key, published.placement)
+        if gone:
+            self._gone.add(key)
+
+    def _refuse(self, record: Record, error: DecodeError) -> None:
+        """Not of what is read anew at every start: its other readers bury it."""
+        first = error.errors[0]
+        log.warning("record refused", position=str(record.position), field=first.field, reason=first.reason)
+        metrics.DEAD_LETTERS.labels(record.topic).inc()
+        if record.topic not in RESTORED and len(self._letters) < _MOST_LETTERS:
+            self._letters.append(dead_letter(record, error.errors))
+
+    def _take(self, record: Record) -> None:
+        """A record of `fleet.metrics`, from faust."""
+        self._samples_at[record.partition] = record.offset + 1
+        if record.value is None or not (record.key or b"").endswith(b"/pods"):
+            return
+        try:
+            sample = decode(PodMetricsSampled, record.value)
+        except DecodeError as error:
+            self._refuse(record, error)
+            return
+        metrics.SAMPLES.labels(sample.cluster).inc()
+        self._fresh |= self._workloads.observe_samples(sample, self._clock.now_ms())
+        self._woken.set()
+
+    # --- deciding and telling ---
+
+    async def _round(self) -> None:
+        """Whoever is due is looked at, and what follows is acknowledged."""
+        metrics.WORKLOADS.set(len(self._workloads))
+        sent = 0
+        for key in self._due():
+            with metrics.EVALUATE_SECONDS.time():
+                said = self._workloads.look(key, self._clock.now_ms())
+            if said is not None:
+                sent += 1
+                self._count(said)
+                inputs = self._inputs()
+                await self._send(key, said.model_copy(update={"inputs": inputs}).to_json())
+        for key in sorted(self._gone):
+            if key not in set(self._workloads):
+                sent += 1
+                await self._send(key, None)
+        self._gone.clear()
+        letters, self._letters = self._letters, []
+        await self._publisher.send_many(letters)
+        if sent or letters:
+            await self._publisher.flush()
+
+    def _due(self) -> Iterable[str]:
+        now_ms = self._clock.now_ms()
+        period_ms = round(self._settings.autoscaler_evaluation_period_s * 1000)
+        reaction_ms = round(self._settings.autoscaler_reaction_s * 1000)
+        due = []
+        for key in self._workloads:
+            since = self._workloads.since_ms(key, now_ms)
+            fresh = key in self._fresh and self._workloads.reacts(key)
+            if since is None or since >= period_ms or (fresh and since >= reaction_ms):
+                occasion = "sample" if fresh else "period"
+                metrics.EVALUATIONS.labels(occasion).inc()
+                due.append(key)
+        self._fresh.difference_update(due)
+        self._fresh.intersection_update(self._workloads)
+        return due
+
+    def _count(self, said: WorkloadScaled) -> None:
+        pod_set = said.pod_sets[0]
+        metrics.FAILED.inc(bool(pod_set.error))
+        if pod_set.replicas is not None and pod_set.replicas != pod_set.before:
+            metrics.SCALED.labels("more" if pod_set.replicas > pod_set.before else "fewer").inc()
+
+    def _inputs(self) -> dict[str, dict[int, int]]:
+        found: dict[str, dict[int, int]] = {"fleet.metrics": dict(self._samples_at)}
+        for (topic, number), offset in self._reader.positions().items():
+            found.setdefault(topic, {})[number] = offset
+        return found
+
+    async def _send(self, key: str, value: bytes | None) -> None:
+        headers = Envelope(
+            id=new_id(),
+            source="flotilla/autoscaler",
+            type=WORKLOAD_SCALED.ce_type,
+            time_ms=self._clock.now_ms(),
+            subject=key,
+        ).to_headers()
+        metrics.PUBLISHED.inc()
+        await self._publisher.send(NewRecord(SCALING.name, key.encode(), value, headers))

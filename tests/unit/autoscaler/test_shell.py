@@ -1,0 +1,148 @@
+"""The service on a log in memory: what it says, what it remembers, and who of several says it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import pytest_asyncio
+
+from services.autoscaler.settings import AutoscalerSettings
+from services.autoscaler.shell import TOPICS, AutoscalerService
+from services.autoscaler.windows import Take
+from shared.adapters.clock import SystemClock
+from shared.adapters.memory.event_log import MemoryLog
+from shared.events.topics import METRICS, PLACEMENTS, SCALING
+from shared.events.v1.placements import PlacementPublished
+from shared.events.v1.scaling import WorkloadScaled
+from shared.ports.event_log import NewRecord, Partition, Record
+from tests.autoscaling import pod_json, pod_record, sample_record, scaled_workload
+from tests.unit.autoscaler.test_workloads import KEY, placed
+
+SETTINGS = AutoscalerSettings(http_port=-1, autoscaler_silent_s=1.0, autoscaler_reaction_s=0.0)
+
+
+class MemoryWindows:
+    """As faust hands records on, without a broker."""
+
+    def __init__(self) -> None:
+        self.take: Take | None = None
+
+    @asynccontextmanager
+    async def open(self, take: Take, /) -> AsyncIterator[None]:
+        self.take = take
+        try:
+            yield
+        finally:
+            self.take = None
+
+
+class Instance:
+    def __init__(self, log: MemoryLog) -> None:
+        self.windows = MemoryWindows()
+        self.service = AutoscalerService(log, self.windows, SystemClock(), SETTINGS)
+        self._stop = asyncio.Event()
+        self._task = asyncio.create_task(self.service.run(self._stop))
+
+    async def stop(self) -> None:
+        self._stop.set()
+        async with asyncio.timeout(10):
+            await self._task
+
+    def use(self, milli: int, pods: int = 2) -> None:
+        made = sample_record(milli, pods, SystemClock().now_ms())
+        self.put(made.value)
+
+    def put(self, value: bytes | None) -> None:
+        assert self.windows.take is not None
+        self.windows.take(Record(METRICS.name, 0, 7, 0, b"east/pods", value))
+
+
+@pytest_asyncio.fixture
+async def log() -> MemoryLog:
+    log = MemoryLog(SystemClock())
+    await log.ensure_topics(TOPICS)
+    for number in range(2):
+        log.append(pod_record(f"web-{number}", pod_json("web")))
+    return log
+
+
+def place(log: MemoryLog, generation: int = 1, *, deleting: bool = False) -> None:
+    placement = placed(scaled_workload(), deleting=deleting)
+    body = PlacementPublished(epoch=1, generation=generation, decided_at=1, placement=placement)
+    log.append(NewRecord(PLACEMENTS.name, KEY.encode(), body.to_json()))
+
+
+def said(log: MemoryLog) -> list[int | None]:
+    """The replicas of each record; None for a tombstone, and where nobody can say."""
+    records = [r for n in range(SCALING.partitions) for r in log.segment(Partition(SCALING.name, n)).records]
+    return [WorkloadScaled.model_validate_json(r.value).pod_sets[0].replicas if r.value else None for r in records]
+
+
+async def until(is_so: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not is_so():  # noqa: ASYNC110 - whatever it is has no event
+            await asyncio.sleep(0.01)
+
+
+async def test_it_scales_by_samples_and_remembers_through_a_restart(log: MemoryLog) -> None:
+    place(log)
+    first = Instance(log)
+    await until(lambda: said(log) == [None])
+    first.use(100)
+    await until(lambda: said(log)[-1] == 4)
+    await first.stop()
+    second = Instance(log)
+    # What was decided is 2 still, and turns nothing back.
+    await until(lambda: len(said(log)) > 2)
+    assert said(log)[-1] == 4
+    second.use(100)
+    await asyncio.sleep(0.3)
+    assert said(log)[-1] == 4
+    await second.stop()
+
+
+async def test_what_is_no_sample_is_buried_and_the_next_counts(log: MemoryLog) -> None:
+    place(log)
+    instance = Instance(log)
+    await until(lambda: said(log) == [None])
+    instance.put(b"{")
+    instance.use(100)
+    await until(lambda: said(log)[-1] == 4)
+    letters = log.segment(Partition(f"{METRICS.name}.dlq", 0)).records
+    assert [letter.value for letter in letters] == [b"{"]
+    await instance.stop()
+
+
+async def test_a_workload_that_ends_leaves_a_tombstone_and_an_older_placement_does_not_bring_it_back(
+    log: MemoryLog,
+) -> None:
+    place(log, 5)
+    instance = Instance(log)
+    await until(lambda: said(log) == [None])
+    instance.use(100)
+    await until(lambda: said(log)[-1] == 4)
+    place(log, 6, deleting=True)
+    await until(lambda: said(log)[-1] is None)
+    count = len(said(log))
+    place(log, 5)
+    await asyncio.sleep(0.5)
+    assert len(said(log)) == count
+    await instance.stop()
+
+
+async def test_of_two_the_newer_works_and_the_other_takes_over(log: MemoryLog) -> None:
+    place(log)
+    first = Instance(log)
+    await until(lambda: first.windows.take is not None)
+    second = Instance(log)
+    await until(lambda: second.windows.take is not None and first.windows.take is None)
+    assert first.service.readiness().ready
+    second.use(100)
+    await until(lambda: said(log)[-1] == 4)
+    await second.stop()
+    await until(lambda: first.windows.take is not None)
+    first.use(200)
+    await until(lambda: said(log)[-1] == 8)
+    await first.stop()
