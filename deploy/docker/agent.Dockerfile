@@ -4,7 +4,7 @@
 ARG BASE=python:3.11-slim
 
 FROM ${BASE} AS build
-# The same bytes whoever builds: sets in one order, and no bytecode that has times in it.
+# The same bytes whoever builds, and when: sets in one order, and no bytecode that has times in it.
 ENV PYTHONHASHSEED=0 PYTHONDONTWRITEBYTECODE=1
 COPY deploy/docker/agent.lock /build/requirements.lock
 RUN --mount=type=cache,target=/root/.cache/pip,sharing=locked \
@@ -16,12 +16,11 @@ COPY shared /flotilla/app/shared
 COPY services/__init__.py /flotilla/app/services/
 COPY services/watcher /flotilla/app/services/watcher
 COPY services/executor /flotilla/app/services/executor
-ARG SOURCE_DATE_EPOCH=0
 RUN rm -rf /flotilla/app/shared/runtime/embedded /flotilla/app/shared/testing \
  && python3 -m compileall -q -j 1 --invalidation-mode unchecked-hash /flotilla/app \
  && install -d -o 65532 -g 65532 /flotilla/kubeconfigs \
  && chmod -R u=rwX,go=rX /flotilla \
- && find /flotilla -exec touch --no-dereference --date="@${SOURCE_DATE_EPOCH}" {} +
+ && find /flotilla -exec touch --no-dereference --date=@0 {} +
 
 FROM ${BASE}
 ARG VERSION=dev

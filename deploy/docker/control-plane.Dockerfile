@@ -4,7 +4,7 @@
 ARG BASE=python:3.11-slim
 
 FROM ${BASE} AS build
-# The same bytes whoever builds: sets in one order, no bytecode that has times in it, code for any processor.
+# The same bytes whoever builds, and when: sets in one order, no bytecode that has times in it, code for any processor.
 ENV PYTHONHASHSEED=0 PYTHONDONTWRITEBYTECODE=1 PYTHONPATH=/flotilla/app:/flotilla/lib
 ENV NUMBA_CACHE_DIR=/flotilla/compiled NUMBA_CPU_NAME=generic
 COPY deploy/docker/control-plane.lock /build/requirements.lock
@@ -17,12 +17,11 @@ RUN rm -rf /flotilla/lib/bin /flotilla/lib/numba/tests \
  && python3 -m compileall -q -j 1 --invalidation-mode unchecked-hash /flotilla/lib
 COPY shared /flotilla/app/shared
 COPY services /flotilla/app/services
-ARG SOURCE_DATE_EPOCH=0
 RUN python3 -m compileall -q -j 1 --invalidation-mode unchecked-hash /flotilla/app \
  && python3 -m services.scheduler.baked_cache \
  && install -d -o 65532 -g 65532 /flotilla/kubeconfigs \
  && chmod -R u=rwX,go=rX /flotilla \
- && find /flotilla -exec touch --no-dereference --date="@${SOURCE_DATE_EPOCH}" {} +
+ && find /flotilla -exec touch --no-dereference --date=@0 {} +
 
 FROM ${BASE}
 ARG VERSION=dev
