@@ -55,6 +55,9 @@ _READ_S = 5.0
 # about so many decisions meanwhile: an entry costs as much as two of them.
 _MOST_UNPUBLISHED = 2
 _GATHERED = 16
+# Where many namespaces have a backlog, so many turns of each: what an entry costs is then what they all wait for, and
+# whoever comes behind them waits for a turn of each anyway.
+_GATHERED_TURNS = 2
 # So many namespaces that got all their answers with one entry are a crowd: what comes while that entry is on its way
 # makes up the next one, and not several.
 _CROWD = 4
@@ -243,7 +246,7 @@ class Leadership:
             due -= decided.count - before
             soon = (urgent or served) and self._served < _CROWD
             while self._unpublished > (_MOST_UNPUBLISHED if soon else 0):
-                gathering = decided.count < _GATHERED and not self._follower.publishing
+                gathering = decided.count < self._most_gathered and not self._follower.publishing
                 if len(self._intake) and (gathering or (due > 0 and decided.count < self._settings.scheduler_batch)):
                     await rest()
                     break
@@ -280,6 +283,11 @@ class Leadership:
         if emptied:
             self._breaks.served()
         return emptied
+
+    @property
+    def _most_gathered(self) -> int:
+        """Decisions that are made while an entry is on its way, though nobody waits for the next one alone."""
+        return min(max(_GATHERED, _GATHERED_TURNS * self._intake.namespaces), self._settings.scheduler_batch)
 
     @property
     def _unpublished(self) -> int:

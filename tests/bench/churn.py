@@ -3,8 +3,9 @@
 One scheduler as a process, real Kafka, `--clusters` that are played: they have nodes and heartbeats, and confirm at
 once that a workload left them. `--rate` workloads are created a second, and each is deleted `--alive` seconds later.
 Measured, for each of ten equal parts of the time: from a request's publication until its placement can be read, the
-scheduler's memory, and the CPU of scheduler, broker and this process for each request (a creation or a deletion). The
-first part is left out of what is compared: the fleet fills in it.
+scheduler's memory, and of scheduler, broker and this process the CPU that they used, and how long they were ready to
+run and had no core: whoever falls behind and waits for a core lacks CPU, and not an answer. The first part is left out
+of what is compared: the fleet fills in it.
 
 The three processes share the machine, so this one does no more than it must: what is alike in all requests is encoded
 once, what is due is sent in batches, and of a placement it reads the few fields that it asks for.
@@ -17,7 +18,7 @@ import asyncio
 import os
 import time
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
 from pathlib import Path
@@ -39,7 +40,16 @@ from shared.ports.event_log import END, EventLog, NewRecord, Publisher
 from shared.runtime.embedded import EmbeddedKafka
 from shared.runtime.ids import new_id
 from tests.bench.fleet_log import Size, heartbeats, nodes, now_ms
-from tests.bench.support import apply_request, beside, cpu_s, quantile, resident_mb, run_directory, write_result
+from tests.bench.support import (
+    apply_request,
+    beside,
+    core_wait_s,
+    cpu_s,
+    quantile,
+    resident_mb,
+    run_directory,
+    write_result,
+)
 
 PARTS = 10
 NODES = 20
@@ -54,13 +64,16 @@ _PARTITION = attrgetter("partition")
 class Part:
     """Seconds from request to placement of creations; at the end the scheduler's memory, and what then waited.
 
-    `cpu_ms` is of each request, by process.
+    By process: `cpu_ms` is of each request, a creation or a deletion; `cpu_s` is of the whole part, and so is
+    `lacked_s`: then it was ready to run and had no core.
     """
 
     seconds: list[float] = field(default_factory=list)
     memory_mb: float = 0.0
     waiting: int = 0
     cpu_ms: dict[str, float] = field(default_factory=dict)
+    cpu_s: dict[str, float] = field(default_factory=dict)
+    lacked_s: dict[str, float] = field(default_factory=dict)
     # The entries of the journal that were published in it.
     entries: set[int] = field(default_factory=set)
     records: int = 0
@@ -240,10 +253,14 @@ async def measure(arguments: argparse.Namespace, directory: Path, console: Conso
                 await scheduler.wait_ready()
                 for number in range(PARTS):
                     clusters.part = part = Part()
-                    before, asked = {name: cpu_s(pid) for name, pid in pids.items()}, people.asked + people.gone
+                    used, lacked, asked = _each(cpu_s, pids), _each(core_wait_s, pids), people.asked + people.gone
                     await people.ask(arguments.seconds / PARTS)
                     requested = people.asked + people.gone - asked
-                    part.cpu_ms = {name: (cpu_s(pid) - before[name]) * 1000 / requested for name, pid in pids.items()}
+                    part.cpu_s, part.lacked_s = (
+                        _since(used, _each(cpu_s, pids)),
+                        _since(lacked, _each(core_wait_s, pids)),
+                    )
+                    part.cpu_ms = {name: seconds * 1000 / requested for name, seconds in part.cpu_s.items()}
                     part.memory_mb, part.waiting = resident_mb(scheduler.pid), people.asked - clusters.placed
                     parts.append(part)
                     console.print(f"part {number + 1}: {told(part)}", highlight=False)
@@ -256,12 +273,22 @@ async def measure(arguments: argparse.Namespace, directory: Path, console: Conso
     return parts
 
 
+def _each(figure: Callable[[int], float], pids: Mapping[str, int]) -> dict[str, float]:
+    return {name: figure(pid) for name, pid in pids.items()}
+
+
+def _since(before: Mapping[str, float], now: Mapping[str, float]) -> dict[str, float]:
+    return {name: value - before[name] for name, value in now.items()}
+
+
 def told(part: Part) -> str:
     cpu = ", ".join(f"{name} {value:.3f}" for name, value in part.cpu_ms.items())
     p50, p99 = quantile(part.seconds, 0.5) * 1000, quantile(part.seconds, 0.99) * 1000
     size = part.records / max(len(part.entries), 1)
     latency = f"p50 {p50:.0f}, p99 {p99:.0f} ms; {size:.1f} an entry"
-    return f"{latency}; {part.memory_mb:.0f} MB; {part.waiting} wait; CPU ms a request: {cpu}"
+    lacked = ", ".join(f"{name} {value:.2f}" for name, value in part.lacked_s.items())
+    waits = f"{part.waiting} wait; CPU ms a request: {cpu}; s without a core: {lacked}"
+    return f"{latency}; {part.memory_mb:.0f} MB; {waits}"
 
 
 def summary(arguments: argparse.Namespace, parts: Sequence[Part]) -> dict[str, Any]:
@@ -274,6 +301,10 @@ def summary(arguments: argparse.Namespace, parts: Sequence[Part]) -> dict[str, A
         "memory_mb_of_parts": [round(part.memory_mb) for part in compared],
         "cpu_ms_of_a_request": {
             name: round(sum(part.cpu_ms[name] for part in compared) / len(compared), 3) for name in compared[0].cpu_ms
+        },
+        "cpu_s": {name: round(sum(part.cpu_s[name] for part in compared), 1) for name in compared[0].cpu_s},
+        "s_without_a_core": {
+            name: round(sum(part.lacked_s[name] for part in compared), 1) for name in compared[0].lacked_s
         },
         "placements_of_an_entry": round(
             sum(part.records for part in compared) / sum(len(part.entries) for part in compared), 1

@@ -11,7 +11,7 @@ import os
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +68,15 @@ def cpu_s(pid: int) -> float:
     """User and system time of a process so far."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def core_wait_s(pid: int) -> float:
+    """How long its threads, as far as they live, were ready to run and had no core: Linux' run_delay, schedstats(5)."""
+    found = 0
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        with suppress(FileNotFoundError, ProcessLookupError):  # it ended meanwhile
+            found += int((task / "schedstat").read_text().split()[1])
+    return found / 1e9
 
 
 def show_figures(title: str, result: Mapping[str, Any], console: Console) -> None:

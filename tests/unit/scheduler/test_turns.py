@@ -72,10 +72,14 @@ class SlowJournal(MemoryLog):
         made = [d for entry in entries if isinstance(entry, DecisionsMade) for d in entry.decisions]
         return [decision.workload.namespace for decision in made if isinstance(decision, WorkloadPlaced)]
 
+    def sizes(self) -> list[int]:
+        """Of each entry of the journal that has decisions, how many."""
+        entries = [decode_entry(record) for record in self.records(DECISIONS.name) if is_entry(record)]
+        return [len(entry.decisions) for entry in entries if isinstance(entry, DecisionsMade) and entry.decisions]
+
     def entries(self) -> int:
         """How many entries of the journal have decisions."""
-        entries = [decode_entry(record) for record in self.records(DECISIONS.name) if is_entry(record)]
-        return sum(isinstance(entry, DecisionsMade) and bool(entry.decisions) for entry in entries)
+        return len(self.sizes())
 
     def published(self) -> list[str]:
         found = [decode(PlacementPublished, record.value) for record in self.records(PLACEMENTS.name)]
@@ -142,6 +146,33 @@ async def test_what_a_crowd_asks_while_an_entry_is_on_its_way_makes_up_the_next_
     log.acknowledging.set()
     await log.until("late-2", "placements")
     assert log.entries() == before + 1
+    stop.set()
+    await leading
+
+
+@pytest.mark.timeout(90)
+async def test_where_many_namespaces_have_a_backlog_an_entry_has_some_turns_of_each() -> None:
+    log, stop, namespaces = SlowJournal(), asyncio.Event(), 60
+    await log.ensure_topics(ALL_TOPICS)
+    settings = SchedulerSettings(scheduler_id="one", scheduler_renew_s=60, http_port=-1)
+    service = SchedulerService(log, SystemClock(), settings, SchedulerConfig())
+    leading = asyncio.create_task(service.run(stop))
+    log.ask("first", 1)
+    await log.until("first", "placements")
+    log.acknowledging.clear()
+    log.ask("opening", 1)
+    await log.until("opening", "journal")
+    before = log.entries()
+    for number in range(namespaces):
+        log.ask(f"busy-{number}", 5)
+    for _ in range(40 * namespaces):
+        await asyncio.sleep(0)
+    assert log.entries() == before
+    log.acknowledging.set()
+    for number in range(namespaces):
+        await log.until(f"busy-{number}", "placements", 5)
+    # More than a turn of each, which whoever comes now waits for anyway, and less than all that waits.
+    assert leadership._GATHERED_TURNS * namespaces <= log.sizes()[before] < 5 * namespaces
     stop.set()
     await leading
 

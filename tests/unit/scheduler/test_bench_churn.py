@@ -1,0 +1,46 @@
+"""What the churn benchmark says of processes: CPU that they used, and CPU that they lacked."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+
+from tests.bench.support import core_wait_s, cpu_s
+
+_SPINNING = "print(flush=True)\nwhile True: pass"
+
+
+def test_what_shares_a_core_with_two_others_lacks_it_for_most_of_the_time() -> None:
+    core = str(min(os.sched_getaffinity(0)))
+    command = ["taskset", "-c", core, sys.executable, "-c", _SPINNING]
+    spinning = [subprocess.Popen(command, stdout=subprocess.PIPE) for _ in range(3)]
+    try:
+        for process in spinning:
+            assert process.stdout is not None
+            process.stdout.readline()
+        pid = spinning[0].pid
+        began, used, lacked = time.monotonic(), cpu_s(pid), core_wait_s(pid)
+        time.sleep(0.6)
+        took, used, lacked = time.monotonic() - began, cpu_s(pid) - used, core_wait_s(pid) - lacked
+    finally:
+        for process in spinning:
+            process.kill()
+            process.communicate()
+    # It runs or waits all the time, and of three each has a third at most, but for others' turns and a tick.
+    assert 0.8 * took < used + lacked < 1.2 * took
+    assert lacked > used
+
+
+def test_what_sleeps_lacks_nothing() -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", "print(flush=True); import time; time.sleep(60)"], stdout=-1
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        time.sleep(0.05)
+        lacked = core_wait_s(process.pid)
+        time.sleep(0.3)
+        assert core_wait_s(process.pid) - lacked < 0.05
+        process.kill()
