@@ -18,7 +18,7 @@ from tests.e2e.test_kubectl_session import MYCLUSTER
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 PROJECT = "flotilla-test"
-OURS = {"scheduler", "scheduler-standby", "status", "hub", "simulator", "watcher", "executor"}
+OURS = {"scheduler", "scheduler-standby", "autoscaler", "status", "hub", "simulator", "watcher", "executor"}
 MEMBERS = {"onprem", "cloud-a", "cloud-b"}
 
 # Prints how many compiled functions a scheduler has, and which of them were not read from the image.
