@@ -75,6 +75,8 @@ def running_engine() -> Iterator[Engine]:
         raise EngineMissingError("containers need root")
     if not (TOOLS / "dockerd.sh").is_file():
         raise EngineMissingError(f"{TOOLS} is not there")
+    if (HOME / "unable").is_file():
+        raise EngineMissingError((HOME / "unable").read_text().strip())
     if not (HOME / "bin" / "dockerd").is_file():
         raise NotPreparedError("no engine is installed: run .ci/containers")
     with (HOME / "tests.lock").open("w") as lock:
