@@ -20,7 +20,10 @@ _clusters, _names = st.sampled_from(CLUSTERS), st.sampled_from(WORKLOADS)
 
 
 def scaled(document: Json) -> Json:
-    return {**document, "scaling": {"maxReplicas": 5, "podSet": document["podSets"][0]["name"]}}
+    """What starts together is not scaled."""
+    placement = {name: value for name, value in document["placement"].items() if name != "gang"}
+    scaling = {"maxReplicas": 5, "podSet": document["podSets"][0]["name"]}
+    return {**document, "placement": placement, "scaling": scaling}
 
 
 events = st.one_of(
