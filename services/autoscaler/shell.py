@@ -7,7 +7,6 @@ sole publisher of `fleet.scaling`, so the broker refuses what an older one still
 from __future__ import annotations
 
 import asyncio
-import random
 from contextlib import AsyncExitStack
 
 from services.autoscaler import metrics
@@ -20,6 +19,8 @@ from shared.events.topics import METRICS, OBJECTS, PLACEMENTS, SCALING, SOLE_WRI
 from shared.observability.logs import get_logger
 from shared.ports.clock import Clock
 from shared.ports.event_log import EventLog, LogError, Partition, WriterReplacedError
+from shared.runtime.heap import building
+from shared.runtime.pauses import back_off
 from shared.runtime.service import Readiness
 from shared.runtime.tenure import Tenure
 
@@ -27,8 +28,6 @@ log = get_logger(__name__)
 
 TOPICS: tuple[Topic, ...] = (METRICS, OBJECTS, PLACEMENTS, SCALING, dead_letter_topic(METRICS))
 TENURE = "flotilla-autoscaler-tenure"
-_BACKOFF_FIRST_S = 0.5
-_BACKOFF_CAP_S = 15.0
 
 
 class AutoscalerService:
@@ -59,7 +58,7 @@ class AutoscalerService:
                 self._problem = f"log: {_first(error)}"
                 metrics.RESTARTS.inc()
                 log.warning("session ended, beginning anew", error=self._problem, failures=failures)
-                await _pause(stop, failures)
+                await back_off(stop, failures)
 
     async def _session(self, stop: asyncio.Event) -> None:
         """One life of the state, which ends with `stop`. Raises LogError, or a group of such."""
@@ -68,7 +67,9 @@ class AutoscalerService:
             async with asyncio.TaskGroup() as tasks:
                 keeping = tasks.create_task(self._tenure.keep(), name="tenure")
                 self._problem = "reading the log"
-                if await session.restore(stop):
+                with building():
+                    restored = await session.restore(stop)
+                if restored:
                     self._problem = ""
                     await session.follow(stop)
                 keeping.cancel()
@@ -111,13 +112,3 @@ def _first(error: BaseException) -> str:
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     return str(error)
-
-
-async def _pause(stop: asyncio.Event, failures: int) -> None:
-    """Back-off with jitter, cut short by a stop."""
-    ceiling = min(_BACKOFF_CAP_S, _BACKOFF_FIRST_S * 2.0 ** min(failures - 1, 16))
-    try:
-        async with asyncio.timeout(ceiling * random.uniform(0.5, 1.0)):  # noqa: S311 - spreads load, keeps no secret
-            await stop.wait()
-    except TimeoutError:
-        return

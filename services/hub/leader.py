@@ -17,6 +17,7 @@ from services.hub.effects import ensure_namespace
 from shared.observability.logs import get_logger
 from shared.ports.clock import Clock
 from shared.ports.cluster_api import ApiError, ClusterApi, Object
+from shared.runtime.pauses import pause
 
 log = get_logger(__name__)
 
@@ -76,7 +77,7 @@ class Elector:
             if self.leader != self._told:
                 self._told = self.leader
                 log.info("standing by", leader=self.leader or "nobody yet")
-            await _pause(stop, self._terms.retry_s * random.uniform(1.0, _JITTER))  # noqa: S311 - jitter
+            await pause(stop, self._terms.retry_s * random.uniform(1.0, _JITTER))  # noqa: S311 - jitter
         return False
 
     async def _hold(self, stop: asyncio.Event, lead: Lead) -> None:
@@ -97,7 +98,7 @@ class Elector:
     async def _renew(self, stop: asyncio.Event) -> None:
         """Returns when the lease is lost, or `stop` is set."""
         while not stop.is_set():
-            await _pause(stop, self._terms.retry_s)
+            await pause(stop, self._terms.retry_s)
             left = self._renewed_at + self._terms.renew_s - self._clock.monotonic()
             try:
                 async with asyncio.timeout(max(left, 0.0)):
@@ -171,9 +172,3 @@ class Elector:
 
 async def _awaited(work: Awaitable[None]) -> None:
     await work
-
-
-async def _pause(stop: asyncio.Event, seconds: float) -> None:
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(seconds):
-            await stop.wait()

@@ -7,7 +7,6 @@ nothing that a session had in memory is needed. Of several instances the newest 
 from __future__ import annotations
 
 import asyncio
-import random
 from contextlib import AsyncExitStack
 
 from services.status import metrics
@@ -33,6 +32,7 @@ from shared.ports.clock import Clock
 from shared.ports.event_log import EventLog, LogError, Partition, Reader, WriterReplacedError
 from shared.ports.key_value import KeyValue
 from shared.runtime.heap import building
+from shared.runtime.pauses import back_off
 from shared.runtime.service import Readiness
 from shared.runtime.tenure import Tenure
 
@@ -41,8 +41,6 @@ log = get_logger(__name__)
 _INPUTS = (PLACEMENTS, RESULTS, OBJECTS, INVENTORIES)
 TOPICS: tuple[Topic, ...] = (*_INPUTS, STATUS, EVENTS, DISCREPANCIES, *(dead_letter_topic(topic) for topic in _INPUTS))
 TENURE = "flotilla-status-tenure"
-_BACKOFF_FIRST_S = 0.5
-_BACKOFF_CAP_S = 15.0
 _DRAIN_READ_MODEL_S = 3.0
 
 
@@ -92,7 +90,7 @@ class StatusService:
                 self._problem = f"log: {error}"
                 metrics.RESTARTS.inc()
                 log.warning("session ended, beginning anew", error=str(error), failures=failures)
-                await _pause(stop, failures)
+                await back_off(stop, failures)
 
     async def _session(self, stop: asyncio.Event) -> None:
         """One life of the state, which ends with `stop`. Raises LogError."""
@@ -145,13 +143,3 @@ class StatusService:
         reader = await self._log.reader(f"status-{use}")
         stack.push_async_callback(reader.close)
         return reader
-
-
-async def _pause(stop: asyncio.Event, failures: int) -> None:
-    """Back-off with jitter, cut short by a stop."""
-    ceiling = min(_BACKOFF_CAP_S, _BACKOFF_FIRST_S * 2.0 ** min(failures - 1, 16))
-    try:
-        async with asyncio.timeout(ceiling * random.uniform(0.5, 1.0)):  # noqa: S311 - spreads load, keeps no secret
-            await stop.wait()
-    except TimeoutError:
-        return

@@ -16,6 +16,7 @@ from shared.observability.logs import get_logger
 from shared.ports.clock import Clock
 from shared.ports.event_log import Committed, EventLog, LogError, Partition, WriterReplacedError
 from shared.runtime.ids import new_id
+from shared.runtime.pauses import pause
 
 log = get_logger(__name__)
 
@@ -86,7 +87,7 @@ class Tenure:
             quiet = found is not None and found == seen
             silent = silent + min(now - looked_at, _AWAKE_S) if quiet else 0.0
             seen, looked_at = found, now
-            await _pause(stop, min(_POLL_S, self._beat_s))
+            await pause(stop, min(_POLL_S, self._beat_s))
 
     async def _read(self) -> tuple[Claim, int]:
         stored = (await self._log.committed(self._group, [self._place])).get(self._place)
@@ -95,11 +96,3 @@ class Tenure:
     async def _show(self) -> None:
         self._beat += 1
         await self._log.commit(self._group, {self._place: self._claim.to_committed(self._beat)})
-
-
-async def _pause(stop: asyncio.Event, seconds: float) -> None:
-    try:
-        async with asyncio.timeout(seconds):
-            await stop.wait()
-    except TimeoutError:
-        return

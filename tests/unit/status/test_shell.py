@@ -151,7 +151,7 @@ async def test_records_carry_their_envelope() -> None:
 async def test_wherever_publishing_fails_the_history_has_no_gap_and_no_repetition(
     break_at: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("services.status.shell._BACKOFF_FIRST_S", 0.01)
+    monkeypatch.setattr("shared.runtime.pauses._FIRST_S", 0.01)
     log = await new_log()
     log.breaks = [break_at, break_at, break_at]
     async with running(log):
