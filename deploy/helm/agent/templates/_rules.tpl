@@ -1,0 +1,54 @@
+{{/* Made by `make gen` from shared/security/permissions.py; do not edit. */}}
+
+{{- define "flotilla-agent.watcherRules" -}}
+- apiGroups: ['']
+  resources: [namespaces, nodes, persistentvolumeclaims, persistentvolumes, pods, services]
+  verbs: [list, watch]
+- apiGroups: [apps]
+  resources: [daemonsets, deployments, statefulsets]
+  verbs: [list, watch]
+- apiGroups: [batch]
+  resources: [jobs]
+  verbs: [list, watch]
+- apiGroups: [policy]
+  resources: [poddisruptionbudgets]
+  verbs: [list, watch]
+- apiGroups: [storage.k8s.io]
+  resources: [storageclasses]
+  verbs: [list, watch]
+{{- end }}
+
+{{- define "flotilla-agent.watcherMetricsRules" -}}
+- apiGroups: [metrics.k8s.io]
+  resources: [nodes, pods]
+  verbs: [list]
+{{- end }}
+
+{{- define "flotilla-agent.executorRules" -}}
+- apiGroups: ['']
+  resources: [pods]
+  verbs: [list, watch, create, patch, delete]
+- apiGroups: ['']
+  resources: [pods/binding]
+  verbs: [create]
+- apiGroups: ['']
+  resources: [namespaces]
+  verbs: [list, watch, create, patch]
+- apiGroups: ['']
+  resources: [nodes]
+  verbs: [list, watch]
+- apiGroups: [apps]
+  resources: [daemonsets, deployments, replicasets, statefulsets]
+  verbs: [list, watch, create, patch, delete]
+- apiGroups: [batch]
+  resources: [jobs]
+  verbs: [list, watch, create, patch, delete]
+{{- end }}
+
+{{- define "flotilla-agent.observedVerbs" -}}
+[list, watch]
+{{- end }}
+
+{{- define "flotilla-agent.appliedVerbs" -}}
+[list, watch, create, patch, delete]
+{{- end }}

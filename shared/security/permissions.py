@@ -1,0 +1,69 @@
+"""What each process may do at an API server: the one place that says so.
+
+The charts' ClusterRoles and Roles are made from this module (`make gen`). A test runs both agents with nothing more
+against a real kube-apiserver: each verb of theirs is used, everything else is refused
+(`tests/integration/deploy/test_agent_permissions.py`).
+
+- No wildcard, no `get` where a list and a watch do, no secrets.
+- A server-side apply is `patch`, and `create` as well where the object is not there yet.
+- `list` is what servers are asked that do not stream lists; the others are asked by `watch` alone.
+- Discovery and `/version` are everybody's who is authenticated (`system:discovery`, `system:public-info-viewer`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """Verbs on resources of one API group (empty for the core group); `names` narrows it to objects of these names."""
+
+    group: str
+    resources: tuple[str, ...]
+    verbs: tuple[str, ...]
+    names: tuple[str, ...] = ()
+
+    def manifest(self) -> dict[str, Any]:
+        """As a rule of a Role or ClusterRole."""
+        named = {"resourceNames": [*self.names]} if self.names else {}
+        return {"apiGroups": [self.group], "resources": [*self.resources], **named, "verbs": [*self.verbs]}
+
+    def grants(self) -> Iterator[tuple[str, str, str]]:
+        """Each (group, resource, verb)."""
+        for resource in self.resources:
+            for verb in self.verbs:
+                yield self.group, resource, verb
+
+
+OBSERVED: Final = ("list", "watch")
+# What the executor does with objects that commands name.
+APPLIED: Final = ("list", "watch", "create", "patch", "delete")
+
+# The default of FLOTILLA_WATCHER_RESOURCES.
+WATCHER: Final = (
+    Rule("", ("namespaces", "nodes", "persistentvolumeclaims", "persistentvolumes", "pods", "services"), OBSERVED),
+    Rule("apps", ("daemonsets", "deployments", "statefulsets"), OBSERVED),
+    Rule("batch", ("jobs",), OBSERVED),
+    Rule("policy", ("poddisruptionbudgets",), OBSERVED),
+    Rule("storage.k8s.io", ("storageclasses",), OBSERVED),
+)
+# Only where FLOTILLA_WATCHER_METRICS_S is not 0.
+WATCHER_METRICS: Final = (Rule("metrics.k8s.io", ("nodes", "pods"), ("list",)),)
+
+EXECUTOR: Final = (
+    Rule("", ("pods",), APPLIED),
+    Rule("", ("pods/binding",), ("create",)),
+    # Made when missing, annotated, never deleted.
+    Rule("", ("namespaces",), ("list", "watch", "create", "patch")),
+    Rule("", ("nodes",), OBSERVED),
+    Rule("apps", ("daemonsets", "deployments", "replicasets", "statefulsets"), APPLIED),
+    Rule("batch", ("jobs",), APPLIED),
+)
+
+
+def grants(*rules: Rule) -> frozenset[tuple[str, str, str]]:
+    """Each (group, resource, verb) that the rules give."""
+    return frozenset(grant for rule in rules for grant in rule.grants())

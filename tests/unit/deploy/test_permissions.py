@@ -1,0 +1,30 @@
+"""The permissions that are written down are of what the services watch and apply; the real test bed tries them."""
+
+from __future__ import annotations
+
+from services.executor.decision.identity import BASE_KINDS
+from services.watcher.settings import DEFAULT_RESOURCES, parse_resources
+from services.watcher.usage import NODE_METRICS, POD_METRICS
+from shared.security.permissions import APPLIED, EXECUTOR, OBSERVED, WATCHER, WATCHER_METRICS, grants
+
+EVERYTHING = (*WATCHER, *WATCHER_METRICS, *EXECUTOR)
+
+
+def test_the_watcher_may_observe_what_it_watches_by_default_and_nothing_else() -> None:
+    watched = parse_resources(DEFAULT_RESOURCES)
+    assert grants(*WATCHER) == {(r.group, r.plural, verb) for r in watched for verb in OBSERVED}
+    assert grants(*WATCHER_METRICS) == {(r.group, r.plural, "list") for r in (NODE_METRICS, POD_METRICS)}
+
+
+def test_the_executor_may_apply_the_kinds_that_workloads_are_made_of() -> None:
+    kinds = {(kind.group_kind.group, f"{kind.kind.lower()}s") for kind in BASE_KINDS}
+    applied = {(group, resource) for group, resource, verb in grants(*EXECUTOR) if verb == "delete"}
+    assert applied == kinds
+    assert {(*kind, verb) for kind in kinds for verb in APPLIED} < grants(*EXECUTOR)
+
+
+def test_nothing_is_granted_twice_and_nothing_by_a_wildcard() -> None:
+    for rules in ((*WATCHER, *WATCHER_METRICS), EXECUTOR):
+        assert sum(len(list(rule.grants())) for rule in rules) == len(grants(*rules))
+    assert not [grant for grant in grants(*EVERYTHING) if "*" in "".join(grant)]
+    assert not [grant for grant in grants(*EVERYTHING) if grant[1] in {"secrets", "serviceaccounts/token"}]
