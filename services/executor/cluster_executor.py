@@ -79,6 +79,8 @@ class ClusterExecutor:
         self._watches: asyncio.Queue[Watch] = asyncio.Queue()
         self._working: set[asyncio.Task[None]] = set()
         self._stopping = False
+        # Whether something may run by the lease.
+        self._leased = asyncio.Event()
         self._seen_at: dict[str, int] = {}
 
     def problem(self) -> str:
@@ -97,6 +99,8 @@ class ClusterExecutor:
             metrics.COMMANDS.labels(self._cluster, type(stimulus).__name__).inc()
             if isinstance(stimulus, CommandSeen):
                 self._seen_at[stimulus.subject] = stimulus.at_ms
+                if stimulus.command.leased:
+                    self._leased.set()
             self._tell(stimulus, where=str(record.position))
         if caught_up:
             self._tell(CommandsRead(id=new_id(), at_ms=self._clock.now_ms()), where="end of commands")
@@ -130,9 +134,12 @@ class ClusterExecutor:
     async def _keep_lease(self) -> None:
         """Until cancelled."""
         while True:
+            await self._leased.wait()
             await self._clock.sleep(_LEASE_LOOK_S)
             if self._reconciler.leases:
                 self._tell(LeaseLooked(id=new_id(), at_ms=self._clock.now_ms()), where="lease")
+            else:
+                self._leased.clear()
 
     def _is_allowed(self, call: Call) -> bool:
         return self._reconciler.may_carry_out(call, self._clock.now_ms())

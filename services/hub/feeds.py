@@ -48,6 +48,9 @@ Refuse = Callable[[Record, Sequence[FieldError]], Awaitable[None]]
 
 # After so many objects or records others get their turn.
 _SLICE: Final = 100
+# How long a read waits for records: until the feed has caught up it looks in between whether it has.
+_READ_UP_S: Final = 0.5
+_FOLLOW_S: Final = 5.0
 
 
 class ObjectFeed:
@@ -135,7 +138,7 @@ class RecordFeed:
                     caught_up = True
                     log.info("caught up", source=self._source.value)
                     self._emit(CaughtUp(id="ends", at_ms=self._clock.now_ms(), source=self._source))
-            records = await reader.read(max_records=2000, timeout_s=0.5)
+            records = await reader.read(max_records=2000, timeout_s=_FOLLOW_S if caught_up else _READ_UP_S)
             for number, record in enumerate(records, 1):
                 await self._take(record)
                 if number % _SLICE == 0:

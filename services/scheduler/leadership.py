@@ -309,10 +309,7 @@ class Leadership:
             metrics.QUEUE_SHARE.labels(queue).set(share)
             metrics.QUEUE_WAITING.labels(queue).set(waiting)
         metrics.CUT_OFF.set(self._state.cut_off)
-        preemptions, victims = self._state.preemption.take_counts()
-        metrics.PREEMPTIONS.inc(preemptions)
-        metrics.VICTIMS.inc(victims)
-        metrics.REBALANCES.inc(self._state.take_rebalances())
+        self._count_moves()
         if len(self._intake) or not self._results.empty() or self._state.has_work:
             self._changed.set()
         # Dead letters stand in their topic before the journal says that their requests were consumed.
@@ -333,6 +330,14 @@ class Leadership:
         renews = self._clock.monotonic() - self._appended_at >= self._settings.scheduler_renew_s
         if not entries and (renews or self._asked):
             await self._append([], Seen(), basis=self._basis())
+
+    def _count_moves(self) -> None:
+        preemptions, victims = self._state.preemption.take_counts()
+        if preemptions:
+            metrics.PREEMPTIONS.inc(preemptions)
+            metrics.VICTIMS.inc(victims)
+        if rebalances := self._state.take_rebalances():
+            metrics.REBALANCES.inc(rebalances)
 
     def _observe_results(self, records: Iterable[Record]) -> None:
         for record in records:
@@ -430,7 +435,7 @@ class Leadership:
         )
         encoded = [decision.to_json() for decision in decisions]
         record = encode_decided(
-            entry.model_copy(update={"decisions": ()}),
+            entry.model_copy(update={"decisions": ()}) if decisions else entry,
             encoded,
             cell=self._settings.scheduler_cell,
             leader=self._settings.scheduler_id,

@@ -121,8 +121,8 @@ class JournalPublisher:
         self._served: set[str] = set()
         self._own: asyncio.Queue[_Appended] = asyncio.Queue(maxsize=_MOST_OWN)
         self._committed_offset = checkpoint.offset
-        # Whether a successor who reads from the checkpoint on reads more than renewals.
-        self._to_keep = False
+        # Whether a successor who reads from the checkpoint on reads more than a few renewals.
+        self._to_keep = asyncio.Event()
         self.position = checkpoint.offset
         # When the journal last told of anything: a leader that appends hears of its own entries.
         self.heard_at = clock.monotonic()
@@ -235,7 +235,8 @@ class JournalPublisher:
         await _send(publisher, records)
         # Without a pause in between: a checkpoint may be taken at any other time.
         self.position = offset + 1
-        self._to_keep |= bool(batch.decisions or batch.inputs)
+        if batch.decisions or batch.inputs or self.position - self._committed_offset >= _RENEWALS:
+            self._to_keep.set()
         self._inputs |= batch.inputs
         if REQUESTS.name in batch.inputs:
             self._ahead = batch.ahead
@@ -290,10 +291,10 @@ class JournalPublisher:
     async def keep_checkpoint(self, publisher: Publisher) -> None:
         """Until cancelled. Beside the publishing, which does not wait for it. Raises LogError."""
         while True:
+            await self._to_keep.wait()
             await self._clock.sleep(COMMIT_EVERY_S)
-            if self._to_keep or self.position - self._committed_offset >= _RENEWALS:
-                self._to_keep = False
-                await self.commit(publisher)
+            self._to_keep.clear()
+            await self.commit(publisher)
 
     async def commit(self, publisher: Publisher) -> None:
         """Waits for every acknowledgement, then stores the checkpoint. Raises LogError.

@@ -47,12 +47,17 @@ def decode(model: type[M], value: bytes | None) -> M:
     if value is None:
         raise DecodeError((FieldError(field="", reason="Empty", message="the record has no value"),))
     try:
-        return model.model_validate_json(value)
+        return validated(model, value)
     except ValidationError as error:
         unknown = [item["loc"] for item in error.errors(include_url=False) if item["type"] == _UNKNOWN]
         if model is REQUESTED.model or len(unknown) < error.error_count():
             raise DecodeError(field_errors(error)) from error
         return _decode_without(model, value, unknown)
+
+
+def validated(model: type[M], value: bytes) -> M:
+    """Raises ValidationError."""
+    return model.model_validate_json(value)
 
 
 def _decode_without(model: type[M], value: bytes, paths: Iterable[tuple[int | str, ...]]) -> M:

@@ -43,9 +43,9 @@ class Broker(MemoryLog):
         self._cut_off: dict[int, float] = {}
         self.reserved: Callable[[Partition], int | None] = self._lowest_commit
 
-    def accept(self, record: NewRecord, author: str) -> Position:
-        """Appends at once. Raises LogError."""
-        position = self.append(record)
+    def accept(self, record: NewRecord, author: str, at: Partition | None = None) -> Position:
+        """Appends at once, `at` where `place` said. Raises LogError."""
+        position = self.append(record, at)
         self._history.appends.append(
             Appended(
                 at_ms=self._time.now_ms(),
@@ -58,7 +58,7 @@ class Broker(MemoryLog):
                 headers=tuple(record.headers),
             )
         )
-        self._tell(Partition(position.topic, position.partition))
+        self._tell(at or Partition(position.topic, position.partition))
         return position
 
     def _tell(self, partition: Partition) -> None:

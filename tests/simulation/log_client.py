@@ -193,14 +193,14 @@ class SimPublisher:
             end = Position(partition.topic, partition.partition, self._broker.segment(partition).end)
             answers = [(future, end) for _, future in batch]
         else:
-            answers = [(future, self._append(record)) for record, future in batch]
+            answers = [(future, self._append(record, partition)) for record, future in batch]
         if mishap is Mishap.UNANSWERED:
             self._break(LogError(f"{partition.topic}: no acknowledgement"), (future for future, _ in answers))
         else:
             self._loop.call_later(self._link.delay(), self._acknowledge, answers, context=WORLD)
 
-    def _append(self, record: NewRecord) -> Position:
-        return self._broker.accept(record, str(self._process))
+    def _append(self, record: NewRecord, partition: Partition) -> Position:
+        return self._broker.accept(record, str(self._process), partition)
 
     def _acknowledge(self, answers: list[tuple[asyncio.Future[Position], Position]]) -> None:
         for future, position in answers:
@@ -219,7 +219,7 @@ class SimPublisher:
             return
         for _ in range(self._link.rng.randint(0, len(channel.waiting))):
             record, _ = channel.waiting.popleft()
-            self._append(record)
+            self._append(record, partition)
 
     def _break(self, error: LogError, also: Iterable[asyncio.Future[Position]] = ()) -> None:
         """Nobody knows now what the log has; other partitions may get what was on its way to them."""

@@ -139,10 +139,16 @@ class VirtualLoop(asyncio.BaseEventLoop):
             while timers and timers[0][2][0] is None:
                 heappop(timers)
             if not ready:
-                self._jump()
+                if not timers:
+                    raise DeadlockError(f"nothing can happen any more at {self._now:.3f} s")
+                # Time jumps to the next timer.
+                self._now = max(self._now, timers[0][0])
+                self._moved_at = self.callbacks
             elif self.callbacks - self._moved_at > _MOST_AT_ONCE:
                 raise DeadlockError(f"something never waits at {self._now:.3f} s: {ready[0]!r}"[:1000])
             now = self._now
+            if self.callbacks > _MOST_EVER + _MOST_A_SECOND * now:
+                raise DeadlockError(f"{self.callbacks} callbacks by {now:.3f} s, and no end")
             while timers and timers[0][0] <= now:
                 ready.append(heappop(timers)[2])
             for _ in range(len(ready)):
@@ -159,15 +165,6 @@ class VirtualLoop(asyncio.BaseEventLoop):
                     raise
                 except BaseException as error:  # noqa: BLE001 - as asyncio has it: whatever a callback raises is told
                     self.call_exception_handler({"message": f"Exception in callback {callback!r}", "exception": error})
-
-    def _jump(self) -> None:
-        """To the next timer."""
-        if not self._timers:
-            raise DeadlockError(f"nothing can happen any more at {self._now:.3f} s")
-        self._now = max(self._now, self._timers[0][0])
-        self._moved_at = self.callbacks
-        if self.callbacks > _MOST_EVER + _MOST_A_SECOND * self._now:
-            raise DeadlockError(f"{self.callbacks} callbacks by {self._now:.3f} s, and no end")
 
     def _holds(self, handle: _Handle) -> bool:
         """Whether its process is paused: then it is for later."""

@@ -13,7 +13,7 @@ from typing import Any
 
 from services.watcher.settings import DEFAULT_RESOURCES, parse_resources
 from shared.runtime.ids import ids_from
-from tests.simulation import checker, logs, queues
+from tests.simulation import checker, decoding, logs, queues
 from tests.simulation.faults import Faults
 from tests.simulation.fleet import REBALANCES_PER_MINUTE, replaying
 from tests.simulation.loop import OWNER, DeadlockError, VirtualLoop
@@ -65,7 +65,12 @@ def simulate(
     random.seed(plan.seed)
     try:
         world = World(plan, loop)
-        with ids_from(world.new_id), logs.captured(world, verbose=verbose), queues.measured(world.history):
+        with (
+            ids_from(world.new_id),
+            logs.captured(world, verbose=verbose),
+            queues.measured(world.history),
+            decoding.remembered(),
+        ):
             if prepare is not None:
                 prepare(world)
             violations = loop.run_until_complete(_run(world, broken))

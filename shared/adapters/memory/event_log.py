@@ -43,8 +43,13 @@ class Segment:
         self.end = 0
 
     def since(self, offset: int, limit: int) -> list[Record]:
-        # Compaction leaves gaps, so offsets are found by search, not by index.
+        # Compaction leaves gaps, so offsets are found by search, not by index; mostly the newest are asked for.
         low, high = 0, len(self.records)
+        if offset >= self.end:
+            return []
+        near = high - (self.end - offset)
+        if 0 <= near < high and self.records[near].offset == offset:
+            return self.records[near : near + limit]
         while low < high:
             middle = (low + high) // 2
             low, high = (middle + 1, high) if self.records[middle].offset < offset else (low, middle)
@@ -95,9 +100,9 @@ class MemoryLog:
     async def close(self) -> None:
         return
 
-    def append(self, record: NewRecord) -> Position:
-        """Appends at once. Raises what `place` does."""
-        partition = self.place(record)
+    def append(self, record: NewRecord, at: Partition | None = None) -> Position:
+        """Appends at once, `at` where `place` said. Raises what `place` does."""
+        partition = at if at is not None else self.place(record)
         segment = self._segments[partition]
         offset = segment.end
         segment.records.append(

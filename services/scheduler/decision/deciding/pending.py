@@ -89,6 +89,8 @@ class Pending:
 
     def _decide_confirmed(self, budget: Budget, now_ms: int) -> list[Decision]:
         decisions: list[Decision] = []
+        if not self._settling.confirmed:
+            return decisions
         confirmed, self._settling.confirmed = self._settling.confirmed, {}
         for key, clusters in confirmed.items():
             record = self._workloads.get(key)
@@ -128,6 +130,8 @@ class Pending:
             # Nodes that went while nobody led: nothing is observed of them any more.
             self._surveyed = True
             fleet.pods.unsettled.update(fleet.slots.unfounded())
+        if not fleet.pods.unsettled and not self._unheard:
+            return set()
         unsettled = {share for share in self._unheard | fleet.pods.unsettled if self._workloads.get(share.workload)}
         fleet.pods.unsettled.clear()
         self._unheard = {share for share in unsettled if not self._settling.is_heard(share.cluster)}
@@ -142,6 +146,8 @@ class Pending:
             self._moves.avoid(share, now_ms)
         lost = self._lost()
         decisions: list[Decision] = []
+        if not lost and not moving:
+            return decisions
         for key in sorted(lost | {share.workload for share in moving}):
             if key in self._workloads.bound or any(share.workload == key for share in moving):
                 own = {share: count for share, count in moving.items() if share.workload == key}

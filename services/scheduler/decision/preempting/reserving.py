@@ -36,8 +36,9 @@ from shared.model.pods import WHOLE_DEVICE
 
 # Of those that waited long enough so many are looked at, whether they fit at all.
 _MOST_LOOKED_AT = 8
-# Where nothing happened, so long passes until the next look: only time can have made a difference.
-_LOOK_MS = 1_000
+# Where nothing happened, so long passes until the next look: only time can have made a difference, and patience is
+# a matter of minutes.
+_LOOK_MS = 5_000
 
 Drafts = Callable[[WorkloadRecord, int], list[PodSetDraft]]
 # A queue's turn, and the place in its line.
