@@ -2,8 +2,7 @@
 
 The same journal gives the same records, whoever derives them and how often. The generation of what is derived is the
 offset of its decision. A tombstone has one too, since it may be repeated behind what came after it. What ends is named
-by the decision that ends it (`WorkloadPlaced.retired`): who derives anew, after a crash, may know of the placement
-before it no more.
+by the decision that ends it (`retired`): who derives anew, after a crash, may know of the placement before it no more.
 """
 
 from __future__ import annotations
@@ -16,6 +15,7 @@ from shared.events.v1.commands import CommandIssued
 from shared.events.v1.decisions import DecisionsMade, RequestRejected, WorkloadForgotten, WorkloadPlaced
 from shared.events.v1.leases import LEASE_SUBJECT
 from shared.events.v1.placements import PlacementPublished
+from shared.model.identities import WORKLOAD_SUBJECT
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +63,9 @@ def derive(published: MutableMapping[str, PlacementPublished], batch: DecisionsM
         key = str(decision.workload.key) if isinstance(decision, WorkloadPlaced) else decision.key
         previous = published.get(key)
         if previous is not None and previous.generation > offset:
-            if isinstance(decision, WorkloadPlaced):
+            if not isinstance(decision, RequestRejected):
                 still = previous.placement.commanded if previous.placement is not None else set()
-                yield from _retired(decision, decision.retired, still, offset)
+                yield from _retired(key, decision.retired, still, offset)
             continue
         match decision:
             case WorkloadPlaced():
@@ -75,9 +75,9 @@ def derive(published: MutableMapping[str, PlacementPublished], batch: DecisionsM
                 yield from _rejected(published, decision, batch, offset)
             case WorkloadForgotten():
                 published.pop(key, None)
-                if previous is not None and previous.placement is not None:
-                    placed = previous.placement
-                    yield from _retired(placed, placed.withdrawn, set(decision.unconfirmed), offset)
+                before = previous.placement if previous is not None else None
+                clusters = dict.fromkeys((*(before.withdrawn if before is not None else ()), *decision.retired))
+                yield from _retired(key, clusters, set(decision.unconfirmed), offset)
                 yield PlacementRecord(key, None, offset)
     for granted in batch.leases:
         answer = CommandIssued(
@@ -105,7 +105,7 @@ def _placed(
     for command in render_commands(placed, current.epoch, current.generation):
         yield CommandRecord(command.cluster, command.subject, command, command.generation, trace)
     before = previous.placement.withdrawn if previous is not None and previous.placement is not None else ()
-    yield from _retired(placed, dict.fromkeys((*before, *placed.retired)), placed.commanded, current.generation)
+    yield from _retired(key, dict.fromkeys((*before, *placed.retired)), placed.commanded, current.generation)
 
 
 def _rejected(
@@ -125,8 +125,8 @@ def _rejected(
     yield PlacementRecord(rejected.key, current, current.generation, trace)
 
 
-def _retired(placed: WorkloadPlaced, clusters: Iterable[str], still: set[str], offset: int) -> Iterator[CommandRecord]:
+def _retired(key: str, clusters: Iterable[str], still: set[str], offset: int) -> Iterator[CommandRecord]:
     """Tombstones for clusters that were withdrawn and have confirmed it; not where a command is to stand."""
     for cluster in clusters:
         if cluster not in still:
-            yield CommandRecord(cluster, placed.workload.key.subject, None, offset)
+            yield CommandRecord(cluster, f"{WORKLOAD_SUBJECT}{key}", None, offset)

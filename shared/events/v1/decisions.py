@@ -257,14 +257,16 @@ class RequestRejected(Value):
 class WorkloadForgotten(Value):
     """A deleted workload is gone from every cluster of the fleet.
 
-    `unconfirmed` are clusters that left the fleet before they confirmed it: what they were last told, to withdraw the
-    workload, stands, so that they do so should they ever return.
+    `retired` are the clusters that with this have confirmed it, so that their commands end. `unconfirmed` are clusters
+    that left the fleet before they confirmed it: what they were last told, to withdraw the workload, stands, so that
+    they do so should they ever return.
     """
 
     kind: Literal["forgotten"] = "forgotten"
     key: str
     uid: str
     unconfirmed: tuple[str, ...] = ()
+    retired: tuple[str, ...] = Field(default=(), exclude_if=is_empty)
 
 
 class ReadAhead(Value):

@@ -123,9 +123,9 @@ class TestDeletion:
         world.pending()
         world.delete("shop")
         world.withdrawn("west", "shop")
-        (_, forgotten) = world.pending()
+        (forgotten,) = world.pending()
         assert isinstance(forgotten, WorkloadForgotten)
-        assert forgotten.unconfirmed == ("east",)
+        assert (forgotten.unconfirmed, forgotten.retired) == (("east",), ("west",))
 
     def test_one_that_waited_ends_when_the_cluster_leaves(self, world: World) -> None:
         world.apply(workload("shop", **IN_EAST))

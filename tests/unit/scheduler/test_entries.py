@@ -56,3 +56,9 @@ def test_the_end_of_a_workload_stands_with_the_decision_that_ends_it_and_what_fo
     first, second = filled(last, end, anew).entries()
     assert first.decisions == [last, end]
     assert second.decisions == [anew]
+
+
+def test_an_end_that_retires_commands_has_an_entry_and_so_a_generation_of_its_own() -> None:
+    last, end = placed("a", deleting=True), WorkloadForgotten(key="default/a", uid="a", retired=("east",))
+    first, second = filled(last, end).entries()
+    assert (first.decisions, second.decisions) == ([last], [end])

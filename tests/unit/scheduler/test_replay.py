@@ -100,6 +100,42 @@ def test_a_decision_that_nobody_made_and_one_that_was_left_out_are_different() -
     in_virtual_time(live)
 
 
+def test_an_end_that_an_older_leader_told_in_two_decisions_is_equal() -> None:
+    """Journals of before `WorkloadForgotten.retired`."""
+    deleted: list[Json] = []
+
+    def as_before(entry: Json) -> bool:
+        decisions = entry.get("decisions", [])
+        deleted.extend(item for item in decisions if item.get("deleting"))
+        for index, item in enumerate(decisions):
+            if item["kind"] == "forgotten":
+                decisions[index : index + 1] = [deleted[0] | {"withdrawn": [], "retired": item.pop("retired")}, item]
+                return True
+        return False
+
+    async def live(fleet: Fleet) -> None:
+        await fleet.befall(("node", "east", "n0", node_json()))
+        await fleet.befall(("apply", "a", workload("a", image())))
+        await asyncio.sleep(1)
+        await fleet.befall(("delete", "a"))
+        await asyncio.sleep(1)
+        # It confirms whatever was decided until now.
+        await fleet.befall(("gone", "east", "a", 1_000))
+        await asyncio.sleep(1)
+        await fleet.close()
+        rewrite(fleet, as_before)
+        verdicts, replay = await replayed(fleet)
+        assert [(verdict.kind, verdict.outcome) for verdict in verdicts] == [
+            ("placed", Outcome.EQUAL),
+            ("placed", Outcome.EQUAL),
+            ("forgotten", Outcome.EQUAL),
+        ]
+        assert replay.exact
+        assert not replay.inexact
+
+    in_virtual_time(live)
+
+
 def test_a_state_that_is_another_is_different_though_the_decisions_are_equal() -> None:
     def another(entry: Json) -> bool:
         if not entry.get("decisions"):

@@ -98,9 +98,12 @@ class Pending:
             if record is None or len(left) == len(record.leaving):
                 continue
             retired = tuple(sorted(record.leaving.keys() - set(left)))
+            if ended := self._settling.end(record, retired):
+                decisions += ended
+                continue
             placed = record.decided_anew(withdrawn=tuple(sorted(left)), retired=retired)
             self._settling.fold(key, placed, record.plans)
-            decisions += [placed, *self._settling.end(record)]
+            decisions.append(placed)
             if placed.workload.placement.at_most_once:
                 # It has waited for this, and for no room.
                 decisions += self._settling.redecide(key, budget, now_ms)

@@ -63,12 +63,17 @@ class Settling:
         self.confirmed.pop(record.key, None)
         self._moves.forget(record.key)
 
-    def end(self, record: WorkloadRecord) -> list[Decision]:
-        """A deleted workload that no cluster of the fleet has any more is forgotten."""
+    def end(self, record: WorkloadRecord, retired: tuple[str, ...] = ()) -> list[Decision]:
+        """A deleted workload that no cluster of the fleet has any more is forgotten. Those in `retired` have confirmed
+        it, and nothing was decided upon that yet.
+        """
         placed = record.placed
-        if not placed.deleting or not self._fleet.clusters.gone.issuperset(placed.withdrawn):
+        if not placed.deleting:
             return []
-        forgotten = WorkloadForgotten(key=record.key, uid=placed.uid, unconfirmed=placed.withdrawn)
+        left = tuple(name for name in placed.withdrawn if name not in retired)
+        if not self._fleet.clusters.gone.issuperset(left):
+            return []
+        forgotten = WorkloadForgotten(key=record.key, uid=placed.uid, unconfirmed=left, retired=retired)
         self.forget(record)
         return [forgotten]
 
