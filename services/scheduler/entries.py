@@ -43,7 +43,7 @@ class Round:
     def add(self, decisions: Iterable[Decision], before: Callable[[], Seen]) -> None:
         """Takes what was decided next; `before` says how far requests had been answered before that."""
         for decision in decisions:
-            key = str(decision.workload.key) if isinstance(decision, WorkloadPlaced) else decision.key
+            key = decision.workload.key_text if isinstance(decision, WorkloadPlaced) else decision.key
             if key in self._keys and not _ends_the_same(decision):
                 self._closed.append(Entry(self._open, before()))
                 self._open, self._keys = [], set()

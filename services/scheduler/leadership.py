@@ -8,6 +8,7 @@ append fails or a higher epoch appears, everything of this term is dropped and t
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from contextlib import AsyncExitStack, suppress
 
@@ -458,8 +459,8 @@ class Leadership:
         self._appended_at = self._clock.monotonic()
         if self._appended_at - self._follower.heard_at > self._settings.kafka_timeout_s:
             raise LogError("the journal has not acknowledged our own entries for too long")
-        for decision in decisions:
-            metrics.DECISIONS.labels(decision.kind).inc()
+        for kind, count in Counter([decision.kind for decision in decisions]).items():
+            metrics.DECISIONS.labels(kind).inc(count)
 
     async def _drain(self) -> None:
         """Resigns, and publishes what the journal has, for a while: a successor would publish the rest."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from services.scheduler.decision.deciding.requests import Answer
 from services.scheduler.decision.state import SchedulerState
@@ -13,21 +13,21 @@ from shared.events.topics import REQUESTED
 from shared.events.v1.decisions import Decision, RequestRef
 from shared.events.v1.requests import WorkloadRequested
 from shared.events.v1.workloads import FieldError
+from shared.model.built import Built
 from shared.model.identities import WorkloadKey
 from shared.model.names import dns_label_error
 from shared.ports.event_log import Record
 
 _MAX_TEXT = 256
+_ref = Built(RequestRef, ("id", "published_at", "position", "traceparent"))
 
 
-@dataclass(frozen=True, slots=True)
-class Accepted:
+class Accepted(NamedTuple):
     request: WorkloadRequested
     ref: RequestRef
 
 
-@dataclass(frozen=True, slots=True)
-class Refused:
+class Refused(NamedTuple):
     """`key` is the workload's where the record's key names one, else one made from its position."""
 
     key: str
@@ -35,8 +35,7 @@ class Refused:
     errors: tuple[FieldError, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Answered:
+class Answered(NamedTuple):
     """`unread` are the reasons why nobody could decide; `defect` is what went wrong where that was our own fault."""
 
     key: str
@@ -103,11 +102,13 @@ def read_request(record: Record, max_bytes: int) -> Accepted | Refused:
     except EnvelopeError as error:
         ref = RequestRef(id=position, published_at=record.timestamp_ms, position=position)
         return Refused(_key_for(record), ref, (FieldError(field="headers", reason="Invalid", message=str(error)),))
-    ref = RequestRef(
-        id=envelope.id[:_MAX_TEXT],
-        published_at=envelope.time_ms,
-        position=position,
-        traceparent=envelope.traceparent[:_MAX_TEXT],
+    ref = _ref(
+        {
+            "id": envelope.id[:_MAX_TEXT],
+            "published_at": envelope.time_ms,
+            "position": position,
+            "traceparent": envelope.traceparent[:_MAX_TEXT],
+        }
     )
     errors = _check_outside(record, envelope, max_bytes)
     if errors:

@@ -10,9 +10,9 @@ from the record itself, which are as stable as the log is.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
+from typing import NamedTuple
 
 Headers = tuple[tuple[str, bytes], ...]
 
@@ -34,8 +34,7 @@ class EnvelopeError(ValueError):
     """A header is there, but it is not what CloudEvents allows; the message names it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Envelope:
+class Envelope(NamedTuple):
     """The attributes of one event. `time_ms` is Unix time in milliseconds."""
 
     id: str

@@ -8,18 +8,18 @@ by the decision that ends it (`retired`): who derives anew, after a crash, may k
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, MutableMapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from services.scheduler.decision.asked.rendering import render_commands
 from shared.events.v1.commands import CommandIssued
 from shared.events.v1.decisions import DecisionsMade, RequestRejected, WorkloadForgotten, WorkloadPlaced
 from shared.events.v1.leases import LEASE_SUBJECT
 from shared.events.v1.placements import PlacementPublished
+from shared.model.built import Built
 from shared.model.identities import WORKLOAD_SUBJECT
 
 
-@dataclass(frozen=True, slots=True)
-class PlacementRecord:
+class PlacementRecord(NamedTuple):
     """A record of `fleet.placements`; without a placement it is a tombstone."""
 
     key: str
@@ -28,8 +28,7 @@ class PlacementRecord:
     traceparent: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class CommandRecord:
+class CommandRecord(NamedTuple):
     """A record of `fleet.commands.<cluster>`; without a command it is a tombstone."""
 
     cluster: str
@@ -40,6 +39,7 @@ class CommandRecord:
 
 
 Derived = PlacementRecord | CommandRecord
+_placement = Built(PlacementPublished, ("epoch", "generation", "decided_at", "placement"))
 
 
 def fold_published(published: MutableMapping[str, PlacementPublished], batch: DecisionsMade, offset: int) -> None:
@@ -48,7 +48,7 @@ def fold_published(published: MutableMapping[str, PlacementPublished], batch: De
         if isinstance(decision, WorkloadForgotten):
             published.pop(decision.key, None)
         elif isinstance(decision, WorkloadPlaced):
-            published[str(decision.workload.key)] = _published(decision, batch, offset)
+            published[decision.workload.key_text] = _published(decision, batch, offset)
         elif decision.key in published:
             published[decision.key] = published[decision.key].model_copy(update={"rejection": decision})
 
@@ -60,7 +60,7 @@ def derive(published: MutableMapping[str, PlacementPublished], batch: DecisionsM
     batch is yet to come.
     """
     for decision in batch.decisions:
-        key = str(decision.workload.key) if isinstance(decision, WorkloadPlaced) else decision.key
+        key = decision.workload.key_text if isinstance(decision, WorkloadPlaced) else decision.key
         previous = published.get(key)
         if previous is not None and previous.generation > offset:
             if not isinstance(decision, RequestRejected):
@@ -94,7 +94,7 @@ def derive(published: MutableMapping[str, PlacementPublished], batch: DecisionsM
 
 
 def _published(placed: WorkloadPlaced, batch: DecisionsMade, offset: int) -> PlacementPublished:
-    return PlacementPublished(epoch=batch.epoch, generation=offset, decided_at=batch.decided_at, placement=placed)
+    return _placement({"epoch": batch.epoch, "generation": offset, "decided_at": batch.decided_at, "placement": placed})
 
 
 def _placed(

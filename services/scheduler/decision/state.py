@@ -99,7 +99,7 @@ class SchedulerState:
         """The journal has this decision at this offset. To be called once for each one applied, in their order."""
         if not isinstance(decision, WorkloadPlaced):
             return
-        record = self._workloads.get(str(decision.workload.key))
+        record = self._workloads.get(decision.workload.key_text)
         if record is not None and record.placed.uid == decision.uid:
             record.note(generation)
 
@@ -108,7 +108,7 @@ class SchedulerState:
     def apply(self, decision: Decision) -> None:
         """Folds one decision of the journal; it states the whole outcome for its workload."""
         if isinstance(decision, WorkloadPlaced):
-            key = str(decision.workload.key)
+            key = decision.workload.key_text
             plans, _ = self._requests.plan(decision.workload)
             self.settling.fold(key, decision, scaled_plans(decision.workload, plans, scaled_in(decision)))
             self.fleet.recommendations.note(key)

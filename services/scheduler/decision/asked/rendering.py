@@ -23,8 +23,18 @@ from services.scheduler.decision.asked.overrides import OverrideError, apply_unc
 from shared.events.v1.commands import CommandIssued, ManagedObject, PodBinding, PodGroup
 from shared.events.v1.decisions import ClusterShare, WorkloadPlaced
 from shared.events.v1.workloads import Binding, Manifest, PodSet, Workload
+from shared.model.built import Built
 from shared.model.identities import OVERRIDE_FAILED_ANNOTATION, SCHEDULER_NAME
 from shared.model.pods import GPU_MILLI_ANNOTATION
+
+_managed = Built(ManagedObject, ("pod_set", "manifest"))
+_command = Built(
+    CommandIssued,
+    (
+        *("cluster", "subject", "namespace", "epoch", "generation", "digest"),
+        *("request_id", "action", "leased", "objects", "pods"),
+    ),
+)
 
 
 def render_commands(placed: WorkloadPlaced, epoch: int, generation: int) -> list[CommandIssued]:
@@ -40,18 +50,20 @@ def render_commands(placed: WorkloadPlaced, epoch: int, generation: int) -> list
     run = [(cluster, "run", renderer.content(parts)) for cluster, parts in shares.items()]
     withdraw = [(cluster, "withdraw", _WITHDRAWN) for cluster in placed.withdrawn]
     return [
-        CommandIssued(
-            cluster=cluster,
-            subject=key.subject,
-            namespace=key.namespace,
-            epoch=epoch,
-            generation=generation,
-            digest=content.digest,
-            request_id=placed.request.id,
-            action="run" if action == "run" else "withdraw",
-            leased=action == "run" and placed.workload.placement.leased,
-            objects=content.objects,
-            pods=content.pods,
+        _command(
+            {
+                "cluster": cluster,
+                "subject": key.subject,
+                "namespace": key.namespace,
+                "epoch": epoch,
+                "generation": generation,
+                "digest": content.digest,
+                "request_id": placed.request.id,
+                "action": action,
+                "leased": action == "run" and placed.workload.placement.leased,
+                "objects": content.objects,
+                "pods": content.pods,
+            }
         )
         for cluster, action, content in (*run, *withdraw)
     ]
@@ -102,7 +114,7 @@ class _Renderer:
         return kind_for(pod_set, self._workload.placement.binding).division is Division.NODES
 
     def _managed(self, pod_set: PodSet, share: ClusterShare) -> ManagedObject:
-        return ManagedObject(pod_set=pod_set.name, manifest=self._object(pod_set, share))
+        return _managed({"pod_set": pod_set.name, "manifest": self._object(pod_set, share)})
 
     def _pod_group(self, pod_set: PodSet, share: ClusterShare) -> PodGroup:
         name = self._object_name(pod_set)

@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 from services.scheduler.decision.asked.manifests import Division
 from services.scheduler.decision.asked.plans import PodSetPlan
 from services.scheduler.decision.asked.priorities import Importance
-from services.scheduler.decision.placing.built import Built
 from services.scheduler.decision.placing.explanations import choice_of
 from services.scheduler.decision.scoring.kernel import MOST
 from services.scheduler.decision.scoring.profiles import Profile
@@ -31,6 +30,7 @@ from shared.events.v1.decisions import (
     WorkloadPlaced,
 )
 from shared.events.v1.workloads import Workload
+from shared.model.built import Built
 
 Json = dict[str, Any]
 _ORDINALS = (0,)
