@@ -1,8 +1,8 @@
-"""Parts of decisions, built of what is valid already: names of the node table, and numbers of the kernel.
+"""Values, built of what is valid already: names of the node table, numbers of the kernel, parts of an envelope.
 
 Validating what the scheduler itself has made takes longer than finding the place (a fifth of a decision, measured).
 What comes out is the same to the last byte, as `tests/property/scheduler/test_single.py` checks. Nothing that was
-read, or that a user's own plug-in said without a guard, may come this way.
+read as JSON, or that a user's own plug-in said without a guard, may come this way.
 """
 
 from __future__ import annotations
