@@ -224,11 +224,14 @@ class ClusterSession:
         await outlet.feed(partial(ClusterDescribed, labels=self._declarations.labels(self.cluster)))
 
     async def _beat(self, outlet: Outlet) -> None:
+        told: dict[Resource, int] = {}
         while True:
             await outlet.feed(HeartbeatDue)
             self.started = True
             for resource, count in outlet.mirror.objects.items():
-                metrics.OBJECTS.labels(self.cluster, str(resource)).set(count)
+                if told.get(resource) != count:
+                    told[resource] = count
+                    metrics.OBJECTS.labels(self.cluster, str(resource)).set(count)
             await self._clock.sleep(self._config.heartbeat_s)
 
     async def _connected(self, outlet: Outlet) -> ClusterApi:
