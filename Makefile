@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test simulate chaos gen verify lint format types arch lock testbed images clean
+.PHONY: help demo test simulate chaos gen kustomize verify lint format types arch lock testbed images clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -39,15 +39,18 @@ chaos: $(VENV)/.dev ## real faults on the real test bed; ARGS="--seed S --minute
 
 gen: $(VENV)/.dev ## regenerate documents, schemas, topics, ACLs, CRDs and rules of RBAC from the code
 	$(BIN)/python -m shared.events.generate
-	$(BIN)/python -m shared.security.generate
 	$(BIN)/python -m services.hub crds --write
+	$(BIN)/python -m shared.security.generate
 
 verify: $(VENV)/.dev ## fail if anything generated, formatted or locked differs from what is checked in
 	$(BIN)/python -m shared.events.generate --check
-	$(BIN)/python -m shared.security.generate --check
 	$(BIN)/python -m services.hub crds --check
+	$(BIN)/python -m shared.security.generate --check
 	$(BIN)/ruff format --check .
 	.ci/check-tree
+
+kustomize: $(VENV)/.dev ## render Kustomize's bases from the charts anew (needs `make testbed`)
+	$(BIN)/python -m tests.testbed.kustomize
 
 lint: $(VENV)/.dev ## ruff, every rule on but the explained ones; hadolint
 	$(BIN)/ruff check .
@@ -72,9 +75,10 @@ lock: $(VENV)/.dev ## resolve the hash-pinned requirement files anew
 	$(BIN)/uv pip compile -q --generate-hashes --no-emit-index-url --no-header --python-version 3.11 \
 		-c requirements.lock deploy/docker/agent.in -o deploy/docker/agent.lock
 
-testbed: $(VENV)/.dev ## build the real test bed (kube-apiserver, etcd, kwok and others) into the cache, once
+testbed: $(VENV)/.dev ## build the real test bed (kube-apiserver, etcd, kwok, Helm and others) into the cache, once
 	$(BIN)/python -m tests.testbed.build
 	$(BIN)/python -m tests.testbed.oracle
+	$(BIN)/python -m tests.testbed.helm_cli
 
 images: ## both container images; the same commit gives the same bytes. ARGS="--build-arg BASE=..."
 	@export SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct); for image in control-plane agent; do \

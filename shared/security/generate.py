@@ -1,4 +1,8 @@
-"""The charts' rules of RBAC, made from `permissions` (`make gen`); `make verify` fails where they differ."""
+"""The charts' rules of RBAC, made from `permissions` (`make gen`); `make verify` fails where they differ.
+
+A chart can only use files of its own folder: topics, ACLs and definitions are copied there, from where `make gen` has
+just made them. So this comes last.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,17 @@ from pathlib import Path
 
 import yaml
 
-from shared.security.permissions import APPLIED, EXECUTOR, OBSERVED, WATCHER, WATCHER_METRICS, Rule
+from shared.security.permissions import (
+    APPLIED,
+    EXECUTOR,
+    HUB,
+    HUB_LEASE,
+    HUB_WEBHOOK,
+    OBSERVED,
+    WATCHER,
+    WATCHER_METRICS,
+    Rule,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 _NOTE = "{{/* Made by `make gen` from shared/security/permissions.py; do not edit. */}}\n"
@@ -16,14 +30,24 @@ _NOTE = "{{/* Made by `make gen` from shared/security/permissions.py; do not edi
 
 def documents() -> Iterator[tuple[str, str]]:
     """Every generated file: its path below the project's root, and its text."""
-    named = {
+    agents = {
         "flotilla-agent.watcherRules": _rules(WATCHER),
         "flotilla-agent.watcherMetricsRules": _rules(WATCHER_METRICS),
         "flotilla-agent.executorRules": _rules(EXECUTOR),
         "flotilla-agent.observedVerbs": _verbs(OBSERVED),
         "flotilla-agent.appliedVerbs": _verbs(APPLIED),
     }
-    yield "deploy/helm/agent/templates/_rules.tpl", _template(named)
+    hub = {
+        "flotilla.hubRules": _rules(HUB),
+        "flotilla.hubLeaseRules": _rules(HUB_LEASE),
+        "flotilla.hubWebhookRules": _rules(HUB_WEBHOOK),
+    }
+    yield "deploy/helm/agent/templates/_rules.tpl", _template(agents)
+    yield "deploy/helm/control-plane/templates/_rules.tpl", _template(hub)
+    for copied in ("topics.yaml", "acls.yaml"):
+        yield f"deploy/helm/control-plane/files/{copied}", (ROOT / "deploy" / "kafka" / copied).read_text()
+    for definition in sorted((ROOT / "deploy" / "crds").glob("*.yaml")):
+        yield f"deploy/helm/control-plane/files/crds/{definition.name}", definition.read_text()
 
 
 def _template(named: dict[str, str]) -> str:

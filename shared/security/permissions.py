@@ -63,6 +63,27 @@ EXECUTOR: Final = (
     Rule("batch", ("jobs",), APPLIED),
 )
 
+# On the hub cluster: its two resources, and the namespaces that mirrored Workloads live in.
+HUB: Final = (
+    Rule("cluster.k8s.io", ("clusters", "workloads"), ("list", "watch", "create", "update", "patch", "delete")),
+    Rule("cluster.k8s.io", ("clusters/status", "workloads/status"), ("patch",)),
+    Rule("", ("namespaces",), ("create",)),
+)
+# In the namespace of FLOTILLA_HUB_LEASE_NAMESPACE. What does not exist has no name yet that a rule could ask for.
+HUB_LEASE: Final = (
+    Rule("coordination.k8s.io", ("leases",), ("create",)),
+    Rule("coordination.k8s.io", ("leases",), ("get", "update"), names=("6d45bc58.k8s.io",)),
+)
+# Only where the hub registers /admit; `create` by server-side apply names its object.
+HUB_WEBHOOK: Final = (
+    Rule(
+        "admissionregistration.k8s.io",
+        ("validatingwebhookconfigurations",),
+        ("create", "patch"),
+        names=("flotilla-hub.cluster.k8s.io",),
+    ),
+)
+
 
 def grants(*rules: Rule) -> frozenset[tuple[str, str, str]]:
     """Each (group, resource, verb) that the rules give."""

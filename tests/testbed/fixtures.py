@@ -22,7 +22,8 @@ T = TypeVar("T")
 MakeCluster = Callable[[RealCluster], Awaitable[RealCluster]]
 
 
-def _needed(find: Callable[[], T]) -> T:
+def needed(find: Callable[[], T]) -> T:
+    """What `find` finds; where it is not built the test is skipped, and fails in CI."""
     try:
         return find()
     except MissingBinariesError as error:
@@ -34,13 +35,13 @@ def _needed(find: Callable[[], T]) -> T:
 @pytest.fixture(scope="session")
 def testbed_binaries() -> Mapping[str, Path]:
     """Name → path of every binary."""
-    return _needed(binaries)
+    return needed(binaries)
 
 
 @pytest.fixture(scope="session")
 def kubernetes_wire_sources() -> Path:
     """Where the sources of Kubernetes' protobuf are, in folders as a Go module cache has them."""
-    return _needed(wire_sources)
+    return needed(wire_sources)
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")

@@ -66,16 +66,23 @@ class KafkaLog:
         wanted = list(topics)
         if not wanted:
             return
-        new = [NewTopic(t.name, t.partitions, self._options.replication, topic_configs=t.config()) for t in wanted]
-        timeout_ms = round(self._options.timeout_s * 1000)
         try:
-            response = await self._persistently(lambda: self._admin.create_topics(new, timeout_ms=timeout_ms))
-            for name, code, *rest in response.topic_errors:
-                if code not in (0, TopicAlreadyExistsError.errno):
-                    raise LogError(f"topic {name} was not created: {for_code(code).__name__} {rest[0] if rest else ''}")
+            # Who may not create topics may use those that are there: only what is missing is asked for.
+            described = await self._persistently(lambda: self._admin.describe_topics([topic.name for topic in wanted]))
+            missing = {d["topic"] for d in described if d["error_code"] == UnknownTopicOrPartitionError.errno}
+            if missing:
+                await self._create([topic for topic in wanted if topic.name in missing])
             await self._until_visible([topic.name for topic in wanted])
         except KafkaError as error:
             raise LogError(f"topics were not created: {error!r}") from error
+
+    async def _create(self, topics: Sequence[Topic]) -> None:
+        new = [NewTopic(t.name, t.partitions, self._options.replication, topic_configs=t.config()) for t in topics]
+        timeout_ms = round(self._options.timeout_s * 1000)
+        response = await self._persistently(lambda: self._admin.create_topics(new, timeout_ms=timeout_ms))
+        for name, code, *rest in response.topic_errors:
+            if code not in (0, TopicAlreadyExistsError.errno):
+                raise LogError(f"topic {name} was not created: {for_code(code).__name__} {rest[0] if rest else ''}")
 
     async def partitions(self, topic: str) -> Sequence[Partition]:
         try:

@@ -7,7 +7,6 @@ and that nothing was refused that the agents asked for; and it refuses both acco
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
@@ -22,27 +21,19 @@ from shared.adapters.kafka import KafkaLog, KafkaOptions
 from shared.events.v1.status import Phase
 from shared.security.permissions import EXECUTOR, WATCHER, WATCHER_METRICS, Rule, grants
 from tests.e2e.harness import Fleet, workload
-from tests.integration.deploy.accounts import (
-    NAMESPACE,
-    Noted,
-    audit_flags,
-    noted,
-    token_of,
-    write_token_kubeconfig,
-)
+from tests.integration.deploy.accounts import Noted, noted, token_of, write_token_kubeconfig
+from tests.integration.deploy.conftest import RELEASE, Deployed
 from tests.integration.deploy.refusals import EVERYBODYS, answers, questions
 from tests.testbed.cluster import RealCluster
 
 pytestmark = [
-    pytest.mark.asyncio(loop_scope="module"),
+    pytest.mark.asyncio(loop_scope="session"),
     pytest.mark.testbed,
     pytest.mark.kafka,
     pytest.mark.timeout(240),
 ]
 
 ACCOUNTS: dict[str, tuple[Rule, ...]] = {"watcher": (*WATCHER, *WATCHER_METRICS), "executor": EXECUTOR}
-# What is needed where a server streams no lists is used where one does not; else both agents would only watch.
-WITHOUT_STREAMED_LISTS = "--feature-gates=WatchList=false"
 POD = {"containers": [{"name": "main", "image": "nginx"}]}
 
 
@@ -75,45 +66,30 @@ class Bed:
         return noted(self.directory)
 
 
-async def make_account(cluster: RealCluster, name: str, rules: tuple[Rule, ...]) -> None:
-    role = f"flotilla-{name}"
-    rbac = {"apiVersion": "rbac.authorization.k8s.io/v1", "metadata": {"name": role}}
-    reference = {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role}
-    account = {"kind": "ServiceAccount", "name": name, "namespace": NAMESPACE}
-    for document in (
-        {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": name, "namespace": NAMESPACE}},
-        {**rbac, "kind": "ClusterRole", "rules": [rule.manifest() for rule in rules]},
-        {**rbac, "kind": "ClusterRoleBinding", "roleRef": reference, "subjects": [account]},
-    ):
-        await cluster.kubectl("create", "-f", "-", stdin=json.dumps(document))
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def bed(deployed: Deployed, kafka_bootstrap: str, redis_url: str) -> AsyncIterator[Bed]:
+    """A fleet of its own broker, whose agents are the service accounts of the chart's release."""
+    del kafka_bootstrap, redis_url
+    directory, own = deployed.directory, {}
+    for name in ACCOUNTS:
+        token = await token_of(deployed.cluster, account_of(name))
+        write_token_kubeconfig(deployed.cluster, token, directory / name / "real.kubeconfig")
+        own[name] = {f"FLOTILLA_{name.upper()}_KUBECONFIG_DIR": str(directory / name)}
+    services = ("scheduler", "status", *ACCOUNTS)
+    options = FleetOptions(directory / "fleet", OneCluster(directory), services=services, own=own)
+    async with LocalFleet(options) as local:
+        log = await KafkaLog.connect(KafkaOptions(bootstrap=local.kafka), "permissions")
+        fleet, ready = Fleet(local, log, Path()), asyncio.Event()
+        following = asyncio.create_task(fleet.follow(ready))
+        await asyncio.wait_for(ready.wait(), 30)
+        yield Bed(deployed.cluster, fleet, directory)
+        following.cancel()
+        await asyncio.gather(following, return_exceptions=True)
+        await log.close()
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def bed(
-    testbed_binaries: object, kafka_bootstrap: str, redis_url: str, tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[Bed]:
-    """One cluster and a fleet of its own broker; its agents are their service accounts."""
-    del testbed_binaries, kafka_bootstrap, redis_url
-    directory = tmp_path_factory.mktemp("permissions")
-    flags = {"kube-apiserver": (*audit_flags(directory), WITHOUT_STREAMED_LISTS)}
-    async with RealCluster("real", nodes=3, with_metrics=True, flags=flags) as cluster:
-        await cluster.kubectl("create", "namespace", NAMESPACE)
-        own = {}
-        for name, rules in ACCOUNTS.items():
-            await make_account(cluster, name, rules)
-            write_token_kubeconfig(cluster, await token_of(cluster, name), directory / name / "real.kubeconfig")
-            own[name] = {f"FLOTILLA_{name.upper()}_KUBECONFIG_DIR": str(directory / name)}
-        services = ("scheduler", "status", *ACCOUNTS)
-        options = FleetOptions(directory / "fleet", OneCluster(directory), services=services, own=own)
-        async with LocalFleet(options) as local:
-            log = await KafkaLog.connect(KafkaOptions(bootstrap=local.kafka), "permissions")
-            fleet, ready = Fleet(local, log, Path()), asyncio.Event()
-            following = asyncio.create_task(fleet.follow(ready))
-            await asyncio.wait_for(ready.wait(), 30)
-            yield Bed(cluster, fleet, directory)
-            following.cancel()
-            await asyncio.gather(following, return_exceptions=True)
-            await log.close()
+def account_of(name: str) -> str:
+    return f"{RELEASE}-{name}"
 
 
 def manifest(kind: str, **spec: Any) -> dict[str, Any]:
@@ -156,7 +132,7 @@ async def test_workloads_of_every_kind_run_and_go_and_each_permission_is_used(be
     for key in (*keys, once):
         await fleet.until_phase(key, Phase.DELETED)
     for name, rules in ACCOUNTS.items():
-        mine = [entry for entry in bed.noted() if entry.account == name]
+        mine = [entry for entry in bed.noted() if entry.account == account_of(name)]
         used = {grant for entry in mine if not entry.refused for grant in entry.used()}
         assert grants(*rules) - used == set(), f"{name}: granted and not used"
         assert used - grants(*rules) == set(), f"{name}: used and not granted"
@@ -176,6 +152,6 @@ async def test_everything_else_is_refused(bed: Bed, name: str) -> None:
         ("rbac.authorization.k8s.io", "clusterrolebindings", "create"),
         ("certificates.k8s.io", "certificatesigningrequests", "create"),
     } <= {question.grant for question in asked}
-    got = await answers(bed.cluster, await token_of(bed.cluster, name), asked)
+    got = await answers(bed.cluster, await token_of(bed.cluster, account_of(name)), asked)
     assert {question.grant for question, status in got.items() if status != 403} == set()
     assert len(got) > 500

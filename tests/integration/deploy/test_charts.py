@@ -1,0 +1,181 @@
+"""The charts by Helm itself: linted and rendered with each values file, refused with wrong values, and released.
+
+That on a real cluster which enforces Pod Security's `restricted`: installed, upgraded, rolled back, taken away.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from shared.security.permissions import EXECUTOR, HUB, WATCHER, WATCHER_METRICS, Rule, grants
+from tests.integration.deploy.accounts import NAMESPACE
+from tests.integration.deploy.charts import AGENT, CONTROL_PLANE, VALUES, Json, chart_of, documents, label_of, pods_of
+from tests.integration.deploy.conftest import RELEASE, Deployed
+from tests.testbed.helm_cli import HelmError, run_helm
+from tests.testbed.kubectl import KubectlError
+
+pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.testbed, pytest.mark.timeout(240)]
+
+STRIMZI = "kafka.strimzi.io"
+RECOMMENDED = {
+    f"app.kubernetes.io/{name}" for name in ("name", "instance", "component", "part-of", "version", "managed-by")
+} | {"helm.sh/chart"}
+
+
+async def render(values: Path, home: Path) -> list[Json]:
+    arguments = ("-f", str(values), "-n", "fleet", "--api-versions", f"{STRIMZI}/v1")
+    return documents(await run_helm("template", "fleet", str(chart_of(values)), *arguments, home=home))
+
+
+@pytest.mark.parametrize("values", VALUES, ids=label_of)
+async def test_every_values_file_is_linted_and_rendered_and_accepted(
+    values: Path, deployed: Deployed, tmp_path: Path
+) -> None:
+    """Strictly: the real API server knows each field, and admits each pod template under `restricted`."""
+    await run_helm("lint", "--strict", str(chart_of(values)), "-f", str(values), home=tmp_path)
+    objects = await render(values, tmp_path)
+    for item in objects:
+        assert item["metadata"]["labels"].keys() >= RECOMMENDED, item["metadata"]["name"]
+        assert item["metadata"].get("namespace") or item["kind"].startswith(("Cluster", "CustomResource"))
+    for pod in pods_of(objects):
+        (container,) = pod["containers"]
+        assert container["securityContext"]["readOnlyRootFilesystem"] is True
+        assert {"requests", "limits"} <= container["resources"].keys()
+    known = [item for item in objects if STRIMZI not in item["apiVersion"]]
+    assert known
+    namespaces = {item["metadata"]["namespace"] for item in known if "namespace" in item["metadata"]}
+    assert namespaces == {"fleet"}
+    here = [_moved(item, NAMESPACE) for item in known]
+    text = yaml.safe_dump_all([{**pod_of(item), "metadata": item["metadata"]} for item in here if has_pod(item)])
+    pods = yaml.safe_dump_all(here) + "\n---\n" + text
+    accepted = await deployed.cluster.kubectl(
+        "apply", "--server-side", "--dry-run=server", "--validate=strict", "-f", "-", stdin=pods
+    )
+    assert len(accepted.splitlines()) == len(here) + sum(map(has_pod, here))
+
+
+def _moved(item: Json, namespace: str) -> Json:
+    metadata = {**item["metadata"]}
+    if "namespace" in metadata:
+        metadata["namespace"] = namespace
+    return {**item, "metadata": metadata}
+
+
+def has_pod(item: Json) -> bool:
+    return item["kind"] in {"Deployment", "Job"}
+
+
+def pod_of(item: Json) -> Json:
+    """What the controller would make of it: Pod Security refuses pods, and only warns of what makes them."""
+    spec = {key: value for key, value in item["spec"]["template"]["spec"].items() if key != "serviceAccountName"}
+    return {"apiVersion": "v1", "kind": "Pod", "spec": spec}
+
+
+PLAIN_AGENT = {"cluster": "east", "kafka": {"bootstrap": "kafka:9092"}}
+PLAIN = {"kafka": {"bootstrap": "kafka:9092"}, "redis": {"url": "redis://redis"}}
+WRONG: list[tuple[Path, Json, str]] = [
+    (AGENT, {"kafka": {"bootstrap": "kafka:9092"}}, "/cluster"),
+    (AGENT, {**PLAIN_AGENT, "cluster": "East_1"}, "/cluster"),
+    (AGENT, {**PLAIN_AGENT, "kafka": {"bootstrap": "kafka"}}, "/kafka/bootstrap"),
+    (AGENT, {**PLAIN_AGENT, "executor": {"replicas": 2}}, "executor"),
+    (AGENT, {**PLAIN_AGENT, "executor": {"extraKinds": [{"group": "", "resources": ["*"]}]}}, "extraKinds"),
+    (AGENT, {**PLAIN_AGENT, "env": {"PATH": "/"}}, "PATH"),
+    (CONTROL_PLANE, {"kafka": {"bootstrap": "kafka:9092"}}, "redis"),
+    (CONTROL_PLANE, {**PLAIN, "topics": {"mode": "strimzi"}}, "topics"),
+    (CONTROL_PLANE, {**PLAIN, "hub": {"webhook": {"enabled": True}}}, "webhook"),
+    (CONTROL_PLANE, {**PLAIN, "terminationGracePeriodSeconds": 5}, "terminationGracePeriodSeconds"),
+    (CONTROL_PLANE, {**PLAIN, "schedular": {}}, "schedular"),
+]
+
+
+@pytest.mark.parametrize(("chart", "values", "named"), WRONG, ids=lambda value: value if isinstance(value, str) else "")
+async def test_wrong_values_are_refused_by_name(
+    chart: Path, values: Json, named: str, helm_binary: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "values.yaml"
+    file.write_text(yaml.safe_dump(values))
+    with pytest.raises(HelmError, match=re.escape(named)):
+        await run_helm("template", "fleet", str(chart), "-f", str(file), home=tmp_path)
+
+
+async def test_every_topic_and_principal_becomes_a_resource_of_strimzi(helm_binary: Path, tmp_path: Path) -> None:
+    objects = await render(CONTROL_PLANE / "ci" / "strimzi-values.yaml", tmp_path)
+    topics = yaml.safe_load((CONTROL_PLANE / "files" / "topics.yaml").read_text())["topics"]
+    made = {item["metadata"]["name"]: item["spec"] for item in objects if item["kind"] == "KafkaTopic"}
+    assert made.keys() == {topic["name"] for topic in topics if "<" not in topic["name"]}
+    users = {item["metadata"]["name"]: item["spec"] for item in objects if item["kind"] == "KafkaUser"}
+    assert {"scheduler", "status", "hub", "watcher", "executor-east", "executor-west"} <= users.keys()
+    read = [acl["resource"]["name"] for acl in users["executor-east"]["authorization"]["acls"]]
+    assert read == ["fleet.commands.east"]
+
+
+async def role(deployed: Deployed, name: str) -> frozenset[tuple[str, str, str]]:
+    rules = json.loads(await deployed.cluster.kubectl("get", "clusterrole", name, "-o", "json"))["rules"]
+    return grants(*(Rule(r["apiGroups"][0], tuple(r["resources"]), tuple(r["verbs"])) for r in rules))
+
+
+async def images(deployed: Deployed, namespace: str) -> set[str]:
+    found = await deployed.cluster.kubectl("get", "deployments", "-n", namespace, "-o", "json")
+    specs = [item["spec"]["template"]["spec"] for item in json.loads(found)["items"]]
+    return {spec["containers"][0]["image"] for spec in specs}
+
+
+async def running(deployed: Deployed, namespace: str) -> list[str]:
+    """Components of the pods that are Running."""
+    selected = ("-n", namespace, "--field-selector", "status.phase=Running", "-o", "json")
+    items = json.loads(await deployed.cluster.kubectl("get", "pods", *selected))["items"]
+    return sorted(item["metadata"]["labels"]["app.kubernetes.io/component"] for item in items)
+
+
+async def test_the_agents_release_runs_under_restricted_with_no_more_than_it_needs(deployed: Deployed) -> None:
+    assert await running(deployed, NAMESPACE) == ["executor", "watcher"]
+    assert await role(deployed, f"{NAMESPACE}:{RELEASE}-watcher") == grants(*WATCHER, *WATCHER_METRICS)
+    assert await role(deployed, f"{NAMESPACE}:{RELEASE}-executor") == grants(*EXECUTOR)
+    pod: Json = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "root", "namespace": NAMESPACE}}
+    pod["spec"] = {"containers": [{"name": "main", "image": "nginx"}]}
+    with pytest.raises(KubectlError, match="violates PodSecurity"):
+        await deployed.cluster.kubectl("create", "-f", "-", stdin=json.dumps(pod))
+
+
+async def test_the_control_plane_is_installed_upgraded_rolled_back_and_taken_away(deployed: Deployed) -> None:
+    namespace = "flotilla-system"
+    await deployed.restricted_namespace(namespace)
+    values = str(CONTROL_PLANE / "ci" / "plain-values.yaml")
+    chart: tuple[str, ...] = (str(CONTROL_PLANE), "-n", namespace, "-f", values, "--wait", "--timeout", "90s")
+    said = await deployed.helm("install", "flotilla", *chart)
+    assert "whoever reaches it can command the whole fleet" in said
+    assert await running(deployed, namespace) == [
+        "autoscaler",
+        "hub",
+        "hub",
+        "scheduler",
+        "scheduler",
+        "status",
+        "status",
+    ]
+    assert await role(deployed, f"{namespace}:flotilla-hub") == grants(*HUB)
+    assert await images(deployed, namespace) == {"flotilla-control-plane:0.1.0"}
+    assert "clusters.cluster.k8s.io" in await deployed.cluster.kubectl("get", "crds", "-o", "name")
+
+    await deployed.helm("upgrade", "flotilla", *chart, "--set", "image.tag=next", "--set", "status.replicas=1")
+    assert await images(deployed, namespace) == {"flotilla-control-plane:next"}
+    budgets = await deployed.cluster.kubectl("get", "pdb", "-n", namespace, "-o", "name")
+    assert {line.rpartition("-")[2] for line in budgets.splitlines()} == {"hub", "scheduler"}
+
+    await deployed.helm("rollback", "flotilla", "1", "-n", namespace, "--wait", "--timeout", "90s")
+    assert await images(deployed, namespace) == {"flotilla-control-plane:0.1.0"}
+    revisions: list[dict[str, Any]] = json.loads(
+        await deployed.helm("history", "flotilla", "-n", namespace, "-o", "json")
+    )
+    assert [revision["status"] for revision in revisions] == ["superseded", "superseded", "deployed"]
+
+    await deployed.helm("uninstall", "flotilla", "-n", namespace, "--wait", "--timeout", "90s")
+    left = "deployments,services,pdb,networkpolicies,roles,rolebindings,jobs"
+    assert await deployed.cluster.kubectl("get", left, "-n", namespace, "-o", "name") == ""
+    assert "clusters.cluster.k8s.io" in await deployed.cluster.kubectl("get", "crds", "-o", "name")
