@@ -37,15 +37,17 @@ simulate: $(VENV)/.dev ## the whole fleet in virtual time while everything break
 chaos: $(VENV)/.dev ## real faults on the real test bed; ARGS="--seed S --minutes N"
 	@exec $(BIN)/python -m tests.chaos $(ARGS)
 
-gen: $(VENV)/.dev ## regenerate documents, schemas, topics, ACLs, CRDs and rules of RBAC from the code
+gen: $(VENV)/.dev ## regenerate documents, schemas, topics, ACLs, CRDs, rules of RBAC and dashboards from the code
 	$(BIN)/python -m shared.events.generate
 	$(BIN)/python -m services.hub crds --write
 	$(BIN)/python -m shared.security.generate
+	$(BIN)/python deploy/grafana/generate.py
 
 verify: $(VENV)/.dev ## fail if anything generated, formatted or locked differs from what is checked in
 	$(BIN)/python -m shared.events.generate --check
 	$(BIN)/python -m services.hub crds --check
 	$(BIN)/python -m shared.security.generate --check
+	$(BIN)/python deploy/grafana/generate.py --check
 	$(BIN)/ruff format --check .
 	.ci/check-tree
 

@@ -5,14 +5,21 @@ from __future__ import annotations
 from typing import Final
 
 from shared.observability.metrics import Counter, Gauge, Histogram
+from shared.runtime.dead_letters import begin_at_zero
 
 WORKLOADS: Final = Gauge("flotilla_autoscaler_workloads", "workloads that are scaled")
 EVALUATIONS: Final = Counter("flotilla_autoscaler_evaluations_total", "looks at a workload", ("occasion",))
-SCALED: Final = Counter("flotilla_autoscaler_scaled_total", "times another number of replicas was asked for", ("to",))
-FAILED: Final = Counter("flotilla_autoscaler_failed_total", "looks at which a metric could not be measured")
-PUBLISHED: Final = Counter("flotilla_autoscaler_published_total", "records of fleet.scaling")
+SCALED: Final = Counter("flotilla_autoscaler_scalings_total", "times another number of replicas was asked for", ("to",))
+# A series that begins with its first scaling would show no rate for it.
+for _direction in ("more", "fewer"):
+    SCALED.labels(_direction)
+FAILED: Final = Counter(
+    "flotilla_autoscaler_failed_evaluations_total", "looks at which a metric could not be measured"
+)
+PUBLISHED: Final = Counter("flotilla_autoscaler_published_records_total", "records of fleet.scaling")
 SAMPLES: Final = Counter("flotilla_autoscaler_samples_total", "records of fleet.metrics", ("cluster",))
 DEAD_LETTERS: Final = Counter("flotilla_autoscaler_dead_letters_total", "records refused", ("topic",))
+begin_at_zero(DEAD_LETTERS, "autoscaler")
 RESTARTS: Final = Counter("flotilla_autoscaler_restarts_total", "times the state was built anew from the log")
 STANDING_BY: Final = Gauge("flotilla_autoscaler_standing_by", "1 while another instance works")
 EVALUATE_SECONDS: Final = Histogram(

@@ -19,6 +19,7 @@ import faust
 from faust.auth import SASLCredentials, SSLCredentials
 
 from shared.adapters.kafka import KafkaOptions
+from shared.adapters.kafka.metrics import LAG
 from shared.events.topics import METRICS, SOLE_WRITERS
 from shared.observability.logs import get_logger
 from shared.ports.event_log import LogError, Record
@@ -28,6 +29,8 @@ log = get_logger(__name__)
 
 _STOP_S = 5.0
 _START_S = 30.0
+# What its lag is called in the metrics, beside the readers of the log adapter.
+_READER = "autoscaler-windows"
 
 Take = Callable[[Record], None]
 
@@ -80,6 +83,7 @@ class FaustWindows:
 
 
 def _agent(app: Any, take: Take) -> None:
+    behind: dict[int, int] = {}
     topic = app.topic(METRICS.name, key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw")
 
     async def samples(stream: Any) -> None:
@@ -99,6 +103,9 @@ def _agent(app: Any, take: Take) -> None:
             except Exception:
                 # An exception in an agent acknowledges its event and ends the agent: the next sample puts it right.
                 log.exception("sample failed", position=str(record.position))
+            end = app.consumer.highwater(message.tp) or 0
+            behind[record.partition] = max(0, end - record.offset - 1)
+            LAG.labels(_READER, record.topic).set(sum(behind.values()))
 
     app.agent(topic, concurrency=1)(samples)
 

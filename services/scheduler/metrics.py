@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from shared.observability.metrics import Counter, Gauge, Histogram
+from shared.runtime.dead_letters import begin_at_zero
 
 _LATENCY = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 
@@ -14,13 +15,13 @@ NAMESPACES_PASSED_OVER = Gauge(
     "flotilla_scheduler_namespaces_passed_over", "Namespaces with more requests than their lanes hold"
 )
 DECISIONS = Counter("flotilla_scheduler_decisions_total", "Decisions appended to the journal", ["kind"])
-PUBLISHED = Counter("flotilla_scheduler_published_total", "Records derived from the journal", ["kind"])
+PUBLISHED = Counter("flotilla_scheduler_published_records_total", "Records derived from the journal", ["kind"])
 DEAD_LETTERS = Counter("flotilla_scheduler_dead_letters_total", "Records refused", ["topic"])
+begin_at_zero(DEAD_LETTERS, "scheduler")
 REMINDERS = Counter(
     "flotilla_scheduler_reminders_total", "Workloads published again since a cluster did not hold them", ["cluster"]
 )
 VOID = Counter("flotilla_scheduler_void_entries_total", "Journal entries of a replaced leader")
-PENDING = Gauge("flotilla_scheduler_pending_workloads", "Workloads with replicas that wait for room")
 PREEMPTIONS = Counter("flotilla_scheduler_preemptions_total", "Replicas that took the room of less important ones")
 VICTIMS = Counter("flotilla_scheduler_preemption_victims_total", "Replicas that made room for more important ones")
 QUEUE_SHARE = Gauge(

@@ -16,6 +16,7 @@ from typing import Self
 
 import structlog
 
+from services.simulator import telemetry
 from services.simulator.cluster import DEFAULT_WINDOW, Cluster
 from services.simulator.driver import Driver
 from services.simulator.faults import NO_FAULTS, Faults, FaultSpec
@@ -127,6 +128,7 @@ class Simulator:
             first_version=int(now) * _VERSIONS_PER_SECOND,
         )
         self._clusters[spec.name] = cluster
+        telemetry.CLUSTERS.set(len(self._clusters))
         api = KubernetesApi(cluster.state, load, self._watch)
         self._server.clusters[spec.name] = Served(api, Faults(cluster.state.ids.fraction))
         self._driver.add(cluster)
@@ -142,6 +144,7 @@ class Simulator:
         await self._remove_file(name)
         self._driver.remove(name)
         self._clusters.pop(name, None)
+        telemetry.CLUSTERS.set(len(self._clusters))
         served = self._server.clusters.pop(name, None)
         if served is not None:
             self._cut(served)

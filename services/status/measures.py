@@ -22,6 +22,7 @@ class Measures:
         self._machine = machine
         self._taken_at = self._counted_at = float("-inf")
         self._clusters: set[str] = set()
+        self._dropped = 0
         # An earlier session may have known others.
         self._forget()
 
@@ -43,7 +44,8 @@ class Measures:
         self._take_clusters(now_ms)
         metrics.STALE_WORKLOADS.set(machine.stale())
         metrics.EARLY_REPORTS.set(len(machine.early))
-        metrics.DROPPED_REPORTS.set(machine.early.dropped)
+        metrics.DROPPED_REPORTS.inc(machine.early.dropped - self._dropped)
+        self._dropped = machine.early.dropped
 
     def _take_clusters(self, now_ms: int) -> None:
         roster, silent = self._machine.roster, 0

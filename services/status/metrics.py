@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from shared.observability.metrics import Counter, Gauge, Histogram
+from shared.runtime.dead_letters import begin_at_zero
 
 _LATENCY = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0)
 
@@ -35,9 +36,12 @@ REPAIRED: Final = Counter(
 LAG: Final = Gauge("flotilla_status_lag_records", "records that were not read yet", ("topic",))
 RECORDS: Final = Counter("flotilla_status_records_total", "records read", ("topic",))
 DEAD_LETTERS: Final = Counter("flotilla_status_dead_letters_total", "records refused", ("topic",))
+begin_at_zero(DEAD_LETTERS, "status")
 STATUSES: Final = Counter("flotilla_status_statuses_total", "statuses published")
 PHASE_CHANGES: Final = Counter("flotilla_status_phase_changes_total", "phase changes published", ("phase",))
-TOO_LARGE: Final = Counter("flotilla_status_too_large_total", "records larger than their topic allows, not published")
+TOO_LARGE: Final = Counter(
+    "flotilla_status_too_large_records_total", "records larger than their topic allows, not published"
+)
 BATCH_SECONDS: Final = Histogram(
     "flotilla_status_batch_seconds",
     "one batch, from its records to their statuses being acknowledged",
@@ -45,7 +49,9 @@ BATCH_SECONDS: Final = Histogram(
 )
 RESTARTS: Final = Counter("flotilla_status_restarts_total", "times the state was built anew from the log")
 EARLY_REPORTS: Final = Gauge("flotilla_status_early_reports", "reports whose placement was not seen yet")
-DROPPED_REPORTS: Final = Gauge("flotilla_status_dropped_reports", "reports that were given up: no placement came")
+DROPPED_REPORTS: Final = Counter(
+    "flotilla_status_dropped_reports_total", "reports that were given up: no placement came"
+)
 READ_MODEL_PENDING: Final = Gauge("flotilla_status_read_model_pending", "items that Redis does not have yet")
 READ_MODEL_FAILURES: Final = Counter("flotilla_status_read_model_failures_total", "writes to Redis that failed")
 READ_MODEL_REBUILDS: Final = Counter("flotilla_status_read_model_rebuilds_total", "times Redis was filled anew")

@@ -99,7 +99,7 @@ class Declarations:
         return bool(records)
 
     async def _refuse(self, record: Record, error: DecodeError, publisher: Publisher) -> None:
-        metrics.REFUSED.inc()
+        metrics.DEAD_LETTERS.labels(record.topic).inc()
         log.warning("declaration refused", position=str(record.position), error=str(error))
         await publisher.send(dead_letter(record, error.errors))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from shared.observability.metrics import Counter, Gauge
+from shared.runtime.dead_letters import begin_at_zero
 
 RECORDS: Final = Counter("flotilla_watcher_records_total", "records published to fleet.objects", ("cluster", "type"))
 BYTES: Final = Counter("flotilla_watcher_published_bytes_total", "bytes of their values", ("cluster",))
@@ -18,7 +19,8 @@ RESTARTS: Final = Counter(
 OBJECTS: Final = Gauge("flotilla_watcher_objects", "objects that the log holds", ("cluster", "resource"))
 SESSIONS: Final = Gauge("flotilla_watcher_sessions", "clusters that are being watched")
 SAMPLES: Final = Counter("flotilla_watcher_metric_samples_total", "samples published to fleet.metrics", ("cluster",))
-REFUSED: Final = Counter("flotilla_watcher_refused_records_total", "records of fleet.clusters that made no sense")
+DEAD_LETTERS: Final = Counter("flotilla_watcher_dead_letters_total", "records refused", ("topic",))
+begin_at_zero(DEAD_LETTERS, "watcher")
 STANDING_BY: Final = Gauge(
     "flotilla_watcher_standing_by", "1 while another watcher publishes for a cluster of this one", ["cluster"]
 )

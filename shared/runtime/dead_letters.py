@@ -10,10 +10,22 @@ from shared.events.envelope import (
     DEAD_LETTER_REASON,
     DEAD_LETTER_SOURCE,
 )
+from shared.events.topics import ALL_TOPICS
 from shared.events.v1.workloads import FieldError
+from shared.observability.metrics import Counter
 from shared.ports.event_log import NewRecord, Record
 
 _MAX_HEADER = 2000
+
+
+def begin_at_zero(counter: Counter, service: str) -> None:
+    """Gives a counter of dead letters a series for every topic of which this service may refuse records.
+
+    A series that begins with its first dead letter has no earlier value, so no rate would show that letter.
+    """
+    for topic in ALL_TOPICS:
+        if topic.dead_letters and service in topic.read_by:
+            counter.labels(topic.name)
 
 
 def dead_letter(record: Record, errors: Sequence[FieldError]) -> NewRecord:

@@ -3,14 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Self
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Final, Self
 
 from aiohttp import web
 from prometheus_client import REGISTRY, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
+from shared.observability.metrics import Gauge
+
 if TYPE_CHECKING:
     from shared.runtime.service import Readiness
+
+READY: Final = Gauge("flotilla_service_ready", "1 while /readyz says that the service can do its work")
+BUILD: Final = Gauge("flotilla_build_info", "Always 1: which service this is, and its version", ("service", "version"))
+
+
+def tell_build(service: str) -> None:
+    """Says in the metrics which service this process is. A tree that was never installed has no version."""
+    try:
+        number = version("flotilla")
+    except PackageNotFoundError:
+        number = "unknown"
+    BUILD.labels(service, number).set(1)
 
 
 def add_health_routes(app: web.Application, readiness: Callable[[], Readiness]) -> None:
@@ -24,6 +39,7 @@ def add_health_routes(app: web.Application, readiness: Callable[[], Readiness]) 
         return web.Response(text="ok\n" if state.ready else f"{state.reason}\n", status=200 if state.ready else 503)
 
     async def metrics(_: web.Request) -> web.Response:
+        READY.set(readiness().ready)
         return web.Response(body=generate_latest(REGISTRY), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     app.router.add_get("/healthz", healthz)

@@ -19,7 +19,7 @@ from aiohttp import web
 from pydantic import ValidationError
 
 from shared.observability.logs import configure_logs, get_logger
-from shared.runtime.health import HealthServer
+from shared.runtime.health import HealthServer, tell_build
 from shared.runtime.heap import relax
 from shared.runtime.settings import CommonSettings
 
@@ -75,6 +75,7 @@ def main(name: str, settings_type: type[S], build: Build[S]) -> None:
             sys.stderr.write(f"{variable}: {item['msg']}\n")
         sys.exit(EXIT_USAGE)
     configure_logs(name, level=settings.log_level, fmt=settings.log_format)
+    tell_build(name)
     relax()
     sys.exit(asyncio.run(_run(name, settings, build)))
 

@@ -41,7 +41,11 @@ async def fleet(
         if bed == "real"
         else SimulatedClusters(directory / "clusters", CLUSTERS)
     )
-    environment = {"FLOTILLA_SCHEDULER_MOVE_AFTER_S": "3", "FLOTILLA_WATCHER_HEARTBEAT_S": "2"}
+    environment = {
+        "FLOTILLA_SCHEDULER_MOVE_AFTER_S": "3",
+        "FLOTILLA_WATCHER_HEARTBEAT_S": "2",
+        "FLOTILLA_WATCHER_METRICS_S": "3",
+    }
     async with LocalFleet(FleetOptions(directory, clusters, schedulers=2, environment=environment)) as local:
         log = await KafkaLog.connect(KafkaOptions(bootstrap=local.kafka), "e2e")
         running, ready = Fleet(local, log, kubectl), asyncio.Event()

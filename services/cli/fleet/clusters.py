@@ -83,13 +83,14 @@ class RealClusters:
 class SimulatedClusters:
     """Clusters of `services/simulator`, from a file of specifications in which `hub` is one without controllers.
 
-    With `provision`, a Cluster that nobody has joined is simulated too.
+    With `provision`, a Cluster that nobody has joined is simulated too. `simulator` is there while it runs.
     """
 
     def __init__(self, directory: Path, specification: Path, *, provision: bool = True) -> None:
         self._directory = directory
         self._specification = specification
         self._provision = provision
+        self.simulator: ServiceProcess | None = None
 
     @property
     def kubeconfigs(self) -> Path:
@@ -109,6 +110,7 @@ class SimulatedClusters:
         }
         simulator = ServiceProcess("simulator", "services.simulator", settings, directory / "services")
         simulator.start()
+        self.simulator = simulator
         try:
             await simulator.wait_ready()
             yield

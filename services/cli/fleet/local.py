@@ -65,6 +65,10 @@ class LocalFleet:
         return self._options.directory
 
     @property
+    def clusters(self) -> ClusterSource:
+        return self._options.clusters
+
+    @property
     def hub_kubeconfig(self) -> Path:
         return self._options.clusters.hub_kubeconfig
 

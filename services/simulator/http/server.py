@@ -12,6 +12,7 @@ import structlog
 from aiohttp import StreamReader, web
 from aiohttp.abc import AbstractStreamWriter
 
+from services.simulator import telemetry
 from services.simulator.core.errors import ApiError, no_such_path
 from services.simulator.faults import Faults
 from services.simulator.http.api import KubernetesApi
@@ -78,6 +79,11 @@ class ApiServer:
             self._runner = None
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        response = await self._answer(request)
+        telemetry.REQUESTS.labels(request.method, response.status).inc()
+        return response
+
+    async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
         try:
             return await self._route(request)
         except ApiError as error:

@@ -1,0 +1,194 @@
+"""A real Prometheus with the configuration and the rules that ship, on a running fleet."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import aiohttp
+import pytest
+import yaml
+
+from services.cli.fleet.clusters import SimulatedClusters
+from services.cli.fleet.process import ServiceProcess
+from shared.events.topics import REQUESTS
+from shared.events.v1.status import Phase
+from shared.ports.event_log import NewRecord
+from shared.runtime.embedded.network import LOOPBACK, free_ports
+from shared.runtime.embedded.process import ServerProcess
+from tests.e2e.harness import Fleet, workload
+from tests.fixtures.prometheus import PrometheusTools
+
+pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.kafka, pytest.mark.timeout(600)]
+
+SHIPPED = Path(__file__).parents[2] / "deploy" / "prometheus"
+CPU = {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 60}}
+SCALING = {"minReplicas": 1, "maxReplicas": 3, "metrics": [{"type": "Resource", "resource": CPU}]}
+
+Json = dict[str, Any]
+
+
+class Prometheus:
+    """One that scrapes and evaluates every second."""
+
+    def __init__(self, tools: PrometheusTools, directory: Path, targets: Mapping[str, list[str]]) -> None:
+        (port,) = free_ports(1)
+        self.url = f"http://{LOOPBACK}:{port}"
+        document = yaml.safe_load((SHIPPED / "prometheus.yml").read_text())
+        document["global"] = {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"}
+        document["rule_files"] = [str(SHIPPED / pattern) for pattern in document["rule_files"]]
+        for job in document["scrape_configs"]:
+            job["static_configs"] = [{"targets": targets[job["job_name"]]}]
+        directory.mkdir()
+        (directory / "prometheus.yml").write_text(yaml.safe_dump(document))
+        self._command = [
+            str(tools.prometheus),
+            f"--config.file={directory / 'prometheus.yml'}",
+            f"--storage.tsdb.path={directory / 'data'}",
+            f"--web.listen-address={LOOPBACK}:{port}",
+        ]
+        self._directory = directory
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[aiohttp.ClientSession]:
+        process = ServerProcess.spawn(
+            self._command, data_dir=self._directory, console=self._directory / "console.log", detached=False
+        )
+        try:
+            async with aiohttp.ClientSession(self.url, timeout=aiohttp.ClientTimeout(total=10)) as session:
+
+                async def probe() -> bool:
+                    try:
+                        async with session.get("/-/ready") as response:
+                            return response.status == 200
+                    except aiohttp.ClientError:
+                        return False
+
+                await process.wait_ready(probe, name="Prometheus", deadline_s=60)
+                yield session
+        finally:
+            await process.stop(grace_s=10)
+
+
+async def ask(session: aiohttp.ClientSession, path: str, **parameters: str) -> Json:
+    async with session.get(f"/api/v1/{path}", params=parameters) as response:
+        document = await response.json()
+    assert document["status"] == "success", document
+    data: Json = document["data"]
+    return data
+
+
+async def values(session: aiohttp.ClientSession, query: str) -> dict[tuple[tuple[str, str], ...], float]:
+    """By labels; NaN is a quantile of nothing, and no value."""
+    found = (await ask(session, "query", query=query))["result"]
+    every = {tuple(sorted(item["metric"].items())): float(item["value"][1]) for item in found}
+    return {labels: value for labels, value in every.items() if not math.isnan(value)}
+
+
+async def rules(session: aiohttp.ClientSession) -> list[Json]:
+    return [rule for group in (await ask(session, "rules"))["groups"] for rule in group["rules"]]
+
+
+async def until(what: Callable[[], Any], explain: Callable[[], Any], within: float = 90) -> None:
+    deadline = time.monotonic() + within
+    while not await what():
+        assert time.monotonic() < deadline, await explain()
+        await asyncio.sleep(0.5)
+
+
+def place(service: ServiceProcess) -> str:
+    return urlsplit(service.url).netloc
+
+
+@asynccontextmanager
+async def autoscaler(fleet: Fleet, directory: Path) -> AsyncIterator[ServiceProcess]:
+    process = ServiceProcess("autoscaler", "services.autoscaler", fleet.local.common_environment(), directory)
+    process.start()
+    try:
+        await process.wait_ready()
+        yield process
+    finally:
+        await process.stop()
+
+
+def targets(fleet: Fleet, scaling: ServiceProcess) -> dict[str, list[str]]:
+    clusters = fleet.local.clusters
+    assert isinstance(clusters, SimulatedClusters)
+    assert clusters.simulator is not None
+    found: dict[str, list[str]] = {
+        "flotilla-autoscaler": [place(scaling)],
+        "flotilla-simulator": [place(clusters.simulator)],
+    }
+    for name, service in fleet.local.services.items():
+        found.setdefault(f"flotilla-{name.partition('-')[0]}", []).append(place(service))
+    return found
+
+
+@pytest.mark.parametrize("bed", ["simulated"], indirect=True)
+async def test_what_ships_works_on_a_running_fleet(
+    fleet: Fleet, prometheus_tools: PrometheusTools, tmp_path: Path
+) -> None:
+    async with autoscaler(fleet, tmp_path) as scaling:
+        where = targets(fleet, scaling)
+        async with Prometheus(prometheus_tools, tmp_path / "prometheus", where).running() as session:
+
+            async def all_up() -> bool:
+                up = await values(session, "up")
+                return len(up) == sum(map(len, where.values())) and set(up.values()) == {1.0}
+
+            await until(all_up, lambda: values(session, "up"))
+            await exercise(fleet, session)
+            await every_recording_rule_has_a_value(session)
+            assert await values(session, "sum(flotilla_scheduler_leader)") == {(): 1}
+            assert set((await values(session, "flotilla_service_ready")).values()) == {1.0}
+            await the_refused_record_is_an_alert(fleet, session)
+            assert [rule["name"] for rule in await rules(session) if rule["health"] != "ok"] == []
+
+
+async def exercise(fleet: Fleet, session: aiohttp.ClientSession) -> None:
+    """One workload of each kind; and another once the series of the hops are there, since a rate needs two values."""
+    scaled = {**workload("watched", resources={"requests": {"cpu": "100m"}}), "scaling": SCALING}
+    key = await fleet.apply(scaled)
+    await fleet.until_phase(key, Phase.RUNNING)
+
+    async def hops() -> bool:
+        return len(await values(session, "flotilla_status_hop_seconds_count")) >= 4
+
+    await until(hops, lambda: values(session, "flotilla_status_hop_seconds_count"))
+    other = await fleet.apply(workload("watched-too"))
+    await fleet.until_phase(other, Phase.RUNNING)
+    await fleet.delete(other)
+    await fleet.until_phase(other, Phase.DELETED)
+
+
+async def every_recording_rule_has_a_value(session: aiohttp.ClientSession) -> None:
+    recorded = [rule["name"] for rule in await rules(session) if rule["type"] == "recording"]
+    assert len(recorded) > 20
+
+    async def missing() -> list[str]:
+        return [name for name in recorded if not await values(session, name)]
+
+    async def none_missing() -> bool:
+        return not await missing()
+
+    await until(none_missing, missing)
+
+
+async def the_refused_record_is_an_alert(fleet: Fleet, session: aiohttp.ClientSession) -> None:
+    await fleet.send(NewRecord(REQUESTS.name, b"e2e/nonsense", b"{", ()))
+
+    async def firing() -> bool:
+        alerts = (await ask(session, "alerts"))["alerts"]
+        return any(
+            (alert["labels"]["alertname"], alert["labels"].get("topic"), alert["state"])
+            == ("FlotillaDeadLetters", REQUESTS.name, "firing")
+            for alert in alerts
+        )
+
+    await until(firing, lambda: ask(session, "alerts"))
