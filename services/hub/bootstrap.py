@@ -8,9 +8,9 @@ from services.hub.settings import HubSettings
 from services.hub.shell import HubService
 from shared.adapters.clock import SystemClock
 from shared.adapters.kubernetes import KubernetesApi
-from shared.adapters.redis import RedisKeyValue, RedisOptions
 from shared.events.topics import ALL_TOPICS
 from shared.runtime.connections import open_log
+from shared.runtime.read_model import open_store
 
 
 async def build(settings: HubSettings, stack: AsyncExitStack) -> HubService:
@@ -22,6 +22,5 @@ async def build(settings: HubSettings, stack: AsyncExitStack) -> HubService:
     else:
         api = await KubernetesApi.in_cluster()
     stack.push_async_callback(api.close)
-    store = RedisKeyValue.open(RedisOptions(settings.redis_url))
-    stack.push_async_callback(store.close)
+    store = open_store(settings, stack)
     return HubService(settings, api, events, store, SystemClock())

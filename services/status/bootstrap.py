@@ -7,14 +7,11 @@ from contextlib import AsyncExitStack
 from services.status.settings import StatusSettings
 from services.status.shell import StatusService
 from shared.adapters.clock import SystemClock
-from shared.adapters.redis import RedisKeyValue, RedisOptions
 from shared.runtime.connections import open_log
+from shared.runtime.read_model import open_store
 
 
 async def build(settings: StatusSettings, stack: AsyncExitStack) -> StatusService:
     events = await open_log(settings, "status", stack)
-    store = RedisKeyValue.open(
-        RedisOptions(settings.redis_url, timeout_s=settings.status_redis_timeout_s, ca_file=settings.status_redis_ca)
-    )
-    stack.push_async_callback(store.close)
+    store = open_store(settings, stack, timeout_s=settings.status_redis_timeout_s)
     return StatusService(events, store, SystemClock(), settings)

@@ -28,7 +28,4 @@ class StatusSettings(CommonSettings):
         gt=0,
         description="least time before a cluster is read anew, or doubted, again for the same resource, in seconds",
     )
-    status_redis_ca: str = Field(
-        default="", description="file with the certificate authorities of a rediss:// server (PEM)"
-    )
     status_redis_timeout_s: float = Field(default=5.0, gt=0, description="deadline of one call to Redis, in seconds")

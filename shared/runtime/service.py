@@ -72,7 +72,8 @@ def main(name: str, settings_type: type[S], build: Build[S]) -> None:
     except ValidationError as error:
         for item in error.errors(include_url=False):
             variable = "FLOTILLA_" + "_".join(str(part) for part in item["loc"]).upper()
-            sys.stderr.write(f"{variable}: {item['msg']}\n")
+            # What is about several settings names them itself.
+            sys.stderr.write(f"{variable}: {item['msg']}\n" if item["loc"] else f"{item['msg']}\n")
         sys.exit(EXIT_USAGE)
     configure_logs(name, level=settings.log_level, fmt=settings.log_format)
     tell_build(name)

@@ -15,10 +15,12 @@ from typing import Self
 
 from services.cli.fleet.clusters import ClusterSource
 from services.cli.fleet.process import HERE, FleetError, Place, ServiceProcess
-from shared.adapters.kafka import KafkaLog, KafkaOptions
+from shared.adapters.kafka import KafkaLog
 from shared.events.topics import ALL_TOPICS
+from shared.runtime.connections import kafka_options
 from shared.runtime.embedded import EmbeddedKafka, EmbeddedValkey
 from shared.runtime.embedded.progress import Progress, silent
+from shared.runtime.settings import CommonSettings
 
 SERVICES = ("scheduler", "status", "hub", "watcher", "executor")
 
@@ -119,13 +121,16 @@ class LocalFleet:
             self.redis = server.url
 
     async def _create_topics(self) -> None:
-        replication = int(self._options.environment.get("FLOTILLA_KAFKA_REPLICATION", "1"))
-        options = KafkaOptions(bootstrap=self.kafka, replication=replication)
-        log = await KafkaLog.connect(options, "fleet")
+        log = await KafkaLog.connect(kafka_options(self.settings()), "fleet")
         try:
             await log.ensure_topics(ALL_TOPICS)
         finally:
             await log.close()
+
+    def settings(self) -> CommonSettings:
+        """How its services reach broker and Redis, for whoever wants to look beside them."""
+        given = {name.removeprefix("FLOTILLA_").lower(): value for name, value in self.common_environment().items()}
+        return CommonSettings.model_validate({key: given[key] for key in given.keys() & CommonSettings.model_fields})
 
     def common_environment(self) -> dict[str, str]:
         return {

@@ -18,6 +18,7 @@ from aiokafka.errors import (
 )
 from aiokafka.structs import OffsetAndMetadata
 
+from shared.adapters.kafka.diagnosis import why_unreachable
 from shared.adapters.kafka.lifecycle import ended, start, stop_consumer
 from shared.adapters.kafka.offsets import stored_offsets
 from shared.adapters.kafka.options import KafkaOptions
@@ -55,8 +56,8 @@ class KafkaLog:
                 await ended(admin.close(), options.timeout_s)
                 if time.monotonic() + _RETRY_S > deadline:
                     raise LogError(
-                        f"no broker at {options.bootstrap} within {options.connect_s:.0f} s "
-                        f"(FLOTILLA_KAFKA_BOOTSTRAP): {error!r}"
+                        f"no broker at {options.bootstrap} within {options.connect_s:.0f} s: "
+                        f"{await why_unreachable(options)}"
                     ) from error
                 await asyncio.sleep(_RETRY_S)
             else:

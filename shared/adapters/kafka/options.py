@@ -6,6 +6,8 @@ import ssl
 from dataclasses import dataclass
 from typing import Any
 
+from shared.ports.event_log import LogError
+
 
 @dataclass(frozen=True, slots=True)
 class KafkaOptions:
@@ -24,7 +26,7 @@ class KafkaOptions:
     connect_s: float = 60.0
 
     def client_arguments(self, client_id: str) -> dict[str, Any]:
-        """Keyword arguments that producer, consumer and admin client share."""
+        """Keyword arguments that producer, consumer and admin client share. Raises LogError for unreadable files."""
         arguments: dict[str, Any] = {
             "bootstrap_servers": self.bootstrap,
             "client_id": client_id,
@@ -42,7 +44,14 @@ class KafkaOptions:
         return arguments
 
     def _tls(self) -> ssl.SSLContext:
-        context = ssl.create_default_context(cafile=self.ca or None)
+        try:
+            context = ssl.create_default_context(cafile=self.ca or None)
+        except OSError as error:
+            raise LogError(f"FLOTILLA_KAFKA_CA: {self.ca}: {error}") from error
         if self.certificate:
-            context.load_cert_chain(self.certificate, self.key or None)
+            try:
+                context.load_cert_chain(self.certificate, self.key or None)
+            except OSError as error:
+                files = f"{self.certificate}, {self.key}"
+                raise LogError(f"FLOTILLA_KAFKA_CERTIFICATE, FLOTILLA_KAFKA_KEY: {files}: {error}") from error
         return context

@@ -16,7 +16,8 @@ from typing import Any
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialWithJitterBackoff
-from redis.exceptions import RedisError
+from redis.exceptions import AuthenticationError, RedisError
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from shared.ports.key_value import KeyValueError
 
@@ -38,6 +39,21 @@ class RedisOptions:
     timeout_s: float = 5.0
     prefix: str = "flotilla:"
     ca_file: str = ""
+    certificate: str = ""
+    key: str = ""
+    username: str = ""
+    password: str = ""
+
+    def client_arguments(self) -> dict[str, str]:
+        """What is not in the URL, as redis-py names it. TLS below 1.2 is refused by Python's own defaults."""
+        named = {
+            "ssl_ca_certs": self.ca_file,
+            "ssl_certfile": self.certificate,
+            "ssl_keyfile": self.key,
+            "username": self.username,
+            "password": self.password,
+        }
+        return {name: value for name, value in named.items() if value}
 
 
 class RedisKeyValue:
@@ -48,9 +64,7 @@ class RedisKeyValue:
     @classmethod
     def open(cls, options: RedisOptions) -> RedisKeyValue:
         """Connects with the first call, so that a service can start while Redis is away. Raises KeyValueError."""
-        arguments: dict[str, Any] = {}
-        if options.ca_file:
-            arguments["ssl_ca_certs"] = options.ca_file
+        arguments: dict[str, Any] = options.client_arguments()
         try:
             client = Redis.from_url(
                 options.url,
@@ -111,4 +125,17 @@ class RedisKeyValue:
         except TimeoutError as error:
             raise KeyValueError(f"{what}: no answer within {self._options.timeout_s:g} s") from error
         except (RedisError, OSError) as error:
-            raise KeyValueError(f"{what}: {type(error).__name__}: {error}") from error
+            raise KeyValueError(f"{what}: {type(error).__name__}: {error}{_settings_of(error)}") from error
+
+
+def _settings_of(error: BaseException) -> str:
+    """The settings to look at, where the error is about one of them."""
+    text = f"{error} {error.__cause__!r} {error.__context__!r}"
+    if isinstance(error, AuthenticationError) or "NOAUTH" in text or "WRONGPASS" in text:
+        return " (FLOTILLA_REDIS_USERNAME, FLOTILLA_REDIS_PASSWORD)"
+    if "CERTIFICATE_VERIFY_FAILED" in text:
+        return " (FLOTILLA_REDIS_CA)"
+    if "SSL" in text:
+        return " (FLOTILLA_REDIS_URL, FLOTILLA_REDIS_CERTIFICATE, FLOTILLA_REDIS_KEY)"
+    # Nobody is there, or somebody who expects TLS.
+    return " (FLOTILLA_REDIS_URL)" if isinstance(error, RedisConnectionError) else ""

@@ -91,6 +91,7 @@ class Broker:
         command = self._command(
             *("kafka.tools.StorageTool", "format"),
             *("--cluster-id", self.config.cluster_id, "--config", str(properties)),
+            *self.config.scram_arguments(),
         )
         process = self._spawn(command, "format.log", detached=False)
         try:

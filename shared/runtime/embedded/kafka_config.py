@@ -30,6 +30,7 @@ class KafkaConfig:
     Replication follows from it: three copies and two in sync from three nodes on. `cluster_id` counts only when the
     storage is formatted. `overrides` are further broker properties and win. `host` is the address of its listeners;
     `enter` goes before its command line, for a broker that lives in another network namespace, where that address is.
+    `scram_users` (name → password) are known from the formatting on, for a listener of `overrides` that asks for them.
     """
 
     node_id: int = 1
@@ -41,10 +42,20 @@ class KafkaConfig:
     overrides: Mapping[str, str] = field(default_factory=dict)
     host: str = LOOPBACK
     enter: tuple[str, ...] = ()
+    scram_users: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def bootstrap(self) -> str:
         return f"{self.host}:{self.port}"
+
+    def scram_arguments(self) -> tuple[str, ...]:
+        """For the formatting of the storage."""
+        return tuple(
+            argument
+            for name, password in self.scram_users.items()
+            for mechanism in ("SCRAM-SHA-256", "SCRAM-SHA-512")
+            for argument in ("--add-scram", f"{mechanism}=[name={name},password={password}]")
+        )
 
     def properties(self, storage: Path) -> dict[str, str]:
         """The broker's configuration with its data in `storage`; the ports must have been chosen."""
