@@ -51,6 +51,7 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 {{- $_ := set $plain "FLOTILLA_KAFKA_KEY" "/flotilla/kafka-certificate/tls.key" -}}
 {{- end -}}
 {{- if hasPrefix "SASL_" $kafka.security }}{{ $_ := set $plain "FLOTILLA_KAFKA_SASL_MECHANISM" $kafka.saslMechanism }}{{ end -}}
+{{- if and .redis $redis.ca.secret }}{{ $_ := set $plain "FLOTILLA_REDIS_CA" (printf "/flotilla/redis-ca/%s" $redis.ca.key) }}{{ end -}}
 {{- if and .redis (not $redis.secret.name) }}{{ $_ := set $plain "FLOTILLA_REDIS_URL" $redis.url }}{{ end -}}
 {{- $all := mergeOverwrite $plain .more .root.Values.env (default dict .own.env) -}}
 {{- range $name := keys $all | sortAlpha }}
@@ -76,6 +77,7 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 {{- $found := list -}}
 {{- with .root.Values.kafka.ca.secret }}{{ $found = append $found (list "kafka-ca" .) }}{{ end -}}
 {{- with .own.kafka.certificate.secret }}{{ $found = append $found (list "kafka-certificate" .) }}{{ end -}}
+{{- if .redis }}{{ with .root.Values.redis.ca.secret }}{{ $found = append $found (list "redis-ca" .) }}{{ end }}{{ end -}}
 {{- range .mounts }}{{ $found = append $found . }}{{ end -}}
 {{- toJson $found -}}
 {{- end }}
@@ -185,15 +187,7 @@ spec:
 {{- $_ := set $all "scheduler" (dict "more" $more "redis" false "mounts" list "writable" false) -}}
 {{- end -}}
 {{- if $values.status.enabled -}}
-{{- $more := dict -}}
-{{- $mounts := list -}}
-{{- with $values.redis.ca -}}
-{{- if .secret -}}
-{{- $_ := set $more "FLOTILLA_STATUS_REDIS_CA" (printf "/flotilla/redis-ca/%s" .key) -}}
-{{- $mounts = list (list "redis-ca" .secret) -}}
-{{- end -}}
-{{- end -}}
-{{- $_ := set $all "status" (dict "more" $more "redis" true "mounts" $mounts "writable" false) -}}
+{{- $_ := set $all "status" (dict "more" dict "redis" true "mounts" list "writable" false) -}}
 {{- end -}}
 {{- if $values.autoscaler.enabled -}}
 {{- $_ := set $all "autoscaler" (dict "more" dict "redis" false "mounts" list "writable" true) -}}
