@@ -7,7 +7,7 @@ the last autoscaler remembered); samples come from faust, and are put right by t
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from services.autoscaler import metrics
 from services.autoscaler.decision.workloads import ScaledWorkloads
@@ -75,9 +75,13 @@ class Session:
         log.info("caught up", scaled=len(self._workloads))
         return True
 
-    async def follow(self, stop: asyncio.Event) -> None:
-        """Looks at every workload in its time, and when samples come, until it is stopped. Raises LogError."""
-        async with self._windows.open(self._take), asyncio.TaskGroup() as tasks:
+    async def follow(self, stop: asyncio.Event, working: Callable[[], None]) -> None:
+        """Looks at every workload in its time, and when samples come, until it is stopped. Raises LogError.
+
+        `working` is called when samples can come.
+        """
+        async with self._windows.open(self._take, stop), asyncio.TaskGroup() as tasks:
+            working()
             reading = tasks.create_task(self._follow_inputs(), name="inputs")
             try:
                 while not stop.is_set():

@@ -70,9 +70,12 @@ class AutoscalerService:
                 with building():
                     restored = await session.restore(stop)
                 if restored:
-                    self._problem = ""
-                    await session.follow(stop)
+                    self._problem = "waiting for samples"
+                    await session.follow(stop, self._work)
                 keeping.cancel()
+
+    def _work(self) -> None:
+        self._problem = ""
 
     async def _open(self, stack: AsyncExitStack) -> Session:
         self._problem = "opening the log"

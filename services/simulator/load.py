@@ -1,4 +1,8 @@
-"""Load profiles: how much of its request a pod uses at a moment. Pure."""
+"""Load profiles: how much of its request a pod uses at a moment. Pure.
+
+A pod may say so itself by annotation: `simulator.flotilla.dev/load` has percents, each of which holds for
+`simulator.flotilla.dev/load-seconds` (60) in turn, by the clock, so that all pods of a workload move in step.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +17,10 @@ from services.simulator.core.meta import Json
 from services.simulator.core.quantities import quantity_milli, quantity_units
 from services.simulator.spec import Load
 
+LOAD = "simulator.flotilla.dev/load"
+LOAD_SECONDS = "simulator.flotilla.dev/load-seconds"
 _SECONDS_PER_MINUTE = 60
+_OWN_SECONDS = 60.0
 
 
 class LoadProfile(Protocol):
@@ -99,9 +106,25 @@ def make_profile(load: Load, recording: tuple[list[float], list[list[float]]] | 
     return Constant(load.level, load.default_cpu, load.default_memory)
 
 
+def _own_level(pod: Json, now: float) -> float | None:
+    """None where it says nothing that can be read."""
+    annotations = pod["metadata"].get("annotations") or {}
+    if LOAD not in annotations:
+        return None
+    try:
+        percents = [float(item) for item in annotations[LOAD].split(",")]
+        seconds = float(annotations.get(LOAD_SECONDS, _OWN_SECONDS))
+    except ValueError:
+        return None
+    if not seconds > 0 or not all(0 <= percent < math.inf for percent in percents):
+        return None
+    return percents[int(now / seconds) % len(percents)] / 100
+
+
 def pod_usage(load: LoadProfile, pod: Json, now: float) -> Iterator[tuple[str, int, int]]:
     """(container, cpu in billionths of a core, memory in KiB) for each container."""
-    level = load.level(pod["metadata"]["uid"], now)
+    own = _own_level(pod, now)
+    level = load.level(pod["metadata"]["uid"], now) if own is None else own
     for container in pod["spec"]["containers"]:
         requests = (container.get("resources") or {}).get("requests") or {}
         cpu = quantity_milli(requests.get("cpu", load.default_cpu))

@@ -97,7 +97,7 @@ async def everything(options: KafkaOptions) -> None:
 
 async def sampled(options: KafkaOptions, log: KafkaLog, key: bytes) -> None:
     seen: asyncio.Queue[Record] = asyncio.Queue()
-    async with FaustWindows(options).open(seen.put_nowait):
+    async with FaustWindows(options).open(seen.put_nowait, asyncio.Event()):
         publisher = await log.publisher("secure")
         await publisher.send(NewRecord(METRICS.name, key, b"sample", (), key))
         await publisher.close()

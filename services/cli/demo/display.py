@@ -13,6 +13,7 @@ from rich.text import Text
 from services.cli.fleet.tracking import HOPS, Tracker
 
 _LINE_EVERY_S = 5.0
+_SCALINGS = 4
 _STYLES = {"Running": "green", "Pending": "yellow", "Rejected": "red", "Degraded": "red", "Failed": "bold red"}
 
 
@@ -21,6 +22,7 @@ class Display:
         self._console = console
         self._live: Live | None = None
         self._said_at = float("-inf")
+        self._scalings = 0
 
     def say(self, text: str) -> None:
         self._console.print(f"[bold]flotilla[/bold] {text}", highlight=False, soft_wrap=True)
@@ -41,8 +43,13 @@ class Display:
 
     def update(self, tracker: Tracker, elapsed_s: float, note: str) -> None:
         if self._live is not None:
-            self._live.update(Group(Text(f"{elapsed_s:5.0f} s  {note}", style="bold"), phases(tracker), hops(tracker)))
-        elif elapsed_s - self._said_at >= _LINE_EVERY_S:
+            head = Text(f"{elapsed_s:5.0f} s  {note}", style="bold")
+            self._live.update(Group(head, phases(tracker), scalings(tracker), hops(tracker)))
+            return
+        for item in tracker.scalings[self._scalings :]:
+            self.say(f"{elapsed_s:4.0f} s  {item.key}: {item.before} → {item.replicas} replicas, {item.reason}")
+        self._scalings = len(tracker.scalings)
+        if elapsed_s - self._said_at >= _LINE_EVERY_S:
             self._said_at = elapsed_s
             counts = ", ".join(f"{count} {phase}" for phase, count in sorted(tracker.phases.items()))
             self.say(f"{elapsed_s:4.0f} s  {note}: {counts or 'nothing yet'}")
@@ -52,6 +59,14 @@ def phases(tracker: Tracker) -> Table:
     table = Table("phase", "workloads", title="workloads", title_justify="left")
     for phase, count in sorted(tracker.phases.items()):
         table.add_row(Text(phase, style=_STYLES.get(phase, "")), str(count))
+    return table
+
+
+def scalings(tracker: Tracker) -> Table:
+    """What the autoscaler asked for last."""
+    table = Table("workload", "replicas", "why", title="scaled", title_justify="left")
+    for item in tracker.scalings[-_SCALINGS:]:
+        table.add_row(item.key, f"{item.before} → {item.replicas}", item.reason)
     return table
 
 

@@ -40,8 +40,19 @@ def make_report(tracker: Tracker, *, clusters: str, seconds: float, errors: list
         "runnable": expected_running,
         "running": running,
         "latency": tracker.latencies(),
+        "scaled": scaled(tracker),
         "errors": problems[:_MAX_ERRORS],
         "errors_total": len(problems),
         "machine": {"cpus": os.cpu_count(), "system": platform.platform(), "python": platform.python_version()},
     }
     return Report(document, ok)
+
+
+def scaled(tracker: Tracker) -> dict[str, Any]:
+    """By workload: how often it grew and shrank, and between which numbers of replicas."""
+    found: dict[str, Any] = {}
+    for item in tracker.scalings:
+        row = found.setdefault(item.key, {"grew": 0, "shrank": 0, "least": item.before, "most": item.before})
+        row["grew" if item.replicas > item.before else "shrank"] += 1
+        row["least"], row["most"] = min(row["least"], item.replicas), max(row["most"], item.replicas)
+    return found

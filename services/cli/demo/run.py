@@ -14,6 +14,7 @@ from services.cli.demo.report import Report, make_report
 from services.cli.demo.workloads import DemoRequest, stream
 from services.cli.fleet import FleetError, FleetOptions, LocalFleet
 from services.cli.fleet.clusters import ClusterSource
+from services.cli.fleet.local import SERVICES
 from services.cli.fleet.requesting import request_record
 from services.cli.fleet.tracking import Trace, Tracker
 from shared.adapters.kafka import KafkaLog, KafkaOptions
@@ -21,6 +22,8 @@ from shared.ports.event_log import EventLog
 
 _SETTLE_S = 45.0
 _TICK_S = 0.25
+# A load that comes and goes within a minute has to be measured more often than every fifteen seconds.
+_ENVIRONMENT = {"FLOTILLA_WATCHER_METRICS_S": "2"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +56,8 @@ class Demo:
         fleet_options = FleetOptions(
             directory=self._options.directory,
             clusters=self._options.clusters,
+            services=(*SERVICES, "autoscaler"),
+            environment=_ENVIRONMENT,
             progress=self._display.progress,
             say=self._display.say,
         )
@@ -65,7 +70,8 @@ class Demo:
             finally:
                 await log.close()
             self._display.say("stopping")
-        return make_report(self._tracker, clusters=self._options.clusters_kind, seconds=seconds, errors=self._errors)
+        errors = self._errors + self._unscaled()
+        return make_report(self._tracker, clusters=self._options.clusters_kind, seconds=seconds, errors=errors)
 
     async def _stream(self, fleet: LocalFleet, log: EventLog) -> float:
         ready = asyncio.Event()
@@ -102,12 +108,21 @@ class Demo:
                 self._errors.append(str(error))
                 return
             if limit is not None and elapsed >= limit:
-                settled = publishing.done() and not self._tracker.unmet
+                settled = publishing.done() and not self._tracker.unmet and not self._unscaled()
                 if settled or elapsed >= limit + _SETTLE_S:
                     return
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_TICK_S):
                     await self._stopped.wait()
+
+    def _unscaled(self) -> list[str]:
+        """What the autoscaler has not shown yet, where the load comes and goes."""
+        if self._options.clusters_kind != "simulated":
+            return []
+        scalings = self._tracker.scalings
+        grew = any(item.replicas > item.before for item in scalings)
+        shrank = any(item.replicas < item.before for item in scalings)
+        return [f"no workload {what}" for what, seen in (("grew", grew), ("shrank", shrank)) if not seen]
 
     async def _publish(self, log: EventLog) -> None:
         """At a steady rate, in the first three quarters of a limited run."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from shared.events.v1.requests import WorkloadRequested
 from shared.events.v1.status import Phase
@@ -19,6 +20,8 @@ _SHAPES = (
 _EVERY_WAITING = 25
 _EVERY_REJECTED = 40
 _EVERY_NODE_BOUND = 5
+# On simulated clusters its pods use so much of what they request, in turn; real ones have a steady load of their own.
+_TIDE = {"simulator.flotilla.dev/load": "140,20", "simulator.flotilla.dev/load-seconds": "20"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,9 +35,10 @@ class DemoRequest:
 
 
 def stream(seed: int) -> Iterator[DemoRequest]:
-    """Without end: mostly workloads that run; some that fit nowhere, and some that are wrong."""
+    """Without end: one that is scaled, then mostly workloads that run; some that fit nowhere, some that are wrong."""
     rng = random.Random(seed)  # noqa: S311 - a repeatable demo, not a secret
     number = 0
+    yield _scaled()
     while True:
         number += 1
         if number % _EVERY_REJECTED == 0:
@@ -52,6 +56,34 @@ def _running(number: int, rng: random.Random) -> DemoRequest:
     return _request(name, image, cpu, memory, rng.randint(low, high), binding, Phase.RUNNING)
 
 
+def _scaled() -> DemoRequest:
+    """Grows and shrinks as fast as its load: as far as is wanted, without waiting whether it lasts."""
+    container = {"name": "main", "image": "nginx", "resources": {"requests": {"cpu": "100m", "memory": "64Mi"}}}
+    at_once = {"stabilizationWindowSeconds": 0, "policies": [{"type": "Pods", "value": 10, "periodSeconds": 5}]}
+    target = {"type": "Utilization", "averageUtilization": 70}
+    return _published(
+        {
+            "namespace": "demo",
+            "name": "tide",
+            "labels": {"app": "tide"},
+            "podSets": [
+                {
+                    "name": "main",
+                    "replicas": 2,
+                    "template": {"metadata": {"annotations": _TIDE}, "spec": {"containers": [container]}},
+                }
+            ],
+            "scaling": {
+                "minReplicas": 2,
+                "maxReplicas": 12,
+                "metrics": [{"type": "Resource", "resource": {"name": "cpu", "target": target}}],
+                "behavior": {"scaleUp": at_once, "scaleDown": at_once},
+            },
+        },
+        Phase.RUNNING,
+    )
+
+
 def _waiting(number: int) -> DemoRequest:
     """No node of the demo has that much memory."""
     return _request(f"giant-{number:04d}", "nginx", "1", "4Ti", 1, "cluster", Phase.PENDING)
@@ -65,23 +97,25 @@ def _malformed(number: int) -> DemoRequest:
 
 
 def _request(name: str, image: str, cpu: str, memory: str, replicas: int, binding: str, expected: Phase) -> DemoRequest:
-    request = WorkloadRequested.model_validate(
+    return _published(
         {
-            "operation": "apply",
-            "workload": {
-                "namespace": "demo",
-                "name": name,
-                "labels": {"app": image},
-                "podSets": [
-                    {
-                        "name": "main",
-                        "replicas": replicas,
-                        "image": image,
-                        "resources": {"requests": {"cpu": cpu, "memory": memory}},
-                    }
-                ],
-                "placement": {"binding": binding},
-            },
-        }
+            "namespace": "demo",
+            "name": name,
+            "labels": {"app": image},
+            "podSets": [
+                {
+                    "name": "main",
+                    "replicas": replicas,
+                    "image": image,
+                    "resources": {"requests": {"cpu": cpu, "memory": memory}},
+                }
+            ],
+            "placement": {"binding": binding},
+        },
+        expected,
     )
+
+
+def _published(workload: dict[str, Any], expected: Phase) -> DemoRequest:
+    request = WorkloadRequested.model_validate({"operation": "apply", "workload": workload})
     return DemoRequest(str(request.key), request, expected)

@@ -14,8 +14,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from shared.events.registry import decode
-from shared.events.topics import PLACEMENTS, STATUS
+from shared.events.topics import PLACEMENTS, SCALING, STATUS
 from shared.events.v1.placements import PlacementPublished
+from shared.events.v1.scaling import WorkloadScaled
 from shared.events.v1.status import Phase, WorkloadStatus
 from shared.ports.event_log import END, EventLog, Partition, Reader, Record
 
@@ -28,6 +29,16 @@ HOPS = (
     "request_to_running",
 )
 _BATCH = 5000
+
+
+@dataclass(frozen=True, slots=True)
+class Scaled:
+    """A workload was asked to have another number of replicas."""
+
+    key: str
+    before: int
+    replicas: int
+    reason: str
 
 
 @dataclass(slots=True)
@@ -64,15 +75,18 @@ class Tracker:
 
     traces: dict[str, Trace] = field(default_factory=dict)
     phases_seen: Counter[str] = field(default_factory=Counter)
+    scalings: list[Scaled] = field(default_factory=list)
 
     def requested(self, key: str, trace: Trace) -> None:
         self.traces[key] = trace
 
     async def follow(self, log: EventLog, ready: asyncio.Event) -> None:
-        """Reads placements and statuses from now on until cancelled."""
+        """Reads placements, statuses and what the autoscaler says from now on until cancelled."""
         reader = await log.reader("tracker")
         try:
-            partitions = [p for topic in (PLACEMENTS.name, STATUS.name) for p in await log.partitions(topic)]
+            partitions = [
+                p for topic in (PLACEMENTS.name, SCALING.name, STATUS.name) for p in await log.partitions(topic)
+            ]
             await self._start(reader, partitions)
             ready.set()
             while True:
@@ -91,6 +105,8 @@ class Tracker:
             return
         if record.topic == PLACEMENTS.name:
             self._placement(trace, decode(PlacementPublished, record.value), record.timestamp_ms)
+        elif record.topic == SCALING.name:
+            self._scaling((record.key or b"").decode(), decode(WorkloadScaled, record.value))
         else:
             self._status(trace, decode(WorkloadStatus, record.value), record.timestamp_ms)
 
@@ -98,6 +114,11 @@ class Tracker:
     def _placement(trace: Trace, published: PlacementPublished, at_ms: int) -> None:
         if published.placement is not None and trace.placed_at is None:
             trace.decided_at, trace.placed_at = published.decided_at, at_ms
+
+    def _scaling(self, key: str, said: WorkloadScaled) -> None:
+        for pod_set in said.pod_sets:
+            if pod_set.replicas is not None and pod_set.replicas != pod_set.before:
+                self.scalings.append(Scaled(key, pod_set.before, pod_set.replicas, pod_set.reason))
 
     def _status(self, trace: Trace, status: WorkloadStatus, at_ms: int) -> None:
         if status.phase is not trace.phase:

@@ -30,7 +30,8 @@ class MemoryWindows:
         self.take: Take | None = None
 
     @asynccontextmanager
-    async def open(self, take: Take, /) -> AsyncIterator[None]:
+    async def open(self, take: Take, stop: asyncio.Event, /) -> AsyncIterator[None]:
+        del stop
         self.take = take
         try:
             yield

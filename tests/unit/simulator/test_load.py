@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from services.simulator.load import make_profile, read_series
+from services.simulator.core.meta import Json
+from services.simulator.load import make_profile, pod_usage, read_series
 from services.simulator.metrics import metrics_items
 from services.simulator.spec import Load, NodeGroup
 from tests.unit.simulator.builders import START, add, cluster, pod
@@ -47,6 +48,30 @@ def test_what_is_no_series_is_refused(tmp_path: Path, text: str) -> None:
     file.write_text(text)
     with pytest.raises(ValueError, match=r"."):
         read_series(file)
+
+
+def annotated(**annotations: str) -> Json:
+    named = {f"simulator.flotilla.dev/{name.replace('_', '-')}": value for name, value in annotations.items()}
+    requests = {"requests": {"cpu": "100m", "memory": "64Mi"}}
+    return {
+        "metadata": {"uid": _UID, "annotations": named},
+        "spec": {"containers": [{"name": "main", "resources": requests}]},
+    }
+
+
+def test_a_pod_says_what_it_uses_in_turn() -> None:
+    wave = annotated(load="140,20", load_seconds="30")
+    profile = make_profile(Load(level=0.7))
+    used = [next(iter(pod_usage(profile, wave, moment)))[1] // 1_000_000 for moment in (0, 29.9, 30, 59, 60)]
+    assert used == [140, 140, 20, 20, 140]
+
+
+@pytest.mark.parametrize(
+    "said", [{"load": "much"}, {"load": "-1"}, {"load": "nan"}, {"load": "10", "load_seconds": "0"}, {"load": ""}]
+)
+def test_what_a_pod_says_that_is_no_load_is_not_heard(said: dict[str, str]) -> None:
+    profile = make_profile(Load(level=0.7))
+    assert next(iter(pod_usage(profile, annotated(**said), START)))[1] == 70_000_000
 
 
 def test_metrics_are_of_running_pods_and_sum_to_nodes() -> None:
