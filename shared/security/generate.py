@@ -1,7 +1,7 @@
 """The charts' rules of RBAC, made from `permissions` (`make gen`); `make verify` fails where they differ.
 
-A chart can only use files of its own folder: topics, ACLs and definitions are copied there, from where `make gen` has
-just made them. So this comes last.
+A chart or a base can only use files of its own folder: topics, ACLs and definitions are copied there, from where
+`make gen` has just made them. So this comes last.
 """
 
 from __future__ import annotations
@@ -47,7 +47,8 @@ def documents() -> Iterator[tuple[str, str]]:
     for copied in ("topics.yaml", "acls.yaml"):
         yield f"deploy/helm/control-plane/files/{copied}", (ROOT / "deploy" / "kafka" / copied).read_text()
     for definition in sorted((ROOT / "deploy" / "crds").glob("*.yaml")):
-        yield f"deploy/helm/control-plane/files/crds/{definition.name}", definition.read_text()
+        for folder in ("helm/control-plane/files", "kustomize/control-plane/base"):
+            yield f"deploy/{folder}/crds/{definition.name}", definition.read_text()
 
 
 def _template(named: dict[str, str]) -> str:

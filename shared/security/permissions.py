@@ -1,8 +1,8 @@
 """What each process may do at an API server: the one place that says so.
 
-The charts' ClusterRoles and Roles are made from this module (`make gen`). A test runs both agents with nothing more
-against a real kube-apiserver: each verb of theirs is used, everything else is refused
-(`tests/integration/deploy/test_agent_permissions.py`).
+The charts' ClusterRoles and Roles are made from this module (`make gen`). A test runs agents and hub with nothing more
+against a real kube-apiserver: each verb is used but the webhook's, everything else is refused
+(`tests/integration/deploy/test_permissions.py`).
 
 - No wildcard, no `get` where a list and a watch do, no secrets.
 - A server-side apply is `patch`, and `create` as well where the object is not there yet.
@@ -65,7 +65,8 @@ EXECUTOR: Final = (
 
 # On the hub cluster: its two resources, and the namespaces that mirrored Workloads live in.
 HUB: Final = (
-    Rule("cluster.k8s.io", ("clusters", "workloads"), ("list", "watch", "create", "update", "patch", "delete")),
+    Rule("cluster.k8s.io", ("clusters",), ("list", "watch", "create", "delete")),
+    Rule("cluster.k8s.io", ("workloads",), ("list", "watch", "create", "update", "patch", "delete")),
     Rule("cluster.k8s.io", ("clusters/status", "workloads/status"), ("patch",)),
     Rule("", ("namespaces",), ("create",)),
 )

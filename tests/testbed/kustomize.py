@@ -19,6 +19,7 @@ from tests.testbed.helm_cli import run_helm
 ROOT: Final = Path(__file__).resolve().parents[2]
 # Release, with which the objects' names begin, and namespace by chart.
 RELEASES: Final = {"agent": ("flotilla-agent", "flotilla-agents"), "control-plane": ("flotilla", "flotilla-system")}
+_WITHOUT: Final = {"control-plane": ("--set", "crds.install=false")}
 _NOTE: Final = (
     "# Made by `make kustomize` from deploy/helm/{chart}; do not edit: overlays/example shows how to change it.\n"
 )
@@ -30,7 +31,8 @@ async def base(chart: str, home: Path) -> str:
     """The objects of a chart, as a base has them."""
     folder = ROOT / "deploy" / "helm" / chart
     release, namespace = RELEASES[chart]
-    arguments = ("-n", namespace, "-f", str(folder / "ci" / "plain-values.yaml"))
+    # The definitions stand beside the base, where `make gen` puts them.
+    arguments = ("-n", namespace, "-f", str(folder / "ci" / "plain-values.yaml"), *_WITHOUT.get(chart, ()))
     text = await run_helm("template", release, str(folder), *arguments, home=home)
     objects = [_without_helm(item) for item in yaml.safe_load_all(text) if item is not None]
     return _NOTE.format(chart=chart) + yaml.safe_dump_all(objects, sort_keys=False, width=120)

@@ -13,6 +13,7 @@ import yaml
 from tests.testbed.cluster import RealCluster
 
 NAMESPACE: Final = "flotilla-agents"
+HUB_NAMESPACE: Final = "flotilla-system"
 _CREATED: Final = 201
 _REFUSED: Final = 403
 
@@ -27,7 +28,7 @@ def audit_flags(directory: Path) -> tuple[str, ...]:
         "kind": "Policy",
         "omitStages": ["RequestReceived"],
         "rules": [
-            {"level": "Metadata", "userGroups": [f"system:serviceaccounts:{NAMESPACE}"]},
+            {"level": "Metadata", "userGroups": [f"system:serviceaccounts:{n}" for n in (NAMESPACE, HUB_NAMESPACE)]},
             {"level": "None"},
         ],
     }
@@ -59,12 +60,12 @@ class Noted:
             yield self.group, self.resource, "create"
 
 
-def noted(directory: Path, *, since: int = 0) -> list[Noted]:
-    """All requests for resources up to now, but for the first `since`, in the order of their answers."""
+def noted(directory: Path) -> list[Noted]:
+    """All requests for resources up to now, in the order of their answers."""
     file = directory / "audit.log"
     lines = file.read_text().splitlines() if file.exists() else []
     found = (_read(json.loads(line)) for line in lines if line.endswith("}"))
-    return [entry for entry in found if entry is not None][since:]
+    return [entry for entry in found if entry is not None]
 
 
 def _read(event: Json) -> Noted | None:
@@ -83,9 +84,9 @@ def _read(event: Json) -> Noted | None:
     )
 
 
-async def token_of(cluster: RealCluster, account: str) -> str:
+async def token_of(cluster: RealCluster, namespace: str, account: str) -> str:
     """A token as a kubelet would mount it, for an hour."""
-    path = f"/api/v1/namespaces/{NAMESPACE}/serviceaccounts/{account}/token"
+    path = f"/api/v1/namespaces/{namespace}/serviceaccounts/{account}/token"
     request = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {"expirationSeconds": 3600}}
     return str((await cluster.api.call("POST", path, request))["status"]["token"])
 

@@ -1,11 +1,12 @@
 """One real cluster for all of this folder, with the agents' chart released in it by Helm itself.
 
-Its pods are Running for kwok's sake, and do nothing; the agents of `test_agent_permissions` are processes beside it
+Its pods are Running for kwok's sake, and do nothing; the agents of `test_permissions` are processes beside it
 that have the tokens of the chart's service accounts.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,9 +38,9 @@ class Deployed:
 
     async def restricted_namespace(self, name: str) -> None:
         """A namespace in which the API server takes no pod that is not as Pod Security's `restricted` wants it."""
-        await self.cluster.kubectl("create", "namespace", name)
-        label = "pod-security.kubernetes.io/enforce=restricted"
-        await self.cluster.kubectl("label", "namespace", name, label)
+        labels = {"pod-security.kubernetes.io/enforce": "restricted"}
+        namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}
+        await self.cluster.kubectl("apply", "--server-side", "-f", "-", stdin=json.dumps(namespace))
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from shared.security.permissions import EXECUTOR, HUB, WATCHER, WATCHER_METRICS, Rule, grants
-from tests.integration.deploy.accounts import NAMESPACE
+from tests.integration.deploy.accounts import HUB_NAMESPACE, NAMESPACE
 from tests.integration.deploy.charts import AGENT, CONTROL_PLANE, VALUES, Json, chart_of, documents, label_of, pods_of
 from tests.integration.deploy.conftest import RELEASE, Deployed
 from tests.testbed.helm_cli import HelmError, run_helm
@@ -144,7 +144,7 @@ async def test_the_agents_release_runs_under_restricted_with_no_more_than_it_nee
 
 
 async def test_the_control_plane_is_installed_upgraded_rolled_back_and_taken_away(deployed: Deployed) -> None:
-    namespace = "flotilla-system"
+    namespace = HUB_NAMESPACE
     await deployed.restricted_namespace(namespace)
     values = str(CONTROL_PLANE / "ci" / "plain-values.yaml")
     chart: tuple[str, ...] = (str(CONTROL_PLANE), "-n", namespace, "-f", values, "--wait", "--timeout", "90s")

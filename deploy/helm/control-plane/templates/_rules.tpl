@@ -2,7 +2,10 @@
 
 {{- define "flotilla.hubRules" -}}
 - apiGroups: [cluster.k8s.io]
-  resources: [clusters, workloads]
+  resources: [clusters]
+  verbs: [list, watch, create, delete]
+- apiGroups: [cluster.k8s.io]
+  resources: [workloads]
   verbs: [list, watch, create, update, patch, delete]
 - apiGroups: [cluster.k8s.io]
   resources: [clusters/status, workloads/status]
