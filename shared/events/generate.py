@@ -14,8 +14,9 @@ from typing import Any
 
 import yaml
 
+from shared.events.acls import acls
 from shared.events.compatibility import breaking_changes
-from shared.events.topics import ALL_TOPICS, COMMANDS_PREFIX, SOLE_WRITERS, MessageType, Topic, commands_topic
+from shared.events.topics import ALL_TOPICS, MessageType, Topic, commands_topic
 
 ROOT = Path(__file__).resolve().parents[2]
 _NOTE = "Made by `make gen` from shared/events/topics.py; do not edit."
@@ -52,7 +53,7 @@ def documents() -> Iterator[tuple[str, str]]:
         yield f"docs/schemas/{schema_name(message)}", _json(_schema(message))
     yield "docs/asyncapi.yaml", _yaml(_asyncapi(topics))
     yield "deploy/kafka/topics.yaml", _yaml({"topics": [_topic(topic) for topic in topics]})
-    yield "deploy/kafka/acls.yaml", _yaml({"acls": list(_acls(topics))})
+    yield "deploy/kafka/acls.yaml", _yaml({"acls": [acl.document() for acl in acls()]})
 
 
 def schema_name(message: MessageType) -> str:
@@ -146,32 +147,6 @@ def _binding(topic: Topic) -> dict[str, Any]:
 
 def _topic(topic: Topic) -> dict[str, Any]:
     return {"name": topic.name, "partitions": topic.partitions, "config": topic.config()}
-
-
-def _acls(topics: list[Topic]) -> Iterator[dict[str, Any]]:
-    """Least privilege: who may write and who may read each topic; `<cluster>` stands for one agent's cluster."""
-    for topic in topics:
-        pattern = {"resource": "topic", "name": topic.name, "pattern": "literal"}
-        for principal in topic.written_by:
-            yield {"principal": f"User:{principal}", "operations": ["Describe", "Write"], **pattern}
-        for principal in topic.read_by:
-            name = principal.replace("executor of <cluster>", "executor-<cluster>")
-            yield {"principal": f"User:{name}", "operations": ["Describe", "Read"], **pattern}
-    for principal, prefix in SOLE_WRITERS.items():
-        yield {
-            "principal": f"User:{principal}",
-            "operations": ["Describe", "Write"],
-            "resource": "transactional-id",
-            "name": prefix,
-            "pattern": "prefixed",
-        }
-    yield {
-        "principal": "User:scheduler",
-        "operations": ["Create", "Describe"],
-        "resource": "topic",
-        "name": COMMANDS_PREFIX,
-        "pattern": "prefixed",
-    }
 
 
 def _json(document: dict[str, Any]) -> str:

@@ -133,7 +133,7 @@ CLUSTERS = Topic(
     cleanup=Cleanup.COMPACT,
     messages=(CLUSTER_DECLARED,),
     written_by=("hub",),
-    read_by=("scheduler", "watcher", "status", "simulator"),
+    read_by=("scheduler", "watcher", "status", "hub", "simulator"),
     dead_letters=True,
     tombstones="the declaration was taken back",
 )
@@ -145,7 +145,7 @@ OBJECTS = Topic(
     cleanup=Cleanup.COMPACT,
     messages=(OBJECT_OBSERVED, SYNC_MARKED, CLUSTER_OBSERVED),
     written_by=("watcher",),
-    read_by=("scheduler", "autoscaler", "status", "hub", "backup"),
+    read_by=("scheduler", "autoscaler", "status", "hub", "watcher", "backup"),
     by_cluster=True,
     dead_letters=True,
     tombstones="the object is gone",
@@ -260,7 +260,7 @@ EVENTS = Topic(
     retention_ms=7 * DAY_MS,
     messages=(PHASE_CHANGED,),
     written_by=("status",),
-    read_by=("users",),
+    read_by=("users", "status"),
 )
 AUDIT = Topic(
     "fleet.audit",

@@ -13,6 +13,7 @@ from aiokafka.errors import (
     KafkaError,
     KafkaTimeoutError,
     TopicAlreadyExistsError,
+    TopicAuthorizationFailedError,
     UnknownTopicOrPartitionError,
     for_code,
 )
@@ -70,10 +71,13 @@ class KafkaLog:
         try:
             # Who may not create topics may use those that are there: only what is missing is asked for.
             described = await self._persistently(lambda: self._admin.describe_topics([topic.name for topic in wanted]))
-            missing = {d["topic"] for d in described if d["error_code"] == UnknownTopicOrPartitionError.errno}
+            codes = {item["topic"]: item["error_code"] for item in described}
+            missing = [t for t in wanted if codes[t.name] == UnknownTopicOrPartitionError.errno]
             if missing:
-                await self._create([topic for topic in wanted if topic.name in missing])
-            await self._until_visible([topic.name for topic in wanted])
+                await self._create(missing)
+            # What this account may not see is nothing that its service uses, and for others to make.
+            visible = [t.name for t in wanted if codes[t.name] != TopicAuthorizationFailedError.errno]
+            await self._until_visible(visible)
         except KafkaError as error:
             raise LogError(f"topics were not created: {error!r}") from error
 

@@ -111,8 +111,9 @@ async def test_every_topic_and_principal_becomes_a_resource_of_strimzi(helm_bina
     assert made.keys() == {topic["name"] for topic in topics if "<" not in topic["name"]}
     users = {item["metadata"]["name"]: item["spec"] for item in objects if item["kind"] == "KafkaUser"}
     assert {"scheduler", "status", "hub", "watcher", "executor-east", "executor-west"} <= users.keys()
-    read = [acl["resource"]["name"] for acl in users["executor-east"]["authorization"]["acls"]]
-    assert read == ["fleet.commands.east"]
+    acls = users["executor-east"]["authorization"]["acls"]
+    assert [acl["resource"]["name"] for acl in acls if "Read" in acl["operations"]] == ["fleet.commands.east"]
+    assert "fleet.results" in [acl["resource"]["name"] for acl in acls if "Write" in acl["operations"]]
 
 
 async def role(deployed: Deployed, name: str) -> frozenset[tuple[str, str, str]]:

@@ -1,0 +1,172 @@
+"""Every service with its own account on a broker that enforces `deploy/kafka/acls.yaml`: nothing is refused to it.
+
+And what it has no business with is refused: agents cannot command, an executor reads no other cluster's commands.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+import yaml
+
+from services.cli.fleet import FleetOptions, LocalFleet
+from services.cli.fleet.clusters import SimulatedClusters
+from shared.adapters.kafka import KafkaLog, KafkaOptions
+from shared.events.topics import OBJECTS, commands_topic
+from shared.events.v1.status import Phase
+from shared.ports.event_log import LogError, NewRecord
+from shared.runtime.embedded import EmbeddedKafka
+from shared.runtime.embedded.kafka_config import KafkaConfig
+from shared.runtime.embedded.network import LOOPBACK, free_ports
+from tests.e2e.harness import Fleet, workload
+
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.kafka, pytest.mark.timeout(240)]
+
+ACCOUNTS = {
+    "scheduler": "scheduler",
+    "status": "status",
+    "hub": "hub",
+    "autoscaler": "autoscaler",
+    "watcher": "watcher",
+    "executor": "executor-east",
+}
+CLUSTERS = {
+    "clusters": [
+        {"name": "east", "nodeGroups": [{"name": "a", "count": 2}]},
+        {"name": "hub", "controllers": False, "nodeGroups": []},
+    ]
+}
+
+
+def guarded(port: int, controller: int, clients: int) -> KafkaConfig:
+    """A broker whose port for clients asks who they are; the other one's users, who are nobody, may do everything."""
+    users = " ".join(f'user_{name}="{name}-secret"' for name in ACCOUNTS.values())
+    listeners = {"BROKER": port, "CONTROLLER": controller, "CLIENTS": clients}
+    urls = {name: f"{name}://{LOOPBACK}:{number}" for name, number in listeners.items()}
+    overrides = {
+        "listeners": ",".join(urls.values()),
+        "advertised.listeners": f"{urls['BROKER']},{urls['CLIENTS']}",
+        "listener.security.protocol.map": "BROKER:PLAINTEXT,CONTROLLER:PLAINTEXT,CLIENTS:SASL_PLAINTEXT",
+        "sasl.enabled.mechanisms": "PLAIN",
+        "listener.name.clients.plain.sasl.jaas.config": "org.apache.kafka.common.security.plain.PlainLoginModule "
+        f"required {users};",
+        "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+        "super.users": "User:ANONYMOUS",
+    }
+    return KafkaConfig(port=port, controller_port=controller, overrides=overrides)
+
+
+def environment(account: str, bootstrap: str) -> dict[str, str]:
+    return {
+        "FLOTILLA_KAFKA_BOOTSTRAP": bootstrap,
+        "FLOTILLA_KAFKA_SECURITY": "SASL_PLAINTEXT",
+        "FLOTILLA_KAFKA_SASL_MECHANISM": "PLAIN",
+        "FLOTILLA_KAFKA_USERNAME": account,
+        "FLOTILLA_KAFKA_PASSWORD": f"{account}-secret",
+    }
+
+
+async def make_topics_and_acls(bootstrap: str) -> None:
+    """As the chart's hook does; twice, as an upgrade does."""
+    variables = {
+        "FLOTILLA_KAFKA_BOOTSTRAP": bootstrap,
+        "FLOTILLA_TOPICS_ACLS": "true",
+        "FLOTILLA_TOPICS_CLUSTERS": "east,west",
+    }
+    for _ in range(2):
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "shared.runtime.topics",
+            env={**os.environ, **variables}, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+        )  # fmt: skip
+        async with asyncio.timeout(60):
+            said, _ = await process.communicate()
+        assert process.returncode == 0, said
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def fleet(
+    kafka_bootstrap: str, redis_url: str, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[tuple[Fleet, str]]:
+    """A fleet, and where its services reach the broker. The session's servers are asked for to notice missing parts."""
+    del kafka_bootstrap
+    directory = tmp_path_factory.mktemp("acls")
+    ports = free_ports(3)
+    clients = f"{LOOPBACK}:{ports[2]}"
+    async with EmbeddedKafka(directory / "kafka", config=guarded(*ports)) as broker:
+        admin = KafkaOptions(bootstrap=broker.bootstrap)
+        await make_topics_and_acls(broker.bootstrap)
+        log = await KafkaLog.connect(admin, "acls")
+        specification = directory / "clusters.yaml"
+        specification.write_text(yaml.safe_dump(CLUSTERS))
+        options = FleetOptions(
+            directory / "fleet",
+            SimulatedClusters(directory / "clusters", specification),
+            services=tuple(ACCOUNTS),
+            kafka=broker.bootstrap,
+            redis=redis_url,
+            own={service: environment(account, clients) for service, account in ACCOUNTS.items()},
+        )
+        async with LocalFleet(options) as local:
+            running, ready = Fleet(local, log, Path()), asyncio.Event()
+            following = asyncio.create_task(running.follow(ready))
+            await asyncio.wait_for(ready.wait(), 30)
+            yield running, clients
+            following.cancel()
+            await asyncio.gather(following, return_exceptions=True)
+        await log.close()
+
+
+async def test_the_fleet_works_and_nothing_is_refused(fleet: tuple[Fleet, str]) -> None:
+    running, _ = fleet
+    key = await running.apply(workload("web", namespace="shop", replicas=2))
+    await running.until_phase(key, Phase.RUNNING)
+    await running.delete(key)
+    await running.until_phase(key, Phase.DELETED)
+    refused = {
+        name: [line for line in service.log.read_text().splitlines() if "uthorization" in line][:3]
+        for name, service in running.local.services.items()
+    }
+    assert not any(refused.values()), refused
+
+
+@pytest.mark.parametrize("account", ["watcher", "executor-east", "status", "hub"])
+async def test_nobody_but_the_control_plane_commands(fleet: tuple[Fleet, str], account: str) -> None:
+    log = await connected(account, fleet[1])
+    try:
+        publisher = await log.publisher(account)
+        with pytest.raises(LogError, match="Authorization"):
+            await (await publisher.send(NewRecord(commands_topic("east").name, b"workload/a/b", b"{}")))
+        await publisher.close()
+    finally:
+        await log.close()
+
+
+async def test_an_executor_sees_neither_another_cluster_s_commands_nor_the_fleet_s_objects(
+    fleet: tuple[Fleet, str],
+) -> None:
+    await fleet[0].log.ensure_topics([commands_topic("west")])
+    log = await connected("executor-east", fleet[1])
+    try:
+        for topic in (commands_topic("west"), OBJECTS):
+            with pytest.raises(LogError, match="Authorization"):
+                await log.partitions(topic.name)
+        assert await log.partitions(commands_topic("east").name)
+    finally:
+        await log.close()
+
+
+async def connected(account: str, bootstrap: str) -> KafkaLog:
+    options = replace(
+        KafkaOptions(bootstrap=bootstrap, security="SASL_PLAINTEXT", sasl_mechanism="PLAIN"),
+        username=account,
+        password=f"{account}-secret",
+        timeout_s=10.0,
+    )
+    return await KafkaLog.connect(options, account)
