@@ -62,6 +62,9 @@ _GATHERED_TURNS = 2
 # So many namespaces that got all their answers with one entry are a crowd: what comes while that entry is on its way
 # makes up the next one, and not several.
 _CROWD = 4
+# Behind the entry of a crowd the next one waits for so long, if nothing was left over. Each entry costs the scheduler
+# as much as two decisions, and the broker a request with a batch for every cluster and partition that it is about.
+_CROWD_LINGER_S = 0.02
 # Requests are read and decided together, as many as fit into a slice by the pace of the last: at most `MOST`, and of
 # large ones less than a slice is spent on reading them.
 _BYTES_AT_ONCE = 64 * 1024
@@ -325,12 +328,18 @@ class Leadership:
                 await self._append(entry.decisions, self._all_seen(), basis=self._basis())
             else:
                 await self._append(entry.decisions, entry.seen)
-        if len(self._intake):
-            await self._breaks.take(self._changed, lambda: self._intake.namespaces == 1)
-            self._changed.set()
+        await self._pause(appended=bool(entries))
         renews = self._clock.monotonic() - self._appended_at >= self._settings.scheduler_renew_s
         if not entries and (renews or self._asked):
             await self._append([], Seen(), basis=self._basis())
+
+    async def _pause(self, *, appended: bool) -> None:
+        """Between two rounds: a flood rests, and a crowd whose requests are all answered may gather."""
+        if len(self._intake):
+            await self._breaks.take(self._changed, lambda: self._intake.namespaces == 1)
+            self._changed.set()
+        elif appended and self._served >= _CROWD:
+            await self._clock.sleep(max(self._appended_at + _CROWD_LINGER_S - self._clock.monotonic(), 0))
 
     def _count_moves(self) -> None:
         preemptions, victims = self._state.preemption.take_counts()

@@ -7,6 +7,11 @@ import subprocess
 import sys
 import time
 
+import orjson
+
+from shared.events.registry import decode
+from shared.events.v1.results import CommandReported
+from tests.bench.churn import published_from, withdrawn
 from tests.bench.support import core_wait_s, cpu_s
 
 _SPINNING = "print(flush=True)\nwhile True: pass"
@@ -44,3 +49,19 @@ def test_what_sleeps_lacks_nothing() -> None:
         time.sleep(0.3)
         assert core_wait_s(process.pid) - lacked < 0.05
         process.kill()
+
+
+def test_a_withdrawal_is_confirmed_as_an_executor_would() -> None:
+    placed = {"workload": {"namespace": "team", "name": "w"}, "request": {"publishedAt": 1}}
+    published = published_from(orjson.dumps({"epoch": 3, "generation": 17, "placement": placed}))
+    record = withdrawn("c9", published, 1_700)
+    assert (record.key, record.partition_key) == (b"c9/workload/team/w", b"c9")
+    assert decode(CommandReported, record.value) == CommandReported(
+        cluster="c9",
+        subject="workload/team/w",
+        epoch=3,
+        generation=17,
+        digest="",
+        outcome="withdrawn",
+        reported_at=1_700,
+    )

@@ -151,6 +151,39 @@ async def test_what_a_crowd_asks_while_an_entry_is_on_its_way_makes_up_the_next_
 
 
 @pytest.mark.timeout(90)
+async def test_behind_the_entry_of_a_crowd_the_next_one_gathers_and_behind_all_others_it_does_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    log, stop = SlowJournal(), asyncio.Event()
+    await log.ensure_topics(ALL_TOPICS)
+    settings = SchedulerSettings(scheduler_id="one", scheduler_renew_s=60, http_port=-1)
+    service = SchedulerService(log, SystemClock(), settings, SchedulerConfig())
+    leading = asyncio.create_task(service.run(stop))
+    # Whoever waited for as long as that would be too late for `until`.
+    monkeypatch.setattr(leadership, "_CROWD_LINGER_S", 3_600.0)
+    for number in range(leadership._CROWD - 1):
+        log.ask(f"alone-{number}", 1)
+    for number in range(3):
+        await log.until(f"alone-{number}", "placements")
+        log.ask(f"behind-{number}", 1)
+        await log.until(f"behind-{number}", "placements")
+    monkeypatch.setattr(leadership, "_CROWD_LINGER_S", 1.0)
+    for number in range(leadership._CROWD):
+        log.ask(f"crowd-{number}", 1)
+    await log.until("crowd-0", "journal")
+    before = log.entries()
+    for number in range(3):
+        log.ask(f"late-{number}", 1)
+        for _ in range(200):
+            await asyncio.sleep(0)
+    assert log.entries() == before
+    await log.until("late-2", "placements")
+    assert log.entries() == before + 1
+    stop.set()
+    await leading
+
+
+@pytest.mark.timeout(90)
 async def test_where_many_namespaces_have_a_backlog_an_entry_has_some_turns_of_each() -> None:
     log, stop, namespaces = SlowJournal(), asyncio.Event(), 60
     await log.ensure_topics(ALL_TOPICS)
