@@ -154,6 +154,7 @@ async def test_what_a_crowd_asks_while_an_entry_is_on_its_way_makes_up_the_next_
 async def test_behind_the_entry_of_a_crowd_the_next_one_gathers_and_behind_all_others_it_does_not(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(leadership, "Turn", partial(Turn, seconds=5.0))
     log, stop = SlowJournal(), asyncio.Event()
     await log.ensure_topics(ALL_TOPICS)
     settings = SchedulerSettings(scheduler_id="one", scheduler_renew_s=60, http_port=-1)
