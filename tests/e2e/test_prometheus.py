@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from asyncio.subprocess import PIPE, STDOUT
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -136,6 +137,7 @@ async def test_what_ships_works_on_a_running_fleet(
 ) -> None:
     async with autoscaler(fleet, tmp_path) as scaling:
         where = targets(fleet, scaling)
+        await names_are_what_promtool_wants(prometheus_tools, [url for urls in where.values() for url in urls])
         async with Prometheus(prometheus_tools, tmp_path / "prometheus", where).running() as session:
 
             async def all_up() -> bool:
@@ -147,8 +149,23 @@ async def test_what_ships_works_on_a_running_fleet(
             await every_recording_rule_has_a_value(session)
             assert await values(session, "sum(flotilla_scheduler_leader)") == {(): 1}
             assert set((await values(session, "flotilla_service_ready")).values()) == {1.0}
+            assert await values(session, 'flotilla_reader_lag_records{reader="autoscaler-windows"}')
             await the_refused_record_is_an_alert(fleet, session)
             assert [rule["name"] for rule in await rules(session) if rule["health"] != "ok"] == []
+
+
+async def names_are_what_promtool_wants(tools: PrometheusTools, places: Sequence[str]) -> None:
+    """What each service really tells, its labels and the client's own metrics included."""
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=10)) as session:
+        for at in places:
+            async with session.get(f"http://{at}/metrics") as response:
+                text = await response.read()
+            checking = await asyncio.create_subprocess_exec(
+                tools.promtool, "check", "metrics", stdin=PIPE, stdout=PIPE, stderr=STDOUT
+            )
+            async with asyncio.timeout(60):
+                said, _ = await checking.communicate(text)
+            assert checking.returncode == 0, said.decode()
 
 
 async def exercise(fleet: Fleet, session: aiohttp.ClientSession) -> None:

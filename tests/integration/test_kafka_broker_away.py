@@ -6,6 +6,7 @@ import asyncio
 from pathlib import Path
 
 import pytest
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from shared.adapters.kafka import KafkaLog, KafkaOptions
 from shared.events.topics import EVENTS, REQUESTS
@@ -15,11 +16,20 @@ from shared.runtime.embedded import EmbeddedKafkaCluster, EmbeddedSettings
 pytestmark = [pytest.mark.kafka, pytest.mark.slow, pytest.mark.timeout(180)]
 
 
+async def configured(log: KafkaLog, name: str) -> str:
+    """A setting of the topic of requests, as the broker has it."""
+    resource = ConfigResource(ConfigResourceType.TOPIC, REQUESTS.name, configs={name: None})
+    (response,) = await log._admin.describe_configs([resource])
+    ((_, _, _, _, ((_, value, *_),)),) = response.resources
+    return str(value)
+
+
 async def test_questions_of_the_admin_client_find_a_broker_that_lives(parts: EmbeddedSettings, tmp_path: Path) -> None:
-    async with EmbeddedKafkaCluster(tmp_path, settings=parts) as cluster:
+    async with EmbeddedKafkaCluster(tmp_path, overrides={"min.insync.replicas": "1"}, settings=parts) as cluster:
         log = await KafkaLog.connect(KafkaOptions(bootstrap=cluster.bootstrap, replication=3), "away")
         try:
             await log.ensure_topics([REQUESTS])
+            assert await configured(log, "min.insync.replicas") == "2", "whatever the broker's default is"
             cluster.nodes[2].kill()
             # The client takes brokers at random: twenty questions meet the dead one.
             for _ in range(20):

@@ -82,7 +82,8 @@ class KafkaLog:
             raise LogError(f"topics were not created: {error!r}") from error
 
     async def _create(self, topics: Sequence[Topic]) -> None:
-        new = [NewTopic(t.name, t.partitions, self._options.replication, topic_configs=t.config()) for t in topics]
+        copies, more = self._options.replication, self._options.topic_arguments()
+        new = [NewTopic(t.name, t.partitions, copies, topic_configs=t.config() | more) for t in topics]
         timeout_ms = round(self._options.timeout_s * 1000)
         response = await self._persistently(lambda: self._admin.create_topics(new, timeout_ms=timeout_ms))
         for name, code, *rest in response.topic_errors:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import ssl
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from shared.ports.event_log import LogError
+
+_REPLICATED: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +26,13 @@ class KafkaOptions:
     replication: int = 1
     timeout_s: float = 30.0
     connect_s: float = 60.0
+
+    def topic_arguments(self) -> dict[str, str]:
+        """What topics are created with besides: of three copies two acknowledge, whatever the broker's default.
+
+        With one, a record that was acknowledged is lost together with the one broker that had it.
+        """
+        return {"min.insync.replicas": str(self.replication - 1)} if self.replication >= _REPLICATED else {}
 
     def client_arguments(self, client_id: str) -> dict[str, Any]:
         """Keyword arguments that producer, consumer and admin client share. Raises LogError for unreadable files."""

@@ -136,6 +136,25 @@ def test_every_service_of_the_compose_file_is_scraped() -> None:
     assert {job["job_name"] for job in jobs} == {f"flotilla-{name}" for name in SERVICES}
 
 
+def test_every_pod_of_the_charts_is_scraped_under_the_name_of_its_service() -> None:
+    (job,) = yaml.safe_load((PROMETHEUS / "kubernetes.yml").read_text())["scrape_configs"]
+    name, _, value = job["kubernetes_sd_configs"][0]["selectors"][0]["label"].partition("=")
+    labels = [label for rule in job["relabel_configs"] for label in rule["source_labels"]]
+    assert "__meta_kubernetes_pod_label_app_kubernetes_io_component" in labels
+    found = set()
+    for file in (ROOT / "deploy" / "kustomize").glob("*/base/manifests.yaml"):
+        for document in yaml.safe_load_all(file.read_text()):
+            pod = document.get("spec", {}).get("template") if document["kind"] == "Deployment" else None
+            if pod is None:
+                continue
+            ports = [port["name"] for container in pod["spec"]["containers"] for port in container["ports"]]
+            assert pod["metadata"]["labels"][name] == value
+            assert "http" in ports
+            found.add(pod["metadata"]["labels"]["app.kubernetes.io/component"])
+    # The simulator is in no chart.
+    assert found == set(SERVICES) - {"simulator"}
+
+
 def test_dashboards_ask_the_data_source_that_is_provisioned() -> None:
     (source,) = yaml.safe_load((GRAFANA / "datasources.yml").read_text())["datasources"]
     assert {file.stem for file in DASHBOARDS} == {"fleet", "scheduler", "agents", "autoscaler"}
