@@ -50,6 +50,7 @@ def configuration(settings: SchedulerSettings) -> SchedulerConfig:
     config = SchedulerConfig(
         move_after_ms=round(settings.scheduler_move_after_s * 1000),
         gang_patience_ms=round(settings.scheduler_gang_patience_s * 1000),
+        largest_first_ms=round(settings.scheduler_largest_first_s * 1000),
         tolerate_loss_ms=round(settings.scheduler_tolerate_loss_s * 1000),
         evacuations_per_s=settings.scheduler_evacuations_per_s,
         evacuations_at_once=settings.scheduler_evacuations_at_once,

@@ -54,6 +54,13 @@ class SchedulerSettings(CommonSettings):
     scheduler_gang_patience_s: float = Field(
         default=60.0, ge=0, description="what has to start together and waits for longer has room kept for it"
     )
+    scheduler_largest_first_s: float = Field(
+        default=60.0,
+        ge=0,
+        allow_inf_nan=False,
+        description="of what waits for room and was asked for within one window of so long the largest pods go first; "
+        "0 is none: the oldest first",
+    )
     scheduler_tolerate_loss_s: float = Field(
         default=10.0,
         ge=0,

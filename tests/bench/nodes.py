@@ -2,13 +2,14 @@
 
 First a large fleet: `--nodes` nodes of ten clusters, nearly full, and `--pending` pods of some hundreds of pod sets
 that wait, with forty node groups of different kinds and prices. Timed is `growing.grow` from what is seen to sizes, the
-fastest of `--repeat`; all of them must be equal. Beside it about the least that the pods could cost, by their dominant
-shares (`bound_ratio`).
+fastest of `--repeat`; all of them must be equal. `share_ratio` is its price by what the pods that lack a place would
+cost at their cheapest dominant shares.
 
 Then `--instances` small ones, each with a plan and the optimum by CP-SAT (`tests.bench.nodes_optimum`), as far as that
 is proven: `cost_ratio` is what all plans cost together by what all optima cost, `worst_ratio` the largest of one.
-The optimum may put pods where it likes; a plan counts on the scheduler's own choices, one pod after the other, in the
-order in which they came. `large_first_ratio` is of plans of the same instances where the largest came first.
+The optimum may put pods where it likes; a plan counts on the scheduler's own choices, one pod after the other. All pods
+were asked for in one window, so the scheduler tries the largest first; `by_age` are the same figures for one without
+windows, which tries pods in the order in which they came.
 
     python -m tests.bench.nodes [--pending N] [--nodes N] [--instances N] [--seed S] [--repeat N]
 """
@@ -19,7 +20,6 @@ import argparse
 import gc
 import random
 import time
-from dataclasses import replace
 from typing import Any
 
 from rich.console import Console
@@ -43,6 +43,8 @@ CORES = (2, 4, 8, 16, 32)
 # What pods ask for, in thousandths of a core and MiB.
 CPU = (100, 250, 500, 750, 1000, 1500, 2000, 3000, 4000)
 MEMORY_OF_CORE = (512, 1024, 2048, 4096, 6144)
+DEFAULT = SchedulerConfig()
+BY_AGE = SchedulerConfig(largest_first_ms=0)
 
 
 def demand(rng: random.Random) -> Demand:
@@ -98,7 +100,8 @@ def large(pending: int, nodes: int, seed: int) -> Seen:
     left = pending
     while left:
         count = min(left, rng.choice((1, 2, 3, 5, 10, 20, 50, 100, 300)))
-        waiting.append(PodSet(f"default/w{len(waiting)}", rng.choice(shapes), count))
+        number = len(waiting)
+        waiting.append(PodSet(f"default/w{number}", rng.choice(shapes), count, requested_at=number))
         left -= count
     return Seen(
         clusters=tuple(Cluster(name) for name in names),
@@ -136,21 +139,20 @@ def small(seed: int) -> Seen:
     rng = random.Random(f"small {seed}")
     groups = [*groups_of(rng, "one", 2, 12), *groups_of(rng, "other", 2, 12)]
     shapes = [demand(rng) for _ in range(rng.randint(2, 5))]
-    pods = [PodSet(f"default/w{number}", shape, rng.randint(3, 20)) for number, shape in enumerate(shapes)]
+    pods = [
+        PodSet(f"default/w{number}", shape, rng.randint(3, 20), requested_at=number)
+        for number, shape in enumerate(shapes)
+    ]
     return Seen((Cluster("one"), Cluster("other")), tuple(groups), pending=tuple(pods))
 
 
-def cpu_of(pod_set: PodSet) -> int:
-    return dict(pod_set.demand.shape.requests)["cpu"]
-
-
-def plan(seen: Seen, repeat: int = 1) -> tuple[Growth, float, float]:
+def plan(seen: Seen, repeat: int = 1, config: SchedulerConfig = DEFAULT) -> tuple[Growth, float, float]:
     """The plan, and the seconds that it took: on the clock, and of this process' time on a core."""
     found: list[tuple[Growth, float, float]] = []
     for _ in range(repeat):
         gc.collect()
         start, cpu = time.perf_counter(), time.process_time()
-        made = grow(seen, Policy(), SchedulerConfig(), Stock(), 0)
+        made = grow(seen, Policy(), config, Stock(), 0)
         found.append((made, time.perf_counter() - start, time.process_time() - cpu))
     assert all(made == found[0][0] for made, _, _ in found), "two plans of one fleet differ"
     return found[0][0], min(clock for _, clock, _ in found), min(cpu for _, _, cpu in found)
@@ -165,16 +167,19 @@ def main() -> None:
     parser.add_argument("--repeat", type=int, default=3)
     options = parser.parse_args()
     relax()
-    growth, clock, cpu = plan(large(options.pending, options.nodes, options.seed), max(1, options.repeat))
+    fleet = large(options.pending, options.nodes, options.seed)
+    growth, clock, cpu = plan(fleet, max(1, options.repeat))
     result: dict[str, Any] = {
         "plan_s": round(clock, 3),
         "plan_cpu_s": round(cpu, 3),
-        "bound_ratio": round(growth.added_price / growth.least_price, 4),
+        "price": round(growth.added_price, 2),
+        "by_age_price": round(plan(fleet, config=BY_AGE)[0].added_price, 2),
+        "share_ratio": round(growth.added_price / growth.least_price, 4),
         "new_nodes": sum(choice.size - choice.before for choice in growth.choices),
         "unplaced": sum(item.count for item in growth.unplaced),
         "trials": growth.trials,
     }
-    plans, large_first, optima, worst, unproven = 0.0, 0.0, 0.0, 1.0, 0
+    plans, by_age, optima, worst, unproven = 0.0, 0.0, 0.0, 1.0, 0
     for number in range(options.instances):
         seen = small(options.seed + number)
         made, _, _ = plan(seen)
@@ -184,13 +189,12 @@ def main() -> None:
             unproven += 1
             continue
         plans, optima = plans + made.added_price, optima + best.found
-        ordered = replace(seen, pending=tuple(sorted(seen.pending, key=cpu_of, reverse=True)))
-        large_first += plan(ordered)[0].added_price
+        by_age += plan(seen, config=BY_AGE)[0].added_price
         worst = max(worst, made.added_price / best.found)
     result |= {
         "cost_ratio": round(plans / optima, 4) if optima else None,
         "worst_ratio": round(worst, 4),
-        "large_first_ratio": round(large_first / optima, 4) if optima else None,
+        "by_age_ratio": round(by_age / optima, 4) if optima else None,
         "solved": options.instances - unproven,
         "instances": options.instances,
         "pending": options.pending,

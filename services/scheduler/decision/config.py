@@ -94,9 +94,10 @@ class SchedulerConfig:
     A cluster is silent after `silent_after_intervals` of its heartbeat's interval, but not before
     `silent_after_ms`. A pod that its cluster cannot schedule for `move_after_ms` is placed elsewhere, and its pod
     set keeps away from that cluster for `avoid_ms`. What has to start together and has waited for
-    `gang_patience_ms` has room kept for it. One call places at most `placements_per_call` replicas, so that no
-    workload, however large, holds up the others. `queues` are in the order of their names; without any, nothing is
-    counted for them. `filters` and `costs` are a user's own, beside those that are built in; `priority_classes`
+    `gang_patience_ms` has room kept for it. Of what waits for room and was asked for within one window of
+    `largest_first_ms` the largest pods go first; 0 is none. One call places at most `placements_per_call` replicas, so
+    that no workload, however large, holds up the others. `queues` are in the order of their names; without any, nothing
+    is counted for them. `filters` and `costs` are a user's own, beside those that are built in; `priority_classes`
     are those of the fleet, by name.
 
     Evacuation: a cluster that is lost is tolerated for `tolerate_loss_ms` beyond its silence where a workload does not
@@ -117,6 +118,7 @@ class SchedulerConfig:
     move_after_ms: int = 5_000
     avoid_ms: int = 60_000
     gang_patience_ms: int = 60_000
+    largest_first_ms: int = 60_000
     silent_after_intervals: float = 3.0
     silent_after_ms: int = 9_000
     placements_per_call: int = 2_000

@@ -6,7 +6,7 @@ Which GPU of its node a pod has is left out: it depends on the order in which po
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import fields
 
 import orjson
@@ -17,6 +17,8 @@ from services.scheduler.decision.seen.slots import NO_ROW
 from shared.events.v1.decisions import WorkloadPlaced
 
 _PLUGINS = ("filters", "costs")
+# Settings that came later, as long as they have no effect: journals from before are of the same configuration.
+_WITHOUT_EFFECT: Mapping[str, object] = {"largest_first_ms": 0}
 
 
 def fingerprint(fleet: Fleet, workloads: Iterable[WorkloadPlaced]) -> str:
@@ -38,8 +40,11 @@ def fingerprint(fleet: Fleet, workloads: Iterable[WorkloadPlaced]) -> str:
 
 def config_hash(config: SchedulerConfig, max_request_bytes: int) -> str:
     """Equal for configurations that decide alike; plug-ins are what their packages say that they are."""
+    values = {item.name: getattr(config, item.name) for item in fields(SchedulerConfig) if item.name not in _PLUGINS}
     document: dict[str, object] = {
-        item.name: repr(getattr(config, item.name)) for item in fields(SchedulerConfig) if item.name not in _PLUGINS
+        name: repr(value)
+        for name, value in values.items()
+        if name not in _WITHOUT_EFFECT or value != _WITHOUT_EFFECT[name]
     }
     document["filters"] = [(item.name, item.origin) for item in config.filters]
     document["costs"] = [(item.name, item.weight, item.origin) for item in config.costs]

@@ -67,6 +67,9 @@ def put_before_the_scheduler(
     free: dict[tuple[str, str], list[float]] = {}
     for cluster in CLUSTERS:
         world.cluster(cluster)
+    for document in workloads:
+        # It waits, for there is no node yet.
+        world.apply(document)
     for index, (cluster, cpu, memory) in enumerate(existing):
         world.observe(ObjectKey(cluster, NODES, "", f"n{index}"), node_json(cpu=cpu, memory=memory))
     for group, size in zip(groups, sizes, strict=True):
@@ -77,9 +80,10 @@ def put_before_the_scheduler(
             document = node_json(cpu=f"{has['cpu']}m", memory=str(has["memory"]), labels=labels)
             world.observe(ObjectKey(group.cluster, NODES, "", name), document)
             free[group.cluster, name] = [0, 0, has["cpu"], has["memory"]]
+    while world.pending() or world.state.has_work:
+        pass
     placed = []
     for document in workloads:
-        world.apply(document)
         outcome = world.placements[f"default/{document['name']}"].pod_sets[0]
         placed.append(outcome.placed)
         requests = document["podSets"][0]["resources"]["requests"]

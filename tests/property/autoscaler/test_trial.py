@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from services.autoscaler.decision.nodes.scheduling import PodFacts, SchedulerConfig
-from services.autoscaler.decision.nodes.seen import Cluster, Pod, Seen
+from services.autoscaler.decision.nodes.seen import Cluster, Pod, PodSet, Seen
 from services.autoscaler.decision.nodes.trial import Mark, Trial
 from services.scheduler.decision.seen.observed import NODES
 from shared.model.identities import ObjectKey
@@ -31,9 +32,22 @@ def plain_workloads(draw: st.DrawFn, name: str) -> Json:
     return document
 
 
+def in_line(world: World, pod_set: PodSet) -> PodSet:
+    """With what its place among those that wait follows from."""
+    placed = world.placements[pod_set.key.rpartition("/")[0]]
+    return replace(pod_set, priority=placed.rank, requested_at=placed.request.published_at)
+
+
 @given(FLEETS, st.data())
 def test_pods_go_where_the_scheduler_puts_them(fleet: list[tuple[str, Json, int]], data: st.DataObject) -> None:
     world = World()
+    documents = [data.draw(plain_workloads(f"w{number}")) for number in range(data.draw(st.integers(1, 5)))]
+    for document in documents:
+        # They wait, for there is no node yet; some of them of one window, and some not.
+        world.apply({"namespace": "default", "preemptionPolicy": "Never", **document})
+        world.now += data.draw(st.sampled_from([0, 25_000]))
+    waiting = [pod_set for document in documents for pod_set in pod_sets_of(document)]
+    waiting = [in_line(world, pod_set) for pod_set in waiting]
     for cluster in CLUSTERS:
         world.cluster(cluster)
     seen = []
@@ -43,8 +57,8 @@ def test_pods_go_where_the_scheduler_puts_them(fleet: list[tuple[str, Json, int]
             world.pod(cluster, f"p{index}-{number}", node=f"n{index}", cpu="500m", memory="1Gi")
         pods = [Pod(f"p{index}-{number}", demand_of(500), PodFacts("default", dict)) for number in range(running)]
         seen.append(seen_node(cluster, f"n{index}", document, pods))
-    documents = [data.draw(plain_workloads(f"w{number}")) for number in range(data.draw(st.integers(1, 5)))]
-    waiting = [pod_set for document in documents for pod_set in pod_sets_of(document)]
+    while world.pending() or world.state.has_work:
+        pass
     clusters = tuple(Cluster(cluster) for cluster in CLUSTERS)
     trial = Trial(Seen(clusters, (), tuple(seen), tuple(waiting)), SchedulerConfig())
     names = {trial.row_of(node.key): (node.cluster, node.name) for node in seen}
@@ -52,9 +66,6 @@ def test_pods_go_where_the_scheduler_puts_them(fleet: list[tuple[str, Json, int]
     for _ in range(2):
         # The second time from where it began.
         places = [[names[row] for row in rows.tolist()] for rows in trial.place(waiting)]
-        if not world.placements:
-            for document in documents:
-                world.apply({"namespace": "default", **document})
         for pod_set, found in zip(waiting, places, strict=True):
             placed = world.placements[pod_set.key.rpartition("/")[0]]
             shares = next(item.shares for item in placed.pod_sets if item.name == pod_set.key.rpartition("/")[2])

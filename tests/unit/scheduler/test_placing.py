@@ -277,6 +277,40 @@ class TestWaiting:
         assert [decision.workload.name for decision in map(placed_one, world.pending())] == ["urgent", "old"]
         assert world.pending() == []
 
+    @pytest.mark.parametrize(("apart_ms", "first"), [(10_000, "large"), (40_000, "small")])
+    def test_the_largest_of_one_window_are_placed_first(self, world: World, apart_ms: int, first: str) -> None:
+        # A window of 60 s has 40 s left now.
+        world.apply(workload("small", image(cpu="5", replicas=1)))
+        world.now += apart_ms
+        world.apply(workload("large", image(cpu="7", replicas=1)))
+        world.node("east", "n", cpu="8", memory="64Gi")
+        world.cluster("east")
+        assert [placed_one(decision).workload.name for decision in world.pending()] == [first]
+
+    def test_nobody_who_asks_in_a_later_window_goes_ahead(self, world: World) -> None:
+        world.apply(workload("small", image(cpu="5", replicas=1)))
+        for number in range(20):
+            world.now += 60_000
+            world.apply(workload(f"large{number}", image(cpu="7", replicas=1)))
+        world.cluster("east")
+        world.node("east", "n", cpu="8", memory="64Gi")
+        assert [placed_one(decision).workload.name for decision in world.pending()] == ["small"]
+
+    def test_large_is_who_asks_for_the_largest_part_of_anything(self, world: World) -> None:
+        # Of 29 cores and 136 GiB in the end.
+        world.apply(workload("cores", image(cpu="5", memory="1Gi", replicas=1)))
+        world.apply(workload("memory", image(cpu="100m", memory="40Gi", replicas=1)))
+        world.node("east", "n", cpu="5", memory="40Gi")
+        assert [placed_one(decision).workload.name for decision in world.pending()] == ["memory"]
+
+    def test_without_a_window_the_oldest_is_first(self) -> None:
+        world = World(SchedulerConfig(largest_first_ms=0))
+        world.cluster("east")
+        world.apply(workload("small", image(cpu="5", replicas=1)))
+        world.apply(workload("large", image(cpu="7", replicas=1)))
+        world.node("east", "n", cpu="8", memory="64Gi")
+        assert [placed_one(decision).workload.name for decision in world.pending()] == ["small"]
+
     def test_room_that_is_given_back_is_used(self, world: World) -> None:
         world.apply(workload("full", image(cpu="4", replicas=6)))
         assert placed(world.apply(workload("next", image(cpu="4")))).pod_sets[0].placed == 0

@@ -99,6 +99,15 @@ class TestFairness:
             "default/urgent",
         ]
 
+    def test_within_a_queue_and_a_window_the_largest_first(self) -> None:
+        world = fleet(QueueConfig("a"))
+        for name, cpu in (("small", "2"), ("large", "3")):
+            world.apply(of("a", name, image(cpu=cpu)))
+        grow(world, 1)
+        settle(world)
+        # There are 4 cores.
+        assert [name for name, item in world.placements.items() if item.pod_sets[0].placed] == ["default/large"]
+
     def test_a_guarantee_comes_before_shares(self) -> None:
         world = fleet(QueueConfig("a", guarantee=(("cpu", 10_000),)), QueueConfig("b", weight=9))
         world.apply(of("b", "b", image(replicas=16)))

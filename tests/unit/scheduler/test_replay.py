@@ -11,6 +11,8 @@ import orjson
 import pytest
 
 from services.scheduler.bootstrap import configuration
+from services.scheduler.decision.config import SchedulerConfig
+from services.scheduler.decision.fingerprint import config_hash
 from services.scheduler.recording import Recorder
 from services.scheduler.replay import command
 from services.scheduler.replay.verdicts import STATE, Outcome, Verdict
@@ -196,6 +198,12 @@ def test_another_configuration_checks_nothing() -> None:
         assert not replay.exact
 
     in_virtual_time(live)
+
+
+def test_without_windows_the_configuration_is_that_of_journals_before_there_were_any() -> None:
+    # As this configuration had it at c2faff8, where SchedulerConfig had no largest_first_ms.
+    assert config_hash(SchedulerConfig(largest_first_ms=0), 524_288) == "b3c5a89b33295ad7"
+    assert config_hash(SchedulerConfig(), 524_288) != "b3c5a89b33295ad7"
 
 
 @pytest.mark.parametrize("topic", [OBJECTS.name, REQUESTS.name])

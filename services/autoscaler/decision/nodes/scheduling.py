@@ -11,6 +11,7 @@ from services.scheduler.decision.clusters import ClusterTable
 from services.scheduler.decision.config import SchedulerConfig
 from services.scheduler.decision.scoring.kernel import compiled
 from services.scheduler.decision.scoring.known import Profiles
+from services.scheduler.decision.scoring.line import Line, Place
 from services.scheduler.decision.scoring.mix import DemandMix
 from services.scheduler.decision.scoring.profiles import Profile
 from services.scheduler.decision.scoring.runs import Counted, take_alike
@@ -28,9 +29,11 @@ __all__ = [
     "DemandMix",
     "FloatArray",
     "IntArray",
+    "Line",
     "Neighbours",
     "NodeFacts",
     "NodeTable",
+    "Place",
     "PodFacts",
     "Profile",
     "Profiles",

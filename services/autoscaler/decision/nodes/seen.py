@@ -114,13 +114,14 @@ class Node:
 @dataclass(frozen=True, slots=True)
 class PodSet:
     """Pods of one kind that wait for nodes. `desired` and `placed` are of all its replicas: those that have a node
-    already, by cluster and node, are what the rest is kept apart from.
+    already, by cluster and node, are what the rest is kept apart from. `requested_at` in ms, as of its workload.
     """
 
     key: str
     demand: Demand
     count: int
     priority: int = 0
+    requested_at: int = 0
     desired: int = 0
     placed: tuple[NodeKey, ...] = ()
     facts: PodFacts | None = None
@@ -128,7 +129,7 @@ class PodSet:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """`pending` in the order in which the scheduler tries them; `head_room` are pods for which there is to be room
+    """`pending` in any order, for they are tried in the scheduler's; `head_room` are pods for which there is to be room
     beside all that. `budgets`: how many ready pods may go now, by key.
     """
 

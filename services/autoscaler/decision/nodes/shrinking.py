@@ -95,7 +95,7 @@ class _Shrinking:
             trial.close(node.key)
             if node.group:
                 self._left[GroupKey(node.cluster, node.group)] -= 1
-        for rows in trial.place((*self._seen.pending, *self._seen.head_room)):
+        for rows in (*trial.place(self._seen.pending), *trial.place(self._seen.head_room)):
             self._taking.update(self._names[row] for row in rows.tolist() if row in self._names)
         trial.close_new()
         stranded = frozenset(node.key for node in leaving if not self._empty(node))

@@ -1,7 +1,7 @@
 """A candidate fleet: the nodes that there are and those that there might be, and who goes where on them.
 
-Pods are placed by the scheduler's own code, in its order, each where it costs least. Beside what is placed one by one
-(what has rules between pods, host ports or volumes) all pods of a pod set are placed by one call.
+Pods are placed by the scheduler's own code, in its order of what waits, each where it costs least. Beside what is
+placed one by one (what has rules between pods, host ports or volumes) all pods of a pod set are placed by one call.
 
 What is placed can be taken back, and node groups resized, as often as one likes: a candidate costs what differs from
 the one before it. Not looked at is what the scheduler decides by workload and not by pod: shares of clusters, gangs,
@@ -10,7 +10,7 @@ queues and what a workload may cost.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -20,9 +20,11 @@ from services.autoscaler.decision.nodes.scheduling import (
     Counted,
     DemandMix,
     IntArray,
+    Line,
     Neighbours,
     NodeFacts,
     NodeTable,
+    Place,
     PodFacts,
     Profile,
     Profiles,
@@ -64,6 +66,7 @@ class Trial:
         self._clusters = ClusterTable(config)
         self._neighbours = Neighbours(self.table)
         self._requests = Requests(self.table.columns)
+        self._line = Line(self.table, config.largest_first_ms)
         self._mix = DemandMix()
         self._profiles = Profiles(self.table, self._clusters, self._requests, self._mix, self._neighbours, config)
         self._groups = seen.groups
@@ -174,9 +177,19 @@ class Trial:
             return self._profiles.get(pod_set.demand, neighbours.about(facts))
         return self._profiles.get(pod_set.demand)
 
-    def place(self, pod_sets: Iterable[PodSet]) -> list[Rows]:
-        """The rows that pods of each pod set get, in their order; as many as find a place."""
-        return [self.place_one(pod_set) for pod_set in pod_sets]
+    def place(self, pod_sets: Sequence[PodSet]) -> list[Rows]:
+        """The rows that pods of each pod set get; as many as find a place. They are tried in the scheduler's order, on
+        the fleet as it is.
+        """
+        places = [self._place_in_line(pod_set) for pod_set in pod_sets]
+        found: dict[int, Rows] = {}
+        for number in sorted(range(len(pod_sets)), key=lambda number: (places[number], number)):
+            found[number] = self.place_one(pod_sets[number])
+        return [found[number] for number in range(len(pod_sets))]
+
+    def _place_in_line(self, pod_set: PodSet) -> Place:
+        size = self._line.size(self.profile(pod_set).request)
+        return self._line.place(pod_set.priority, pod_set.requested_at, pod_set.key, size)
 
     def place_one(self, pod_set: PodSet) -> Rows:
         profile = self.profile(pod_set)

@@ -1,4 +1,4 @@
-"""Whose turn it is among queues: each has a line of workloads that wait, by priority and age.
+"""Whose turn it is among queues: each has a line of workloads that wait, in the order of `waiting`.
 
 A round tries everything that waits once, as `waiting` does for a fleet without queues, and the next turn is that of the
 queue with the least share (`queues`). A turn is one replica, or what has to be placed together, so that queues whose
@@ -18,6 +18,7 @@ from services.scheduler.decision.asked.manifests import Division
 from services.scheduler.decision.decided.queues import Queues
 from services.scheduler.decision.decided.records import WorkloadRecord
 from services.scheduler.decision.decided.waiting import Entry, WaitingQueue
+from services.scheduler.decision.scoring.line import Line
 
 # Whether it is beyond the guarantee, the share, and the name of a queue: the least is next.
 Rank = tuple[bool, float, str]
@@ -25,9 +26,9 @@ _TURNS_OF_A_WORKLOAD = 32
 
 
 class Turns:
-    def __init__(self, queues: Queues) -> None:
+    def __init__(self, queues: Queues, line: Line) -> None:
         self._queues = queues
-        self._lines = {name: WaitingQueue() for name in queues.names}
+        self._lines = {name: WaitingQueue(line) for name in queues.names}
         self._where: dict[str, str] = {}
         # The head of each line that has one, in this round.
         self._heads: dict[str, tuple[str, Demand]] = {}
@@ -64,10 +65,11 @@ class Turns:
     def in_round(self) -> bool:
         return bool(self._heads) or any(line.in_round for line in self._lines.values())
 
-    def start_round(self, has_room: Callable[[Demand], bool]) -> None:
+    def start_round(self, size: Callable[[Demand], float | None]) -> None:
+        """As `WaitingQueue.start_round`."""
         self._heads.clear()
         for line in self._lines.values():
-            line.start_round(has_room)
+            line.start_round(size)
 
     def next(self) -> tuple[str, Demand] | None:
         """The workload whose turn it is, and a demand of it; None at the end of the round. `done` ends the turn."""

@@ -43,7 +43,7 @@ class Workloads:
     def __init__(self, fleet: Fleet) -> None:
         self._fleet = fleet
         self._records: dict[str, WorkloadRecord] = {}
-        self.waiting = WaitingQueue()
+        self.waiting = WaitingQueue(fleet.line)
         self.everywhere: set[str] = set()
         self.bound: set[str] = set()
         self.unfinished: set[str] = set()
@@ -62,7 +62,7 @@ class Workloads:
         self.ranks_changed = 0
         # None without queues.
         self.queues = Queues(fleet) if fleet.config.queues else None
-        self.turns = Turns(self.queues) if self.queues is not None else None
+        self.turns = Turns(self.queues, fleet.line) if self.queues is not None else None
         self._watched: frozenset[str] = frozenset()
         self._gone: frozenset[str] = frozenset()
         self._marked = {

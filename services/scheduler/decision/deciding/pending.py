@@ -7,6 +7,7 @@ others, and who would be better off elsewhere. One call goes up to a limit, and 
 
 from __future__ import annotations
 
+from services.scheduler.decision.asked.demands import Demand
 from services.scheduler.decision.decided.turns import Turns
 from services.scheduler.decision.decided.workloads import Workloads
 from services.scheduler.decision.deciding.settling import Settling
@@ -201,7 +202,7 @@ class Pending:
         if not waiting.in_round and not budget.spent and self._tried_at != self.room_version():
             self._tried_at = self.room_version()
             self._reserve.let_go()
-            waiting.start_round(lambda demand: fleet.profile_for(demand).has_room())
+            waiting.start_round(self._size)
         while not budget.spent and (turn := waiting.next()) is not None:
             key, demand = turn
             self._keep_from(key)
@@ -212,6 +213,11 @@ class Pending:
                 decisions += self._settling.redecide(key, budget, now_ms)
             budget.left -= 1
         return decisions
+
+    def _size(self, demand: Demand) -> float | None:
+        """Of such a pod; None where there is no room for one."""
+        profile = self._fleet.profile_for(demand)
+        return self._fleet.line.size(profile.request) if profile.has_room() else None
 
     def _keep_from(self, key: str) -> None:
         """The workload is about to be tried: it takes no room that is kept for another."""
@@ -242,7 +248,7 @@ class Pending:
         if not turns.in_round and (self._tried_at != self.room_version() or workloads.unfinished):
             decisions = self._decide_roomless(budget, now_ms)
             self._tried_at = self.room_version()
-            turns.start_round(lambda demand: fleet.profile_for(demand).has_room())
+            turns.start_round(self._size)
         while not budget.spent and (turn := turns.next()) is not None:
             key, demand = turn
             record = workloads.live(key)

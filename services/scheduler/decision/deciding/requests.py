@@ -17,7 +17,6 @@ from services.scheduler.decision.asked.plans import PodSetPlan
 from services.scheduler.decision.asked.priorities import PLAIN, Importance, importance_of
 from services.scheduler.decision.asked.scaled import scaled_plans
 from services.scheduler.decision.decided.records import WorkloadRecord, uid_for
-from services.scheduler.decision.decided.waiting import entry_of
 from services.scheduler.decision.decided.workloads import Workloads
 from services.scheduler.decision.deciding.settling import Settling, settle_together
 from services.scheduler.decision.leaving.exodus import Exodus
@@ -300,7 +299,7 @@ class Requests:
         if queues is None:
             priority = admitted.importance.priority
             rank = admitted.workload.priority if priority is None else priority
-            if not self._reserve.comes_behind(key, "", entry_of(rank, admitted.ref.published_at, key), demands):
+            if not self._reserve.comes_behind(key, "", rank, admitted.ref.published_at, demands):
                 return False
         elif len(waiting) <= (key in waiting):
             return False

@@ -1,7 +1,7 @@
 """What waits takes the room of what is less important: which workloads try, when, and the decisions that follow.
 
 Only after nothing cheaper worked: everything that waits was tried on the room that there is. Then the more important
-goes first, and of equals the older, as in `waiting`. Equal priorities never take each other's room, so what made room
+goes first, and of equals the older, however large. Equal priorities never take each other's room, so what made room
 does not get it back by force, and no chain of preemptions is longer than there are priorities.
 
 Decided at once, in this order: each workload that makes room has fewer replicas, which wait at their place by priority

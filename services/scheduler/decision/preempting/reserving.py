@@ -6,8 +6,8 @@ order of turns, has room kept: whoever has its turn behind it takes nothing of w
 which it is to start. Those are the nodes that have the greatest part free, as many as have room for all of it when
 nothing else is there; and they stay these, whichever is idler later, unless it can start elsewhere at once. Nothing new
 comes to them, so what is free there only grows, and it starts no later than when what runs there has ended. Who has a
-turn before it (of a higher priority, or older; of a queue with a smaller share) takes what it finds, and so do
-replacements for what was lost. What would fit nowhere even on empty nodes has nothing kept.
+turn before it (of a higher priority, older, or about as old and larger; of a queue with a smaller share) takes what it
+finds, and so do replacements for what was lost. What would fit nowhere even on empty nodes has nothing kept.
 
 No room is held between calls. The leader alone knows which nodes these are: its successor chooses anew. For whom they
 are follows from what waits, and since when from its request. One at a time, so that no two keep what the other lacks.
@@ -26,9 +26,9 @@ from services.scheduler.decision.asked.demands import Demand
 from services.scheduler.decision.asked.manifests import Division
 from services.scheduler.decision.asked.plans import PodSetPlan
 from services.scheduler.decision.decided.records import WorkloadRecord
-from services.scheduler.decision.decided.waiting import Entry, entry_of
 from services.scheduler.decision.decided.workloads import Workloads, starts_together
 from services.scheduler.decision.placing.drafts import PodSetDraft
+from services.scheduler.decision.scoring.line import Place
 from services.scheduler.decision.seen.fleet import Fleet
 from services.scheduler.decision.seen.slots import Hold
 from services.scheduler.decision.table.arrays import BLOCK, IntArray, Rows
@@ -42,9 +42,9 @@ _LOOK_MS = 5_000
 
 Drafts = Callable[[WorkloadRecord, int], list[PodSetDraft]]
 # A queue's turn, and the place in its line.
-Turn = tuple[bool, float, str, Entry]
+Turn = tuple[bool, float, str, Place]
 # Of what has its place by now: nobody is behind it.
-_AT_ONCE: Turn = (True, float("inf"), "", (0, 0, ""))
+_AT_ONCE: Turn = (True, float("inf"), "", (0, 0, 0.0, 0, ""))
 
 
 class Reserve:
@@ -86,24 +86,24 @@ class Reserve:
             self.head = head
             self.version += 1
 
-    def comes_behind(self, key: str, queue: str, entry: Entry, demands: Iterable[Demand]) -> bool:
+    def comes_behind(self, key: str, queue: str, priority: int, requested_at: int, demands: Sequence[Demand]) -> bool:
         """Whether a workload has its turn behind the head."""
         head = self._workloads.live(self.head) if self.head and key != self.head else None
         if head is None:
             return False
+        place = self._place(key, priority, requested_at, demands)
         if self._workloads.queues is None or queue == self._workloads.queues.of(head.placed.workload):
-            return entry > _entry(head)
-        turns = [self._turn(queue, entry, demand) for demand in demands]
+            return place > self._place_of(head)
+        turns = [self._turn(queue, place, demand) for demand in demands]
         return bool(turns) and min(turns) > self._turn_of(head)
 
     def keep_from(self, record: WorkloadRecord) -> None:
         """Holds the room if a workload is behind the head, else lets it go: it is about to be tried."""
-        queues, short = self._workloads.queues, {item.name for item in record.placed.pod_sets if item.reason}
+        queues, placed = self._workloads.queues, record.placed
         if not self.head:
             return
-        queue = queues.of(record.placed.workload) if queues is not None else ""
-        demands = [plan.demand for plan in record.plans if plan.name in short]
-        if not self.comes_behind(record.key, queue, _entry(record), demands):
+        queue = queues.of(placed.workload) if queues is not None else ""
+        if not self.comes_behind(record.key, queue, placed.rank, placed.request.published_at, _short(record)):
             self.let_go()
         elif not self._holds:
             head = self._workloads.live(self.head)
@@ -127,15 +127,25 @@ class Reserve:
         return [record for _, record in sorted(found, key=lambda item: item[0])[:_MOST_LOOKED_AT]]
 
     def _turn_of(self, record: WorkloadRecord) -> Turn:
-        queues, entry = self._workloads.queues, _entry(record)
+        queues, place = self._workloads.queues, self._place_of(record)
         if queues is None:
-            return False, 0.0, "", entry
-        turns = (self._turn(queues.of(record.placed.workload), entry, plan.demand) for plan, _ in _lacking(record))
+            return False, 0.0, "", place
+        turns = (self._turn(queues.of(record.placed.workload), place, plan.demand) for plan, _ in _lacking(record))
         return min(turns, default=_AT_ONCE)
 
-    def _turn(self, queue: str, entry: Entry, demand: Demand) -> Turn:
+    def _turn(self, queue: str, place: Place, demand: Demand) -> Turn:
         queues = self._workloads.queues
-        return (*queues.rank(queue, demand), queue, entry) if queues is not None else (False, 0.0, "", entry)
+        return (*queues.rank(queue, demand), queue, place) if queues is not None else (False, 0.0, "", place)
+
+    def _place_of(self, record: WorkloadRecord) -> Place:
+        placed = record.placed
+        return self._place(record.key, placed.rank, placed.request.published_at, _short(record))
+
+    def _place(self, key: str, priority: int, requested_at: int, demands: Iterable[Demand]) -> Place:
+        """Where a workload is tried first: for the largest of its pods."""
+        fleet = self._fleet
+        size = max((fleet.line.size(fleet.profile_for(demand).request) for demand in demands), default=0.0)
+        return fleet.line.place(priority, requested_at, key, size)
 
     def _state(self) -> tuple[int, ...]:
         """Changes with whatever may give the room to another, but for the time."""
@@ -227,5 +237,7 @@ def _lacking(record: WorkloadRecord) -> list[tuple[PodSetPlan, int]]:
     ]
 
 
-def _entry(record: WorkloadRecord) -> Entry:
-    return entry_of(record.placed.rank, record.placed.request.published_at, record.key)
+def _short(record: WorkloadRecord) -> list[Demand]:
+    """What it waits for."""
+    short = {item.name for item in record.placed.pod_sets if item.reason}
+    return [plan.demand for plan in record.plans if plan.name in short]

@@ -9,6 +9,7 @@ from services.scheduler.decision.asked.manifests import Division
 from services.scheduler.decision.clusters import ClusterTable
 from services.scheduler.decision.config import SchedulerConfig
 from services.scheduler.decision.scoring.known import Profiles
+from services.scheduler.decision.scoring.line import Line
 from services.scheduler.decision.scoring.mix import DemandMix
 from services.scheduler.decision.scoring.profiles import Profile
 from services.scheduler.decision.seen.disruptions import SeenBudgets
@@ -63,6 +64,7 @@ class Fleet:
         self.neighbours = Neighbours(self.table)
         self.slots = NodeSlots(self.table, self.neighbours)
         self.requests = Requests(self.table.columns)
+        self.line = Line(self.table, config.largest_first_ms)
         self.pods = PodRegistry(self.slots, self.requests)
         self.mix = DemandMix()
         self.profiles = Profiles(self.table, self.clusters, self.requests, self.mix, self.neighbours, config)
