@@ -1,7 +1,7 @@
 """One life of the state: restored from the log, then followed, looked at, and told.
 
-What must not be lost is read by explicit positions (`fleet.placements`, `fleet.objects`, and `fleet.scaling` for what
-the last autoscaler remembered); samples come from faust, and are put right by the next.
+What must not be lost is read by explicit positions (`fleet.placements`, `fleet.objects`, and for what the last
+autoscaler said `fleet.scaling` and `fleet.sampling`); samples come from faust, and are put right by the next.
 """
 
 from __future__ import annotations
@@ -16,10 +16,12 @@ from services.autoscaler.settings import AutoscalerSettings
 from services.autoscaler.windows import Windows
 from shared.events.envelope import SEQ, Envelope, number_of
 from shared.events.registry import DecodeError, decode
-from shared.events.topics import OBJECTS, PLACEMENTS, SCALING, WORKLOAD_SCALED
-from shared.events.v1.metrics import PodMetricsSampled
+from shared.events.topics import OBJECTS, PLACEMENTS, SAMPLING, SCALING, Topic
+from shared.events.v1.metrics import AskedMetricsSampled, PodMetricsSampled
 from shared.events.v1.placements import PlacementPublished
+from shared.events.v1.sampling import SampledMetric, SamplingRequested
 from shared.events.v1.scaling import WorkloadScaled
+from shared.model.base import Value
 from shared.model.identities import ObjectKey, is_object_key
 from shared.observability.logs import get_logger
 from shared.ports.clock import Clock
@@ -29,7 +31,8 @@ from shared.runtime.ids import new_id
 
 log = get_logger(__name__)
 
-RESTORED = (SCALING.name, PLACEMENTS.name, OBJECTS.name)
+REMEMBERED = (SCALING.name, SAMPLING.name)
+FOLLOWED = (PLACEMENTS.name, OBJECTS.name)
 _READ_S = 0.2
 _TICK_S = 0.25
 _PODS = "pods"
@@ -58,12 +61,14 @@ class Session:
         self._fresh: set[str] = set()
         self._woken = asyncio.Event()
         self._gone: set[str] = set()
+        self._sampled: dict[str, tuple[SampledMetric, ...]] = {}
+        self._placed: set[str] = set()
         self._letters: list[NewRecord] = []
         self._samples_at: dict[int, int] = {}
 
     async def restore(self, stop: asyncio.Event) -> bool:
         """Knows all that the log has afterwards; False if it was stopped before. Raises LogError."""
-        for topics in (RESTORED[:1], RESTORED[1:]):
+        for topics in (REMEMBERED, FOLLOWED):
             await self._reader.assign({p: START for name in topics for p in await self._log.partitions(name)})
             ends = await self._reader.end_offsets(self._reader.positions())
             while any(at < ends[partition] for partition, at in self._reader.positions().items()):
@@ -72,6 +77,7 @@ class Session:
                 await self._read(_READ_S)
         # From now on positions count, as inputs of what is told.
         self._gone.update(self._workloads.forgotten())
+        self._placed.update(self._sampled)
         log.info("caught up", scaled=len(self._workloads))
         return True
 
@@ -118,6 +124,9 @@ class Session:
             self._fold_object(key, record)
         elif record.topic == PLACEMENTS.name:
             self._fold_placement(key, record)
+        elif record.topic == SAMPLING.name:
+            asked = () if record.value is None else decode(SamplingRequested, record.value).metrics
+            self._sampled[key] = asked
         else:
             self._workloads.restore(key, None if record.value is None else decode(WorkloadScaled, record.value))
 
@@ -144,6 +153,7 @@ class Session:
                 return
             self._generations[key] = published.generation
             gone = self._workloads.place(key, published.placement)
+        self._placed.add(key)
         if gone:
             self._gone.add(key)
 
@@ -152,21 +162,28 @@ class Session:
         first = error.errors[0]
         log.warning("record refused", position=str(record.position), field=first.field, reason=first.reason)
         metrics.DEAD_LETTERS.labels(record.topic).inc()
-        if record.topic not in RESTORED and len(self._letters) < _MOST_LETTERS:
+        if record.topic not in {*REMEMBERED, *FOLLOWED} and len(self._letters) < _MOST_LETTERS:
             self._letters.append(dead_letter(record, error.errors))
 
     def _take(self, record: Record) -> None:
         """A record of `fleet.metrics`, from faust."""
         self._samples_at[record.partition] = record.offset + 1
-        if record.value is None or not (record.key or b"").endswith(b"/pods"):
+        scope = (record.key or b"").rpartition(b"/")[2]
+        if record.value is None or scope not in {b"pods", b"asked"}:
             return
+        now_ms = self._clock.now_ms()
         try:
-            sample = decode(PodMetricsSampled, record.value)
+            if scope == b"pods":
+                used = decode(PodMetricsSampled, record.value)
+                cluster, fresh = used.cluster, self._workloads.observe_samples(used, now_ms)
+            else:
+                asked = decode(AskedMetricsSampled, record.value)
+                cluster, fresh = asked.cluster, self._workloads.observe_asked(asked, now_ms)
         except DecodeError as error:
             self._refuse(record, error)
             return
-        metrics.SAMPLES.labels(sample.cluster).inc()
-        self._fresh |= self._workloads.observe_samples(sample, self._clock.now_ms())
+        metrics.SAMPLES.labels(cluster).inc()
+        self._fresh |= fresh
         self._woken.set()
 
     # --- deciding and telling ---
@@ -182,16 +199,33 @@ class Session:
                 sent += 1
                 self._count(said)
                 inputs = self._inputs()
-                await self._send(key, said.model_copy(update={"inputs": inputs}).to_json())
+                body = said.model_copy(update={"inputs": inputs})
+                await self._send(SCALING, key, body)
         for key in sorted(self._gone):
-            if key not in set(self._workloads):
+            if key not in self._workloads:
                 sent += 1
-                await self._send(key, None)
+                await self._send(SCALING, key, None)
         self._gone.clear()
+        sent += await self._ask()
         letters, self._letters = self._letters, []
         await self._publisher.send_many(letters)
         if sent or letters:
             await self._publisher.flush()
+
+    async def _ask(self) -> int:
+        """Tells watchers what else is to be measured, where that is not what stands in the log; how many records."""
+        sent = 0
+        for key in sorted(self._placed):
+            wanted, known = self._workloads.sampled(key), self._sampled.get(key, ())
+            if wanted != known:
+                sent += 1
+                await self._send(SAMPLING, key, SamplingRequested(metrics=wanted) if wanted else None)
+            if wanted:
+                self._sampled[key] = wanted
+            else:
+                self._sampled.pop(key, None)
+        self._placed.clear()
+        return sent
 
     def _due(self) -> Iterable[str]:
         now_ms = self._clock.now_ms()
@@ -221,13 +255,14 @@ class Session:
             found.setdefault(topic, {})[number] = offset
         return found
 
-    async def _send(self, key: str, value: bytes | None) -> None:
+    async def _send(self, topic: Topic, key: str, body: Value | None) -> None:
         headers = Envelope(
             id=new_id(),
             source="flotilla/autoscaler",
-            type=WORKLOAD_SCALED.ce_type,
+            type=topic.messages[0].ce_type,
             time_ms=self._clock.now_ms(),
             subject=key,
         ).to_headers()
         metrics.PUBLISHED.inc()
-        await self._publisher.send(NewRecord(SCALING.name, key.encode(), value, headers))
+        value = body.to_json() if body is not None else None
+        await self._publisher.send(NewRecord(topic.name, key.encode(), value, headers))

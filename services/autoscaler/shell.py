@@ -1,7 +1,8 @@
 """The autoscaler: read, look, tell; and build everything anew from the log when that fails.
 
 A session is one life of the state, and ends when the log fails. Of several instances the newest works: it opens the
-sole publisher of `fleet.scaling`, so the broker refuses what an older one still says, and that one stands by.
+sole publisher of `fleet.scaling` and `fleet.sampling`, so the broker refuses what an older one still says, and that
+one stands by.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from services.autoscaler.decision.workloads import ScaledWorkloads
 from services.autoscaler.session import Session
 from services.autoscaler.settings import AutoscalerSettings
 from services.autoscaler.windows import Windows
-from shared.events.topics import METRICS, OBJECTS, PLACEMENTS, SCALING, SOLE_WRITERS, Topic, dead_letter_topic
+from shared.events.topics import METRICS, OBJECTS, PLACEMENTS, SAMPLING, SCALING, SOLE_WRITERS, Topic, dead_letter_topic
 from shared.observability.logs import get_logger
 from shared.ports.clock import Clock
 from shared.ports.event_log import EventLog, LogError, Partition, WriterReplacedError
@@ -26,7 +27,15 @@ from shared.runtime.tenure import Tenure
 
 log = get_logger(__name__)
 
-TOPICS: tuple[Topic, ...] = (METRICS, OBJECTS, PLACEMENTS, SCALING, dead_letter_topic(METRICS))
+TOPICS: tuple[Topic, ...] = (
+    METRICS,
+    OBJECTS,
+    PLACEMENTS,
+    SAMPLING,
+    SCALING,
+    dead_letter_topic(METRICS),
+    dead_letter_topic(SAMPLING),
+)
 TENURE = "flotilla-autoscaler-tenure"
 
 
@@ -81,7 +90,7 @@ class AutoscalerService:
         self._problem = "opening the log"
         await self._log.ensure_topics([topic for topic in TOPICS if not await self._log.partitions(topic.name)])
         await self._tenure.claim()
-        said = await self._log.partitions(SCALING.name)
+        said = [*await self._log.partitions(SCALING.name), *await self._log.partitions(SAMPLING.name)]
         publisher = await self._log.sole_publisher("autoscaler", SOLE_WRITERS["autoscaler"], said)
         stack.push_async_callback(publisher.close)
         reader = await self._log.reader("autoscaler-inputs")

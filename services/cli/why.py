@@ -20,9 +20,10 @@ from rich.table import Table
 
 from services.cli.connection import CLIENT, connected, run, workload_key
 from shared.events.registry import decode
-from shared.events.topics import DECISIONS, DECISIONS_MADE, EPOCH_STARTED, PLACEMENTS
+from shared.events.topics import DECISIONS, DECISIONS_MADE, EPOCH_STARTED, PLACEMENTS, SCALING
 from shared.events.v1.decisions import DecisionsMade, EpochStarted, PodSetPlacement, Rebalanced, WorkloadPlaced
 from shared.events.v1.placements import PlacementPublished
+from shared.events.v1.scaling import WorkloadScaled
 from shared.ports.event_log import START, EventLog, Record
 
 _BATCH = 5000
@@ -32,11 +33,12 @@ _err = Console(stderr=True)
 
 @dataclass(frozen=True, slots=True)
 class Decided:
-    """A decision on a workload. The generation is its offset in the journal."""
+    """A decision on a workload, whose generation is its offset in the journal; and what the autoscaler says now."""
 
     generation: int
     at_ms: int
     placed: WorkloadPlaced
+    scaled: WorkloadScaled | None = None
 
 
 def why(
@@ -108,12 +110,14 @@ def _is_until(generation: int, at_ms: int, until: Until) -> bool:
 
 def as_document(found: Decided) -> dict[str, Any]:
     placed = found.placed
+    scaled = {"scaling": found.scaled.model_dump(mode="json", by_alias=True)} if found.scaled is not None else {}
     return {
         "workload": str(placed.workload.key),
         "generation": found.generation,
         "decidedAt": found.at_ms,
         "deleting": placed.deleting,
         "podSets": [item.model_dump(mode="json", by_alias=True, exclude_none=True) for item in placed.pod_sets],
+        **scaled,
     }
 
 
@@ -125,6 +129,8 @@ def as_text(found: Decided) -> Iterator[str | Table]:
     if (most := placed.workload.placement.max_price_per_hour) is not None:
         cost = sum(item.price_per_hour or 0.0 for item in placed.pod_sets)
         yield f"costs {cost:.6g} an hour, and may cost {most:g}"
+    if found.scaled is not None:
+        yield from _scaled(found.scaled)
     for item in placed.pod_sets:
         where = ", ".join(f"{share.replicas} in {share.cluster}" for share in item.shares) or "none"
         yield f"pod set {item.name}: {item.placed} of {item.desired} replicas have a place: {where}"
@@ -135,6 +141,20 @@ def as_text(found: Decided) -> Iterator[str | Table]:
         if item.rebalanced is not None:
             yield _moved(item.rebalanced)
         yield from _reasons(item)
+
+
+def _scaled(scaled: WorkloadScaled) -> Iterator[str]:
+    """How many replicas the autoscaler asks for, by what, and what keeps it from doing more."""
+    time = datetime.fromtimestamp(scaled.evaluated_at / 1000, UTC)
+    for item in scaled.pod_sets:
+        asked = "nobody can say how many" if item.replicas is None else f"{item.replicas} replicas"
+        why = f": {item.reason}" if item.reason else ""
+        yield f"autoscaler, at {time:%Y-%m-%dT%H:%M:%SZ}: {asked} of pod set {item.name}, before {item.before}{why}"
+        for metric in item.metrics:
+            measured = f"proposes {metric.proposal}" if metric.proposal is not None else "not measured"
+            yield f"  {metric.type} {metric.name}: {measured}, by {metric.samples} values"
+        for condition in item.conditions:
+            yield f"  {condition.type} {condition.status}: {condition.reason}: {condition.message}"
 
 
 def _moved(moved: Rebalanced) -> str:
@@ -178,13 +198,24 @@ async def _find(key: str, until: Until | None) -> Decided | None:
                 for cell in range(len(await log.partitions(DECISIONS.name)))
             ]
             return max((item for item in found if item is not None), key=lambda item: item.at_ms, default=None)
-        latest: PlacementPublished | None = None
-        async for record in _records(log, PLACEMENTS.name):
-            if record.key == key.encode():
-                latest = decode(PlacementPublished, record.value) if record.value is not None else None
+        value = await _latest(log, PLACEMENTS.name, key)
+        latest = decode(PlacementPublished, value) if value is not None else None
         if latest is None or latest.placement is None:
             return None
-        return Decided(latest.generation, latest.decided_at, latest.placement)
+        said = await _latest(log, SCALING.name, key) if latest.placement.workload.scaling is not None else None
+        scaled = decode(WorkloadScaled, said) if said is not None else None
+        if scaled is not None and scaled.uid != latest.placement.uid:
+            scaled = None
+        return Decided(latest.generation, latest.decided_at, latest.placement, scaled)
+
+
+async def _latest(log: EventLog, topic: str, key: str) -> bytes | None:
+    """The newest value of a key; None where there is none, or no such topic."""
+    found = None
+    async for record in _records(log, topic):
+        if record.key == key.encode():
+            found = record.value
+    return found
 
 
 async def _records(log: EventLog, topic: str, number: int | None = None) -> AsyncIterator[Record]:

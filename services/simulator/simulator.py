@@ -17,6 +17,7 @@ from typing import Self
 import structlog
 
 from services.simulator import telemetry
+from services.simulator.asked_metrics import MetricValue
 from services.simulator.cluster import DEFAULT_WINDOW, Cluster
 from services.simulator.driver import Driver
 from services.simulator.faults import NO_FAULTS, Faults, FaultSpec
@@ -170,6 +171,10 @@ class Simulator:
 
     def faults(self, name: str) -> FaultSpec:
         return self._server.clusters[name].faults.spec
+
+    def measure(self, name: str, values: tuple[MetricValue, ...]) -> None:
+        """What the custom and external metrics APIs of a cluster say from now on; nothing: they are not served."""
+        self._server.clusters[name].api.metric_values = values
 
     def drop_watches(self, name: str) -> int:
         """Cuts every open watch of a cluster; how many there were."""

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from services.status.decision import values
+from services.status.decision.facts import ScalingFacts
 from services.status.decision.messages import (
     HeartbeatSeen,
     InventorySeen,
@@ -17,18 +18,20 @@ from services.status.decision.messages import (
     PlacementSeen,
     PodSeen,
     ResultSeen,
+    ScalingSeen,
     StatusRestored,
     StatusStimulus,
 )
-from services.status.decoding import decode_message
+from services.status.decoding import MAX_TEXT, decode_message
 from services.status.observed import owned_facts, pod_facts
 from services.status.placed import placement_of
 from shared.events.envelope import SEQ, number_of
 from shared.events.registry import DecodeError, decode
-from shared.events.topics import EVENTS, INVENTORIES, OBJECTS, PLACEMENTS, RESULTS, STATUS
+from shared.events.topics import EVENTS, INVENTORIES, OBJECTS, PLACEMENTS, RESULTS, SCALING, STATUS
 from shared.events.v1.inventories import InventoryReported
 from shared.events.v1.objects import ClusterObserved
 from shared.events.v1.results import CommandReported
+from shared.events.v1.scaling import WorkloadScaled
 from shared.events.v1.status import WorkloadPhaseChanged, WorkloadStatus
 from shared.events.v1.workloads import FieldError
 from shared.model.identities import WorkloadKey, heartbeat_cluster
@@ -56,6 +59,7 @@ class Intake:
             RESULTS.name: _result,
             OBJECTS.name: self._object,
             INVENTORIES.name: _inventory,
+            SCALING.name: _scaling,
             STATUS.name: _status,
             EVENTS.name: _event,
         }
@@ -113,6 +117,19 @@ def _inventory(record: Record, now_ms: int) -> StatusStimulus:
     return InventorySeen(
         id=_id(record), at_ms=min(record.timestamp_ms, now_ms), cluster=_key(record), inventory=reported
     )
+
+
+def _scaling(record: Record, now_ms: int) -> StatusStimulus:
+    said = decode(WorkloadScaled, record.value) if record.value is not None else None
+    facts = None
+    if said is not None:
+        conditions = tuple(
+            (item.type.value, item.status, item.reason, item.message[:MAX_TEXT])
+            for pod_set in said.pod_sets[:1]
+            for item in pod_set.conditions
+        )
+        facts = ScalingFacts(said.uid, conditions)
+    return ScalingSeen(id=_id(record), at_ms=min(record.timestamp_ms, now_ms), key=_workload_key(record), scaling=facts)
 
 
 def _status(record: Record, now_ms: int) -> StatusStimulus:

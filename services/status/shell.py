@@ -22,6 +22,7 @@ from shared.events.topics import (
     OBJECTS,
     PLACEMENTS,
     RESULTS,
+    SCALING,
     SOLE_WRITERS,
     STATUS,
     Topic,
@@ -38,7 +39,7 @@ from shared.runtime.tenure import Tenure
 
 log = get_logger(__name__)
 
-_INPUTS = (PLACEMENTS, RESULTS, OBJECTS, INVENTORIES)
+_INPUTS = (PLACEMENTS, RESULTS, OBJECTS, INVENTORIES, SCALING)
 TOPICS: tuple[Topic, ...] = (*_INPUTS, STATUS, EVENTS, DISCREPANCIES, *(dead_letter_topic(topic) for topic in _INPUTS))
 TENURE = "flotilla-status-tenure"
 _DRAIN_READ_MODEL_S = 3.0

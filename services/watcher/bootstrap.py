@@ -7,7 +7,9 @@ from typing import Final
 
 from services.watcher.auditor import AuditPolicy
 from services.watcher.declarations import Declarations
+from services.watcher.measuring import Sampling
 from services.watcher.published import PublishedIndex
+from services.watcher.queries import load_queries
 from services.watcher.readback import Discrepancies
 from services.watcher.session import ClusterSession, SessionConfig, Surroundings
 from services.watcher.settings import WatcherSettings, parse_labels
@@ -40,13 +42,15 @@ def assemble(
     declarations = Declarations(log)
     index = PublishedIndex(log, partition_for)
     discrepancies = Discrepancies(log)
-    surroundings = Surroundings(log, index, declarations, discrepancies, clock or SystemClock())
+    sampling = Sampling(log)
+    surroundings = Surroundings(log, index, declarations, discrepancies, sampling, clock or SystemClock())
     config = SessionConfig(
         resources=settings.resources(),
         labels=parse_labels(settings.watcher_labels),
         heartbeat_s=settings.watcher_heartbeat_s,
         probe_timeout_s=settings.watcher_probe_timeout_s,
         metrics_s=settings.watcher_metrics_s,
+        queries=load_queries(settings.watcher_queries),
         audit=AuditPolicy(settings.watcher_audit_s, settings.watcher_audit_rate),
     )
 
@@ -56,4 +60,5 @@ def assemble(
     source = source or cluster_source(
         settings.watcher_cluster, settings.watcher_kubeconfig, settings.watcher_kubeconfig_dir, policy=POLICY
     )
-    return WatcherService(source, open_session, declarations, discrepancies, index, settings.watcher_scan_s)
+    followed = (declarations, sampling) if settings.watcher_metrics_s > 0 else (declarations,)
+    return WatcherService(source, open_session, followed, discrepancies, index, settings.watcher_scan_s)

@@ -21,6 +21,9 @@ SESSIONS: Final = Gauge("flotilla_watcher_sessions", "clusters that are being wa
 SAMPLES: Final = Counter("flotilla_watcher_metric_samples_total", "samples published to fleet.metrics", ("cluster",))
 DEAD_LETTERS: Final = Counter("flotilla_watcher_dead_letters_total", "records refused", ("topic",))
 begin_at_zero(DEAD_LETTERS, "watcher")
+ASKED: Final = Counter(
+    "flotilla_watcher_asked_metrics_total", "metrics of fleet.sampling that were read", ("cluster", "result")
+)
 STANDING_BY: Final = Gauge(
     "flotilla_watcher_standing_by", "1 while another watcher publishes for a cluster of this one", ["cluster"]
 )

@@ -31,8 +31,10 @@ from services.watcher.decision.stimuli import (
     ServerProbed,
 )
 from services.watcher.declarations import Declarations
+from services.watcher.measuring import MetricsPoller, Sampling
 from services.watcher.outlet import Outlet
 from services.watcher.published import PublishedIndex
+from services.watcher.queries import NO_QUERIES, Queries
 from services.watcher.readback import Discrepancies
 from services.watcher.standby import until_silent
 from services.watcher.usage import UsagePoller
@@ -67,6 +69,7 @@ class SessionConfig:
     heartbeat_s: float = 3.0
     probe_timeout_s: float = 4.0
     metrics_s: float = 15.0
+    queries: Queries = NO_QUERIES
     audit: AuditPolicy = DEFAULT_AUDIT
 
 
@@ -78,6 +81,7 @@ class Surroundings:
     index: PublishedIndex
     declarations: Declarations
     discrepancies: Discrepancies
+    sampling: Sampling
     clock: Clock
 
 
@@ -102,6 +106,7 @@ class ClusterSession:
         self._index = surroundings.index
         self._declarations = surroundings.declarations
         self._discrepancies = surroundings.discrepancies
+        self._sampling = surroundings.sampling
         self._clock = surroundings.clock
         self._stopping = asyncio.Event()
         self._leaving = self._left = False
@@ -211,11 +216,20 @@ class ClusterSession:
                     readers.create_task(self._probe(api, outlet))
                     readers.create_task(self._watch_all(api, outlet))
                     readers.create_task(self._audit(api, outlet))
-                    if self._config.metrics_s > 0:
-                        poller = UsagePoller(self.cluster, api, outlet, self._clock, self._config.metrics_s)
+                    for poller in self._pollers(api, outlet):
                         readers.create_task(poller.run())
             finally:
                 await api.close()
+
+    def _pollers(self, api: ClusterApi, outlet: Outlet) -> list[UsagePoller | MetricsPoller]:
+        interval_s = self._config.metrics_s
+        if interval_s <= 0:
+            return []
+        servers = self._config.queries.of_cluster(self.cluster)
+        return [
+            UsagePoller(self.cluster, api, outlet, self._clock, interval_s),
+            MetricsPoller(self.cluster, api, outlet, self._clock, interval_s, self._sampling, servers),
+        ]
 
     # Parts of an incarnation; each raises LogError
 

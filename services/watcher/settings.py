@@ -75,7 +75,13 @@ class WatcherSettings(CommonSettings):
         default=4.0, gt=0, description="deadline of the question whether the API server lives, in seconds"
     )
     watcher_metrics_s: float = Field(
-        default=15.0, ge=0, description="time between polls of metrics.k8s.io, in seconds; 0 polls never"
+        default=15.0,
+        ge=0,
+        description="time between polls of metrics.k8s.io and of what else workloads are scaled by; 0 polls never",
+    )
+    watcher_queries: Path | None = Field(
+        default=None,
+        description="file (YAML) of Prometheus servers and of the queries by which metrics are read from them",
     )
     watcher_audit_s: float = Field(
         default=600.0,

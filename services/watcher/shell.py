@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Final
+from typing import Any, Final
 
 from services.watcher import metrics
-from services.watcher.declarations import Declarations
+from services.watcher.followed import Followed
 from services.watcher.published import PublishedIndex
 from services.watcher.readback import Discrepancies
 from services.watcher.session import ClusterSession
@@ -28,14 +28,15 @@ class WatcherService:
         self,
         source: ClusterSource,
         open_session: OpenSession,
-        declarations: Declarations,
+        followed: Sequence[Followed[Any]],
         discrepancies: Discrepancies,
         index: PublishedIndex,
         scan_s: float,
     ) -> None:
         self._source = source
         self._open = open_session
-        self._declarations = declarations
+        # The first are the declarations, without which nothing begins.
+        self._followed = followed
         self._discrepancies = discrepancies
         self._index = index
         self._scan_s = scan_s
@@ -45,7 +46,7 @@ class WatcherService:
 
     async def run(self, stop: asyncio.Event) -> None:
         inputs = [
-            asyncio.create_task(self._declarations.run(), name="declarations"),
+            *(asyncio.create_task(topic.run(), name=topic.name) for topic in self._followed),
             asyncio.create_task(self._discrepancies.run(), name="discrepancies"),
         ]
         try:
@@ -65,7 +66,7 @@ class WatcherService:
             await self._index.close()
 
     def readiness(self) -> Readiness:
-        if not self._scanned or not self._declarations.loaded.is_set():
+        if not self._scanned or not self._followed[0].loaded.is_set():
             return Readiness(ready=False, reason="starting")
         waiting = sorted(name for name, session in self._sessions.items() if not session.started)
         if waiting:

@@ -99,7 +99,7 @@ def pod_usages(items: Iterable[Object]) -> list[PodUsage]:
                     name=item["metadata"]["name"],
                     cpu=sum(container.cpu for container in containers),
                     memory=sum(container.memory for container in containers),
-                    sampled_at=_moment(item.get("timestamp")),
+                    sampled_at=moment(item.get("timestamp")),
                     window=_duration(item.get("window")),
                     containers=containers,
                 )
@@ -118,7 +118,7 @@ def _container(document: Mapping[str, Any]) -> ContainerUsage:
     return ContainerUsage(name=str(document.get("name", "")), cpu=cpu, memory=memory)
 
 
-def _moment(text: object) -> int | None:
+def moment(text: object) -> int | None:
     """`metav1.Time` in Unix milliseconds; None where it is none."""
     try:
         return parse_time(text) if isinstance(text, str) else None

@@ -24,6 +24,7 @@ from shared.events.v1 import (
     placements,
     requests,
     results,
+    sampling,
     scaling,
     status,
 )
@@ -101,6 +102,8 @@ CLUSTER_OBSERVED = MessageType("fleet.cluster.observed.v1", objects.ClusterObser
 DISCREPANCY_FOUND = MessageType("fleet.discrepancy.found.v1", discrepancies.DiscrepancyFound)
 NODE_METRICS_SAMPLED = MessageType("fleet.nodemetrics.sampled.v1", metrics.NodeMetricsSampled, key="<cluster>/nodes")
 POD_METRICS_SAMPLED = MessageType("fleet.podmetrics.sampled.v1", metrics.PodMetricsSampled, key="<cluster>/pods")
+ASKED_METRICS_SAMPLED = MessageType("fleet.askedmetrics.sampled.v1", metrics.AskedMetricsSampled, key="<cluster>/asked")
+SAMPLING_REQUESTED = MessageType("fleet.sampling.requested.v1", sampling.SamplingRequested)
 WORKLOAD_SCALED = MessageType("fleet.workload.scaled.v1", scaling.WorkloadScaled)
 EPOCH_STARTED = MessageType("fleet.epoch.started.v1", decisions.EpochStarted)
 DECISIONS_MADE = MessageType("fleet.decisions.made.v1", decisions.DecisionsMade)
@@ -164,16 +167,28 @@ DISCREPANCIES = Topic(
 )
 METRICS = Topic(
     "fleet.metrics",
-    "Measured use of nodes and pods.",
+    "Measured use of nodes and pods, and what else workloads are scaled by.",
     key="<cluster>/<scope>",
     partitions=8,
     cleanup=Cleanup.DELETE,
     retention_ms=6 * HOUR_MS,
-    messages=(NODE_METRICS_SAMPLED, POD_METRICS_SAMPLED),
+    messages=(NODE_METRICS_SAMPLED, POD_METRICS_SAMPLED, ASKED_METRICS_SAMPLED),
     written_by=("watcher",),
     read_by=("scheduler", "autoscaler"),
     by_cluster=True,
     dead_letters=True,
+)
+SAMPLING = Topic(
+    "fleet.sampling",
+    "What watchers are to measure beside cpu and memory, because workloads are scaled by it.",
+    key="<namespace>/<name>",
+    partitions=1,
+    cleanup=Cleanup.COMPACT,
+    messages=(SAMPLING_REQUESTED,),
+    written_by=("autoscaler",),
+    read_by=("watcher", "autoscaler"),
+    dead_letters=True,
+    tombstones="the workload is gone, or is scaled by none of these",
 )
 SCALING = Topic(
     "fleet.scaling",
@@ -311,8 +326,8 @@ def dead_letter_topic(topic: Topic) -> Topic:
 
 
 _BASE = (
-    REQUESTS, CLUSTERS, OBJECTS, DISCREPANCIES, METRICS, SCALING, DECISIONS, PLACEMENTS, RESULTS, INVENTORIES, STATUS,
-    EVENTS, AUDIT,
+    REQUESTS, CLUSTERS, OBJECTS, DISCREPANCIES, METRICS, SAMPLING, SCALING, DECISIONS, PLACEMENTS, RESULTS, INVENTORIES,
+    STATUS, EVENTS, AUDIT,
 )  # fmt: skip
 
 # Every topic but the command topics, which come and go with their clusters.

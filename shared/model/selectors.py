@@ -62,6 +62,14 @@ class LabelRequirement(StrictValue):
     def matches(self, labels: Mapping[str, str]) -> bool:
         return holds(self.operator, self.values, labels.get(self.key))
 
+    def text(self) -> str:
+        match self.operator:
+            case "Exists":
+                return self.key
+            case "DoesNotExist":
+                return f"!{self.key}"
+        return f"{self.key} {self.operator.lower()} ({','.join(sorted(self.values))})"
+
 
 class LabelSelector(StrictValue):
     """`metav1.LabelSelector`: every term must hold."""
@@ -73,6 +81,12 @@ class LabelSelector(StrictValue):
         return all(labels.get(key) == value for key, value in self.match_labels.items()) and all(
             requirement.matches(labels) for requirement in self.match_expressions
         )
+
+    def text(self) -> str:
+        """As Kubernetes' APIs take it in a query, in one order whatever the order in which it was written."""
+        terms = [(key, f"{key}={value}") for key, value in self.match_labels.items()]
+        terms += [(item.key, item.text()) for item in self.match_expressions]
+        return ",".join(term for _, term in sorted(terms))
 
 
 class NodeRequirement(StrictValue):

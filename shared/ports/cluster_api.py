@@ -128,6 +128,9 @@ class ClusterApi(Protocol):
 
     async def list(self, resource: Resource, selection: Selection = EVERYTHING) -> Sequence[Object]: ...
 
+    async def read(self, path: str, query: Mapping[str, str]) -> Object:
+        """GET of what is no resource: discovery documents, and APIs whose paths name metrics."""
+
     async def create(
         self, resource: Resource, namespace: str, body: Object, *, subresource: str = "", name: str = ""
     ) -> Object:

@@ -20,6 +20,7 @@ from shared.security.permissions import (
     HUB_WEBHOOK,
     OBSERVED,
     WATCHER,
+    WATCHER_ASKED,
     WATCHER_METRICS,
     Rule,
 )
@@ -33,6 +34,7 @@ def documents() -> Iterator[tuple[str, str]]:
     agents = {
         "flotilla-agent.watcherRules": _rules(WATCHER),
         "flotilla-agent.watcherMetricsRules": _rules(WATCHER_METRICS),
+        "flotilla-agent.watcherAskedRules": _rules(WATCHER_ASKED),
         "flotilla-agent.executorRules": _rules(EXECUTOR),
         "flotilla-agent.observedVerbs": _verbs(OBSERVED),
         "flotilla-agent.appliedVerbs": _verbs(APPLIED),

@@ -4,7 +4,7 @@ The charts' ClusterRoles and Roles are made from this module (`make gen`). A tes
 against a real kube-apiserver: each verb is used but the webhook's, everything else is refused
 (`tests/integration/deploy/test_permissions.py`).
 
-- No wildcard, no `get` where a list and a watch do, no secrets.
+- No wildcard but where resources are names of metrics, no `get` where a list and a watch do, no secrets.
 - A server-side apply is `patch`, and `create` as well where the object is not there yet.
 - `list` is what servers are asked that do not stream lists; the others are asked by `watch` alone.
 - Discovery and `/version` are everybody's who is authenticated (`system:discovery`, `system:public-info-viewer`).
@@ -52,6 +52,11 @@ WATCHER: Final = (
 )
 # Only where FLOTILLA_WATCHER_METRICS_S is not 0.
 WATCHER_METRICS: Final = (Rule("metrics.k8s.io", ("nodes", "pods"), ("list",)),)
+# Only where workloads are scaled by metrics of these APIs: there a resource is named after its metric, so it is any.
+WATCHER_ASKED: Final = (
+    Rule("custom.metrics.k8s.io", ("*",), ("get",)),
+    Rule("external.metrics.k8s.io", ("*",), ("list",)),
+)
 
 EXECUTOR: Final = (
     Rule("", ("pods",), APPLIED),

@@ -15,8 +15,11 @@ from services.autoscaler.decision.horizontal.terms import (
     Target,
     Terms,
 )
-from shared.events.v1.scaling import MetricSpec, MetricTarget, Scaling, ScalingBehavior, ScalingRules
+from shared.events.v1.sampling import SampledMetric, SampledObject
+from shared.events.v1.scaling import MetricIdentifier, MetricSpec, MetricTarget, Scaling, ScalingBehavior, ScalingRules
+from shared.model.identities import POD_SET_LABEL, WORKLOAD_LABEL, WORKLOAD_NAMESPACE_LABEL, WorkloadKey
 from shared.model.quantities import parse_quantity, quantity_milli
+from shared.model.selectors import LabelSelector
 
 _BY_DEFAULT = (Metric(MetricType.RESOURCE, "cpu", Target(utilization=80)),)
 
@@ -28,6 +31,41 @@ def terms_of(scaling: Scaling) -> Terms:
         min_replicas=scaling.min_replicas,
         behavior=_behavior(scaling.behavior) if scaling.behavior is not None else None,
     )
+
+
+def sampled_by(scaling: Scaling, workload: str, pod_set: str) -> tuple[SampledMetric | None, ...]:
+    """What watchers are to be asked for, of each metric of the terms; None of what they measure anyway."""
+    key = WorkloadKey.parse(workload)
+    return tuple(_sampled(item, key, pod_set) for item in scaling.metrics) or (None,) * len(_BY_DEFAULT)
+
+
+def _sampled(spec: MetricSpec, key: WorkloadKey, pod_set: str) -> SampledMetric | None:
+    if spec.pods is not None:
+        labels = {WORKLOAD_LABEL: key.name, WORKLOAD_NAMESPACE_LABEL: key.namespace, POD_SET_LABEL: pod_set}
+        return SampledMetric(
+            type="Pods",
+            namespace=key.namespace,
+            name=spec.pods.metric.name,
+            selector=_selector(spec.pods.metric),
+            pods=LabelSelector(match_labels=labels).text(),
+        )
+    if spec.object is not None:
+        about = spec.object.described_object
+        return SampledMetric(
+            type="Object",
+            namespace=key.namespace,
+            name=spec.object.metric.name,
+            selector=_selector(spec.object.metric),
+            object=SampledObject(api_version=about.api_version, kind=about.kind, name=about.name),
+        )
+    if spec.external is not None:
+        metric = spec.external.metric
+        return SampledMetric(type="External", namespace=key.namespace, name=metric.name, selector=_selector(metric))
+    return None
+
+
+def _selector(metric: MetricIdentifier) -> str:
+    return metric.selector.text() if metric.selector is not None else ""
 
 
 def _metric(spec: MetricSpec) -> Metric:

@@ -6,27 +6,31 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from services.autoscaler.decision.asked import terms_of
+from services.autoscaler.decision.asked import sampled_by, terms_of
 from services.autoscaler.decision.horizontal.evaluation import Evaluation, evaluate, settle
 from services.autoscaler.decision.horizontal.limits import At, Memory
+from services.autoscaler.decision.horizontal.replicas import Proposal
 from services.autoscaler.decision.horizontal.seen import Pod, PodSamples, Reading, Seen, Unmeasured
-from services.autoscaler.decision.horizontal.terms import Defaults, Metric, MetricType, Terms
+from services.autoscaler.decision.horizontal.terms import Defaults, Metric, Terms
+from services.autoscaler.decision.measured import Measured, MeasuredSeen
 from services.autoscaler.decision.samples import PodSamplesSeen
+from services.autoscaler.decision.schedules import Schedules, scheduled
 from shared.events.v1.decisions import WorkloadPlaced
-from shared.events.v1.metrics import PodMetricsSampled
+from shared.events.v1.metrics import AskedMetricsSampled, PodMetricsSampled
+from shared.events.v1.sampling import SampledMetric
 from shared.events.v1.scaling import (
     ConditionType,
     MetricReading,
     PodSetScaled,
     Recommendation,
+    Scaling,
     ScalingCondition,
     ScalingMemory,
     WorkloadScaled,
 )
 
-_RESOURCES = frozenset({MetricType.RESOURCE, MetricType.CONTAINER_RESOURCE})
 _GONE = frozenset({"Succeeded", "Failed"})
 
 
@@ -46,6 +50,9 @@ class _Tracked:
     pod_set: str
     terms: Terms
     decided: int
+    sampled: tuple[SampledMetric | None, ...] = ()
+    scaling: Scaling | None = None
+    schedules: Schedules = field(default_factory=lambda: Schedules(()))
     said: WorkloadScaled | None = None
     memory: Memory = field(default_factory=Memory)
     evaluated_ms: int | None = None
@@ -67,9 +74,14 @@ class ScaledWorkloads:
         self._pods: dict[str, OwnedPod] = {}
         self._of_workload: dict[str, dict[str, OwnedPod]] = {}
         self._samples = PodSamplesSeen(stale_ms)
+        self._measured = MeasuredSeen(stale_ms)
+        self._askers: dict[SampledMetric, set[str]] = {}
 
     def __len__(self) -> int:
         return len(self._tracked)
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._tracked
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._tracked)
@@ -91,15 +103,38 @@ class ScaledWorkloads:
         """A workload as it was decided upon; whether it is scaled no more, though something was said of it."""
         if placed is None or placed.deleting or placed.workload.scaling is None:
             tracked = self._tracked.pop(key, None)
+            self._ask(key, tracked, ())
             return tracked is not None and tracked.said is not None
         name = placed.workload.scaled_pod_set
         decided = next((item.desired for item in placed.pod_sets if item.name == name), 0)
         known = self._tracked.get(key)
         if known is None or known.uid != placed.uid or known.pod_set != name:
             known = self._tracked[key] = self._begin(key, placed)
-        known.terms = terms_of(placed.workload.scaling)
+        if known.scaling != placed.workload.scaling:
+            known.scaling = placed.workload.scaling
+            known.terms, known.schedules = terms_of(known.scaling), Schedules(known.scaling.schedules)
+        self._ask(key, known, sampled_by(placed.workload.scaling, key, name))
         known.generation, known.decided = placed.workload_generation, decided
         return False
+
+    def _ask(self, key: str, tracked: _Tracked | None, sampled: tuple[SampledMetric | None, ...]) -> None:
+        if tracked is None or tracked.sampled == sampled:
+            return
+        before, after = set(filter(None, tracked.sampled)), set(filter(None, sampled))
+        self._measured.ask(after)
+        self._measured.unask(before)
+        for metric in before - after:
+            self._askers[metric].discard(key)
+            if not self._askers[metric]:
+                del self._askers[metric]
+        for metric in after:
+            self._askers.setdefault(metric, set()).add(key)
+        tracked.sampled = sampled
+
+    def sampled(self, key: str) -> tuple[SampledMetric, ...]:
+        """What watchers are to measure for a workload, each once."""
+        tracked = self._tracked.get(key)
+        return tuple(dict.fromkeys(filter(None, tracked.sampled))) if tracked is not None else ()
 
     def observe_pod(self, key: str, owned: OwnedPod | None) -> None:
         former = self._pods.pop(key, None)
@@ -115,6 +150,10 @@ class ScaledWorkloads:
         """The workloads of whose pods there is something newer."""
         fresh = self._samples.take(sample, now_ms, self._pods)
         return {self._pods[key].workload for key in fresh} & self._tracked.keys()
+
+    def observe_asked(self, sample: AskedMetricsSampled, now_ms: int) -> set[str]:
+        """The workloads that are scaled by something of which there is something newer."""
+        return {key for metric in self._measured.take(sample, now_ms) for key in self._askers.get(metric, ())}
 
     # --- what is decided ---
 
@@ -138,21 +177,31 @@ class ScaledWorkloads:
             if owned.pod_set == tracked.pod_set
         }
         there = sum(pod.phase not in _GONE and not pod.deleting for pod in pods.values())
-        readings = tuple(self._reading(metric, pods, now_ms) for metric in tracked.terms.metrics)
+        measured = tuple(
+            self._reading(metric, sampled, pods, now_ms)
+            for metric, sampled in zip(tracked.terms.metrics, tracked.sampled, strict=True)
+        )
+        terms, readings = _with_gaps(tracked.terms, measured)
         seen = Seen(asked, there, tuple(pods.values()), readings)
-        result = evaluate(tracked.terms, self._defaults, seen, tracked.memory, now_ms)
+        # Who was set to zero by hand is started by no schedule either.
+        parked = not asked and not tracked.memory.zeroed
+        result = evaluate(terms, self._defaults, seen, tracked.memory, now_ms)
+        if not parked:
+            result = scheduled(result, asked, tracked.schedules.at(now_ms))
         if result.replicas is not None and result.replicas != asked:
             settle(tracked.terms, tracked.memory, asked, result.replicas, now_ms)
-        said = _told(tracked, seen, result, now_ms)
+        said = _told(tracked, seen, measured, result, now_ms)
         if tracked.said is not None and not self._is_news(tracked.said, said):
             return None
         tracked.said = said
         return said
 
-    def _reading(self, metric: Metric, pods: Iterable[str], now_ms: int) -> Reading:
-        if metric.type in _RESOURCES:
-            return self._samples.reading(metric, pods, now_ms)
-        return Unmeasured(f"this version measures cpu and memory of pods alone, not metrics of type {metric.type}")
+    def _reading(self, metric: Metric, sampled: SampledMetric | None, pods: Iterable[str], now_ms: int) -> Measured:
+        if sampled is not None:
+            return self._measured.reading(sampled, pods, now_ms)
+        reading = self._samples.reading(metric, pods, now_ms)
+        samples = reading.samples.values() if isinstance(reading, PodSamples) else ()
+        return Measured(reading, max((sample.at_ms for sample in samples), default=None), len(samples))
 
     def _begin(self, key: str, placed: WorkloadPlaced) -> _Tracked:
         assert placed.workload.scaling is not None
@@ -170,6 +219,15 @@ class ScaledWorkloads:
         return _gist(old) != _gist(new) or before.workload_generation != after.workload_generation
 
 
+def _with_gaps(terms: Terms, measured: tuple[Measured, ...]) -> tuple[Terms, tuple[Reading, ...]]:
+    """Where a part of a metric is not known, it counts as one more that failed: by the rest nothing is scaled down."""
+    gaps = [
+        (metric, Unmeasured(one.lacking)) for metric, one in zip(terms.metrics, measured, strict=True) if one.lacking
+    ]
+    metrics = (*terms.metrics, *(metric for metric, _ in gaps))
+    return replace(terms, metrics=metrics), (*(one.reading for one in measured), *(gap for _, gap in gaps))
+
+
 def _gist(said: PodSetScaled) -> tuple[object, ...]:
     """What is told as soon as it changes."""
     wanted = {item.at: item.replicas for item in said.memory.recommendations}
@@ -178,9 +236,11 @@ def _gist(said: PodSetScaled) -> tuple[object, ...]:
     return said.replicas, newest, said.memory.ups, said.memory.downs, said.memory.zeroed, bool(said.error), conditions
 
 
-def _told(tracked: _Tracked, seen: Seen, result: Evaluation, now_ms: int) -> WorkloadScaled:
+def _told(
+    tracked: _Tracked, seen: Seen, measured: tuple[Measured, ...], result: Evaluation, now_ms: int
+) -> WorkloadScaled:
     former = tracked.said.pod_sets[0].replicas if tracked.said is not None else None
-    proposals = result.proposals or (None,) * len(tracked.terms.metrics)
+    proposals = result.proposals[: len(measured)] or (None,) * len(measured)
     pod_set = PodSetScaled(
         name=tracked.pod_set,
         replicas=former if result.replicas is None else result.replicas,
@@ -189,8 +249,8 @@ def _told(tracked: _Tracked, seen: Seen, result: Evaluation, now_ms: int) -> Wor
         reason=result.reason,
         error=result.error,
         metrics=tuple(
-            _told_metric(metric, reading, proposal)
-            for metric, reading, proposal in zip(tracked.terms.metrics, seen.readings, proposals, strict=True)
+            _told_metric(metric, one, proposal)
+            for metric, one, proposal in zip(tracked.terms.metrics, measured, proposals, strict=True)
         ),
         conditions=tuple(
             ScalingCondition(
@@ -210,15 +270,14 @@ def _told(tracked: _Tracked, seen: Seen, result: Evaluation, now_ms: int) -> Wor
     )
 
 
-def _told_metric(metric: Metric, reading: Reading, proposal: object) -> MetricReading:
-    samples = reading.samples.values() if isinstance(reading, PodSamples) else ()
+def _told_metric(metric: Metric, measured: Measured, proposal: Proposal | None) -> MetricReading:
     return MetricReading(
         type=metric.type,
         name=metric.name,
-        proposal=getattr(proposal, "replicas", None),
-        current=getattr(proposal, "current", None),
-        newest=max((sample.at_ms for sample in samples), default=None),
-        samples=len(samples),
+        proposal=proposal.replicas if proposal is not None else None,
+        current=proposal.current if proposal is not None else None,
+        newest=measured.newest_ms,
+        samples=measured.count,
     )
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from aiohttp import web
 from pydantic import BaseModel, ValidationError
 
+from services.simulator.asked_metrics import MetricValues
 from services.simulator.core.errors import ApiError, bad_request, method_not_allowed, no_such_path
 from services.simulator.core.meta import Json
 from services.simulator.core.state import NODES, PODS
@@ -75,6 +76,10 @@ class Admin:
             case ("DELETE", ["faults"]):
                 self._simulator.inject(name, None)
                 return json_response(self._describe(name)["faults"])
+            case ("PUT", ["metrics"]):
+                told = await self._model(request, MetricValues)
+                self._simulator.measure(name, told.values)
+                return json_response({"values": len(told.values)})
             case ("POST", ["drop-watches"]):
                 return json_response({"dropped": self._simulator.drop_watches(name)})
             case ("POST", ["compact"]):

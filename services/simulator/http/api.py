@@ -8,6 +8,8 @@ from typing import TypeVar
 
 from aiohttp import web
 
+from services.simulator import asked_metrics
+from services.simulator.asked_metrics import MetricValue
 from services.simulator.core.deleting import delete, delete_collection
 from services.simulator.core.errors import (
     ApiError,
@@ -84,7 +86,15 @@ class KubernetesApi:
     stale_version: int | None = None
     """When set, lists that allow it are answered from this earlier version."""
 
+    metric_values: tuple[MetricValue, ...] = ()
+    """What `custom.metrics.k8s.io` and `external.metrics.k8s.io` say; without any they are not served."""
+
     async def handle(self, request: web.BaseRequest, path: str) -> web.StreamResponse:
+        parts = [part for part in path.split("/") if part]
+        if self.metric_values and asked_metrics.serves(parts):
+            if request.method not in {"GET", "HEAD"}:
+                raise method_not_allowed()
+            return json_response(asked_metrics.answer(self.state, self.metric_values, parts, request.query))
         route = parse_route(path)
         if route is None:
             if request.method not in {"GET", "HEAD"}:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import chain
 from typing import Literal
 
 from services.status.decision.assess import Fault, Verdict, unheard
 from services.status.decision.clusters import Roster
+from services.status.decision.facts import ScalingFacts
 from services.status.decision.phases import not_ready_fault, waiting_fault
 from services.status.decision.plan import Plan
 from services.status.decision.values import Condition
@@ -17,9 +19,17 @@ Finding = tuple[str, State, Fault]
 
 
 def conditions_of(
-    plan: Plan, verdict: Verdict, phase: Phase, roster: Roster, *, before: tuple[Condition, ...], at_ms: int
+    plan: Plan,
+    verdict: Verdict,
+    phase: Phase,
+    roster: Roster,
+    *,
+    scaling: ScalingFacts | None = None,
+    before: tuple[Condition, ...],
+    at_ms: int,
 ) -> tuple[Condition, ...]:
-    return transitioned(_findings(plan, verdict, phase, roster), before, at_ms)
+    findings = chain(_findings(plan, verdict, phase, roster), _scaled(plan, scaling))
+    return transitioned(findings, before, at_ms)
 
 
 def transitioned(findings: Iterator[Finding], before: tuple[Condition, ...], at_ms: int) -> tuple[Condition, ...]:
@@ -52,6 +62,13 @@ def _findings(plan: Plan, verdict: Verdict, phase: Phase, roster: Roster) -> Ite
     yield _applied(plan, verdict)
     yield _ready(verdict, phase)
     yield _clusters_ready(plan, verdict, roster)
+
+
+def _scaled(plan: Plan, scaling: ScalingFacts | None) -> Iterator[Finding]:
+    """The autoscaler's own, as of a HorizontalPodAutoscaler, of this very workload and no earlier one of its name."""
+    if scaling is not None and scaling.uid == plan.uid and not plan.deleting:
+        for kind, state, reason, message in scaling.conditions:
+            yield kind, "True" if state else "False", Fault(reason, message)
 
 
 def _terminating(plan: Plan) -> Fault:

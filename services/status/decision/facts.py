@@ -49,6 +49,13 @@ class PodFacts(Struct, frozen=True, gc=False):
     trouble: str = ""
 
 
+class ScalingFacts(Struct, frozen=True, gc=False):
+    """What the autoscaler says of the workload `uid`: each condition's type, state, reason and message."""
+
+    uid: str
+    conditions: tuple[tuple[str, bool, str, str], ...]
+
+
 class OwnedFacts(Struct, frozen=True, gc=False):
     """One Deployment, StatefulSet, DaemonSet or Job of a workload.
 

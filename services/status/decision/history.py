@@ -54,7 +54,7 @@ def tell(tracked: Tracked, plan: Plan, roster: Roster, *, plan_only: bool = Fals
         verdict,
         phase=target,
         fault=fault,
-        conditions=conditions_of(plan, verdict, target, roster, before=known, at_ms=at_ms),
+        conditions=conditions_of(plan, verdict, target, roster, scaling=tracked.scaling, before=known, at_ms=at_ms),
         milestones=milestones,
         step=(said.step if said else 0) + len(steps),
         updated_at=at_ms,

@@ -28,6 +28,7 @@ from services.status.decision.messages import (
     PlacementSeen,
     PodSeen,
     ResultSeen,
+    ScalingSeen,
     StatusInstruction,
     StatusRestored,
     StatusStimulus,
@@ -64,6 +65,7 @@ class StatusMachine:
             StatusRestored: self._status_restored,
             PhaseRestored: self._phase_restored,
             PlacementSeen: self._placement_seen,
+            ScalingSeen: self._scaling_seen,
             ResultSeen: self._result_seen,
             PodSeen: self._pod_seen,
             OwnedObjectSeen: self._owned_seen,
@@ -194,6 +196,14 @@ class StatusMachine:
         said = tracked.said
         if said is None or said.phase is not Phase.REJECTED or said.request_id != refusal.request_id:
             self._teller.refuse(tracked, refusal, generation)
+
+    def _scaling_seen(self, stimulus: ScalingSeen) -> None:
+        """It may come before its placement: topics are not ordered among one another."""
+        tracked = self._fleet.track(stimulus.key)
+        if tracked.scaling != stimulus.scaling:
+            tracked.scaling = stimulus.scaling
+            self._teller.touch(tracked, stimulus)
+        self._fleet.drop_if_empty(tracked)
 
     def _result_seen(self, stimulus: ResultSeen) -> None:
         report, cluster = report_of(stimulus.report), stimulus.report.cluster

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from services.status.decision.facts import OwnedFacts, PodFacts
+from services.status.decision.facts import OwnedFacts, PodFacts, ScalingFacts
 from services.status.decision.plan import Placement
 from services.status.decision.values import WorkloadStatus
 from shared.events.v1.inventories import InventoryReported
@@ -48,6 +48,14 @@ class PlacementSeen(Stimulus):
     placement: Placement | None
     restored: bool = False
     ended_at: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScalingSeen(Stimulus):
+    """What the autoscaler said of a workload; None for a tombstone."""
+
+    key: str
+    scaling: ScalingFacts | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,6 +178,7 @@ StatusStimulus = (
     StatusRestored
     | PhaseRestored
     | PlacementSeen
+    | ScalingSeen
     | ResultSeen
     | PodSeen
     | OwnedObjectSeen

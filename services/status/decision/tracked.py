@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from msgspec import UNSET
 
-from services.status.decision.facts import OwnedFacts, ReportFacts, Tally
+from services.status.decision.facts import OwnedFacts, ReportFacts, ScalingFacts, Tally
 from services.status.decision.plan import Plan, Refusal
 from services.status.decision.values import WorkloadStatus
 from shared.events.v1.status import Phase
@@ -36,6 +36,7 @@ class Tracked:
     reports: dict[str, ReportFacts] = field(default_factory=dict)
     tallies: dict[Place, Tally] = field(default_factory=dict)
     owned: dict[str, tuple[str, OwnedFacts]] = field(default_factory=dict)
+    scaling: ScalingFacts | None = None
     said: WorkloadStatus | None = None
     placed_before: bool = False  # an outdated placement stands in the log: the workload is not gone
     dirty: bool = False
@@ -51,7 +52,8 @@ class Tracked:
     @property
     def empty(self) -> bool:
         """Whether nothing is known of it any more."""
-        return self.plan is None and self.refused is None and self.said is None and not (self.tallies or self.owned)
+        known = self.plan or self.refused or self.said or self.scaling
+        return known is None and not (self.tallies or self.owned)
 
     def owned_in(self, cluster: str, pod_set: str) -> OwnedFacts | None:
         return next((o for where, o in self.owned.values() if where == cluster and o.pod_set == pod_set), None)

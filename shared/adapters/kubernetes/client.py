@@ -100,6 +100,9 @@ class KubernetesApi:
             # The continuation expired between two pages: in one piece it cannot.
             return await self._list(resource, selection, paged=False)
 
+    async def read(self, path: str, query: Mapping[str, str]) -> Object:
+        return _object(await self._transport.request("GET", path, query=query, deadline_s=self._deadline_s))
+
     async def _list(self, resource: Resource, selection: Selection, *, paged: bool) -> Sequence[Object]:
         path = object_path(resource, selection.namespace)
         selectors = {"labelSelector": selection.labels, "fieldSelector": selection.fields}

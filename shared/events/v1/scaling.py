@@ -6,10 +6,13 @@ The section has the fields of an `autoscaling/v2` HorizontalPodAutoscaler, with 
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated, Literal, Self
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import Field, StringConstraints, model_validator
+from cronsim import CronSim, CronSimError
+from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
 from shared.events.v1.policies import is_empty
 from shared.model.base import StrictValue, Value
@@ -22,6 +25,12 @@ MAX_METRICS = 16
 MAX_POLICIES = 16
 _MAX_STABILIZATION_S = 3600
 _MAX_PERIOD_S = 1800
+MAX_SCHEDULES = 16
+UTC_ZONE = "UTC"
+_MAX_DURATION_S = 31 * 86_400
+_MAX_CRON = 128
+_CRON_FIELDS = 5
+_ANY_TIME = datetime(2026, 1, 1, tzinfo=UTC)
 
 _Name = Annotated[str, StringConstraints(min_length=1, max_length=253)]
 
@@ -185,6 +194,40 @@ class ScalingBehavior(StrictValue):
     scale_down: ScalingRules | None = None
 
 
+def _check_cron(text: str) -> str:
+    """Five fields, as in a Kubernetes CronJob."""
+    if len(text.split()) != _CRON_FIELDS:
+        raise ValueError(f"{text!r}: want minute, hour, day of month, month and day of week")
+    try:
+        CronSim(text, _ANY_TIME)
+    except (CronSimError, AssertionError) as error:
+        raise ValueError(f"{text!r}: {error or 'not a cron expression'}") from error
+    return text
+
+
+def _check_zone(name: str) -> str:
+    if name != UTC_ZONE:
+        try:
+            ZoneInfo(name)
+        except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+            raise ValueError(f"{name!r} is no time zone of the tz database: want for example Europe/Berlin") from error
+    return name
+
+
+class ScalingSchedule(StrictValue):
+    """So many replicas at least, for a while from each moment that a cron expression names."""
+
+    name: DnsLabel
+    schedule: Annotated[str, StringConstraints(max_length=_MAX_CRON), AfterValidator(_check_cron)] = Field(
+        description="cron, five fields: minute, hour, day of month, month, day of week"
+    )
+    time_zone: Annotated[str, StringConstraints(max_length=64), AfterValidator(_check_zone)] = UTC_ZONE
+    duration_seconds: Annotated[int, Field(ge=60, le=_MAX_DURATION_S)] = Field(description="from each such moment on")
+    min_replicas: Annotated[int, Field(ge=1, le=MAX_SCALED)] = Field(
+        description="over the whole fleet; what is measured may ask for more, never get less"
+    )
+
+
 class Scaling(StrictValue):
     """How many replicas a pod set has, by what is measured. Its own `replicas` holds until the autoscaler decides."""
 
@@ -200,6 +243,12 @@ class Scaling(StrictValue):
         description="the one that asks for the most replicas counts; absent means cpu at 80 % of what is requested",
     )
     behavior: ScalingBehavior | None = None
+    schedules: tuple[ScalingSchedule, ...] = Field(
+        default=(),
+        max_length=MAX_SCHEDULES,
+        exclude_if=is_empty,
+        description="times at which there are more replicas at least; of several the most",
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -210,6 +259,15 @@ class Scaling(StrictValue):
                 "minReplicas may be 0 only with a metric of type Object or External: pods that are not there are not "
                 "measured; use 1, or add such a metric"
             )
+        names = [schedule.name for schedule in self.schedules]
+        if len(set(names)) < len(names):
+            raise ValueError("each of schedules needs a name of its own")
+        for schedule in self.schedules:
+            if schedule.min_replicas > self.max_replicas:
+                raise ValueError(
+                    f"minReplicas {schedule.min_replicas} of schedule {schedule.name} must not be more than "
+                    f"maxReplicas {self.max_replicas}"
+                )
         return self
 
     def bounded(self, replicas: int) -> int:

@@ -125,14 +125,6 @@ def test_without_any_sample_nothing_is_known() -> None:
     assert "no metrics returned" in said.pod_sets[0].error
 
 
-def test_what_is_not_measured_yet_is_said() -> None:
-    target = {"type": "Value", "value": "3"}
-    external = {"type": "External", "external": {"metric": {"name": "lag"}, "target": target}}
-    said = Seen(metrics=[external]).workloads.look(KEY, NOW)
-    assert said is not None
-    assert "this version measures cpu and memory of pods alone" in said.pod_sets[0].error
-
-
 def test_a_successor_goes_on_with_what_was_remembered() -> None:
     """The window of the highest recommendation goes on through a restart."""
     before = Seen(behavior=None)

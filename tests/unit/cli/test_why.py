@@ -11,6 +11,7 @@ from services.cli.why import Decided, as_document, as_text, decided_until, parse
 from shared.events.envelope import Envelope
 from shared.events.topics import DECISIONS, DECISIONS_MADE, EPOCH_STARTED
 from shared.events.v1.decisions import DecisionsMade, EpochStarted, Rebalanced, WorkloadPlaced
+from shared.events.v1.scaling import ConditionType, MetricReading, PodSetScaled, ScalingCondition, WorkloadScaled
 from shared.model.identities import ZONE_LABEL
 from shared.ports.event_log import Record
 from tests.scheduling import World, image, workload
@@ -114,3 +115,28 @@ def test_the_text_says_why_a_replica_moved() -> None:
         "  Rebalanced: at 1970-01-01T00:00:01Z a replica of east/e1 is moving to west/w1: costs 2.5, there 2: "
         "a gain of 0.5, more than 0.1"
     ) in lines
+
+
+def test_the_text_says_what_the_autoscaler_says() -> None:
+    message = "unable to get metric lag: the newest values are older than 90 s, of east"
+    metrics = (
+        MetricReading(type="Resource", name="cpu", proposal=4, samples=2),
+        MetricReading(type="External", name="lag"),
+    )
+    condition = ScalingCondition(
+        type=ConditionType.ACTIVE, status=False, reason="FailedGetExternalMetric", message=message
+    )
+    pod_set = PodSetScaled(
+        name="main", replicas=4, before=2, reason="cpu above target", metrics=metrics, conditions=(condition,)
+    )
+    scaled = WorkloadScaled(uid="u", workload_generation=1, evaluated_at=1000, pod_sets=(pod_set,))
+    found = Decided(7, 0, decided(), scaled)
+    lines = [line for line in as_text(found) if isinstance(line, str)]
+    begin = lines.index("autoscaler, at 1970-01-01T00:00:01Z: 4 replicas of pod set main, before 2: cpu above target")
+    assert lines[begin + 1 : begin + 4] == [
+        "  Resource cpu: proposes 4, by 2 values",
+        "  External lag: not measured, by 0 values",
+        f"  ScalingActive False: FailedGetExternalMetric: {message}",
+    ]
+    assert as_document(found)["scaling"]["podSets"][0]["conditions"][0]["message"] == message
+    assert "scaling" not in as_document(Decided(7, 0, decided()))

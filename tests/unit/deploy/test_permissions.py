@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from services.executor.decision.identity import BASE_KINDS
+from services.watcher.metric_apis import CUSTOM, EXTERNAL
 from services.watcher.settings import DEFAULT_RESOURCES, parse_resources
 from services.watcher.usage import NODE_METRICS, POD_METRICS
-from shared.security.permissions import APPLIED, EXECUTOR, OBSERVED, WATCHER, WATCHER_METRICS, grants
+from shared.security.permissions import APPLIED, EXECUTOR, OBSERVED, WATCHER, WATCHER_ASKED, WATCHER_METRICS, grants
 
 EVERYTHING = (*WATCHER, *WATCHER_METRICS, *EXECUTOR)
 
@@ -27,4 +28,7 @@ def test_nothing_is_granted_twice_and_nothing_by_a_wildcard() -> None:
     for rules in ((*WATCHER, *WATCHER_METRICS), EXECUTOR):
         assert sum(len(list(rule.grants())) for rule in rules) == len(grants(*rules))
     assert not [grant for grant in grants(*EVERYTHING) if "*" in "".join(grant)]
+    # Metrics' names are resources there.
+    assert {group for group, _, _ in grants(*WATCHER_ASKED)} == {CUSTOM, EXTERNAL}
+    assert {verb for _, _, verb in grants(*WATCHER_ASKED)} == {"get", "list"}
     assert not [grant for grant in grants(*EVERYTHING) if grant[1] in {"secrets", "serviceaccounts/token"}]

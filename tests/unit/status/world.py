@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from services.status.decision.facts import OwnedFacts, PodFacts, PodPhase
+from services.status.decision.facts import OwnedFacts, PodFacts, PodPhase, ScalingFacts
 from services.status.decision.machine import StatusMachine
 from services.status.decision.messages import (
     BatchEnded,
@@ -20,6 +20,7 @@ from services.status.decision.messages import (
     PublishPhaseChange,
     PublishStatus,
     ResultSeen,
+    ScalingSeen,
     StatusInstruction,
     StatusRestored,
     StatusStimulus,
@@ -232,6 +233,11 @@ class World:
             cluster=cluster, reported_at=self.now_ms, interval_ms=interval_ms, digest="", subjects=held
         )
         self.feed(InventorySeen(id=self._next(), at_ms=self.now_ms, cluster=cluster, inventory=reported))
+
+    def scaling(self, *conditions: tuple[str, bool, str, str], key: str = KEY, uid: str = "u1") -> None:
+        """The autoscaler says these conditions; without any its record is gone."""
+        facts = ScalingFacts(uid, conditions) if conditions else None
+        self.feed(ScalingSeen(id=self._next(), at_ms=self.now_ms, key=key, scaling=facts))
 
     def end(self) -> None:
         """The batch ends."""

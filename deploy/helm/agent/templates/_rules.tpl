@@ -24,6 +24,15 @@
   verbs: [list]
 {{- end }}
 
+{{- define "flotilla-agent.watcherAskedRules" -}}
+- apiGroups: [custom.metrics.k8s.io]
+  resources: ['*']
+  verbs: [get]
+- apiGroups: [external.metrics.k8s.io]
+  resources: ['*']
+  verbs: [list]
+{{- end }}
+
 {{- define "flotilla-agent.executorRules" -}}
 - apiGroups: ['']
   resources: [pods]
