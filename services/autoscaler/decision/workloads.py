@@ -109,6 +109,7 @@ class ScaledWorkloads:
         decided = next((item.desired for item in placed.pod_sets if item.name == name), 0)
         known = self._tracked.get(key)
         if known is None or known.uid != placed.uid or known.pod_set != name:
+            self._ask(key, known, ())
             known = self._tracked[key] = self._begin(key, placed)
         if known.scaling != placed.workload.scaling:
             known.scaling = placed.workload.scaling

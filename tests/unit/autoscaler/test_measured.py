@@ -245,3 +245,12 @@ def test_what_nobody_asks_for_is_not_kept() -> None:
     seen.unask([metric])
     assert seen.take(told, NOW) == set()
     assert isinstance(seen.reading(metric, (), NOW).reading, Unmeasured)
+
+
+def test_what_only_an_earlier_workload_of_that_name_asked_for_is_not_kept() -> None:
+    fleet = Fleet(LAG)
+    fleet.workloads.place(KEY, placed(scaled_workload(metrics=[LAG]), uid="u2"))
+    assert fleet.tell(units(20)) == {KEY}
+    fleet.workloads.place(KEY, placed(scaled_workload(metrics=[LAG]), uid="u2", deleting=True))
+    assert fleet.tell(units(20)) == set()
+    assert fleet.workloads._measured._asked == {}
