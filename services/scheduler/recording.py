@@ -11,14 +11,14 @@ from typing import Any
 
 from services.scheduler.decision.state import SchedulerState
 from shared.events.v1.decisions import InputRun, StateCall, Step
-from shared.model.built import Built
+from shared.model.built import built
 from shared.ports.event_log import Record
 
 # The methods that may be called: whoever derives decisions again calls no others, whatever the journal says.
 CALLS = frozenset({"decide_pending"})
 # A standby that follows for long has more to tell than fits into one entry of the journal.
 MOST_STEPS = 4_000
-_input_run = Built(InputRun, ("topic", "partition", "start", "end", "records", "at", "unheard"))
+_input_run = built(InputRun, ("topic", "partition", "start", "end", "records", "at", "unheard"))
 
 
 class _Run:

@@ -13,13 +13,13 @@ from shared.events.topics import REQUESTED
 from shared.events.v1.decisions import Decision, RequestRef
 from shared.events.v1.requests import WorkloadRequested
 from shared.events.v1.workloads import FieldError
-from shared.model.built import Built
+from shared.model.built import built
 from shared.model.identities import WorkloadKey
 from shared.model.names import dns_label_error
 from shared.ports.event_log import Record
 
 _MAX_TEXT = 256
-_ref = Built(RequestRef, ("id", "published_at", "position", "traceparent"))
+_ref = built(RequestRef, ("id", "published_at", "position", "traceparent"))
 
 
 class Accepted(NamedTuple):

@@ -15,7 +15,7 @@ from shared.events.v1.commands import CommandIssued
 from shared.events.v1.decisions import DecisionsMade, RequestRejected, WorkloadForgotten, WorkloadPlaced
 from shared.events.v1.leases import LEASE_SUBJECT
 from shared.events.v1.placements import PlacementPublished
-from shared.model.built import Built
+from shared.model.built import built
 from shared.model.identities import WORKLOAD_SUBJECT
 
 
@@ -39,7 +39,7 @@ class CommandRecord(NamedTuple):
 
 
 Derived = PlacementRecord | CommandRecord
-_placement = Built(PlacementPublished, ("epoch", "generation", "decided_at", "placement"))
+_placement = built(PlacementPublished, ("epoch", "generation", "decided_at", "placement"))
 
 
 def fold_published(published: MutableMapping[str, PlacementPublished], batch: DecisionsMade, offset: int) -> None:

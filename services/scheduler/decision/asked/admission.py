@@ -31,22 +31,24 @@ def plan_workload(
 
     `images`: pods of different images are not alike. Always the same for plans of one cache.
     """
-    if known is not None and len(workload.pod_sets) == 1:
+    pod_sets = workload.pod_sets
+    if known is not None and len(pod_sets) == 1:
         # As nearly all are.
-        plan = known.get(known.key(workload, workload.pod_sets[0]))
-        if plan is not None and plan.desired <= MAX_WORKLOAD_REPLICAS and workload.scaling is None:
-            return (plan,), ()
+        alone = known.find(workload, pod_sets[0])
+        if alone is not None and alone[0].desired <= MAX_WORKLOAD_REPLICAS and workload.scaling is None:
+            return alone, ()
     errors: list[FieldError] = []
     plans: list[PodSetPlan] = []
-    for index, pod_set in enumerate(workload.pod_sets):
-        key = known.key(workload, pod_set) if known is not None else None
-        plan = known.get(key) if known is not None else None
-        if plan is None:
+    for index, pod_set in enumerate(pod_sets):
+        before = known.find(workload, pod_set) if known is not None else None
+        if before is not None:
+            plan = before[0]
+        else:
             found: list[FieldError] = []
             planner = Planner(workload, pod_set, gpu_resource, images=images)
             plan = planner.plan(Errors(f"workload.podSets.{index}", found))
             if known is not None and not found:
-                known.put(key, plan)
+                known.put(workload, pod_set, plan)
             errors += found
         plans.append(plan)
     if len(plans) > 1:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from services.scheduler.decision.asked.demands import Demand
@@ -82,4 +83,9 @@ class PodSetPlan:
         """What others may know of the pods; None where a cluster's own scheduler decides where they are."""
         if self.division is not Division.NODES:
             return None
-        return PodFacts(workload.namespace, lambda: labels_of(workload, self.name, dict(self.labels)), self.terms)
+        return PodFacts(workload.namespace, _labels, (self, workload), self.terms)
+
+
+def _labels(of: tuple[PodSetPlan, Workload]) -> Mapping[str, str]:
+    plan, workload = of
+    return labels_of(workload, plan.name, dict(plan.labels))

@@ -23,12 +23,12 @@ from services.scheduler.decision.asked.overrides import OverrideError, apply_unc
 from shared.events.v1.commands import CommandIssued, ManagedObject, PodBinding, PodGroup
 from shared.events.v1.decisions import ClusterShare, WorkloadPlaced
 from shared.events.v1.workloads import Binding, Manifest, PodSet, Workload
-from shared.model.built import Built
+from shared.model.built import built
 from shared.model.identities import OVERRIDE_FAILED_ANNOTATION, SCHEDULER_NAME
 from shared.model.pods import GPU_MILLI_ANNOTATION
 
-_managed = Built(ManagedObject, ("pod_set", "manifest"))
-_command = Built(
+_managed = built(ManagedObject, ("pod_set", "manifest"))
+_command = built(
     CommandIssued,
     (
         *("cluster", "subject", "namespace", "epoch", "generation", "digest"),

@@ -124,18 +124,19 @@ class Workloads:
         """
         key, bound = where.workload, plans[0].division is Division.NODES
         self.asked += 1
-        record = self._records[key] = WorkloadRecord(key, placed, plans, 1)
+        rank = placed.workload.priority if placed.priority is None else placed.priority
+        record = WorkloadRecord(key, placed, plans, 1, marks=_BOUND if bound else 0, counted_rank=rank)
+        self._records[key] = record
         self.changed.add(key)
-        record.counted_rank = rank = placed.rank
         self.ranks[rank] += 1
         if known:
             self._set_share(record, plans[0], placed.pod_sets[0].shares[0], (hold,))
         else:
-            self._fleet.pods.begin_share(where, (hold,), bound=bound)
+            self._fleet.pods.begin_single(where, hold, bound=bound)
         if bound:
-            record.marks = _BOUND
             self.bound.add(key)
-        self._watch(record)
+        if self._gone or self._watched or self.stranded or self.troubled:
+            self._watch(record)
 
     def _give_up_shares(self, record: WorkloadRecord, placed: WorkloadPlaced) -> None:
         """Those that are there no more."""

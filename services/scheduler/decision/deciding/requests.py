@@ -22,7 +22,7 @@ from services.scheduler.decision.deciding.settling import Settling, settle_toget
 from services.scheduler.decision.leaving.exodus import Exodus
 from services.scheduler.decision.placing.drafts import PodSetDraft
 from services.scheduler.decision.placing.replicas import Budget
-from services.scheduler.decision.placing.single import Admitted, Place, conclude_single, place_singles
+from services.scheduler.decision.placing.single import Admitted, conclude_single, conclude_stuck, place_singles
 from services.scheduler.decision.seen.fleet import Fleet
 from services.scheduler.decision.seen.moves import Moves
 from shared.events.v1.decisions import (
@@ -54,6 +54,8 @@ class Requests:
         self._settling = settling
         self._reserve = settling.reserve
         self._plans = PlanCache(_CACHED_PLANS)
+        self._gpu_resource = fleet.config.gpu_resource
+        self._by_images = fleet.config.weights.images > 0
         self._any_default = any(item.default for item in fleet.config.priority_classes.values())
 
     def decide(self, requests: Iterable[Asked], now_ms: int) -> Iterator[list[Answer]]:
@@ -65,15 +67,22 @@ class Requests:
         self._fleet.clusters.watch_silence(now_ms)
         run: dict[str, Admitted] = {}
         for request, ref in requests:
-            self._reserve.look(now_ms)
+            if not run:
+                # Otherwise nothing was decided since it looked last.
+                self._reserve.look(now_ms)
             body = request.root
             key = body.workload.key_text
-            if run and (key in run or isinstance(body, DeleteWorkload)):
-                yield from self._decide_run(run, now_ms)
             if isinstance(body, DeleteWorkload):
+                yield from self._decide_run(run, now_ms)
                 yield [_tried(self._decide_delete, key, ref)]
                 continue
-            admitted = _tried(self._admit, key, body, ref)
+            if key in run:
+                yield from self._decide_run(run, now_ms)
+            admitted: Admitted | Answer
+            try:
+                admitted = self._admit(key, body, ref)
+            except Exception as error:  # noqa: BLE001 - the answer to this one
+                admitted = error
             if isinstance(admitted, Admitted) and admitted.single:
                 run[key] = admitted
                 if self._workloads.together:
@@ -87,8 +96,7 @@ class Requests:
         yield from self._decide_run(run, now_ms)
 
     def plan(self, workload: Workload) -> tuple[tuple[PodSetPlan, ...], tuple[FieldError, ...]]:
-        images = self._fleet.config.weights.images > 0
-        return plan_workload(workload, self._fleet.config.gpu_resource, self._plans, images=images)
+        return plan_workload(workload, self._gpu_resource, self._plans, images=self._by_images)
 
     # --- admission ---
 
@@ -99,10 +107,11 @@ class Requests:
         live = record if record is not None and not record.placed.deleting else None
         if live is not None and (live.placed.request.id == ref.id or live.placed.workload == workload):
             return []
-        if errors := _misplaced(body, live):
+        if (live is not None or body.operation == "change") and (errors := _misplaced(body, live)):
             return reject(key, ref, errors)
         plans, errors = self.plan(workload)
-        plans = scaled_plans(workload, plans, self._scaled(key, workload, live))
+        if live is not None:
+            plans = scaled_plans(workload, plans, self._scaled(key, workload, live))
         if not errors and self._is_plain(workload, plans):
             importance, wrong = PLAIN, _NO_ERRORS
         else:
@@ -175,7 +184,7 @@ class Requests:
             del waiting[: len(answers)]
             if stuck:
                 # There is no place for the next, and more to say than that.
-                yield [_tried(self._decide_admitted, waiting.pop(0), now_ms)]
+                yield [_tried(self._decide_stuck, waiting.pop(0), now_ms)]
 
     def _decide_singles(self, run: Sequence[Admitted], now_ms: int) -> tuple[list[Answer], bool]:
         """Decides upon the first ones; and whether the next has no place."""
@@ -186,26 +195,34 @@ class Requests:
         places, stuck = place_singles(self._fleet, run, avoided)
         decided: list[WorkloadPlaced | Exception] = []
         for single, place in zip(run, places, strict=False):
+            if isinstance(place, Exception):
+                decided.append(place)
+                continue
             try:
-                decided.append(
-                    conclude_single(single, place, uid_for(single.key, single.ref.id))
-                    if isinstance(place, Place)
-                    else place
-                )
+                decided.append(conclude_single(single, place, uid_for(single.key, single.ref.id)))
             except Exception as error:  # noqa: BLE001 - the answer to this one
                 decided.append(error)
         answers: list[Answer] = []
         begin = self._workloads.begin
         for single, place, placed in zip(run, places, decided, strict=False):
+            if isinstance(place, Exception) or isinstance(placed, Exception):
+                answers.append(placed if isinstance(placed, Exception) else [placed])
+                continue
             try:
-                if isinstance(placed, WorkloadPlaced) and isinstance(place, Place):
-                    begin(placed, single.plans, place.share, place.hold, known=place.known)
-                    answers.append([placed])
-                elif isinstance(placed, Exception):
-                    answers.append(placed)
+                begin(placed, single.plans, place.share, place.hold, known=place.known)
+                answers.append([placed])
             except Exception as error:  # noqa: BLE001 - the answer to this one
                 answers.append(error)
         return answers, stuck
+
+    def _decide_stuck(self, single: Admitted, now_ms: int) -> list[Decision]:
+        """A new workload of one pod that has no place."""
+        special = self._moves.any_avoided or self._exodus.any_avoided or single.workload.placement.at_most_once
+        placed = conclude_stuck(self._fleet, single, uid_for(single.key, single.ref.id)) if not special else None
+        if placed is None:
+            return self._decide_admitted(single, now_ms)
+        self._settling.fold(single.key, placed, single.plans)
+        return [placed]
 
     # --- all others ---
 

@@ -24,6 +24,7 @@ from services.scheduler.decision.seen.fleet import Fleet
 from services.scheduler.decision.table.arrays import BLOCK, BoolArray, FloatArray, Rows
 from services.scheduler.decision.table.views import NodeView
 from shared.events.v1.decisions import Displacement, PodSetReasons, Refusal
+from shared.model.built import built
 
 Json = dict[str, Any]
 
@@ -35,6 +36,7 @@ CLUSTER = "cluster"
 AVOIDED = "avoided"
 PRICE = "price"
 PREEMPTED = "Preempted"
+_refusal_for_resources = built(Refusal, ("cluster", "node_class", "nodes", "filter", "reason", "closest", "short"))
 
 
 class Reasons:
@@ -263,6 +265,10 @@ def _groups(fleet: Fleet, profile: Profile, item: Filter, rows: Rows) -> Iterato
         )
 
 
+def _least(lack: Lacking) -> tuple[float, float]:
+    return lack.part, lack.order
+
+
 def _short(fleet: Fleet, profile: Profile, shortage: Shortage) -> Iterator[Refusal]:
     """The nodes without room, by cluster and class, with what the closest of them lacks."""
     table = fleet.table
@@ -272,18 +278,24 @@ def _short(fleet: Fleet, profile: Profile, shortage: Shortage) -> Iterator[Refus
     for lack in shortage.lacking:
         called = by_index[lack.cluster], table.classes[lack.node_class].text
         lacking.setdefault(called, []).append(lack)
-    for (name, class_name), members in lacking.items():
-        # Of equals the one whose name decides anywhere else too.
-        closest = min(members, key=lambda lack: (lack.part, lack.order)).row
-        given = {text for lack in members for text in lack.reasons}
-        yield Refusal(
-            cluster=name,
-            node_class=class_name,
-            nodes=sum([lack.nodes for lack in members]),
-            filter=RESOURCES,
-            reason=", ".join([text for text, _ in shortage.counts() if text in given]),
-            closest=fleet.slots.by_row(closest).name,
-            short=short_of(table, profile.request, closest),
+    # Of equals the one whose name decides anywhere else too.
+    closest = [min(members, key=_least).row for members in lacking.values()]
+    short = short_of(table, profile.request, closest)
+    for ((name, class_name), members), row, lacks in zip(lacking.items(), closest, short, strict=True):
+        reasons = members[0].reasons
+        if len(members) > 1:
+            given = {text for lack in members for text in lack.reasons}
+            reasons = tuple([text for text, _ in shortage.counts() if text in given])
+        yield _refusal_for_resources(
+            {
+                "cluster": name,
+                "node_class": class_name,
+                "nodes": sum([lack.nodes for lack in members]),
+                "filter": RESOURCES,
+                "reason": ", ".join(reasons),
+                "closest": fleet.slots.by_row(row).name,
+                "short": lacks,
+            }
         )
     fragmented: Counter[tuple[str, str]] = Counter()
     for item in shortage.fragmented:

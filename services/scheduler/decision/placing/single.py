@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from services.scheduler.decision.asked.manifests import Division
 from services.scheduler.decision.asked.plans import PodSetPlan
 from services.scheduler.decision.asked.priorities import Importance
-from services.scheduler.decision.placing.explanations import choice_of
+from services.scheduler.decision.placing.explanations import choice_of, refusals_of
 from services.scheduler.decision.scoring.kernel import MOST
 from services.scheduler.decision.scoring.profiles import Profile
 from services.scheduler.decision.scoring.runs import take_places
@@ -30,17 +30,19 @@ from shared.events.v1.decisions import (
     WorkloadPlaced,
 )
 from shared.events.v1.workloads import Workload
-from shared.model.built import Built
+from shared.model.built import built
 
 Json = dict[str, Any]
 _ORDINALS = (0,)
 _ALONE = ("cluster", "node", "cost", "terms")
 _BESIDE = ("runner_up_cluster", "runner_up", "runner_up_cost")
-_choice_alone, _choice = Built(Choice, _ALONE), Built(Choice, (*_ALONE, *_BESIDE))
-_reasons = Built(PodSetReasons, ("choices",))
-_share = Built(ClusterShare, ("cluster", "replicas", "nodes", "ordinals"))
-_outcome = Built(PodSetPlacement, ("name", "desired", "shares", "why"))
-_decision = Built(
+_choice_alone, _choice = built(Choice, _ALONE), built(Choice, (*_ALONE, *_BESIDE))
+_reasons = built(PodSetReasons, ("choices",))
+_share = built(ClusterShare, ("cluster", "replicas", "nodes", "ordinals"))
+_outcome = built(PodSetPlacement, ("name", "desired", "shares", "why"))
+_waiting = built(PodSetPlacement, ("name", "desired", "shares", "reason", "message", "why"))
+_reasons_to_wait = built(PodSetReasons, ("choices", "refusals", "left_out"))
+_decision = built(
     WorkloadPlaced, ("workload", "uid", "workload_generation", "request", "pod_sets", "priority", "preempts")
 )
 
@@ -68,10 +70,7 @@ class Place(NamedTuple):
     known: bool
 
 
-class _Pod(NamedTuple):
-    single: Admitted
-    profile: Profile
-    facts: PodFacts | None
+_Pod = tuple[Admitted, Profile, PodFacts | None]
 
 
 def place_singles(
@@ -107,22 +106,27 @@ def _for_kernel(fleet: Fleet, run: Sequence[Admitted], avoided: Sequence[frozens
     pods: list[_Pod] = []
     neighbours, find, version = fleet.neighbours, fleet.profile_for, fleet.profiles.facts_version
     until_snapshot = fleet.mix.until_snapshot
+    # Of pods that are alike, as long as nobody asks where others are.
+    known: dict[int, Profile] = {}
     for single, avoid in zip(run[:MOST], avoided, strict=False):
         plan = single.plans[0]
-        demand = plan.demand
-        if avoid or plan.terms or demand.rules is not None or not until_snapshot:
+        if avoid or plan.terms or plan.demand.rules is not None or not until_snapshot:
             break
         try:
             facts = plan.facts(single.workload)
-            if facts is not None and pods and neighbours.wanted and not neighbours.active:
-                # All that is there is counted first, and then looked at anew.
-                break
-            profile = find(demand, facts)
-            if not profile.in_kernel(version):
-                break
+            profile = known.get(id(plan))
+            if profile is None:
+                if facts is not None and pods and neighbours.wanted and not neighbours.active:
+                    # All that is there is counted first, and then looked at anew.
+                    break
+                profile = find(plan.demand, facts)
+                if not profile.in_kernel(version):
+                    break
+                if not neighbours.wanted:
+                    known[id(plan)] = profile
         except Exception:  # noqa: BLE001 - it is the answer where this one is placed by itself
             break
-        pods.append(_Pod(single, profile, facts))
+        pods.append((single, profile, facts))
         if plan.gpus is not None:
             until_snapshot -= 1
     return pods
@@ -131,26 +135,26 @@ def _for_kernel(fleet: Fleet, run: Sequence[Admitted], avoided: Sequence[frozens
 def _place_by_kernel(fleet: Fleet, pods: Sequence[_Pod]) -> list[Place | Exception]:
     """The places of the first ones, as far as there are any."""
     places: list[Place | Exception] = []
-    rows, devices, told = take_places(fleet.table, fleet.mix, [pod.profile for pod in pods])
-    by_row, find_share, take, count = fleet.slots.by_row, fleet.pods.find_share, fleet.slots.taken, fleet.mix.add
+    rows, devices, told = take_places(fleet.table, fleet.mix, [profile for _, profile, _ in pods])
+    by_row, find_share, take = fleet.slots.by_row, fleet.pods.find_share, fleet.slots.taken
     for (single, profile, facts), (row, other), held, said in zip(pods, rows, devices, told, strict=False):
-        plan, slot, request = single.plans[0], by_row(row), profile.request
+        slot, request = by_row(row), profile.request
         cost, beside, order, order_beside, more = said[8:13]
         second = other if other >= 0 else row
-        terms = profile.kernel_terms(row, second, said, (order, order_beside), facts=more != 0)
+        terms = profile.kernel_terms(row, second, said, order, order_beside, facts=more != 0)
         choice = {"cluster": slot.cluster, "node": slot.name, "cost": cost, "terms": terms}
         if other >= 0:
             runner_up = by_row(other)
             choice["runner_up_cluster"], choice["runner_up"] = runner_up.cluster, runner_up.name
             choice["runner_up_cost"] = beside
-        share = ShareKey(single.key, plan.name, slot.cluster)
-        hold = take(slot, request, tuple(held[: request.devices]), facts)
+        share = ShareKey(single.key, single.plans[0].name, slot.cluster)
+        hold = take(slot, request, tuple(held[: request.devices]) if request.devices else (), facts)
         known = find_share(share) is not None
         places.append(Place(share, hold, choice, known))
-        count(plan)
         if known:
             _give_back(fleet, pods[len(places) :], rows[len(places) :], devices[len(places) :])
             break
+    fleet.mix.add([single.plans[0] for single, _, _ in pods[: len(places)]])
     return places
 
 
@@ -168,6 +172,8 @@ def _place_one(fleet: Fleet, single: Admitted, avoid: frozenset[int]) -> list[Pl
     try:
         facts = plan.facts(single.workload)
         profile = fleet.profile_for(plan.demand, facts)
+        if profile.stuck_at == profile.version:
+            return []
         chosen = profile.choose(avoid)
         if chosen is None:
             return []
@@ -177,7 +183,7 @@ def _place_one(fleet: Fleet, single: Admitted, avoid: frozenset[int]) -> list[Pl
         hold = fleet.slots.hold(slot, profile.request, None, facts)
     except Exception as error:  # noqa: BLE001 - the answer to this one
         return [error]
-    fleet.mix.add(plan)
+    fleet.mix.add((plan,))
     share = ShareKey(single.key, plan.name, slot.cluster)
     return [Place(share, hold, choice, fleet.pods.find_share(share) is not None)]
 
@@ -187,10 +193,29 @@ def conclude_single(single: Admitted, place: Place, uid: str) -> WorkloadPlaced:
     plan, slot, choice = single.plans[0], place.hold.slot, place.choice
     made = _choice(choice) if "runner_up" in choice else _choice_alone(choice)
     ordinals = _ORDINALS if plan.division is Division.NODES else ()
-    share = _share({"cluster": slot.cluster, "replicas": 1, "nodes": (slot.name,), "ordinals": ordinals})
+    share = _share({"cluster": slot.cluster, "replicas": 1, "nodes": slot.names, "ordinals": ordinals})
     outcome = _outcome(
         {"name": plan.name, "desired": 1, "shares": (share,), "why": _reasons({"choices": (made,)}), "away": {}}
     )
+    return _decision_on(single, outcome, uid)
+
+
+def conclude_stuck(fleet: Fleet, single: Admitted, uid: str) -> WorkloadPlaced | None:
+    """The decision where no cluster is avoided and no node passes; None where it takes more to say why."""
+    plan = single.plans[0]
+    profile = fleet.profile_for(plan.demand, plan.facts(single.workload))
+    reason, message = profile.explain()
+    if profile.broken:
+        return None
+    if profile.in_kernel(fleet.profiles.facts_version):
+        profile.stuck_at = profile.version
+    refusals, left_out = refusals_of(fleet, profile)
+    why = _reasons_to_wait({"choices": (), "refusals": refusals, "left_out": left_out})
+    outcome = {"name": plan.name, "desired": 1, "shares": (), "reason": reason, "message": message, "why": why}
+    return _decision_on(single, _waiting({**outcome, "away": {}}), uid)
+
+
+def _decision_on(single: Admitted, outcome: PodSetPlacement, uid: str) -> WorkloadPlaced:
     return _decision(
         {
             "workload": single.workload,

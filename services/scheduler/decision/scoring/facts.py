@@ -1,6 +1,6 @@
 """What nodes cost for facts alone is the same for all pods that differ in nothing but how much they ask for.
 
-Of a fleet's shapes most do. The first one looks at every node; who comes next begins with a copy.
+Of a fleet's shapes most do. The first one looks at every node; who comes next reads what it found.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class FactCosts:
         self._known: dict[tuple[object, ...], tuple[_Version, FloatArray]] = {}
 
     def of(self, shape: PodShape, table: NodeTable, compute: Callable[[], FloatArray]) -> FloatArray:
-        """An array of the caller's own, by row: `compute`, or what it gave for a shape that is like this one."""
+        """An array by row, to be read only: `compute`, or what it gave for a shape that is like this one."""
         if not self._size:
             return compute()
         terms = (shape.node_selector, shape.affinity, shape.preferred, shape.tolerations, shape.images, shape.claims)
@@ -33,4 +33,4 @@ class FactCosts:
             if len(self._known) >= self._size:
                 del self._known[next(iter(self._known))]
             known = self._known[terms] = version, compute()
-        return known[1].copy()
+        return known[1]

@@ -36,7 +36,7 @@ from services.scheduler.decision.table.views import NodeView
 from shared.model.selectors import LabelSelector
 
 # Changes with everything that costs depend on, but what runs on nodes.
-FactsVersion = tuple[int, float, int, int, int, int]
+FactsVersion = tuple[int, float, int, int, int, int, int, int]
 
 
 class Parts(NamedTuple):
@@ -68,8 +68,7 @@ class KeptCosts:
         told: FloatArray = np.array(
             (weights.fit, weights.balance, weights.fragmentation, weights.expected_fragmentation), np.float64
         )
-        weighed = zip(USAGE_TERMS, told.tolist(), strict=True)
-        self._usage_terms = [(number, name, weight) for number, (name, weight) in enumerate(weighed) if weight]
+        self._usage_terms = [*zip(USAGE_TERMS, told.tolist(), strict=True)]
         # What changes all rows at once, if the profile depends on it.
         self._follows_mix = weights.expected_fragmentation > 0
         self._follows_others = self._follows_mix or bool(demand.shape.images or demand.shape.claims)
@@ -79,8 +78,10 @@ class KeptCosts:
         self._cost: FloatArray = np.zeros(0, np.float64)
         # Without what rules between pods add. Where there are none it is the same.
         self._alone = self._cost
-        # Of facts alone: their part of the cost, infinite where one of their filters refuses.
+        # Of facts alone: their part of the cost, infinite where a filter refuses. As long as it is not owned
+        # others may read it as well.
         self._base: FloatArray = np.zeros(0, np.float64)
+        self._owns_base = True
         self._block_cost: FloatArray = np.zeros(0, np.float64)
         self._block_row: Rows = np.zeros(0, np.intp)
         self._price_scale = 0.0
@@ -91,6 +92,7 @@ class KeptCosts:
         self._all_open = False
         self._open_version = (-1, -1, -1)
         self._in_kernel_at: FactsVersion | None = None
+        self._candidates: tuple[tuple[int, int, int], Rows] | None = None
         self._shortage: tuple[tuple[int, int, int, int], Shortage] | None = None
 
     # --- clusters ---
@@ -172,7 +174,10 @@ class KeptCosts:
         self._facts_seen, self.usage_seen = table.facts_log.end, table.usage_log.end
         if len(self._cost) != table.rows:
             self._fit_rows()
-        self._base[facts] = self._fact_cost(facts)
+        if len(facts):
+            if not self._owns_base:
+                self._base, self._owns_base = self._base.copy(), True
+            self._base[facts] = self._fact_cost(facts)
         if self._constraints is None:
             self._renew(np.concatenate((usage, facts)))
         elif (changed := self._constraints.update(usage, facts)) is not None:
@@ -190,6 +195,7 @@ class KeptCosts:
         self._fit_rows()
         rows = np.arange(table.rows)
         self._base = self._fact_costs.of(self.demand.shape, table, lambda: self._fact_cost(rows))
+        self._owns_base, self._candidates = False, None
         if self._constraints is not None:
             self._constraints.rebuild()
         self._block_cost.fill(np.inf)
@@ -199,7 +205,7 @@ class KeptCosts:
         rows, blocks = self._table.rows, self._table.blocks
         self._cost = grown(self._cost, (rows,), np.inf)
         self._alone = grown(self._alone, (rows,), np.inf) if self._constraints is not None else self._cost
-        self._base = grown(self._base, (rows,), np.inf)
+        self._base, self._owns_base = grown(self._base, (rows,), np.inf), True
         self._block_cost = grown(self._block_cost, (blocks,), np.inf)
         self._block_row = grown(self._block_row, (blocks,))
 
@@ -302,9 +308,10 @@ class KeptCosts:
 
     def candidates(self) -> Rows:
         """The rows that pass whatever runs on them, in clusters that take such pods; as of the last `refresh`."""
-        rows = np.flatnonzero(self._base != np.inf)
-        blocks = self.open_blocks()
-        return rows if self._all_open else rows[blocks[rows // BLOCK]]
+        if self._candidates is None or self._candidates[0] != self.facts_version:
+            rows, blocks = np.flatnonzero(self._base != np.inf), self.open_blocks()
+            self._candidates = self.facts_version, rows if self._all_open else rows[blocks[rows // BLOCK]]
+        return self._candidates[1]
 
     def shortage(self) -> Shortage:
         """Which of the `candidates` have no room; as of the last `refresh`."""

@@ -563,8 +563,8 @@ def choose(
 @compiled(
     f"UniTuple(int64, 2)({_ROWS}, UniTuple(float64[::1], {MOST}), UniTuple(float64[::1], {MOST}), "
     f"UniTuple(float64[::1], {MOST}), UniTuple(int64[::1], {MOST}), UniTuple(boolean[::1], {MOST}), "
-    f"UniTuple(int64[::1], {MOST}), UniTuple(int64[::1], {MOST}), int64[::1], "
-    "int64[::1], int64[::1], int64[::1], int64, float64[::1], int64[:, ::1], int64[:, ::1], float64[:, ::1], "
+    f"UniTuple(int64[::1], {MOST}), "
+    "int64[::1], int64[::1], int64, float64[::1], int64[:, ::1], int64[:, ::1], float64[:, ::1], "
     "int16[:, ::1], int64, float64[::1], boolean, int64[:, ::1], float64[::1], float64[::1], int64[:, ::1], "
     "int64[:, ::1], float64[:, ::1])"
 )
@@ -575,10 +575,7 @@ def place_run(
     block_costs: tuple[FloatArray, ...],
     block_rows: tuple[Rows, ...],
     opens: tuple[BoolArray, ...],
-    vectors: tuple[IntArray, ...],
-    floors: tuple[IntArray, ...],
-    devices: IntArray,
-    milli: IntArray,
+    asks: tuple[IntArray, ...],
     seen: IntArray,
     log: Rows,
     end: int,
@@ -601,18 +598,21 @@ def place_run(
     cheapest row of the blocks that are `opens`, compares it as `compare` does, and takes the pod's room there. Returns
     how many found a place, since it ends with the first that does not, and how many costs and orders are not rounded.
 
-    The arrays of `Profile` come for each profile, as do the requests; `seen` is how far in `log`, which ends at `end`,
-    each has followed what changed, and moves on. The log goes on with the rows that are taken. Written are the row and
-    the runner-up (`rows`), the devices (`taken`, -1 behind the last), and what is `told` of both: the eight terms as
-    `compare` has them, costs and orders as Python rounds them, and whether anything but the order is in their bases.
+    The arrays of `Profile` come for each profile, the last of them `Request.told`; `seen` is how far in `log`, which
+    ends at `end`, each has followed what changed, and moves on. The log goes on with the rows that are taken. Written
+    are the row and the runner-up (`rows`), the devices (`taken`, -1 behind the last), and what is `told` of both: the
+    eight terms as `compare` has them, costs and orders as Python rounds them, and whether anything but the order is in
+    their bases.
     """
     rough = 0
     for item in range(len(which)):
         profile = which[item]
         cost, base, block_cost, block_row = costs[profile], bases[profile], block_costs[profile], block_rows[profile]
-        vector, asked, part = vectors[profile], devices[profile], milli[profile]
+        request, width = asks[profile], free.shape[1]
+        vector, floor = request[:width], request[width : 2 * width]
+        asked, part = request[2 * width], request[2 * width + 1]
         changed = log[seen[profile] : end]
-        usage = (free, allocatable, native, devices_free, vector, floors[profile], asked, part, gpu_column, weights)
+        usage = (free, allocatable, native, devices_free, vector, floor, asked, part, gpu_column, weights)
         usage_cost(changed, base, cost, *usage, most_allocated, mix, frequency, leftover)
         renew_blocks(changed, cost, block_cost, block_row)
         seen[profile] = end

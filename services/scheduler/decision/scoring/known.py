@@ -53,8 +53,8 @@ class Profiles:
     @property
     def facts_version(self) -> FactsVersion:
         table = self._table
-        others = self._mix.version, table.images.version, table.volumes.version
-        return table.facts_log.end, table.price_scale, table.columns.width, *others
+        others = self._mix.version, table.images.version, table.volumes.version, self._clusters.version
+        return table.facts_log.end, table.price_scale, table.columns.width, table.layout, *others
 
     def get(self, demand: Demand, about: About = NOTHING) -> Profile:
         """`about`: what running pods want of such pods."""

@@ -43,12 +43,15 @@ class DemandMix:
         """So many pods with GPUs more, and costs are computed anew."""
         return max(1, _GROWTH * self._snapshot_total - self._total)
 
-    def add(self, plan: PodSetPlan) -> None:
-        """What `replace` does for a new workload of one pod."""
-        if plan.gpus is not None:
-            self._counts[plan.gpus] += 1
-            self._total += 1
-            self._follow()
+    def add(self, plans: Iterable[PodSetPlan]) -> None:
+        """What `replace` does for one new workload of one pod after the other, where costs are computed anew for none
+        before the last.
+        """
+        for plan in plans:
+            if plan.gpus is not None:
+                self._counts[plan.gpus] += 1
+                self._total += 1
+        self._follow()
 
     def replace(self, former: Sequence[PodSetPlan], plans: Sequence[PodSetPlan]) -> None:
         """A workload asks for other pods than before."""

@@ -31,8 +31,8 @@ _NO_LIMIT = 2**63 - 1
 _INFINITE = float("inf")
 # More than any node runs of one shape, and small enough to be added up.
 _MUCH = 1_000_000_000
-# Costs, their parts that are facts, costs and rows of blocks, which blocks are open; what is asked, and must be free.
-Arrays = tuple[FloatArray, FloatArray, FloatArray, Rows, BoolArray, IntArray, IntArray]
+# Costs, their parts that are facts, costs and rows of blocks, which blocks are open; what is asked (`Request.told`).
+Arrays = tuple[FloatArray, FloatArray, FloatArray, Rows, BoolArray, IntArray]
 
 # Of the costs in an explanation.
 DIGITS = 6
@@ -54,7 +54,9 @@ class Comparison(NamedTuple):
 
 
 class Profile(KeptCosts):
-    """See the module."""
+    """See the module. `kernel_arrays` are its `arrays`, as long as it is `in_kernel`."""
+
+    kernel_arrays: Arrays
 
     def __init__(self, demand: Demand, request: Request, parts: Parts, constraints: Constraints | None = None) -> None:
         super().__init__(demand, request, parts, constraints)
@@ -62,6 +64,8 @@ class Profile(KeptCosts):
         self._prices_known: tuple[object, IntArray] = (None, np.zeros(0, np.int64))
         self._lowest_known: tuple[object, int | None] = (None, None)
         self._unfit = Unfit(parts.table, parts.clusters)
+        # As of this version nothing passes; kept by `placing.single`, of profiles that are `in_kernel`.
+        self.stuck_at: tuple[int, int, int, int] | None = None
         # Kept here by `explanations`, with what they depend on.
         self.known_refusals: tuple[tuple[object, ...], tuple[tuple[Refusal, ...], int]] | None = None
         self.known_fact_refusals: tuple[tuple[object, ...], tuple[Refusal, ...]] | None = None
@@ -157,7 +161,7 @@ class Profile(KeptCosts):
         cost, cost_beside, base, base_beside, order, order_beside = numbers
         facts = base != TIE_WEIGHT * order or base_beside != TIE_WEIGHT * order_beside
         orders = round(order, DIGITS), round(order_beside, DIGITS)
-        terms = self.kernel_terms(row, second, (*here, *there), orders, facts=facts)
+        terms = self.kernel_terms(row, second, (*here, *there), *orders, facts=facts)
         if self._moving_terms:
             terms |= self._values_of(self._moving_terms, row, second)
         if self._constraints is not None:
@@ -174,19 +178,19 @@ class Profile(KeptCosts):
         row: int,
         second: int,
         usage: Sequence[float],
-        orders: tuple[float, float],
+        order: float,
+        order_beside: float,
         *,
         facts: bool,
     ) -> dict[str, tuple[float, float, float]]:
         """The terms of a row and another that the kernel knows: four of usage of one, and of the other. `facts` says
         that there are more.
         """
-        terms = {"order": (TIE_WEIGHT, *orders)}
+        terms = {"order": (TIE_WEIGHT, order, order_beside)}
         if facts:
             terms |= self._values_of(self._fact_terms, row, second)
-        for number, name, weight in self._usage_terms:
-            value, beside = usage[number], usage[number + 4]
-            if value or beside:
+        for (name, weight), value, beside in zip(self._usage_terms, usage, usage[4:8], strict=False):
+            if weight and (value or beside):
                 terms[name] = (weight, value, beside)
         return terms
 
@@ -316,11 +320,10 @@ class Profile(KeptCosts):
             self.refresh()
             if self.broken or not len(self._block_cost):
                 return False
-            self._in_kernel_at = now
+            self._in_kernel_at, self.kernel_arrays = now, self.arrays()
         return True
 
     def arrays(self) -> Arrays:
         """What the kernel reads of a profile, and renews."""
-        request = self.request
         own = (self._cost, self._base, self._block_cost, self._block_row, self.open_blocks())
-        return *own, request.vector, request.floor
+        return *own, self.request.told

@@ -33,14 +33,14 @@ def take_places(table: NodeTable, mix: DemandMix, pods: Sequence[Profile]) -> Ta
     numbers: dict[Profile, int] = {}
     which = np.array([numbers.setdefault(profile, len(numbers)) for profile in pods], np.intp)
     profiles = [*numbers]
-    arrays = [profile.arrays() for profile in profiles]
+    arrays = [profile.kernel_arrays for profile in profiles]
     # The kernel takes so many, whoever they are.
     arrays += arrays[:1] * (MOST - len(arrays))
-    costs, bases, block_costs, block_rows, opens, vectors, floors = zip(*arrays, strict=True)
+    costs, bases, block_costs, block_rows, opens, asked = zip(*arrays, strict=True)
     log, base = table.usage_log.extend(len(pods), table.rows)
     seen = np.array([profile.usage_seen - base for profile in profiles])
     rows = np.empty((len(pods), 2), np.int64)
-    devices = np.empty((len(pods), table.devices.free.shape[1] + 1), np.int64)
+    devices = np.empty((len(pods), max([profile.request.devices for profile in profiles]) + 1), np.int64)
     told = np.empty((len(pods), 13), np.float64)
     count, rough = place_run(
         which,
@@ -49,10 +49,7 @@ def take_places(table: NodeTable, mix: DemandMix, pods: Sequence[Profile]) -> Ta
         block_costs,
         block_rows,
         opens,
-        vectors,
-        floors,
-        np.array([profile.request.devices for profile in profiles]),
-        np.array([profile.request.milli for profile in profiles]),
+        asked,
         seen,
         log,
         table.usage_log.end - base,
@@ -92,15 +89,15 @@ def take_alike(table: NodeTable, mix: DemandMix, profile: Profile, count: int, c
     `NodeTable.charge`.
     """
     profile.refresh()
-    cost, base, block_cost, block_row, opens, vector, floor = profile.arrays()
+    cost, base, block_cost, block_row, opens, _ = profile.arrays()
     request = profile.request
     rows = np.empty(count, np.intp)
     placed = place_alike(
         base,
         cost,
         *table.usage,
-        vector,
-        floor,
+        request.vector,
+        request.floor,
         request.devices,
         request.milli,
         table.columns.gpu_column,

@@ -6,7 +6,7 @@ placed before it. Resources come before devices, and the words are kube-schedule
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -79,14 +79,29 @@ class Shortage:
             for name, _ in request.amounts
         ]
         self.text_of_devices = f"Insufficient {table.columns.gpu_resource} on single devices"
-        self.lacking: list[Lacking] = []
         # Most fleets have few classes in a cluster; most of the numbers have no node.
-        for code in np.flatnonzero(refused[0]).tolist():
-            row = closest.item(code)
-            reasons = tuple([text for text, column in texts if column < 0 or lacks.item(code, column)])
-            cluster, number = divmod(code, classes)
-            least, order = part.item(code), table.order.item(row)
-            self.lacking.append(Lacking(cluster, number, refused.item(0, code), reasons, least, order, row))
+        codes_lacking = np.flatnonzero(refused[0])
+        nearest = closest[codes_lacking]
+        found = (
+            codes_lacking,
+            refused[0, codes_lacking],
+            lacks[codes_lacking],
+            part[codes_lacking],
+            table.order[nearest],
+            nearest,
+        )
+        self.lacking = [
+            Lacking(
+                code // classes,
+                code % classes,
+                nodes,
+                tuple([text for text, column in texts if column < 0 or lacking[column]]),
+                least,
+                order,
+                row,
+            )
+            for code, nodes, lacking, least, order, row in zip(*(item.tolist() for item in found), strict=True)
+        ]
         self.fragmented = [
             Fragmented(*divmod(code, classes), refused.item(1, code)) for code in np.flatnonzero(refused[1]).tolist()
         ]
@@ -99,11 +114,13 @@ class Shortage:
         return iter(self._by_reason)
 
 
-def short_of(table: NodeTable, request: Request, row: int) -> dict[str, int]:
-    """What a row lacks of each resource; GPUs in thousandths, as in the table, where the fleet has any."""
-    each = zip(table.columns.names, request.vector.tolist(), table.free[row].tolist(), strict=True)
-    short = {name: asked - free for name, asked, free in each if 0 < asked > free}
-    if request.missing:
-        amounts = dict(request.amounts)
-        short |= {name: amounts[name] for name in request.missing}
-    return short
+def short_of(table: NodeTable, request: Request, rows: Sequence[int]) -> list[dict[str, int]]:
+    """What each row lacks of each resource; GPUs in thousandths, as in the table, where the fleet has any."""
+    names, vector = table.columns.names, request.vector.tolist()
+    wanted = [(column, names[column], asked) for column, asked in enumerate(vector) if asked > 0]
+    amounts = dict(request.amounts)
+    missing = {name: amounts[name] for name in request.missing}
+    return [
+        {name: asked - free[column] for column, name, asked in wanted if asked > free[column]} | missing
+        for free in table.free[rows].tolist()
+    ]

@@ -8,7 +8,7 @@ Job makes another one, or says itself that it is done.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from weakref import WeakValueDictionary
 
 from services.scheduler.decision.seen.observed import TERMINAL_PHASES, PodObject, affinity_of, pod_requests
@@ -53,6 +53,8 @@ class PodRegistry:
         self._requests = requests
         self._pods: dict[str, SeenPod] = {}
         self._shares: dict[ShareKey, ShareReservations] = {}
+        # The share of a key, if it is known.
+        self.find_share: Callable[[ShareKey], ShareReservations | None] = self._shares.get
         self._by_share: dict[ShareReservations, dict[SeenPod, None]] = {}
         self._facts: WeakValueDictionary[tuple[object, ...], PodFacts] = WeakValueDictionary()
         self.unsettled: set[ShareKey] = set()
@@ -92,9 +94,6 @@ class PodRegistry:
             self._by_share[share] = {}
         return share
 
-    def find_share(self, key: ShareKey) -> ShareReservations | None:
-        return self._shares.get(key)
-
     def crowded(self) -> Iterator[ShareReservations]:
         """Those with pods that stand for no replica any more. Takes the time of all shares."""
         return (share for share in self._shares.values() if share.seen > share.replicas)
@@ -104,12 +103,12 @@ class PodRegistry:
 
     def begin_share(self, key: ShareKey, ready: Sequence[Hold], *, bound: bool) -> None:
         """A share of which nothing is known yet, with the room for each of its replicas."""
-        if len(ready) == 1:
-            share = ShareReservations.of_one(key, self._slots, ready[0], bound=bound)
-        else:
-            share = ShareReservations(key, self._slots)
-            share.begin(ready, bound=bound)
-        self._shares[key] = share
+        share = self.share(key)
+        share.begin(ready, bound=bound)
+
+    def begin_single(self, key: ShareKey, hold: Hold, *, bound: bool) -> None:
+        """What `begin_share` does for one replica."""
+        share = self._shares[key] = ShareReservations.of_one(key, self._slots, hold, bound=bound)
         self._by_share[share] = {}
 
     def set_share(
@@ -181,7 +180,7 @@ class PodRegistry:
         facts = self._facts.get(key)
         if facts is None:
             terms = terms_of(*affinity_of(affinity), namespace, dict(labels)) if affinity is not None else ()
-            facts = self._facts[key] = PodFacts(namespace, lambda: dict(labels), terms, ending=ending)
+            facts = self._facts[key] = PodFacts(namespace, dict, labels, terms, ending=ending)
         return facts
 
     def _effective(self, request: Request, share: ShareReservations | None) -> Request:

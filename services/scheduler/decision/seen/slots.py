@@ -30,27 +30,34 @@ class Hold:
     __slots__ = ("devices", "facts", "owner", "pod", "request", "slot")
 
     def __init__(
-        self, slot: NodeSlot, request: Request, owner: ShareReservations | None, facts: PodFacts | None
+        self,
+        slot: NodeSlot,
+        request: Request,
+        owner: ShareReservations | None,
+        facts: PodFacts | None,
+        devices: tuple[int, ...] = (),
     ) -> None:
         self.slot = slot
         self.facts = facts
         self.request = request
         self.owner = owner
         self.pod: SeenPod | None = None
-        self.devices: tuple[int, ...] = ()
+        self.devices = devices
 
 
 class NodeSlot:
     """`row` is NO_ROW while the node does not exist. `priced` says that the node's own label has its price.
 
-    `uses` counts the shares and pods that refer to the slot; it is known as long as there are any.
+    `uses` counts the shares and pods that refer to the slot; it is known as long as there are any. `names` has the name
+    alone, for shares of one replica.
     """
 
-    __slots__ = ("cluster", "holds", "name", "priced", "row", "uses")
+    __slots__ = ("cluster", "holds", "name", "names", "priced", "row", "uses")
 
     def __init__(self, cluster: str, name: str) -> None:
         self.cluster = cluster
         self.name = name
+        self.names = (name,)
         self.row = NO_ROW
         self.priced = False
         self.uses = 0
@@ -63,6 +70,8 @@ class NodeSlots:
         self._neighbours = neighbours
         self._slots: dict[str, dict[str, NodeSlot]] = {}
         self._by_row: dict[int, NodeSlot] = {}
+        # The slot of a row: asked for so often that no function of Python's is between.
+        self.by_row: Callable[[int], NodeSlot] = self._by_row.__getitem__
 
     def __iter__(self) -> Iterator[NodeSlot]:
         for slots in self._slots.values():
@@ -83,9 +92,6 @@ class NodeSlots:
 
     def of_cluster(self, cluster: str) -> list[NodeSlot]:
         return list(self._slots.get(cluster, {}).values())
-
-    def by_row(self, row: int) -> NodeSlot:
-        return self._by_row[row]
 
     def get(self, cluster: str, name: str) -> NodeSlot | None:
         return self._slots.get(cluster, {}).get(name)
@@ -141,10 +147,9 @@ class NodeSlots:
 
     def taken(self, slot: NodeSlot, request: Request, devices: tuple[int, ...], facts: PodFacts | None) -> Hold:
         """What `hold` makes, on a node that exists and is charged with it already."""
-        hold = Hold(slot, request, None, facts)
+        hold = Hold(slot, request, None, facts, devices)
         slot.holds[hold] = None
-        hold.devices = devices
-        if facts is not None:
+        if facts is not None and (facts.terms or self._neighbours.active):
             self._neighbours.add(slot.row, facts, 1)
         return hold
 

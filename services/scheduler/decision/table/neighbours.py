@@ -10,7 +10,7 @@ Nothing is counted before anybody asks, and before any pod has terms: then all t
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 from weakref import WeakValueDictionary, ref
 
 from services.scheduler.decision.table.nodes import NodeTable
@@ -33,17 +33,18 @@ Queries = tuple[PodQuery, ...]
 class PodFacts:
     """What other pods' selectors may know of a pod, and what it wants of them; shared by pods that are alike."""
 
-    __slots__ = ("__weakref__", "_labels", "_make", "alike", "ending", "namespace", "owned", "tallies", "terms")
+    __slots__ = ("__weakref__", "_labels", "_make", "_of", "alike", "ending", "namespace", "owned", "tallies", "terms")
 
     def __init__(
         self,
         namespace: str,
-        make: Callable[[], Mapping[str, str]],
+        make: Callable[[Any], Mapping[str, str]],
+        of: object = (),
         terms: tuple[Term, ...] = (),
         *,
         ending: bool = False,
     ) -> None:
-        """`make` gives the labels, should anybody ask."""
+        """`make` gives the labels of what is in `of`, should anybody ask."""
         self.namespace = namespace
         self.terms = terms
         self.ending = ending
@@ -52,13 +53,13 @@ class PodFacts:
         self.owned: tuple[Tally, ...] = ()
         # Kept by `Neighbours` as well.
         self.alike: _Alike | None = None
-        self._make = make
+        self._make, self._of = make, of
         self._labels: Mapping[str, str] | None = None
 
     @property
     def labels(self) -> Mapping[str, str]:
         if self._labels is None:
-            self._labels = self._make()
+            self._labels = self._make(self._of)
         return self._labels
 
 
@@ -129,11 +130,11 @@ class _Alike:
 
 
 class Neighbours:
-    """See the module. `wanted`: there are pods with terms, or somebody asked."""
+    """See the module. `wanted`: there are pods with terms, or somebody asked; `active`: pods are counted."""
 
     def __init__(self, table: NodeTable) -> None:
         self.wanted = False
-        self._active = False
+        self.active = False
         self.table = table
         self._rows: dict[PodFacts, dict[int, int]] = {}
         self._tallies: WeakValueDictionary[Queries, Tally] = WeakValueDictionary()
@@ -154,7 +155,7 @@ class Neighbours:
 
     def add(self, row: int, facts: PodFacts, count: int) -> None:
         """One pod more (1) or less (-1) on a row."""
-        if not self._active:
+        if not self.active:
             self.wanted = self.wanted or bool(facts.terms)
             return
         rows = self._rows.get(facts)
@@ -179,15 +180,11 @@ class Neighbours:
 
     def activate(self, present: Iterable[tuple[int, PodFacts]]) -> None:
         """Counts from now on, and what is there already: the rows of all pods."""
-        if not self._active:
-            self.wanted = self._active = True
+        if not self.active:
+            self.wanted = self.active = True
             for row, facts in present:
                 self.add(row, facts, 1)
             self._tell()
-
-    @property
-    def active(self) -> bool:
-        return self._active
 
     def label_namespace(self, cluster: int, namespace: str, labels: Mapping[str, str] | None) -> None:
         """The labels of a namespace, None where it is no more."""
@@ -198,7 +195,7 @@ class Neighbours:
             del self._namespaces[key]
         else:
             self._namespaces[key] = labels
-        if not self._active:
+        if not self.active:
             return
         for tally in list(self._tallies.values()):
             if any(query.namespace_labels is not None for query in tally.queries):

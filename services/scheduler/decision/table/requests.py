@@ -51,6 +51,7 @@ class Request:
         "_columns",
         "_floor",
         "_missing",
+        "_told",
         "_vector",
         "_width",
         "amounts",
@@ -67,6 +68,7 @@ class Request:
         self.milli = milli
         self._vector = np.zeros(0, np.int64)
         self._floor = np.zeros(0, np.int64)
+        self._told = np.zeros(0, np.int64)
         self._missing: tuple[str, ...] = ()
         # How many columns the vectors are made for.
         self._width = -1
@@ -86,6 +88,13 @@ class Request:
         return self._floor
 
     @property
+    def told(self) -> IntArray:
+        """All that the kernel asks of it: `vector`, `floor`, `devices` and `milli`, one behind the other."""
+        if self._width != self._columns.width:
+            self._build()
+        return self._told
+
+    @property
     def missing(self) -> tuple[str, ...]:
         """Resources that no node of the fleet has: there is no room for this anywhere."""
         if self._width != self._columns.width:
@@ -102,6 +111,7 @@ class Request:
                 vector[index] = min(amount * self.milli if name == columns.gpu_resource else amount, MAX_AMOUNT)
                 floor[index] = vector[index]
         self._vector, self._floor, self._width = vector, floor, columns.width
+        self._told = np.array([*vector, *floor, self.devices, self.milli], np.int64)
         self._missing = tuple(name for name, _ in self.amounts if name not in columns.index)
 
 
