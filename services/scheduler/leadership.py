@@ -241,7 +241,7 @@ class Leadership:
         while the entry before them is on its way to the journal, and while that is published none is made. So whoever
         comes waits for what one round trip brings, and not for all that could be done ahead.
         """
-        served, urgent = 0, not len(self._intake)
+        served, urgent, slices = 0, not len(self._intake), 0
         # Decisions until everybody who was there when something changed has had a turn.
         due = 0
         while True:
@@ -249,6 +249,10 @@ class Leadership:
             served += self._decide_slice(decided)
             due -= decided.count - before
             soon = (urgent or served) and self._served < _CROWD
+            slices += 1
+            if not soon and self._is_behind(decided.count, slices):
+                await rest()
+                continue
             while self._unpublished > (_MOST_UNPUBLISHED if soon else 0):
                 gathering = decided.count < self._most_gathered and not self._follower.publishing
                 if len(self._intake) and (gathering or (due > 0 and decided.count < self._settings.scheduler_batch)):
@@ -262,6 +266,13 @@ class Leadership:
             else:
                 self._served = served or self._served
                 return
+
+    def _is_behind(self, decided: int, slices: int) -> bool:
+        """Whether an entry is to gather more though it could be appended: many have a backlog, and with small entries
+        it would only grow. Bounded by slices too: a request may lead to no decision.
+        """
+        crowded = self._intake.namespaces >= _CROWD and not self._follower.publishing
+        return crowded and max(decided, slices) < self._most_gathered
 
     def _decide_slice(self, decided: Round) -> int:
         """How many namespaces have all their answers now."""

@@ -211,6 +211,28 @@ async def test_where_many_namespaces_have_a_backlog_an_entry_has_some_turns_of_e
     await leading
 
 
+@pytest.mark.timeout(90)
+async def test_a_backlog_of_many_is_gathered_though_the_last_entry_is_published(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(leadership, "Turn", partial(Turn, seconds=0.0))
+    log, stop, namespaces = SlowJournal(), asyncio.Event(), 60
+    await log.ensure_topics(ALL_TOPICS)
+    settings = SchedulerSettings(scheduler_id="one", scheduler_renew_s=60, http_port=-1)
+    service = SchedulerService(log, SystemClock(), settings, SchedulerConfig())
+    leading = asyncio.create_task(service.run(stop))
+    log.ask("first", 1)
+    await log.until("first", "placements")
+    for number in range(namespaces):
+        log.ask(f"busy-{number}", 8)
+    for number in range(namespaces):
+        await log.until(f"busy-{number}", "placements", 8)
+    # Until few are left each entry has as many turns as are gathered.
+    assert min(log.sizes()[1:4]) >= leadership._GATHERED_TURNS * namespaces, log.sizes()
+    stop.set()
+    await leading
+
+
 async def test_a_slice_that_is_over_lets_what_is_on_its_way_arrive() -> None:
     clock, steps = FakeClock(), list[int]()
 
