@@ -47,6 +47,20 @@ def test_what_is_on_its_way_counts() -> None:
     assert growth.sizes == {group.key: 3}
 
 
+def left_over(*pending: PodSet) -> list[str]:
+    """Who finds no place on a node of 4 cores."""
+    node = node_of(group_of("a", 4000), "n")
+    return [item.pod_set for item in plan(pending=pending, nodes=(node,)).unplaced]
+
+
+def test_room_is_for_whom_the_scheduler_tries_first() -> None:
+    small, large = waiting(1, 2000, key="default/small/main"), waiting(1, 3000, key="default/large/main")
+    assert left_over(small, large) == left_over(large, small) == [small.key]
+    assert left_over(replace(small, priority=1), large) == [large.key]
+    # Another window.
+    assert left_over(small, replace(large, requested_at=60_000)) == [large.key]
+
+
 def test_a_cheaper_cluster_beats_a_larger_local_group() -> None:
     local, cheap = group_of("large", 16_000, price=2.0), group_of("small", 4000, cluster="other", price=0.3)
     assert plan(local, cheap, pending=(waiting(16),)).sizes == {cheap.key: 4}
