@@ -11,7 +11,10 @@ The optimum may put pods where it likes; a plan counts on the scheduler's own ch
 were asked for in one window, so the scheduler tries the largest first; `by_age` are the same figures for one without
 windows, which tries pods in the order in which they came.
 
-    python -m tests.bench.nodes [--pending N] [--nodes N] [--instances N] [--seed S] [--repeat N]
+`karpenter` are the figures of Karpenter's own scheduler (`tests.bench.nodes_karpenter`) on the same pods, nodes and
+groups: the large fleet, with `--karpenter-s` seconds at most (0: without Karpenter), and the small instances.
+
+    python -m tests.bench.nodes [--pending N] [--nodes N] [--instances N] [--seed S] [--repeat N] [--karpenter-s S]
 """
 
 from __future__ import annotations
@@ -31,6 +34,7 @@ from services.autoscaler.decision.nodes.seen import Cluster, Node, NodeGroup, Po
 from services.autoscaler.decision.nodes.stock import Stock
 from shared.model.pods import PodShape
 from shared.runtime.heap import relax
+from tests.bench.nodes_karpenter import solve
 from tests.bench.nodes_optimum import optimum
 from tests.bench.placement import machine
 from tests.bench.support import show_figures, write_result
@@ -158,6 +162,17 @@ def plan(seen: Seen, repeat: int = 1, config: SchedulerConfig = DEFAULT) -> tupl
     return found[0][0], min(clock for _, clock, _ in found), min(cpu for _, _, cpu in found)
 
 
+def beside_karpenter(seen: Seen, deadline_s: float) -> dict[str, Any]:
+    found = solve(seen, deadline_s)
+    return {
+        "karpenter_s": round(found.solve_s, 3),
+        "karpenter_ended": found.ended,
+        "karpenter_price": round(found.price, 2),
+        "karpenter_new_nodes": sum(found.nodes.values()),
+        "karpenter_unplaced": found.unplaced,
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pending", type=int, default=30_000)
@@ -165,6 +180,7 @@ def main() -> None:
     parser.add_argument("--instances", type=int, default=30)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--repeat", type=int, default=3)
+    parser.add_argument("--karpenter-s", type=float, default=300.0)
     options = parser.parse_args()
     relax()
     fleet = large(options.pending, options.nodes, options.seed)
@@ -179,7 +195,9 @@ def main() -> None:
         "unplaced": sum(item.count for item in growth.unplaced),
         "trials": growth.trials,
     }
-    plans, by_age, optima, worst, unproven = 0.0, 0.0, 0.0, 1.0, 0
+    if options.karpenter_s:
+        result |= beside_karpenter(fleet, options.karpenter_s)
+    plans, by_age, theirs, optima, worst, unproven = 0.0, 0.0, 0.0, 0.0, 1.0, 0
     for number in range(options.instances):
         seen = small(options.seed + number)
         made, _, _ = plan(seen)
@@ -190,11 +208,13 @@ def main() -> None:
             continue
         plans, optima = plans + made.added_price, optima + best.found
         by_age += plan(seen, config=BY_AGE)[0].added_price
+        theirs += solve(seen, options.karpenter_s).price if options.karpenter_s else 0.0
         worst = max(worst, made.added_price / best.found)
     result |= {
         "cost_ratio": round(plans / optima, 4) if optima else None,
         "worst_ratio": round(worst, 4),
         "by_age_ratio": round(by_age / optima, 4) if optima else None,
+        "karpenter_ratio": round(theirs / optima, 4) if theirs else None,
         "solved": options.instances - unproven,
         "instances": options.instances,
         "pending": options.pending,

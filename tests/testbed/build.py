@@ -120,15 +120,15 @@ def locked(path: Path) -> Iterator[None]:
         yield  # closing the file releases the lock, also when this process is killed
 
 
-def find_go() -> str:
+def find_go(module: Path = MODULE) -> str:
     """The go command, able to build this module (perhaps by switching its toolchain)."""
     candidates = [os.environ.get("FLOTILLA_GO"), shutil.which("go"), "/usr/local/go/bin/go"]
     go = next((c for c in candidates if c and Path(c).is_file()), None)
-    found = re.search(r"^go (\S+)", (MODULE / "go.mod").read_text(), re.MULTILINE)
+    found = re.search(r"^go (\S+)", (module / "go.mod").read_text(), re.MULTILINE)
     wanted = found.group(1) if found else "?"
     if go is None:
         raise BuildError(GO_NEEDED.format(wanted=wanted, found="none was found"))
-    probe = subprocess.run([go, "version"], cwd=MODULE, capture_output=True, text=True, timeout=600, check=False)
+    probe = subprocess.run([go, "version"], cwd=module, capture_output=True, text=True, timeout=600, check=False)
     if probe.returncode != 0:
         raise BuildError(GO_NEEDED.format(wanted=wanted, found=f"{go}: {probe.stderr.strip()}"))
     _say(f"building with {probe.stdout.strip()} ({go})")
@@ -195,10 +195,12 @@ def _copy_stages(go: str, output: Path) -> None:
         shutil.copyfile(kwok / stage, output / Path(stage).name)
 
 
-def run_go(go: str, *arguments: str) -> str:
+def run_go(go: str, *arguments: str, module: Path = MODULE, nice: int = 0, timeout_s: float = 1200) -> str:
+    """What the go command says in a module. `nice` is added to our own. Raises BuildError."""
     done = subprocess.run(
-        [go, *arguments], cwd=MODULE, env=_environment(), capture_output=True, text=True, timeout=1200, check=False
-    )
+        ["nice", "-n", str(nice), go, *arguments],
+        cwd=module, env=_environment(), capture_output=True, text=True, timeout=timeout_s, check=False,
+    )  # fmt: skip
     if done.returncode != 0:
         raise BuildError(f"go {' '.join(arguments)} failed:\n{done.stderr}")
     return done.stdout
