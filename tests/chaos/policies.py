@@ -111,11 +111,29 @@ def removed(evidence: Evidence) -> Iterator[Violation]:
         unready = sum(
             max(share.kept - ready.most(key, after.name, share.cluster, at_ms + _LATE_MS), 0) for share in after.shares
         )
-        if after.leaving < min(before.leaving, unready):
-            message = (
-                f"{before.leaving} were leaving, {after.leaving} stay, and {unready} others are not ready at {at_ms}"
-            )
+        stay = after.leaving + taken_back(before, after)
+        if stay < min(before.leaving, unready):
+            message = f"{before.leaving} were leaving, {stay} stay, and {unready} others are not ready at {at_ms}"
             yield Violation("removed early", key, message)
+
+
+def taken_back(before: PodSetPlacement, after: PodSetPlacement) -> int:
+    """How many of those that were leaving stay for good: on their nodes, if these are known; else by their number."""
+    had = {share.cluster: share for share in before.shares}
+    count = 0
+    for share in after.shares:
+        then = had.get(share.cluster)
+        if then is None or not then.leaving:
+            continue
+        left = then.leaving - (share.leaving or 0)
+        if share.nodes:
+            again = Counter(then.nodes[then.kept :]) & (
+                Counter(share.nodes[: share.kept]) - Counter(then.nodes[: then.kept])
+            )
+            count += max(min(left, again.total()), 0)
+        else:
+            count += max(min(left, share.kept - then.kept), 0)
+    return count
 
 
 def begins_to_leave(before: PodSetPlacement, after: PodSetPlacement) -> Iterator[str]:

@@ -141,6 +141,17 @@ def test_what_leaves_stays_until_as_much_is_ready(ready: int, found: list[str]) 
     assert [item.rule for item in policies.removed(evidence(decided, pods))] == found
 
 
+@pytest.mark.parametrize(("nodes", "found"), [(("n2", "n1"), []), (("n2", "n3"), ["removed early"])])
+def test_what_stays_after_all_is_not_removed(nodes: tuple[str, ...], found: list[str]) -> None:
+    """`n1` was to be left. That another of its cluster is not ready yet is no reason against its staying."""
+    leaving = {"cluster": "east", "replicas": 2, "nodes": ("n2", "n1"), "ordinals": (1, 0), "leaving": 1}
+    elsewhere = {"cluster": "west", "replicas": 1, "nodes": ("n9",), "ordinals": (0,)}
+    stays = {"cluster": "east", "replicas": 2, "nodes": nodes, "ordinals": (1, 0)}
+    decided = journal((1, decision("spread", leaving, elsewhere)), (5, decision("spread", stays)))
+    pods = [pod(2, "ADDED", "east", "1", "spread1")]
+    assert [item.rule for item in policies.removed(evidence(decided, pods))] == found
+
+
 @pytest.mark.parametrize(
     ("second", "heard", "more", "found"),
     [

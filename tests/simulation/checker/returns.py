@@ -54,7 +54,9 @@ def _has_room(objects: Mapping[Place, Json], asked: Counter[str]) -> bool:
 
 
 def check(evidence: Evidence) -> Iterator[Violation]:
-    """What leaves a cluster that is silent is counted as away from it, and from no other."""
+    """What leaves a cluster that is silent is counted as away from it, and from no other: all that are not there at
+    most.
+    """
     evidence.take()
     beats = Heartbeats(evidence.history)
     for at_ms, decision, before, after in unasked(evidence):
@@ -62,7 +64,8 @@ def check(evidence: Evidence) -> Iterator[Violation]:
             continue
         for cluster, left in _left(before, after).items():
             known = after.away.get(cluster, 0) - before.away.get(cluster, 0)
-            if beats.silent_ms(cluster, at_ms) > _SILENT_MS and known < left:
+            elsewhere = after.desired - sum(share.kept for share in after.shares if share.cluster == cluster)
+            if beats.silent_ms(cluster, at_ms) > _SILENT_MS and known < left and after.away.get(cluster, 0) < elsewhere:
                 key = str(decision.workload.key)
                 yield Violation("forgotten home", key, f"{left} of {after.name} left {cluster}, and {known} are away")
 

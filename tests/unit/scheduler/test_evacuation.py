@@ -313,6 +313,16 @@ class TestFailback:
         assert fleet.passes(STABLE_MS) == []
         assert leaving_of(fleet.passes(2 * STEP_MS)[-1]) == {"west": 2}
 
+    def test_who_came_home_another_way_is_away_no_more(self, fleet: Fleet) -> None:
+        """Its second cluster had to be left before the first was well for long enough."""
+        self.evacuated(fleet, **self.TERMS)
+        fleet.heard.add("east")
+        fleet.lose("west")
+        assert leaving_of(fleet.passes(2 * STEP_MS)[-1]) == {"west": 4}
+        fleet.start("shop", "east", 4)
+        after = fleet.passes(STEP_MS)[-1]
+        assert (counts_of(after), after.pod_sets[0].away) == ({"east": 4}, {"west": 4})
+
     def test_unless_asked_nothing_returns(self, fleet: Fleet) -> None:
         self.evacuated(fleet)
         fleet.heard.add("east")

@@ -7,7 +7,7 @@ folded (`ready_holds`), or given back (`discard`). Scaling up adds, and nothing 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -136,7 +136,7 @@ class PodSetDraft(Giving):
             if self.preempted and self._reason != PLACING:
                 outcome |= gave_way(self.preempted, self._message)
         if self.away:
-            outcome["away"] = {name: self.away[name] for name in sorted(self.away) if self.away[name] > 0}
+            outcome["away"] = self._still_away(kept)
         if self.returning:
             outcome["returning"] = self.returning
         if self.rebalanced is not None:
@@ -148,6 +148,13 @@ class PodSetDraft(Giving):
         if plan.scaled is not None:
             outcome["scaled"] = plan.scaled
         return PodSetPlacement.model_validate(outcome)
+
+    def _still_away(self, kept: Mapping[str, Sequence[Replica]]) -> dict[str, int]:
+        """By home, at most as many as are not there: who came home another way, as by leaving a third cluster, or is
+        asked for no more, is away no longer.
+        """
+        most = {name: self._desired() - len(kept.get(name, ())) for name in sorted(self.away)}
+        return {name: count for name in most if (count := min(self.away[name], most[name])) > 0}
 
     def _share(self, cluster: str, kept: list[Replica], leaving: list[Replica]) -> dict[str, Any]:
         """As `ClusterShare`."""
