@@ -135,7 +135,8 @@ async def test_a_malformed_record_goes_to_the_dead_letters_and_the_rest_goes_on(
 
         await until(runs, "the status behind the malformed one")
         letters = await fleet.records(dead_letter_topic(STATUS))
-        assert sorted(letter.value or b"" for letter in letters) == [b'{"phase": 7', b"{}"]
+        # A hub that begins anew, as it may on a busy machine, reads from the start and tells again.
+        assert sorted({letter.value or b"" for letter in letters}) == [b'{"phase": 7', b"{}"]
         assert {letter.header("dlq_reason") for letter in letters} == {b"Malformed", b"Required"}
 
 
