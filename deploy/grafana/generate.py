@@ -72,6 +72,22 @@ def lines(title: str, unit: str, text: str, *queries: tuple[str, str]) -> Panel:
 _LAG = "reader_topic:flotilla_reader_lag_records:max"
 _P = "fleet:flotilla_{}_seconds:p{}_5m"
 
+# Panels of more than one dashboard.
+_LEADERS = number("Leaders", "sum(cell:flotilla_scheduler_leader:sum)", "One for each cell.")
+_REQUEST_TO_PLACEMENT = lines(
+    "Request to placement",
+    "s",
+    "From a request published to its placement published.",
+    (_P.format("scheduler_request_to_placement", 50), "p50"),
+    (_P.format("scheduler_request_to_placement", 99), "p99"),
+)
+_DRIFT = lines(
+    "Drift",
+    "short",
+    "Workloads that a cluster does not hold as it was told.",
+    ("sum by (cluster, drift) (cluster_drift:flotilla_status_drifting_workloads:max)", "{{cluster}} {{drift}}"),
+)
+
 DASHBOARDS: Final[dict[str, tuple[str, tuple[Panel, ...]]]] = {
     "fleet": (
         "Flotilla: fleet overview",
@@ -94,7 +110,7 @@ DASHBOARDS: Final[dict[str, tuple[str, tuple[Panel, ...]]]] = {
             number(
                 "Silent clusters", "max(flotilla_status_silent_clusters)", "Their watchers are not heard.", red_from=1
             ),
-            number("Leaders", "sum(cell:flotilla_scheduler_leader:sum)", "One for each cell."),
+            _LEADERS,
             number("Services down", 'sum(up{job=~"flotilla-.+"} == bool 0)', "Do not answer /metrics.", red_from=1),
             lines(
                 "Workloads by phase",
@@ -114,13 +130,7 @@ DASHBOARDS: Final[dict[str, tuple[str, tuple[Panel, ...]]]] = {
                 "Half of all take no longer.",
                 ("hop:flotilla_status_hop_seconds:p50_5m", "{{hop}}"),
             ),
-            lines(
-                "Request to placement",
-                "s",
-                "From a request published to its placement published.",
-                (_P.format("scheduler_request_to_placement", 50), "p50"),
-                (_P.format("scheduler_request_to_placement", 99), "p99"),
-            ),
+            _REQUEST_TO_PLACEMENT,
             lines(
                 "Requests",
                 "reqps",
@@ -133,15 +143,7 @@ DASHBOARDS: Final[dict[str, tuple[str, tuple[Panel, ...]]]] = {
                 "More than 60 s is an alert.",
                 ("cluster:flotilla_status_heartbeat_age_seconds:max", "{{cluster}}"),
             ),
-            lines(
-                "Drift",
-                "short",
-                "Workloads that a cluster does not hold as it was told.",
-                (
-                    "sum by (cluster, drift) (cluster_drift:flotilla_status_drifting_workloads:max)",
-                    "{{cluster}} {{drift}}",
-                ),
-            ),
+            _DRIFT,
             lines("Lag", "short", "Records between a reader and the end of a topic.", (_LAG, "{{reader}} {{topic}}")),
             lines(
                 "Dead letters",
@@ -166,7 +168,7 @@ DASHBOARDS: Final[dict[str, tuple[str, tuple[Panel, ...]]]] = {
     "scheduler": (
         "Flotilla: scheduler",
         (
-            number("Leaders", "sum(cell:flotilla_scheduler_leader:sum)", "One for each cell."),
+            _LEADERS,
             number("Epoch", "max(flotilla_scheduler_epoch)", "Grows with each change of leader."),
             number(
                 "Requests that wait", "max(flotilla_scheduler_requests_waiting)", "Read, and waiting for their turn."
@@ -187,13 +189,7 @@ DASHBOARDS: Final[dict[str, tuple[str, tuple[Panel, ...]]]] = {
             lines(
                 "A round of decisions, p99", "s", "Pure work of the leader.", (_P.format("scheduler_decide", 99), "p99")
             ),
-            lines(
-                "Request to placement",
-                "s",
-                "From a request published to its placement published.",
-                (_P.format("scheduler_request_to_placement", 50), "p50"),
-                (_P.format("scheduler_request_to_placement", 99), "p99"),
-            ),
+            _REQUEST_TO_PLACEMENT,
             lines(
                 "Published",
                 "ops",
@@ -313,15 +309,7 @@ DASHBOARDS: Final[dict[str, tuple[str, tuple[Panel, ...]]]] = {
                 "By outcome.",
                 ("sum by (outcome) (rate(flotilla_executor_reports_total[5m]))", "{{outcome}}"),
             ),
-            lines(
-                "Drift",
-                "short",
-                "Workloads that a cluster does not hold as it was told.",
-                (
-                    "sum by (cluster, drift) (cluster_drift:flotilla_status_drifting_workloads:max)",
-                    "{{cluster}} {{drift}}",
-                ),
-            ),
+            _DRIFT,
             lines(
                 "Errors and restarts",
                 "cps",

@@ -18,7 +18,7 @@ from services.watcher.metric_apis import MetricApis
 from services.watcher.outlet import Outlet
 from services.watcher.prometheus import PrometheusServer, connected
 from services.watcher.queries import QueryError, QueryServer
-from services.watcher.usage import ABSENT_FACTOR, SAMPLES_IN_A_RECORD
+from services.watcher.usage import ABSENT_FACTOR, SAMPLES_IN_A_RECORD, batches
 from shared.events.topics import ASKED_METRICS_SAMPLED, SAMPLING
 from shared.events.v1.metrics import AskedMetricsSampled, MetricSampled, SampledValue
 from shared.events.v1.sampling import SampledMetric, SamplingRequested
@@ -146,17 +146,7 @@ def _result(answer: MetricSampled) -> str:
 
 def _records(answers: Iterable[MetricSampled]) -> Iterator[tuple[MetricSampled, ...]]:
     """As many answers together as are a record; of many pods in several parts."""
-    batch: list[MetricSampled] = []
-    weight = 0
-    for part in (part for answer in answers for part in _parts(answer)):
-        own = 1 + len(part.values)
-        if batch and weight + own > SAMPLES_IN_A_RECORD:
-            yield tuple(batch)
-            batch, weight = [], 0
-        batch.append(part)
-        weight += own
-    if batch:
-        yield tuple(batch)
+    return batches((part for answer in answers for part in _parts(answer)), lambda part: 1 + len(part.values))
 
 
 def _parts(answer: MetricSampled) -> Iterator[MetricSampled]:

@@ -6,9 +6,9 @@ A cluster without the metrics API is no error: it is asked again, rarely, since 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from services.watcher.decision.stimuli import UsageMeasured
 from services.watcher.outlet import Outlet
@@ -22,6 +22,8 @@ from shared.ports.clock import Clock
 from shared.ports.cluster_api import ApiError, ClusterApi, Object
 
 log = get_logger(__name__)
+
+T = TypeVar("T")
 
 NODE_METRICS: Final = Resource("metrics.k8s.io", "v1beta1", "nodes")
 POD_METRICS: Final = Resource("metrics.k8s.io", "v1beta1", "pods")
@@ -67,7 +69,7 @@ class UsagePoller:
         now = self._clock.now_ms()
         sample = NodeMetricsSampled(cluster=self._cluster, sampled_at=now, nodes=tuple(nodes))
         await self._outlet.sample(NODE_METRICS_SAMPLED, f"{self._cluster}/nodes", sample)
-        parts = list(batches(pods, SAMPLES_IN_A_RECORD)) or [()]
+        parts = list(batches(pods, lambda pod: 1 + len(pod.containers))) or [()]
         for part, some in enumerate(parts):
             body = PodMetricsSampled(cluster=self._cluster, sampled_at=now, part=part, parts=len(parts), pods=some)
             await self._outlet.sample(POD_METRICS_SAMPLED, f"{self._cluster}/pods", body)
@@ -133,16 +135,16 @@ def _duration(text: object) -> int | None:
     return round(sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(text)))
 
 
-def batches(items: Iterable[PodUsage], size: int) -> Iterable[tuple[PodUsage, ...]]:
-    """As many pods together as are `size` with their containers, at least one."""
-    batch: list[PodUsage] = []
-    weight = 0
+def batches(items: Iterable[T], weight: Callable[[T], int]) -> Iterator[tuple[T, ...]]:
+    """As many together as make up one record by their weights, at least one."""
+    batch: list[T] = []
+    total = 0
     for item in items:
-        own = 1 + len(item.containers)
-        if batch and weight + own > size:
+        own = weight(item)
+        if batch and total + own > SAMPLES_IN_A_RECORD:
             yield tuple(batch)
-            batch, weight = [], 0
+            batch, total = [], 0
         batch.append(item)
-        weight += own
+        total += own
     if batch:
         yield tuple(batch)

@@ -14,13 +14,12 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from services.autoscaler.decision.nodes.seen import Node, Seen
-from tests.testbed.build import BuildError, find_go, locked, run_go
+from tests.testbed.build import BuildError, find_go, made_once, run_go
 from tests.testbed.installation import cache_root
 
 _MODULE: Final = Path(__file__).parent / "karpenter"
@@ -47,21 +46,14 @@ class Solved(NamedTuple):
 def program() -> Path:
     """Builds the program if it is missing; safe to call from several processes. Raises BuildError."""
     digest = hashlib.sha256(b"".join((_MODULE / name).read_bytes() for name in _FILES)).hexdigest()[:16]
-    target = cache_root() / f"karpenter-{digest}"
-    if target.is_file():
-        return target
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with locked(target.parent / "lock-karpenter"):
-        if target.is_file():
-            return target
+
+    def make(built: Path) -> None:
         sys.stderr.write("building Karpenter's scheduler from its Go module: about 5 minutes on 2 idle cores\n")
-        go = find_go(_MODULE)
-        with tempfile.TemporaryDirectory(prefix=".building-", dir=target.parent) as temporary:
-            built = Path(temporary) / "karpenter"
-            flags = ("-trimpath", "-buildvcs=false", "-mod=readonly")
-            run_go(go, "build", *flags, "-o", str(built), ".", module=_MODULE, nice=_NICE, timeout_s=3600)
-            built.rename(target)
-    return target
+        flags = ("-trimpath", "-buildvcs=false", "-mod=readonly")
+        arguments = ("build", *flags, "-o", str(built), ".")
+        run_go(find_go(_MODULE), *arguments, module=_MODULE, nice=_NICE, timeout_s=3600)
+
+    return made_once(cache_root() / f"karpenter-{digest}", make, "lock-karpenter")
 
 
 def question(seen: Seen, deadline_s: float) -> Json:

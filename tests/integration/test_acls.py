@@ -6,8 +6,6 @@ And what it has no business with is refused: agents cannot command, an executor 
 from __future__ import annotations
 
 import asyncio
-import os
-import sys
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -26,6 +24,7 @@ from shared.runtime.embedded import EmbeddedKafka
 from shared.runtime.embedded.kafka_config import KafkaConfig
 from shared.runtime.embedded.network import LOOPBACK, free_ports
 from tests.e2e.harness import Fleet, workload
+from tests.integration.test_topics import run
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.kafka, pytest.mark.timeout(240)]
 
@@ -75,19 +74,9 @@ def environment(account: str, bootstrap: str) -> dict[str, str]:
 
 async def make_topics_and_acls(bootstrap: str) -> None:
     """As the chart's hook does; twice, as an upgrade does."""
-    variables = {
-        "FLOTILLA_KAFKA_BOOTSTRAP": bootstrap,
-        "FLOTILLA_TOPICS_ACLS": "true",
-        "FLOTILLA_TOPICS_CLUSTERS": "east,west",
-    }
     for _ in range(2):
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "shared.runtime.topics",
-            env={**os.environ, **variables}, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
-        )  # fmt: skip
-        async with asyncio.timeout(60):
-            said, _ = await process.communicate()
-        assert process.returncode == 0, said
+        code, said = await run(bootstrap, FLOTILLA_TOPICS_ACLS="true", FLOTILLA_TOPICS_CLUSTERS="east,west")
+        assert code == 0, said
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

@@ -5,11 +5,9 @@ from __future__ import annotations
 import asyncio
 import signal
 import time
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-import pytest_asyncio
 
 from services.status.shell import TOPICS
 from shared.adapters.kafka import KafkaLog, KafkaOptions
@@ -29,16 +27,6 @@ from tests.unit.status.records import heartbeat_record, placement_record
 pytestmark = [pytest.mark.kafka, pytest.mark.redis, pytest.mark.slow]
 
 TIMEOUT_S = 3.0
-
-
-@pytest_asyncio.fixture
-async def broker(kafka_bootstrap: str, tmp_path: Path) -> AsyncIterator[EmbeddedKafka]:
-    """One of our own, since it is killed; `kafka_bootstrap` says whether the machine can run one."""
-    assert kafka_bootstrap
-    kafka = EmbeddedKafka(tmp_path / "kafka")
-    await kafka.start()
-    yield kafka
-    await kafka.stop()
 
 
 async def connect(broker: EmbeddedKafka) -> KafkaLog:

@@ -14,8 +14,8 @@ from shared.events.topics import ALL_TOPICS
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(90)]
 
 
-async def run(bootstrap: str) -> tuple[int, str]:
-    variables = {"FLOTILLA_KAFKA_BOOTSTRAP": bootstrap}
+async def run(bootstrap: str, **more: str) -> tuple[int, str]:
+    variables = {"FLOTILLA_KAFKA_BOOTSTRAP": bootstrap, **more}
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "shared.runtime.topics",
         env={**os.environ, **variables}, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,

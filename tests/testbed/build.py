@@ -23,7 +23,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -51,20 +51,13 @@ class BuildError(RuntimeError):
 
 def build() -> Path:
     """Build what is missing and return the installation; safe to call from several processes."""
-    target = installation()
-    if target.is_dir():
-        return target
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with locked(target.parent / "lock"):
-        if target.is_dir():  # another process built it while this one waited
-            return target
+
+    def make(complete: Path) -> None:
         go = find_go()
-        with tempfile.TemporaryDirectory(prefix=".building-", dir=target.parent) as temporary:
-            complete = Path(temporary) / "complete"
-            _compile(go, complete / "bin")
-            _copy_stages(go, complete / "stages")
-            complete.rename(target)
-    return target
+        _compile(go, complete / "bin")
+        _copy_stages(go, complete / "stages")
+
+    return made_once(installation(), make)
 
 
 def keep_wire_sources() -> Path:
@@ -72,22 +65,15 @@ def keep_wire_sources() -> Path:
 
     Apart from `build`, so that a machine with the binaries alone can go on running them without Go.
     """
-    target = wire_directory()
-    if target.is_dir():
-        return target
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with locked(target.parent / "lock"):
-        if target.is_dir():
-            return target
+
+    def make(complete: Path) -> None:
         go = find_go()
         run_go(go, "mod", "download", *WIRE_MODULES)
-        with tempfile.TemporaryDirectory(prefix=".fetching-", dir=target.parent) as temporary:
-            complete = Path(temporary) / "complete"
-            for module in WIRE_MODULES:
-                source = Path(run_go(go, "list", "-m", "-f", "{{.Dir}}", module).strip())
-                _copy_wire(source, complete / f"{Path(module).name}@{pinned(module)}")
-            complete.rename(target)
-    return target
+        for module in WIRE_MODULES:
+            source = Path(run_go(go, "list", "-m", "-f", "{{.Dir}}", module).strip())
+            _copy_wire(source, complete / f"{Path(module).name}@{pinned(module)}")
+
+    return made_once(wire_directory(), make)
 
 
 def _copy_wire(source: Path, output: Path) -> None:
@@ -101,8 +87,25 @@ def _copy_wire(source: Path, output: Path) -> None:
             shutil.copyfile(path, folder / path.name)
 
 
+def made_once(target: Path, make: Callable[[Path], None], lock: str = "lock") -> Path:
+    """The file or directory `target`, made if it is missing: `make` is given where, and it appears when it is complete.
+
+    Safe to call from several processes: one works, and the others wait for its result. Raises BuildError.
+    """
+    if target.exists():
+        return target
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with _locked(target.parent / lock):
+        if not target.exists():  # else another process made it while this one waited
+            with tempfile.TemporaryDirectory(prefix=".building-", dir=target.parent) as temporary:
+                complete = Path(temporary) / "complete"
+                make(complete)
+                complete.rename(target)
+    return target
+
+
 @contextlib.contextmanager
-def locked(path: Path) -> Iterator[None]:
+def _locked(path: Path) -> Iterator[None]:
     deadline = time.monotonic() + BUILD_DEADLINE_S
     with path.open("w") as handle:
         told = False

@@ -11,13 +11,11 @@ import contextlib
 import hashlib
 import os
 import re
-import subprocess
 import sys
-import tempfile
 from pathlib import Path
 from typing import Final
 
-from tests.testbed.build import BuildError, find_go, locked
+from tests.testbed.build import BuildError, find_go, made_once, run_go
 from tests.testbed.installation import MODULE, MissingBinariesError, cache_root
 
 _PINS: Final = MODULE / "helm"
@@ -51,40 +49,15 @@ def helm() -> Path:
 
 def build() -> Path:
     """Build the program if it is missing; safe to call from several processes. Raises BuildError."""
-    built = target()
-    if built.is_file():
-        return built
-    built.parent.mkdir(parents=True, exist_ok=True)
-    with locked(built.parent / "lock"):
-        if not built.is_file():
-            with tempfile.TemporaryDirectory(prefix=".building-", dir=built.parent) as temporary:
-                output = Path(temporary) / "helm"
-                _compile(output)
-                output.rename(built)
-    return built
+    return made_once(target(), _compile)
 
 
 def _compile(output: Path) -> None:
     # The version of Kubernetes that `helm template` takes a cluster to have, when none is named.
-    flags = f"-s -w -X helm.sh/helm/v4/internal/version.version={version()}"
-    command = [
-        find_go(),
-        "build",
-        "-mod=readonly",
-        "-trimpath",
-        "-buildvcs=false",
-        "-ldflags",
-        flags,
-        "-o",
-        str(output),
-    ]
-    environment = {**os.environ, "CGO_ENABLED": "0", "GOWORK": "off"}
-    done = subprocess.run(
-        [*command, "helm.sh/helm/v4/cmd/helm"],
-        cwd=_PINS, env=environment, capture_output=True, text=True, timeout=_BUILD_S, check=False,
-    )  # fmt: skip
-    if done.returncode:
-        raise BuildError(f"go build of Helm failed:\n{done.stderr[-4000:]}")
+    link = f"-s -w -X helm.sh/helm/v4/internal/version.version={version()}"
+    flags = ("-mod=readonly", "-trimpath", "-buildvcs=false", "-ldflags", link)
+    arguments = ("build", *flags, "-o", str(output), "helm.sh/helm/v4/cmd/helm")
+    run_go(find_go(_PINS), *arguments, module=_PINS, timeout_s=_BUILD_S)
 
 
 async def run_helm(*arguments: str, home: Path, kubeconfig: Path | None = None, within: float = 120.0) -> str:

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from tests.testbed.build import find_go, locked, run_go
+from tests.testbed.build import find_go, made_once, run_go
 from tests.testbed.installation import MODULE, cache_root, installation
 
 PACKAGE: Final = "k8s.io/kubernetes/pkg/controller/podautoscaler"
@@ -29,23 +29,17 @@ Json = dict[str, Any]
 def oracle() -> Path:
     """Build the program if it is missing; safe to call from several processes. Raises BuildError."""
     digest = hashlib.sha256(installation().name.encode() + _OURS.read_bytes()).hexdigest()[:16]
-    target = cache_root() / f"podautoscaler-{digest}"
-    if target.is_file():
-        return target
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with locked(target.parent / "lock"):
-        if target.is_file():
-            return target
+
+    def make(built: Path) -> None:
         go = find_go()
         source = Path(run_go(go, "list", "-f", "{{.Dir}}", PACKAGE).strip())
         theirs = [path for path in source.glob("*.go") if not path.name.endswith("_test.go")]
-        with tempfile.TemporaryDirectory(prefix=".building-", dir=target.parent) as temporary:
-            overlay, built = Path(temporary) / "overlay.json", Path(temporary) / "oracle"
-            overlay.write_text(json.dumps({"Replace": {str(_OURS.parent / path.name): str(path) for path in theirs}}))
-            flags = ("-trimpath", "-buildvcs=false", "-mod=readonly", "-overlay", str(overlay))
-            run_go(go, "test", "-c", *flags, "-o", str(built), "./podautoscaler")
-            built.rename(target)
-    return target
+        overlay = built.with_name("overlay.json")
+        overlay.write_text(json.dumps({"Replace": {str(_OURS.parent / path.name): str(path) for path in theirs}}))
+        flags = ("-trimpath", "-buildvcs=false", "-mod=readonly", "-overlay", str(overlay))
+        run_go(go, "test", "-c", *flags, "-o", str(built), "./podautoscaler")
+
+    return made_once(cache_root() / f"podautoscaler-{digest}", make)
 
 
 def ask(cases: Sequence[Json]) -> list[list[Json]]:

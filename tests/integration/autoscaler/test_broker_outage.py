@@ -5,12 +5,10 @@ from __future__ import annotations
 import asyncio
 import signal
 import time
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import aiohttp
 import pytest
-import pytest_asyncio
 
 from shared.adapters.kafka import KafkaLog, KafkaOptions
 from shared.events.topics import ALL_TOPICS, PLACEMENTS, SCALING
@@ -27,16 +25,6 @@ PODS = 4
 TIMEOUT_S = 5.0
 # The service has so long to end; what hangs beyond it would be killed.
 GRACE_S = 20.0
-
-
-@pytest_asyncio.fixture
-async def broker(kafka_bootstrap: str, tmp_path: Path) -> AsyncIterator[EmbeddedKafka]:
-    """One of our own, since it is killed."""
-    assert kafka_bootstrap
-    kafka = EmbeddedKafka(tmp_path / "kafka")
-    await kafka.start()
-    yield kafka
-    await kafka.stop()
 
 
 class Autoscaler(ServiceProcess):

@@ -52,16 +52,6 @@ def wants(replicas: int | None) -> object:
 
 
 @pytest_asyncio.fixture
-async def broker(kafka_bootstrap: str, tmp_path: Path) -> AsyncIterator[EmbeddedKafka]:
-    """One of our own: other tests have workloads in theirs."""
-    assert kafka_bootstrap
-    kafka = EmbeddedKafka(tmp_path / "kafka")
-    await kafka.start()
-    yield kafka
-    await kafka.stop()
-
-
-@pytest_asyncio.fixture
 async def log(broker: EmbeddedKafka) -> AsyncIterator[KafkaLog]:
     log = await KafkaLog.connect(KafkaOptions(bootstrap=broker.bootstrap), "test")
     await log.ensure_topics([*ALL_TOPICS, commands_topic(CLUSTER)])

@@ -15,9 +15,9 @@ from shared.events.topics import PLACEMENTS, SAMPLING, SCALING, commands_topic
 from shared.ports.event_log import Record
 from shared.runtime.embedded import EmbeddedKafka
 from tests.autoscaling import CLUSTER, Json, ServiceProcess, apply_record, follow, scaled_workload, until
-from tests.integration.autoscaler.test_service import body, broker, log, scaled_to, send, wants
+from tests.integration.autoscaler.test_service import body, log, scaled_to, send, wants
 
-__all__ = ["broker", "log"]
+__all__ = ["log"]
 pytestmark = [pytest.mark.kafka, pytest.mark.slow, pytest.mark.timeout(240)]
 
 LAG: Json = {

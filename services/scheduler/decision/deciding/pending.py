@@ -90,8 +90,6 @@ class Pending:
 
     def _decide_confirmed(self, budget: Budget, now_ms: int) -> list[Decision]:
         decisions: list[Decision] = []
-        if not self._settling.confirmed:
-            return decisions
         confirmed, self._settling.confirmed = self._settling.confirmed, {}
         for key, clusters in confirmed.items():
             record = self._workloads.get(key)
@@ -150,8 +148,6 @@ class Pending:
             self._moves.avoid(share, now_ms)
         lost = self._lost()
         decisions: list[Decision] = []
-        if not lost and not moving:
-            return decisions
         for key in sorted(lost | {share.workload for share in moving}):
             if key in self._workloads.bound or any(share.workload == key for share in moving):
                 own = {share: count for share, count in moving.items() if share.workload == key}
