@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from services.watcher.decision.instructions import Publish
 from services.watcher.records import RecordFactory
 from services.watcher.settings import WatcherSettings, parse_labels, parse_resources
-from services.watcher.usage import node_usages, pod_usages
+from services.watcher.usage import SAMPLES_IN_A_RECORD, batches, node_usages, pod_usages
 from shared.events.envelope import Envelope
 from shared.model.identities import Resource
 
@@ -81,3 +81,10 @@ def test_headers_are_those_of_an_envelope() -> None:
     assert record.partition_key == b"west"
     other = factory.object(publish, factory.time(0))
     assert Envelope.from_headers(other.headers, position="-", timestamp_ms=0).id != envelope.id
+
+
+def test_as_many_go_into_a_record_as_their_weights_allow() -> None:
+    weights = [1, SAMPLES_IN_A_RECORD - 1, 1, SAMPLES_IN_A_RECORD + 1, 2, 3]
+    together = list(batches(weights, lambda weight: weight))
+    assert together == [(1, SAMPLES_IN_A_RECORD - 1), (1,), (SAMPLES_IN_A_RECORD + 1,), (2, 3)]
+    assert list(batches([], len)) == []
