@@ -83,6 +83,18 @@ RULES: Final[Rules] = {
         },
     ),
     "LabelRequirement": _VALUES_RULES,
+    "NodeGroup": (
+        {
+            "rule": "!has(self.minSize) || self.minSize <= self.maxSize",
+            "message": "maxSize must not be less than minSize",
+        },
+    ),
+    "NodeTemplate": (
+        {
+            "rule": "['cpu', 'memory', 'pods'].all(name, name in self.allocatable)",
+            "message": "allocatable must name cpu, memory and pods",
+        },
+    ),
 }
 
 
@@ -192,6 +204,7 @@ def cluster_crd() -> Crd:
                 _column("Version", ".status.version"),
                 _column("Location", ".status.summary.location", about="provider/region"),
                 _column("Age", ".metadata.creationTimestamp", "date"),
+                _column("Node-Groups", ".status.summary.nodeGroups", wide=True, about="name and limits of each"),
                 _column("Workloads", ".status.workloads.total", "integer", wide=True),
                 _column("Message", ".status.conditions[?(@.type=='Ready')].message", wide=True),
             ],

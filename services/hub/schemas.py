@@ -27,6 +27,7 @@ _MAX_TEXT = 4096
 _MAX_ITEMS = 128
 _MAX_PROPERTIES = 64
 _INT_OR_STRING = "int-or-string"
+_TAG_RULES = "x-tag-rules"
 _QUANTITY = r"^[+-]?([0-9]+|[0-9]+\.[0-9]*|\.[0-9]+)(([KMGTPE]i)|[numkMGTPE]|([eE][+-]?[0-9]+))?$"
 
 
@@ -69,9 +70,12 @@ class _Converter:
     def _resolve(self, node: Schema) -> Schema:
         """Follows references, and takes `X | None` and unions of literals for what they are."""
         merged = dict(node)
-        while "$ref" in merged or "anyOf" in merged:
+        while "$ref" in merged or "anyOf" in merged or "oneOf" in merged:
             if "$ref" in merged:
                 target = self._definitions[merged.pop("$ref").rpartition("/")[2]]
+            elif "oneOf" in merged:
+                tag = merged.pop("discriminator")["propertyName"]
+                target = _tagged_union(tag, [self._resolve(item) for item in merged.pop("oneOf")])
             else:
                 options = [self._resolve(item) for item in merged.pop("anyOf") if item.get("type") != "null"]
                 target = options[0] if len(options) == 1 else _union(options)
@@ -89,7 +93,7 @@ class _Converter:
             out.setdefault("maxProperties", _MAX_PROPERTIES)
         else:
             out["x-kubernetes-preserve-unknown-fields"] = True
-        if rules := self._rules.get(str(node.get("title"))):
+        if rules := (*self._rules.get(str(node.get("title")), ()), *node.get(_TAG_RULES, ())):
             out["x-kubernetes-validations"] = [dict(rule) for rule in rules]
 
     def _array(self, node: Schema, out: Schema) -> None:
@@ -103,7 +107,7 @@ class _Converter:
             out["x-kubernetes-list-map-keys"] = list(keys)
 
     def _has_unique_names(self, items: Schema) -> bool:
-        return str(items.get("$ref", "")).endswith("/PodSet")
+        return str(items.get("$ref", "")).endswith(("/PodSet", "/NodeGroup"))
 
 
 def _int_or_string(node: Schema, pattern: str) -> Schema:
@@ -115,6 +119,30 @@ def _int_or_string(node: Schema, pattern: str) -> Schema:
         "maxLength": 64,
         "x-kubernetes-int-or-string": True,
     }
+
+
+def _tagged_union(tag: str, options: Sequence[Schema]) -> Schema:
+    """One object with the fields of all options, which must agree on those of one name; rules say which go together."""
+    properties: dict[str, Schema] = {}
+    having: dict[str, list[str]] = {}
+    rules: list[dict[str, str]] = []
+    for option in options:
+        value, fields = option["properties"][tag]["const"], {**option["properties"]}
+        del fields[tag]
+        for name, schema in fields.items():
+            if properties.setdefault(name, schema) != schema:
+                raise ValueError(f"{name} differs between the options of a union by {tag}")
+            having.setdefault(name, []).append(value)
+        if needed := [name for name in option.get("required", ()) if name != tag]:
+            given = " && ".join(f"has(self.{name})" for name in needed)
+            message = f"{', '.join(needed)} must be given with {tag} {value}"
+            rules.append({"rule": f"self.{tag} != '{value}' || ({given})", "message": message})
+    for name, values in having.items():
+        if len(values) < len(options):
+            message = f"{name} goes with {tag} {' or '.join(values)}"
+            rules.append({"rule": f"!has(self.{name}) || self.{tag} in {values}", "message": message})
+    tags = {"type": "string", "enum": [option["properties"][tag]["const"] for option in options]}
+    return {"type": "object", "properties": {tag: tags, **properties}, "required": [tag], _TAG_RULES: rules}
 
 
 def _union(options: Sequence[Schema]) -> Schema:

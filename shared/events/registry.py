@@ -7,6 +7,7 @@ dead-letter topic and goes on.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from itertools import pairwise
 from typing import Any, TypeVar
 
 import orjson
@@ -22,6 +23,9 @@ MESSAGE_TYPES: Mapping[str, MessageType] = {
 }
 
 _UNKNOWN = "extra_forbidden"
+_TAGS = frozenset({"create", "change", "apply", "delete"})
+# The field of a node group that is another model for each kind of provider.
+_TAGGED = "provider"
 _MAX_ERRORS = 16
 _MAX_MESSAGE = 512
 
@@ -85,7 +89,8 @@ def field_errors(error: ValidationError) -> tuple[FieldError, ...]:
 def _field_error(item: dict[str, Any]) -> FieldError:
     message = str(item["msg"]).removeprefix("Value error, ")
     # The tag of a discriminated union is not part of the document's path.
-    path = [str(part) for part in item["loc"] if part not in {"create", "change", "apply", "delete"}]
+    location = ["", *(str(part) for part in item["loc"])]
+    path = [part for before, part in pairwise(location) if part not in _TAGS and before != _TAGGED]
     return FieldError(
         field=".".join(path)[:_MAX_MESSAGE],
         reason=_reason(str(item["type"])),

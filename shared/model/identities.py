@@ -21,6 +21,9 @@ APPLIED_BY = "executor"
 SUBJECT_ANNOTATION = "flotilla.dev/subject"
 # What the subject of a workload's commands begins with.
 WORKLOAD_SUBJECT = "workload/"
+NODE_GROUP_SUBJECT = "nodegroup/"
+# On a node: the node group that it belongs to.
+NODE_GROUP_LABEL = "flotilla.dev/node-group"
 # The object's own kind, namespace and name: a copy that somebody makes of it, marks included, is not ours.
 IDENTITY_ANNOTATION = "flotilla.dev/applied-as"
 # On a pod that is yet to be replaced: `<epoch>/<generation>` of the newest command, while the pod is an older one's.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from services.hub.decision.conditions import ConditionWriter, format_seconds
 from services.hub.decision.resources import (
@@ -41,8 +42,9 @@ def status_of(
     """The wanted status; `counts` are the cluster's workloads, all and running."""
     writer = ConditionWriter(view.status.get("conditions") or (), view.meta.generation, now_ms)
     heartbeat = pulse.heartbeat if pulse is not None else None
+    groups = _node_groups(view)
     conditions = [*_membership(view.meta.name, heartbeat, writer, alive=alive), *_declaration(view, apply, writer)]
-    known = {}
+    known: dict[str, Any] = {"summary": ClusterSummary(node_groups=groups)} if groups else {}
     if pulse is not None and heartbeat is not None:
         known = {
             "version": heartbeat.kubernetes_version or None,
@@ -54,7 +56,7 @@ def status_of(
             "allocatable": heartbeat.allocatable or None,
             "usage": heartbeat.usage or None,
             "last_heartbeat": format_seconds(pulse.seen_ms),
-            "summary": _summary(heartbeat),
+            "summary": _summary(heartbeat, groups),
         }
     total, running = counts
     status = ClusterStatusView(
@@ -120,13 +122,20 @@ def _declaration(view: ClusterView, apply: Apply, writer: ConditionWriter) -> It
         yield writer.make(WORKLOADS_APPLIED, "True" if there else "False", "Applied" if there else "Creating")
 
 
-def _summary(heartbeat: ClusterObserved) -> ClusterSummary:
+def _node_groups(view: ClusterView) -> str | None:
+    """Such as `small 0-10, large 1-4`."""
+    groups = view.declared.node_groups if isinstance(view.declared, ClusterSpec) else ()
+    return ", ".join(f"{group.name} {group.min_size}-{group.max_size}" for group in groups) or None
+
+
+def _summary(heartbeat: ClusterObserved, node_groups: str | None) -> ClusterSummary:
     place = [heartbeat.labels.get(PROVIDER_LABEL), heartbeat.labels.get(REGION_LABEL)]
     return ClusterSummary(
         nodes=f"{heartbeat.nodes_ready}/{heartbeat.nodes}",
         cpu=_percent("cpu", heartbeat.usage, heartbeat.allocatable),
         memory=_percent("memory", heartbeat.usage, heartbeat.allocatable),
         location="/".join(part for part in place if part) or None,
+        node_groups=node_groups,
     )
 
 

@@ -85,6 +85,7 @@ class _Decision:
             unschedulable=spec.unschedulable,
             price_per_hour=spec.price_per_hour,
             node_prices=spec.node_prices,
+            node_groups=spec.node_groups,
             watched_resources=spec.watched_resources,
         )
         known = self._state.declared.get(self._name)

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import Annotated, Final, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from shared.events.v1.clusters import NodePrice
+from shared.events.v1.clusters import NodeGroup, NodePrice
 from shared.events.v1.scaling import Scaling
 from shared.events.v1.workloads import MAX_OBJECT_NAME, MAX_POD_SETS, PlacementTerms, PodSet
 from shared.model.base import StrictValue, Value
@@ -54,6 +54,9 @@ class ClusterSpec(StrictValue):
         max_length=64,
         description="prices of nodes with some labels instead; the first that applies counts",
     )
+    node_groups: tuple[NodeGroup, ...] = Field(
+        default=(), max_length=32, description="nodes that the autoscaler may ask for and give back"
+    )
     watched_resources: tuple[Annotated[str, Field(pattern=WATCHED_RESOURCE, max_length=253)], ...] = Field(
         default=(), max_length=64, description="further resources to watch, as group/version/resource"
     )
@@ -62,6 +65,14 @@ class ClusterSpec(StrictValue):
         max_length=MAX_POD_SETS,
         description="what runs on this cluster: one Workload of the cluster's name, with a pod set for each entry",
     )
+
+    @field_validator("node_groups")
+    @classmethod
+    def _unique_groups(cls, groups: tuple[NodeGroup, ...]) -> tuple[NodeGroup, ...]:
+        names = [group.name for group in groups]
+        if twice := next((name for index, name in enumerate(names) if name in names[:index]), None):
+            raise ValueError(f"name {twice!r} is used twice")
+        return groups
 
     @model_validator(mode="after")
     def _unique(self) -> Self:
@@ -142,6 +153,7 @@ class ClusterSummary(Value):
     cpu: str | None = Field(default=None, description="measured use of what is allocatable")
     memory: str | None = Field(default=None, description="measured use of what is allocatable")
     location: str | None = Field(default=None, description="provider/region")
+    node_groups: str | None = Field(default=None, description="name and limits of each node group")
 
 
 class ClusterStatusView(Value):

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Annotated, Final, Literal
 
-from pydantic import Field
+from pydantic import Field, StringConstraints, ValidationInfo, field_validator
 
 from shared.events.v1.policies import is_empty
 from shared.model.base import StrictValue, Value
-from shared.model.names import LabelKey, LabelValue
+from shared.model.names import DnsLabel, DnsSubdomain, LabelKey, LabelValue
+from shared.model.quantities import NonNegativeQuantity
+from shared.model.resources import ResourceName
 from shared.model.taints import Taint
+
+MAX_NODES: Final = 10_000
+# Without these three no pod fits a node.
+_NEEDED: Final = ("cpu", "memory", "pods")
+_ProviderName = Annotated[str, StringConstraints(min_length=1, max_length=255)]
+_Url = Annotated[str, StringConstraints(max_length=1024, pattern=r"^https?://[^\s/?#]+(/[^\s?#]*)?$")]
 
 
 class NodePrice(StrictValue):
@@ -26,6 +35,93 @@ class NodePrice(StrictValue):
         return all(labels.get(key) == value for key, value in self.node_selector.items())
 
 
+class NodeTemplate(StrictValue):
+    """What a new node of a group will be like, as its Node object will say it."""
+
+    allocatable: dict[ResourceName, NonNegativeQuantity] = Field(
+        max_length=32, description="what pods may use of it, by resource; cpu, memory and pods must be given"
+    )
+    labels: dict[LabelKey, LabelValue] = Field(
+        default_factory=dict,
+        max_length=64,
+        description="labels of its nodes; flotilla.dev/node-group is there without being named",
+    )
+    taints: tuple[Taint, ...] = Field(default=(), max_length=32, description="taints of its nodes")
+
+    @field_validator("allocatable")
+    @classmethod
+    def _has_what_pods_need(cls, value: dict[str, str]) -> dict[str, str]:
+        if missing := [name for name in _NEEDED if name not in value]:
+            raise ValueError(f"{' and '.join(missing)} must be given")
+        return value
+
+
+class ClusterApiGroup(StrictValue):
+    """A scalable resource of Cluster API (`cluster.x-k8s.io`), in the cluster itself or in its management cluster."""
+
+    kind: Literal["clusterApi"] = "clusterApi"
+    resource: Literal["machinedeployments", "machinepools"] = Field(description="what is scaled")
+    namespace: DnsLabel = Field(description="where it is")
+    name: _ProviderName = Field(description="its name at the provider")
+
+
+class AwsAutoScalingGroup(StrictValue):
+    kind: Literal["awsAutoScalingGroup"] = "awsAutoScalingGroup"
+    region: DnsLabel = Field(description="region of AWS")
+    name: _ProviderName = Field(description="its name at the provider")
+
+
+class AwsEksNodeGroup(StrictValue):
+    """A managed node group of an EKS cluster."""
+
+    kind: Literal["awsEksNodeGroup"] = "awsEksNodeGroup"
+    region: DnsLabel = Field(description="region of AWS")
+    cluster: _ProviderName = Field(description="the EKS cluster")
+    name: _ProviderName = Field(description="its name at the provider")
+
+
+class WebhookGroup(StrictValue):
+    """Whatever else makes nodes: docs/node-group-webhook.yaml says what it is asked."""
+
+    kind: Literal["webhook"] = "webhook"
+    url: _Url = Field(description="where it listens; the paths of its OpenAPI document are below it")
+    secret: DnsSubdomain = Field(
+        description="name of the key that signs requests: a file in the executor's FLOTILLA_EXECUTOR_SECRETS_DIR"
+    )
+
+
+class KwokGroup(StrictValue):
+    """Nodes that kwok plays: they are Node objects and nothing else."""
+
+    kind: Literal["kwok"] = "kwok"
+
+
+NodeProvider = Annotated[
+    ClusterApiGroup | AwsAutoScalingGroup | AwsEksNodeGroup | WebhookGroup | KwokGroup, Field(discriminator="kind")
+]
+
+
+class NodeGroup(StrictValue):
+    """Nodes of one kind that a provider makes and deletes. They have the label `flotilla.dev/node-group: <name>`."""
+
+    name: DnsLabel = Field(description="name of the group; its nodes have it as label flotilla.dev/node-group")
+    min_size: int = Field(default=0, ge=0, le=MAX_NODES, description="never fewer nodes than this")
+    max_size: int = Field(ge=0, le=MAX_NODES, description="never more nodes than this")
+    price: float = Field(
+        default=0.0, ge=0, allow_inf_nan=False, description="of one node for an hour, in the fleet's currency"
+    )
+    template: NodeTemplate = Field(description="what a new node will be like")
+    provider: NodeProvider = Field(description="who makes and deletes the nodes")
+
+    @field_validator("max_size")
+    @classmethod
+    def _not_below_least(cls, value: int, info: ValidationInfo) -> int:
+        least = info.data.get("min_size", 0)
+        if value < least:
+            raise ValueError(f"must not be less than minSize, which is {least}")
+        return value
+
+
 class ClusterDeclared(Value):
     """What the fleet is told of a cluster, over what its own watcher says of it."""
 
@@ -40,4 +136,7 @@ class ClusterDeclared(Value):
     )
     watched_resources: tuple[str, ...] = Field(
         default=(), description="further resources to watch, as group/version/resource"
+    )
+    node_groups: tuple[NodeGroup, ...] = Field(
+        default=(), exclude_if=is_empty, description="nodes that the autoscaler may ask for and give back"
     )

@@ -24,6 +24,17 @@ class ObjectResult(Value):
     message: str = ""
 
 
+class NodeGroupReport(Value):
+    """How it stands with a node group. Nodes that cannot be emptied are among the report's `failures`."""
+
+    group: str
+    size: int | None = Field(default=None, description="nodes that are asked of the provider; absent: it did not say")
+    ready: int = Field(default=0, description="nodes that are there and Ready, those in `removing` left out")
+    removing: tuple[str, ...] = Field(default=(), description="nodes that are being emptied or deleted")
+    reason: str = Field(default="", description="OutOfStock, NotFound, Forbidden, ProviderUnavailable, ...")
+    message: str = ""
+
+
 class CommandReported(Value):
     """`failed` is tried again by the executor; `refused` was older than what had been applied already."""
 
@@ -42,4 +53,7 @@ class CommandReported(Value):
     applied_generation: int | None = Field(default=None, description="newest generation applied, where refused")
     lease: LeaseAsked | None = Field(
         default=None, exclude_if=is_empty, description="with subject `lease`: this is no report, and asks for one"
+    )
+    node_group: NodeGroupReport | None = Field(
+        default=None, exclude_if=is_empty, description="with subject nodegroup/<name>; told again when it changes"
     )

@@ -76,6 +76,18 @@ BAD_WORKLOADS: dict[str, dict[str, Any]] = {
     ),
     "priority beyond bounds": pod_set() | {"priority": 2_000_000_000},
 }
+
+
+def node_group(**changes: Any) -> dict[str, Any]:
+    allocatable = {"cpu": 4, "memory": "16Gi", "pods": 110}
+    group = {"name": "small", "maxSize": 3, "template": {"allocatable": allocatable}, "provider": {"kind": "kwok"}}
+    return {"nodeGroups": [group | changes]}
+
+
+def provided(kind: str, **fields: str) -> dict[str, Any]:
+    return node_group(provider={"kind": kind, **fields})
+
+
 GOOD_CLUSTERS: dict[str, dict[str, Any]] = {
     "nothing said": {},
     "all said": {
@@ -86,6 +98,11 @@ GOOD_CLUSTERS: dict[str, dict[str, Any]] = {
         "watchedResources": ["v1/secrets", "example.org/v1/ships"],
         "workloads": [APP],
     },
+    "a node group": node_group(minSize=3, price=0.25),
+    "nodes of Cluster API": provided("clusterApi", resource="machinepools", namespace="fleet", name="small"),
+    "nodes of an Auto Scaling group": provided("awsAutoScalingGroup", region="eu-west-1", name="small"),
+    "nodes of EKS": provided("awsEksNodeGroup", region="eu-west-1", cluster="west", name="small"),
+    "nodes of a webhook": provided("webhook", url="https://nodes.example.org/v1", secret="nodes"),
 }
 BAD_CLUSTERS: dict[str, dict[str, Any]] = {
     "a negative price": {"pricePerHour": -1},
@@ -93,6 +110,13 @@ BAD_CLUSTERS: dict[str, dict[str, Any]] = {
     "no such effect": {"taints": [{"key": "a", "effect": "Never"}]},
     "a workload that is none": {"workloads": [{"name": "a"}]},
     "a workload twice": {"workloads": [APP, APP]},
+    "a node group twice": {"nodeGroups": node_group()["nodeGroups"] * 2},
+    "fewer nodes at most than at least": node_group(minSize=4),
+    "a node that pods do not fit": node_group(template={"allocatable": {"cpu": 4, "memory": "16Gi"}}),
+    "no such provider": provided("magic"),
+    "a provider without its fields": provided("clusterApi", namespace="fleet", name="small"),
+    "a provider with another's fields": provided("kwok", region="eu-west-1"),
+    "no URL": provided("webhook", url="nodes.example.org", secret="nodes"),
 }
 
 

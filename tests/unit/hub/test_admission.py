@@ -33,6 +33,13 @@ def ask(
     return response
 
 
+TEMPLATE = {"allocatable": {"cpu": "4", "memory": "16Gi", "pods": 110}}
+
+
+def node_group(**changes: Any) -> dict[str, Any]:
+    return {"name": "small", "maxSize": 3, "template": TEMPLATE, "provider": {"kind": "kwok"}, **changes}
+
+
 def causes(response: dict[str, Any]) -> dict[str, str]:
     return {cause["field"]: cause["message"] for cause in response["status"]["details"]["causes"]}
 
@@ -41,6 +48,7 @@ def test_what_is_right_passes() -> None:
     assert ask(workload(namespace="team"))["allowed"]
     assert ask(cluster(spec={"workloads": [{"name": "a", "image": "nginx"}]}))["allowed"]
     assert ask(cluster())["allowed"]
+    assert ask(cluster(spec={"nodeGroups": [node_group(), node_group(name="large", minSize=3, price=0.4)]}))["allowed"]
 
 
 def test_every_field_that_is_wrong_is_named() -> None:
@@ -77,6 +85,27 @@ def test_every_field_that_is_wrong_is_named() -> None:
             "spec.nodePrices.0.nodeSelector",
             "at least 1 item",
         ),
+        *(
+            (cluster(spec={"nodeGroups": [node_group(**changes)]}), f"spec.nodeGroups.0.{field}", words)
+            for changes, field, words in (
+                ({"name": "Not_A_Label"}, "name", "lower case letters"),
+                ({"minSize": 3, "maxSize": 2}, "maxSize", "must not be less than minSize, which is 3"),
+                ({"price": -1}, "price", "greater than or equal to 0"),
+                ({"template": {"allocatable": {"cpu": "4"}}}, "template.allocatable", "memory and pods must be given"),
+                ({"template": {**TEMPLATE, "labels": {"-": "x"}}}, "template.labels.-.[key]", "name part"),
+                ({"provider": {}}, "provider", "Unable to extract tag"),
+                ({"provider": {"kind": "magic"}}, "provider", "does not match any of the expected tags"),
+                ({"provider": {"kind": "kwok", "url": "http://x"}}, "provider.url", "Extra inputs"),
+                ({"provider": {"kind": "webhook", "secret": "s"}}, "provider.url", "Field required"),
+                ({"provider": {"kind": "webhook", "url": "ftp://x", "secret": "s"}}, "provider.url", "match pattern"),
+                (
+                    {"provider": {"kind": "clusterApi", "resource": "machines", "namespace": "a", "name": "b"}},
+                    "provider.resource",
+                    "'machinedeployments' or 'machinepools'",
+                ),
+            )
+        ),
+        (cluster(spec={"nodeGroups": [node_group()] * 2}), "spec.nodeGroups", "name 'small' is used twice"),
         (cluster("c" * 60, spec={"workloads": [{"name": "abc", "image": "x"}]}), "spec.workloads", "longer than 63"),
         (cluster(spec={"unknown": 1}), "spec.unknown", "Extra inputs"),
     ],

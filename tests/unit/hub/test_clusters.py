@@ -9,7 +9,7 @@ import pytest
 from services.hub.decision.instructions import PublishAudit, PublishDeclaration
 from services.hub.decision.resources import ORIGIN_JOINED, ORIGIN_LABEL
 from services.hub.decision.state import Policy
-from shared.events.v1.clusters import ClusterDeclared
+from shared.events.v1.clusters import ClusterDeclared, NodeGroup
 from shared.events.v1.objects import LEFT, ClusterObserved, ObjectsAudited
 from shared.events.v1.requests import WorkloadRequested
 from shared.events.v1.status import Phase
@@ -19,6 +19,14 @@ from shared.model.identities import WorkloadKey
 from tests.unit.hub.world import START_MS, DiedError, World, cluster, heartbeat, status_of, workload
 
 SPEC: dict[str, Any] = {"workloads": [{"name": "myworkload", "replicas": 3, "image": "nginx"}]}
+NODE_GROUP: dict[str, Any] = {
+    "name": "small",
+    "minSize": 1,
+    "maxSize": 3,
+    "price": 0.2,
+    "template": {"allocatable": {"cpu": 4, "memory": "16Gi", "pods": 110}, "labels": {"size": "small"}},
+    "provider": {"kind": "clusterApi", "resource": "machinedeployments", "namespace": "fleet", "name": "small"},
+}
 KEY = WorkloadKey("default", "mycluster")
 
 
@@ -50,6 +58,7 @@ def test_a_cluster_is_declared() -> None:
             "pricePerHour": 1.5,
             "nodePrices": [{"nodeSelector": {"size": "large"}, "pricePerHour": 4}],
             "watchedResources": ["example.org/v1/ships"],
+            "nodeGroups": [NODE_GROUP],
         }
     )
     found = world.declared["mycluster"]
@@ -57,6 +66,8 @@ def test_a_cluster_is_declared() -> None:
     assert (found.labels, found.unschedulable, found.price_per_hour) == ({"tier": "gold"}, True, 1.5)
     assert [(item.node_selector, item.price_per_hour) for item in found.node_prices] == [({"size": "large"}, 4)]
     assert found.watched_resources == ("example.org/v1/ships",)
+    assert found.node_groups == (NodeGroup.model_validate(NODE_GROUP),)
+    assert show(world)["status"]["summary"]["nodeGroups"] == "small 1-3"
     assert found.taints[0].key == "gpu"
     assert len(world.declarations) == 1
     assert [(action.verb, action.actor) for action in world.audits] == [("create", "kubectl-create")]
