@@ -1,7 +1,8 @@
 """One life of the state: restored from the log, then followed, looked at, and told.
 
 What must not be lost is read by explicit positions (`fleet.placements`, `fleet.objects`, and for what the last
-autoscaler said `fleet.scaling` and `fleet.sampling`); samples come from faust, and are put right by the next.
+autoscaler said `fleet.scaling`, `fleet.sampling` and `fleet.usage`); samples come from faust, and are put right by the
+next.
 """
 
 from __future__ import annotations
@@ -16,11 +17,12 @@ from services.autoscaler.settings import AutoscalerSettings
 from services.autoscaler.windows import Windows
 from shared.events.envelope import SEQ, Envelope, number_of
 from shared.events.registry import DecodeError, decode
-from shared.events.topics import OBJECTS, PLACEMENTS, SAMPLING, SCALING, Topic
+from shared.events.topics import OBJECTS, PLACEMENTS, SAMPLING, SCALING, USAGE, Topic
 from shared.events.v1.metrics import AskedMetricsSampled, PodMetricsSampled
 from shared.events.v1.placements import PlacementPublished
 from shared.events.v1.sampling import SampledMetric, SamplingRequested
 from shared.events.v1.scaling import WorkloadScaled
+from shared.events.v1.usage import UsageLearned
 from shared.model.base import Value
 from shared.model.identities import ObjectKey, is_object_key
 from shared.observability.logs import get_logger
@@ -31,7 +33,7 @@ from shared.runtime.ids import new_id
 
 log = get_logger(__name__)
 
-REMEMBERED = (SCALING.name, SAMPLING.name)
+REMEMBERED = (SCALING.name, SAMPLING.name, USAGE.name)
 FOLLOWED = (PLACEMENTS.name, OBJECTS.name)
 _READ_S = 0.2
 _TICK_S = 0.25
@@ -127,6 +129,9 @@ class Session:
         elif record.topic == SAMPLING.name:
             asked = () if record.value is None else decode(SamplingRequested, record.value).metrics
             self._sampled[key] = asked
+        elif record.topic == USAGE.name:
+            told = None if record.value is None else decode(UsageLearned, record.value)
+            self._workloads.learned.restore(key, told)
         else:
             self._workloads.restore(key, None if record.value is None else decode(WorkloadScaled, record.value))
 
@@ -207,6 +212,9 @@ class Session:
                 await self._send(SCALING, key, None)
         self._gone.clear()
         sent += await self._ask()
+        for key, learned in self._workloads.learned.due(self._clock.now_ms()):
+            sent += 1
+            await self._send(USAGE, key, learned)
         letters, self._letters = self._letters, []
         await self._publisher.send_many(letters)
         if sent or letters:

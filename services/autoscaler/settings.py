@@ -25,6 +25,11 @@ class AutoscalerSettings(CommonSettings):
     autoscaler_remember_s: float = Field(
         default=60.0, gt=0, description="how often what is remembered is published though nothing changed, in seconds"
     )
+    autoscaler_learned_s: float = Field(
+        default=300.0,
+        gt=0,
+        description="how often what was learned over days is published, in seconds: as much of it is lost by a crash",
+    )
     autoscaler_tolerance: float = Field(
         default=0.1, ge=0, description="part of a target within which nothing is done, where a workload does not say"
     )

@@ -1,8 +1,8 @@
 """The autoscaler: read, look, tell; and build everything anew from the log when that fails.
 
 A session is one life of the state, and ends when the log fails. Of several instances the newest works: it opens the
-sole publisher of `fleet.scaling` and `fleet.sampling`, so the broker refuses what an older one still says, and that
-one stands by.
+sole publisher of `fleet.scaling`, `fleet.sampling` and `fleet.usage`, so the broker refuses what an older one still
+says, and that one stands by.
 """
 
 from __future__ import annotations
@@ -12,11 +12,22 @@ from contextlib import AsyncExitStack
 
 from services.autoscaler import metrics
 from services.autoscaler.decision.horizontal.terms import Defaults
+from services.autoscaler.decision.learned import Learned
 from services.autoscaler.decision.workloads import ScaledWorkloads
 from services.autoscaler.session import Session
 from services.autoscaler.settings import AutoscalerSettings
 from services.autoscaler.windows import Windows
-from shared.events.topics import METRICS, OBJECTS, PLACEMENTS, SAMPLING, SCALING, SOLE_WRITERS, Topic, dead_letter_topic
+from shared.events.topics import (
+    METRICS,
+    OBJECTS,
+    PLACEMENTS,
+    SAMPLING,
+    SCALING,
+    SOLE_WRITERS,
+    USAGE,
+    Topic,
+    dead_letter_topic,
+)
 from shared.observability.logs import get_logger
 from shared.ports.clock import Clock
 from shared.ports.event_log import EventLog, LogError, Partition, WriterReplacedError
@@ -33,6 +44,7 @@ TOPICS: tuple[Topic, ...] = (
     PLACEMENTS,
     SAMPLING,
     SCALING,
+    USAGE,
     dead_letter_topic(METRICS),
     dead_letter_topic(SAMPLING),
 )
@@ -90,7 +102,7 @@ class AutoscalerService:
         self._problem = "opening the log"
         await self._log.ensure_topics([topic for topic in TOPICS if not await self._log.partitions(topic.name)])
         await self._tenure.claim()
-        said = [*await self._log.partitions(SCALING.name), *await self._log.partitions(SAMPLING.name)]
+        said = [place for topic in (SCALING, SAMPLING, USAGE) for place in await self._log.partitions(topic.name)]
         publisher = await self._log.sole_publisher("autoscaler", SOLE_WRITERS["autoscaler"], said)
         stack.push_async_callback(publisher.close)
         reader = await self._log.reader("autoscaler-inputs")
@@ -99,6 +111,7 @@ class AutoscalerService:
             _defaults(self._settings),
             round(self._settings.autoscaler_stale_s * 1000),
             round(self._settings.autoscaler_remember_s * 1000),
+            Learned(round(self._settings.autoscaler_learned_s * 1000)),
         )
         return Session(self._log, reader, publisher, self._windows, workloads, self._clock, self._settings)
 

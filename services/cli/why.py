@@ -22,6 +22,7 @@ from services.cli.connection import CLIENT, connected, run, workload_key
 from shared.events.registry import decode
 from shared.events.topics import DECISIONS, DECISIONS_MADE, EPOCH_STARTED, PLACEMENTS, SCALING
 from shared.events.v1.decisions import DecisionsMade, EpochStarted, PodSetPlacement, Rebalanced, WorkloadPlaced
+from shared.events.v1.forecasts import ForecastMade
 from shared.events.v1.placements import PlacementPublished
 from shared.events.v1.scaling import WorkloadScaled
 from shared.ports.event_log import START, EventLog, Record
@@ -153,8 +154,16 @@ def _scaled(scaled: WorkloadScaled) -> Iterator[str]:
         for metric in item.metrics:
             measured = f"proposes {metric.proposal}" if metric.proposal is not None else "not measured"
             yield f"  {metric.type} {metric.name}: {measured}, by {metric.samples} values"
+        if item.forecast is not None:
+            yield f"  forecast: {_forecast(item.forecast)}"
         for condition in item.conditions:
             yield f"  {condition.type} {condition.status}: {condition.reason}: {condition.message}"
+
+
+def _forecast(made: ForecastMade) -> str:
+    if made.replicas is None:
+        return f"says nothing: {made.reason}"
+    return f"expects {made.replicas}, by {made.periods} whole periods, at {made.level} % of their level"
 
 
 def _moved(moved: Rebalanced) -> str:

@@ -27,6 +27,7 @@ from shared.events.v1 import (
     sampling,
     scaling,
     status,
+    usage,
 )
 from shared.model.identities import heartbeat_key
 
@@ -105,6 +106,7 @@ POD_METRICS_SAMPLED = MessageType("fleet.podmetrics.sampled.v1", metrics.PodMetr
 ASKED_METRICS_SAMPLED = MessageType("fleet.askedmetrics.sampled.v1", metrics.AskedMetricsSampled, key="<cluster>/asked")
 SAMPLING_REQUESTED = MessageType("fleet.sampling.requested.v1", sampling.SamplingRequested)
 WORKLOAD_SCALED = MessageType("fleet.workload.scaled.v1", scaling.WorkloadScaled)
+USAGE_LEARNED = MessageType("fleet.usage.learned.v1", usage.UsageLearned)
 EPOCH_STARTED = MessageType("fleet.epoch.started.v1", decisions.EpochStarted)
 DECISIONS_MADE = MessageType("fleet.decisions.made.v1", decisions.DecisionsMade)
 PLACEMENT_PUBLISHED = MessageType("fleet.placement.published.v1", placements.PlacementPublished)
@@ -201,6 +203,17 @@ SCALING = Topic(
     read_by=("scheduler", "status", "autoscaler"),
     dead_letters=True,
     tombstones="the workload is gone, or is scaled no more",
+)
+USAGE = Topic(
+    "fleet.usage",
+    "What the autoscaler has learned of workloads over days, which metrics are not kept for.",
+    key="<namespace>/<name>",
+    partitions=8,
+    cleanup=Cleanup.COMPACT,
+    messages=(USAGE_LEARNED,),
+    written_by=("autoscaler",),
+    read_by=("autoscaler",),
+    tombstones="the workload is gone, or nothing is learned of it any more",
 )
 DECISIONS = Topic(
     "fleet.decisions",
@@ -326,8 +339,8 @@ def dead_letter_topic(topic: Topic) -> Topic:
 
 
 _BASE = (
-    REQUESTS, CLUSTERS, OBJECTS, DISCREPANCIES, METRICS, SAMPLING, SCALING, DECISIONS, PLACEMENTS, RESULTS, INVENTORIES,
-    STATUS, EVENTS, AUDIT,
+    REQUESTS, CLUSTERS, OBJECTS, DISCREPANCIES, METRICS, SAMPLING, SCALING, USAGE, DECISIONS, PLACEMENTS, RESULTS,
+    INVENTORIES, STATUS, EVENTS, AUDIT,
 )  # fmt: skip
 
 # Every topic but the command topics, which come and go with their clusters.

@@ -9,27 +9,19 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
 from services.autoscaler.decision.asked import sampled_by, terms_of
-from services.autoscaler.decision.horizontal.evaluation import Evaluation, evaluate, settle
-from services.autoscaler.decision.horizontal.limits import At, Memory
-from services.autoscaler.decision.horizontal.replicas import Proposal
+from services.autoscaler.decision.horizontal.evaluation import evaluate, settle
+from services.autoscaler.decision.horizontal.limits import Memory
 from services.autoscaler.decision.horizontal.seen import Pod, PodSamples, Reading, Seen, Unmeasured
 from services.autoscaler.decision.horizontal.terms import Defaults, Metric, Terms
+from services.autoscaler.decision.learned import Learned
 from services.autoscaler.decision.measured import Measured, MeasuredSeen
 from services.autoscaler.decision.samples import PodSamplesSeen
 from services.autoscaler.decision.schedules import Schedules, scheduled
+from services.autoscaler.decision.telling import Looked, gist, remembered, told
 from shared.events.v1.decisions import WorkloadPlaced
 from shared.events.v1.metrics import AskedMetricsSampled, PodMetricsSampled
 from shared.events.v1.sampling import SampledMetric
-from shared.events.v1.scaling import (
-    ConditionType,
-    MetricReading,
-    PodSetScaled,
-    Recommendation,
-    Scaling,
-    ScalingCondition,
-    ScalingMemory,
-    WorkloadScaled,
-)
+from shared.events.v1.scaling import Scaling, WorkloadScaled
 
 _GONE = frozenset({"Succeeded", "Failed"})
 
@@ -66,8 +58,9 @@ class _Tracked:
 class ScaledWorkloads:
     """`stale_ms`: age of a sample from which on it says nothing. Times are Unix milliseconds of one clock."""
 
-    def __init__(self, defaults: Defaults, stale_ms: int, remember_ms: int) -> None:
+    def __init__(self, defaults: Defaults, stale_ms: int, remember_ms: int, learned: Learned | None = None) -> None:
         self._defaults = defaults
+        self.learned = learned or Learned()
         self._remember_ms = remember_ms
         self._tracked: dict[str, _Tracked] = {}
         self._restored: dict[str, WorkloadScaled] = {}
@@ -101,6 +94,7 @@ class ScaledWorkloads:
 
     def place(self, key: str, placed: WorkloadPlaced | None) -> bool:
         """A workload as it was decided upon; whether it is scaled no more, though something was said of it."""
+        self.learned.place(key, placed)
         if placed is None or placed.deleting or placed.workload.scaling is None:
             tracked = self._tracked.pop(key, None)
             self._ask(key, tracked, ())
@@ -186,12 +180,17 @@ class ScaledWorkloads:
         seen = Seen(asked, there, tuple(pods.values()), readings)
         # Who was set to zero by hand is started by no schedule either.
         parked = not asked and not tracked.memory.zeroed
-        result = evaluate(terms, self._defaults, seen, tracked.memory, now_ms)
+        demand = self.learned.demand(key)
+        forecast = demand.forecast(now_ms) if demand is not None else None
+        expected = forecast.replicas if forecast is not None else None
+        result = evaluate(terms, self._defaults, seen, tracked.memory, now_ms, expected)
+        if demand is not None:
+            demand.note(result.needed, now_ms)
         if not parked:
             result = scheduled(result, asked, tracked.schedules.at(now_ms))
         if result.replicas is not None and result.replicas != asked:
             settle(tracked.terms, tracked.memory, asked, result.replicas, now_ms)
-        said = _told(tracked, seen, measured, result, now_ms)
+        said = _said(tracked, Looked(seen, tracked.terms.metrics, measured, forecast, result), now_ms)
         if tracked.said is not None and not self._is_news(tracked.said, said):
             return None
         tracked.said = said
@@ -210,14 +209,14 @@ class ScaledWorkloads:
         tracked = _Tracked(placed.uid, placed.workload_generation, name, terms_of(placed.workload.scaling), 0)
         said = self._restored.pop(key, None)
         if said is not None and said.uid == placed.uid and said.pod_sets[0].name == name:
-            tracked.said, tracked.memory = said, _remembered(said.pod_sets[0].memory)
+            tracked.said, tracked.memory = said, remembered(said.pod_sets[0].memory)
         return tracked
 
     def _is_news(self, before: WorkloadScaled, after: WorkloadScaled) -> bool:
         old, new = before.pod_sets[0], after.pod_sets[0]
         if not 0 <= after.evaluated_at - before.evaluated_at < self._remember_ms:
             return True
-        return _gist(old) != _gist(new) or before.workload_generation != after.workload_generation
+        return gist(old) != gist(new) or before.workload_generation != after.workload_generation
 
 
 def _with_gaps(terms: Terms, measured: tuple[Measured, ...]) -> tuple[Terms, tuple[Reading, ...]]:
@@ -229,67 +228,9 @@ def _with_gaps(terms: Terms, measured: tuple[Measured, ...]) -> tuple[Terms, tup
     return replace(terms, metrics=metrics), (*(one.reading for one in measured), *(gap for _, gap in gaps))
 
 
-def _gist(said: PodSetScaled) -> tuple[object, ...]:
-    """What is told as soon as it changes."""
-    wanted = {item.at: item.replicas for item in said.memory.recommendations}
-    newest = wanted[max(wanted)] if wanted else None
-    conditions = [(item.type, item.status, item.reason) for item in said.conditions]
-    return said.replicas, newest, said.memory.ups, said.memory.downs, said.memory.zeroed, bool(said.error), conditions
-
-
-def _told(
-    tracked: _Tracked, seen: Seen, measured: tuple[Measured, ...], result: Evaluation, now_ms: int
-) -> WorkloadScaled:
+def _said(tracked: _Tracked, looked: Looked, now_ms: int) -> WorkloadScaled:
     former = tracked.said.pod_sets[0].replicas if tracked.said is not None else None
-    proposals = result.proposals[: len(measured)] or (None,) * len(measured)
-    pod_set = PodSetScaled(
-        name=tracked.pod_set,
-        replicas=former if result.replicas is None else result.replicas,
-        before=seen.asked,
-        ready=sum(pod.counts for pod in seen.pods),
-        reason=result.reason,
-        error=result.error,
-        metrics=tuple(
-            _told_metric(metric, one, proposal)
-            for metric, one, proposal in zip(tracked.terms.metrics, measured, proposals, strict=True)
-        ),
-        conditions=tuple(
-            ScalingCondition(
-                type=ConditionType(item.type), status=item.status, reason=item.reason, message=item.message
-            )
-            for item in result.conditions
-        ),
-        memory=ScalingMemory(
-            recommendations=_noted(tracked.memory.recommendations),
-            ups=_noted(tracked.memory.ups),
-            downs=_noted(tracked.memory.downs),
-            zeroed=tracked.memory.zeroed,
-        ),
-    )
+    pod_set = told(tracked.pod_set, looked, tracked.memory, former)
     return WorkloadScaled(
         uid=tracked.uid, workload_generation=tracked.generation, evaluated_at=now_ms, pod_sets=(pod_set,)
-    )
-
-
-def _told_metric(metric: Metric, measured: Measured, proposal: Proposal | None) -> MetricReading:
-    return MetricReading(
-        type=metric.type,
-        name=metric.name,
-        proposal=proposal.replicas if proposal is not None else None,
-        current=proposal.current if proposal is not None else None,
-        newest=measured.newest_ms,
-        samples=measured.count,
-    )
-
-
-def _noted(items: Iterable[At]) -> tuple[Recommendation, ...]:
-    return tuple(Recommendation(replicas=item.replicas, at=item.at_ms) for item in items)
-
-
-def _remembered(memory: ScalingMemory) -> Memory:
-    return Memory(
-        recommendations=[At(item.replicas, item.at) for item in memory.recommendations],
-        ups=[At(item.replicas, item.at) for item in memory.ups],
-        downs=[At(item.replicas, item.at) for item in memory.downs],
-        zeroed=memory.zeroed,
     )

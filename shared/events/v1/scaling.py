@@ -14,6 +14,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from cronsim import CronSim, CronSimError
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
+from shared.events.v1.forecasts import ForecastMade, ScalingForecast
 from shared.events.v1.policies import is_empty
 from shared.model.base import StrictValue, Value
 from shared.model.names import DnsLabel
@@ -249,6 +250,11 @@ class Scaling(StrictValue):
         exclude_if=is_empty,
         description="times at which there are more replicas at least; of several the most",
     )
+    forecast: ScalingForecast | None = Field(
+        default=None,
+        exclude_if=is_empty,
+        description="scales ahead of a daily pattern; absent means by what is measured alone",
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -326,6 +332,7 @@ class PodSetScaled(Value):
     reason: str = Field(default="", description="why it is another number")
     error: str = Field(default="", description="what could not be measured, if anything")
     metrics: tuple[MetricReading, ...] = Field(default=(), exclude_if=is_empty)
+    forecast: ForecastMade | None = Field(default=None, exclude_if=is_empty)
     conditions: tuple[ScalingCondition, ...] = Field(default=(), exclude_if=is_empty)
     memory: ScalingMemory = ScalingMemory()
 

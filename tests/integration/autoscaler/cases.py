@@ -162,13 +162,11 @@ def _reading(random: Random, metric: Json, pods: list[Json], base: int, at: int)
 
 def answers(document: Json) -> list[tuple[int, bool]]:
     """At each look how many replicas are asked for then, and whether a metric failed."""
-    terms, defaults, memory = _terms(document), _defaults(document), Memory()
+    terms, defaults, memory = terms_of(document), defaults_of(document), Memory()
     asked, found = 0, []
     for look in document["looks"]:
         asked = asked if look["asked"] is None else look["asked"]
-        readings = tuple(map(_read, document["metrics"], look["readings"]))
-        seen = Seen(asked, look["there"], tuple(map(_built, look["pods"])), readings)
-        evaluation = evaluate(terms, defaults, seen, memory, look["at_ms"])
+        evaluation = evaluate(terms, defaults, seen_in(document, look, asked), memory, look["at_ms"])
         if evaluation.replicas not in {None, asked}:
             assert evaluation.replicas is not None
             settle(terms, memory, asked, evaluation.replicas, look["at_ms"])
@@ -177,7 +175,12 @@ def answers(document: Json) -> list[tuple[int, bool]]:
     return found
 
 
-def _terms(document: Json) -> Terms:
+def seen_in(document: Json, look: Json, asked: int) -> Seen:
+    readings = tuple(map(_read, document["metrics"], look["readings"]))
+    return Seen(asked, look["there"], tuple(map(_built, look["pods"])), readings)
+
+
+def terms_of(document: Json) -> Terms:
     metrics = tuple(
         Metric(
             MetricType(item["type"]),
@@ -205,7 +208,7 @@ def _known(rules: Json) -> Rules:
     )
 
 
-def _defaults(document: Json) -> Defaults:
+def defaults_of(document: Json) -> Defaults:
     names = ("tolerance", "down_stabilization_s", "cpu_initialization_ms", "initial_readiness_ms")
     return Defaults(**{name: document[name] for name in names})
 

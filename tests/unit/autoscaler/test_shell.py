@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest_asyncio
 
@@ -13,9 +14,11 @@ from services.autoscaler.shell import TOPICS, AutoscalerService
 from services.autoscaler.windows import Take
 from shared.adapters.clock import SystemClock
 from shared.adapters.memory.event_log import MemoryLog
-from shared.events.topics import METRICS, PLACEMENTS, SCALING
+from shared.events.topics import METRICS, PLACEMENTS, SCALING, USAGE
+from shared.events.v1.forecasts import DemandHistory
 from shared.events.v1.placements import PlacementPublished
 from shared.events.v1.scaling import WorkloadScaled
+from shared.events.v1.usage import UsageLearned
 from shared.ports.event_log import NewRecord, Partition, Record
 from tests.autoscaling import pod_json, pod_record, sample_record, scaled_workload
 from tests.unit.autoscaler.test_workloads import KEY, placed
@@ -40,9 +43,9 @@ class MemoryWindows:
 
 
 class Instance:
-    def __init__(self, log: MemoryLog) -> None:
+    def __init__(self, log: MemoryLog, settings: AutoscalerSettings = SETTINGS) -> None:
         self.windows = MemoryWindows()
-        self.service = AutoscalerService(log, self.windows, SystemClock(), SETTINGS)
+        self.service = AutoscalerService(log, self.windows, SystemClock(), settings)
         self._stop = asyncio.Event()
         self._task = asyncio.create_task(self.service.run(self._stop))
 
@@ -69,8 +72,8 @@ async def log() -> MemoryLog:
     return log
 
 
-def place(log: MemoryLog, generation: int = 1, *, deleting: bool = False) -> None:
-    placement = placed(scaled_workload(), deleting=deleting)
+def place(log: MemoryLog, generation: int = 1, *, deleting: bool = False, **more: Any) -> None:
+    placement = placed(scaled_workload(**more), deleting=deleting)
     body = PlacementPublished(epoch=1, generation=generation, decided_at=1, placement=placement)
     log.append(NewRecord(PLACEMENTS.name, KEY.encode(), body.to_json()))
 
@@ -147,3 +150,49 @@ async def test_of_two_the_newer_works_and_the_other_takes_over(log: MemoryLog) -
     first.use(200)
     await until(lambda: said(log)[-1] == 8)
     await first.stop()
+
+
+def learned(log: MemoryLog) -> list[UsageLearned | None]:
+    """What was told of what is learned; None for a tombstone."""
+    records = [r for n in range(USAGE.partitions) for r in log.segment(Partition(USAGE.name, n)).records]
+    return [UsageLearned.model_validate_json(r.value) if r.value else None for r in records]
+
+
+def known_days() -> NewRecord:
+    """Nine replicas were needed all of the last four days."""
+    slot_ms = 300_000
+    last = SystemClock().now_ms() // slot_ms - 1
+    demand = DemandHistory(slot_ms=slot_ms, first=last - 4 * 288, needed=(900,) * (4 * 288 + 1))
+    body = UsageLearned(uid="u1", learned_at=1, pod_set="main", demand=demand)
+    return NewRecord(USAGE.name, KEY.encode(), body.to_json())
+
+
+async def test_what_was_learned_over_days_survives_a_restart_and_ends_with_the_forecast(log: MemoryLog) -> None:
+    settings = SETTINGS.model_copy(update={"autoscaler_learned_s": 0.1})
+    log.append(known_days())
+    place(log, forecast={})
+    first = Instance(log, settings)
+    await until(lambda: said(log) == [None])
+    first.use(50)
+    await until(lambda: said(log)[-1] == 9)
+    # What is there is told with what was there before.
+    await until(lambda: len(learned(log)) > 1)
+    last = learned(log)[-1]
+    assert last is not None
+    assert last.demand is not None
+    assert last.demand.needed.count(900) == 4 * 288 + 1
+    assert last.demand.needed[-1] == 200
+    await first.stop()
+    # The newest alone is what a compacted topic keeps.
+    second = Instance(log, settings)
+    await until(lambda: second.windows.take is not None)
+    place(log, 2)
+    await until(lambda: learned(log)[-1] is None)
+    await second.stop()
+
+
+async def test_what_was_learned_of_a_workload_that_is_gone_ends_at_the_next_start(log: MemoryLog) -> None:
+    log.append(known_days())
+    instance = Instance(log)
+    await until(lambda: learned(log)[-1] is None)
+    await instance.stop()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 
 from services.autoscaler.decision.horizontal.limits import Memory, limit
 from services.autoscaler.decision.horizontal.replicas import Look, MetricError, Proposal, propose
@@ -37,11 +38,21 @@ class Evaluation:
     conditions: tuple[Condition, ...] = ()
     error: str = ""
 
+    @property
+    def needed(self) -> float | None:
+        """Replicas by which every metric would be at its target; None where a metric could not be measured."""
+        found = [None if proposal is None else proposal.needed for proposal in self.proposals]
+        known = [needed for needed in found if needed is not None]
+        return max(known) if known and len(known) == len(found) else None
 
-def evaluate(terms: Terms, defaults: Defaults, seen: Seen, memory: Memory, now_ms: int) -> Evaluation:
+
+def evaluate(
+    terms: Terms, defaults: Defaults, seen: Seen, memory: Memory, now_ms: int, expected: float | None = None
+) -> Evaluation:
     """What the HorizontalPodAutoscaler would do at this moment; `memory` goes on with it.
 
-    Whoever carries it out tells `memory` by `settle`.
+    `expected` replicas by a forecast count as one more metric does, as long as the others can be measured: the highest
+    counts, within the same windows, rates and bounds. Whoever carries it out tells `memory` by `settle`.
     """
     memory.began(seen.asked, now_ms)
     if not seen.asked and not (memory.zeroed and (terms.min_replicas or terms.scales_from_zero)):
@@ -55,7 +66,9 @@ def evaluate(terms: Terms, defaults: Defaults, seen: Seen, memory: Memory, now_m
     found = _by_metrics(terms, look)
     if found.replicas is None:
         return found
-    wanted = max(found.replicas, 0)
+    if expected is not None:
+        found = _with_expected(found, expected, look)
+    wanted = max(found.replicas or 0, 0)
     limited = limit(terms, defaults, memory, seen.asked, wanted, now_ms)
     conditions = (
         *found.conditions,
@@ -76,6 +89,16 @@ def settle(terms: Terms, memory: Memory, before: int, after: int, now_ms: int) -
     """Another number of replicas is asked for from now on, by an evaluation."""
     memory.scaled(terms.behavior, before, after, now_ms)
     memory.zeroed = before > 0 and not after and not terms.min_replicas and terms.scales_from_zero
+
+
+def _with_expected(found: Evaluation, expected: float, look: Look) -> Evaluation:
+    asked, measured = look.seen.asked, found.replicas or 0
+    replicas = asked if asked and look.tolerances.allow(expected / asked) else math.ceil(expected)
+    if replicas <= measured:
+        return found
+    message = f"the forecast asks for {replicas} replicas, what is measured now for {measured}"
+    condition = Condition("ScalingActive", True, "ForecastAhead", message)
+    return replace(found, replicas=replicas, reason="expected demand", conditions=(condition,))
 
 
 def _by_metrics(terms: Terms, look: Look) -> Evaluation:

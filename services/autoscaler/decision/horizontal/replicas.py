@@ -30,10 +30,15 @@ class MetricError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """`replicas` to ask for; `current` is the use that was compared: percent, or thousandths."""
+    """`replicas` to ask for; `current` is the use that was compared: percent, or thousandths.
+
+    `needed` are the replicas that would be at their target, neither rounded nor within a tolerance; None where too
+    little was measured to say it. The original has no such thing, and nothing here goes by it: forecasts learn from it.
+    """
 
     replicas: int
     current: int
+    needed: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,12 +144,19 @@ def _is_initializing(pod: Pod, sample: Sample, look: Look) -> bool:
 
 def _settled(groups: _Groups, look: Look, ratio_of: _Ratio, fallback: Mapping[str, int]) -> Proposal:
     """`fallback` is what pods without a value count with where there would be fewer."""
+    ratio, current = ratio_of(groups.values)
+    # Pods without a value are taken to be as the others, where those are the most.
+    sharing = groups.ready + len(groups.missing)
+    needed = ratio * sharing if len(groups.missing) <= groups.ready else None
+    return Proposal(_balanced(groups, look, ratio_of, fallback, ratio), current, needed)
+
+
+def _balanced(groups: _Groups, look: Look, ratio_of: _Ratio, fallback: Mapping[str, int], ratio: float) -> int:
     asked = look.seen.asked
     values = dict(groups.values)
-    ratio, current = ratio_of(values)
     grows_with_unready = bool(groups.unready) and ratio > 1.0
     if not grows_with_unready and not groups.missing:
-        return Proposal(asked if look.tolerances.allow(ratio) else _up(ratio * groups.ready), current)
+        return asked if look.tolerances.allow(ratio) else _up(ratio * groups.ready)
     if ratio < 1.0:
         values |= fallback
     elif ratio > 1.0:
@@ -154,11 +166,11 @@ def _settled(groups: _Groups, look: Look, ratio_of: _Ratio, fallback: Mapping[st
     again, _ = ratio_of(values)
     turns = (ratio < 1.0 < again) or (again < 1.0 < ratio)
     if look.tolerances.allow(again) or turns:
-        return Proposal(asked, current)
+        return asked
     replicas = _up(again * len(values))
     # The other number of values alone may not turn it round either.
     turns = (again < 1.0 and replicas > asked) or (again > 1.0 and replicas < asked)
-    return Proposal(asked if turns else replicas, current)
+    return asked if turns else replicas
 
 
 def _by_value(metric: Metric, reading: Values, look: Look) -> Proposal:
@@ -171,17 +183,19 @@ def _by_value(metric: Metric, reading: Values, look: Look) -> Proposal:
         ratio = _divided(use, each * float(seen.there))
         replicas = seen.there if look.tolerances.allow(ratio) else _up(use / each)
         current = use if use >= MOST_MILLI or not seen.there else math.ceil(use / seen.there)
-        return Proposal(replicas, current)
+        return Proposal(replicas, current, use / each if 0 <= use < MOST_MILLI else None)
     if metric.target.value_milli is None:
         raise MetricError(f"invalid {metric.type} metric source: neither a value nor an average value was set")
     ratio = use / metric.target.value_milli
     if not seen.asked:
-        return Proposal(_up(ratio), use)
+        return Proposal(_up(ratio), use, ratio)
+    ready = sum(pod.counts for pod in seen.pods)
+    needed = ratio * ready if ready else None
     if look.tolerances.allow(ratio):
-        return Proposal(seen.asked, use)
+        return Proposal(seen.asked, use, needed)
     if not seen.pods:
         raise MetricError("unable to calculate ready pods: no pods returned by selector")
-    return Proposal(_up(ratio * sum(pod.counts for pod in seen.pods)), use)
+    return Proposal(_up(ratio * ready), use, needed)
 
 
 def _request(pod: Pod, container: str, resource: str) -> int:
