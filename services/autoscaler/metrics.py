@@ -25,3 +25,20 @@ EVALUATE_SECONDS: Final = Histogram(
     "one look at one workload",
     buckets=(0.0001, 0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5),
 )
+NODES_ORDERED: Final = Gauge(
+    "flotilla_autoscaler_nodes_ordered", "nodes that a node group should have", ("cluster", "group")
+)
+NODE_ORDERS: Final = Counter("flotilla_autoscaler_node_orders_total", "orders of node groups", ("reason",))
+PODS_WAITING: Final = Gauge("flotilla_autoscaler_pods_waiting", "pods that no node had room for at the last plan")
+PODS_WITHOUT_NODE: Final = Gauge(
+    "flotilla_autoscaler_pods_without_node", "pods for which the last plan of node groups has no node either"
+)
+PLAN_SECONDS: Final = Histogram(
+    "flotilla_autoscaler_plan_seconds",
+    "one plan of all node groups",
+    ("of",),
+    buckets=(0.001, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0),
+)
+PLANS_FAILED: Final = Counter("flotilla_autoscaler_failed_plans_total", "plans of node groups with a defect", ("of",))
+for _of in ("grow", "shrink"):
+    PLANS_FAILED.labels(_of)

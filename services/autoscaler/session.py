@@ -1,8 +1,8 @@
 """One life of the state: restored from the log, then followed, looked at, and told.
 
-What must not be lost is read by explicit positions (`fleet.placements`, `fleet.objects`, and for what the last
-autoscaler said `fleet.scaling`, `fleet.sampling` and `fleet.usage`); samples come from faust, and are put right by the
-next.
+What must not be lost is read by explicit positions (`fleet.placements`, `fleet.objects`, `fleet.clusters`,
+`fleet.results`, and for what the last autoscaler said `fleet.scaling`, `fleet.sampling`, `fleet.usage` and
+`fleet.nodegroups`); samples come from faust, and are put right by the next.
 """
 
 from __future__ import annotations
@@ -12,29 +12,30 @@ from collections.abc import Callable, Iterable
 
 from services.autoscaler import metrics
 from services.autoscaler.decision.workloads import ScaledWorkloads
+from services.autoscaler.node_groups import NodeGroups
 from services.autoscaler.observed import owned_pod
 from services.autoscaler.settings import AutoscalerSettings
 from services.autoscaler.windows import Windows
 from shared.events.envelope import SEQ, Envelope, number_of
 from shared.events.registry import DecodeError, decode
-from shared.events.topics import OBJECTS, PLACEMENTS, SAMPLING, SCALING, USAGE, Topic
+from shared.events.topics import CLUSTERS, NODE_GROUPS, OBJECTS, PLACEMENTS, RESULTS, SAMPLING, SCALING, USAGE, Topic
 from shared.events.v1.metrics import AskedMetricsSampled, PodMetricsSampled
 from shared.events.v1.placements import PlacementPublished
 from shared.events.v1.sampling import SampledMetric, SamplingRequested
 from shared.events.v1.scaling import WorkloadScaled
 from shared.events.v1.usage import UsageLearned
 from shared.model.base import Value
-from shared.model.identities import ObjectKey, is_object_key
+from shared.model.identities import ObjectKey, heartbeat_cluster, is_object_key
 from shared.observability.logs import get_logger
 from shared.ports.clock import Clock
-from shared.ports.event_log import START, EventLog, NewRecord, Publisher, Reader, Record
+from shared.ports.event_log import START, EventLog, NewRecord, Partition, Publisher, Reader, Record
 from shared.runtime.dead_letters import dead_letter
 from shared.runtime.ids import new_id
 
 log = get_logger(__name__)
 
-REMEMBERED = (SCALING.name, SAMPLING.name, USAGE.name)
-FOLLOWED = (PLACEMENTS.name, OBJECTS.name)
+REMEMBERED = (SCALING.name, SAMPLING.name, USAGE.name, NODE_GROUPS.name)
+FOLLOWED = (PLACEMENTS.name, OBJECTS.name, CLUSTERS.name)
 _READ_S = 0.2
 _TICK_S = 0.25
 _PODS = "pods"
@@ -67,21 +68,35 @@ class Session:
         self._placed: set[str] = set()
         self._letters: list[NewRecord] = []
         self._samples_at: dict[int, int] = {}
+        self._nodes = NodeGroups(events, publisher, clock, settings, self._inputs)
+        self._restoring = True
 
     async def restore(self, stop: asyncio.Event) -> bool:
         """Knows all that the log has afterwards; False if it was stopped before. Raises LogError."""
         for topics in (REMEMBERED, FOLLOWED):
-            await self._reader.assign({p: START for name in topics for p in await self._log.partitions(name)})
+            places = {p: START for name in topics for p in await self._log.partitions(name)}
+            if topics is FOLLOWED:
+                places |= await self._results_from()
+            await self._reader.assign(places)
             ends = await self._reader.end_offsets(self._reader.positions())
             while any(at < ends[partition] for partition, at in self._reader.positions().items()):
                 if stop.is_set():
                     return False
                 await self._read(_READ_S)
+        self._restoring = False
         # From now on positions count, as inputs of what is told.
         self._gone.update(self._workloads.forgotten())
         self._placed.update(self._sampled)
         log.info("caught up", scaled=len(self._workloads))
         return True
+
+    async def _results_from(self) -> dict[Partition, int]:
+        """Where orders of node groups say that results had been read; without any, from now on."""
+        partitions = await self._log.partitions(RESULTS.name)
+        await self._reader.assign(dict.fromkeys(partitions, START))
+        first, ends = self._reader.positions(), await self._reader.end_offsets(partitions)
+        read = self._nodes.results_read
+        return {place: max(first[place], read.get(place.partition, ends[place])) for place in partitions}
 
     async def follow(self, stop: asyncio.Event, working: Callable[[], None]) -> None:
         """Looks at every workload in its time, and when samples come, until it is stopped. Raises LogError.
@@ -91,6 +106,7 @@ class Session:
         async with self._windows.open(self._take, stop), asyncio.TaskGroup() as tasks:
             working()
             reading = tasks.create_task(self._follow_inputs(), name="inputs")
+            tasks.create_task(self._nodes.run(stop), name="node groups")
             try:
                 while not stop.is_set():
                     await self._round()
@@ -126,6 +142,12 @@ class Session:
             self._fold_object(key, record)
         elif record.topic == PLACEMENTS.name:
             self._fold_placement(key, record)
+        elif record.topic == CLUSTERS.name:
+            self._nodes.declare(key, record.value)
+        elif record.topic == RESULTS.name:
+            self._nodes.report(record.value)
+        elif record.topic == NODE_GROUPS.name:
+            self._nodes.restore(key, record.value)
         elif record.topic == SAMPLING.name:
             asked = () if record.value is None else decode(SamplingRequested, record.value).metrics
             self._sampled[key] = asked
@@ -136,13 +158,18 @@ class Session:
             self._workloads.restore(key, None if record.value is None else decode(WorkloadScaled, record.value))
 
     def _fold_object(self, key: str, record: Record) -> None:
+        now_ms = self._clock.now_ms()
+        heard_at = min(now_ms, record.timestamp_ms) if self._restoring else now_ms
         if not is_object_key(key):
+            cluster = heartbeat_cluster(record.key or b"")
+            if cluster is not None:
+                self._nodes.hear(cluster, record.value, heard_at)
             return
         at = ObjectKey.parse(key)
-        if at.resource.plural != _PODS or at.resource.group:
-            return
-        pod = f"{at.cluster}/{at.namespace}/{at.name}"
-        self._workloads.observe_pod(pod, None if record.value is None else owned_pod(pod, record.value))
+        if at.resource.plural == _PODS and not at.resource.group:
+            pod = f"{at.cluster}/{at.namespace}/{at.name}"
+            self._workloads.observe_pod(pod, None if record.value is None else owned_pod(pod, record.value))
+        self._nodes.observe(at, record.value, heard_at)
 
     def _fold_placement(self, key: str, record: Record) -> None:
         """Readers go by the generation: what is older may stand behind what is newer."""
@@ -152,12 +179,14 @@ class Session:
                 return
             self._generations.pop(key, None)
             gone = self._workloads.place(key, None)
+            self._nodes.place(key, None)
         else:
             published = decode(PlacementPublished, record.value)
             if published.placement is None or published.generation < self._generations.get(key, 0):
                 return
             self._generations[key] = published.generation
             gone = self._workloads.place(key, published.placement)
+            self._nodes.place(key, published.placement)
         self._placed.add(key)
         if gone:
             self._gone.add(key)
@@ -167,7 +196,7 @@ class Session:
         first = error.errors[0]
         log.warning("record refused", position=str(record.position), field=first.field, reason=first.reason)
         metrics.DEAD_LETTERS.labels(record.topic).inc()
-        if record.topic not in {*REMEMBERED, *FOLLOWED} and len(self._letters) < _MOST_LETTERS:
+        if record.topic not in {*REMEMBERED, *FOLLOWED, RESULTS.name} and len(self._letters) < _MOST_LETTERS:
             self._letters.append(dead_letter(record, error.errors))
 
     def _take(self, record: Record) -> None:

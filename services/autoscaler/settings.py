@@ -42,6 +42,46 @@ class AutoscalerSettings(CommonSettings):
     autoscaler_initial_readiness_s: float = Field(
         default=30.0, ge=0, description="how long after its start a pod that was ready counts as starting, in seconds"
     )
+    autoscaler_nodes_period_s: float = Field(
+        default=10.0,
+        gt=0,
+        description="how often node groups are looked at without an occasion, in seconds: cluster-autoscaler's "
+        "--scan-interval",
+    )
+    autoscaler_batch_idle_s: float = Field(
+        default=1.0, ge=0, description="pods that wait are planned when no more have come for so long, in seconds"
+    )
+    autoscaler_batch_max_s: float = Field(
+        default=10.0, ge=0, description="they are planned so long after the first of them at the latest, in seconds"
+    )
+    autoscaler_provision_s: float = Field(
+        default=900.0,
+        gt=0,
+        description="a node that was asked for and is not there after so long does not come: its group is left alone "
+        "for a while, and the next plan goes elsewhere, in seconds",
+    )
+    autoscaler_unneeded_s: float = Field(
+        default=600.0, ge=0, description="a node goes when it was not needed for so long, in seconds"
+    )
+    autoscaler_drain_patience_s: float = Field(
+        default=3600.0, gt=0, description="a node whose pods have not left after so long stays, in seconds"
+    )
+    autoscaler_max_draining: int = Field(default=10, ge=0, description="nodes that go at once; 0: none ever goes")
+    autoscaler_max_price_per_hour: float | None = Field(
+        default=None,
+        ge=0,
+        allow_inf_nan=False,
+        description="what the nodes of all groups together may cost an hour; absent means no limit",
+    )
+    autoscaler_rewards: dict[str, float] = Field(
+        default_factory=dict, description='weights of utilities of sizes, as JSON: {"price": 10, "head_room": 5}'
+    )
+    scheduler_weights: dict[str, float] = Field(
+        default_factory=dict, description="the schedulers' own: nodes are planned by where they will put the pods"
+    )
+    scheduler_largest_first_s: float = Field(
+        default=60.0, ge=0, allow_inf_nan=False, description="the schedulers' own, likewise"
+    )
     autoscaler_batch: int = Field(default=2000, ge=1, le=100_000, description="records that are read at once, at most")
     autoscaler_silent_s: float = Field(
         default=15.0,

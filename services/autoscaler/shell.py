@@ -18,9 +18,12 @@ from services.autoscaler.session import Session
 from services.autoscaler.settings import AutoscalerSettings
 from services.autoscaler.windows import Windows
 from shared.events.topics import (
+    CLUSTERS,
     METRICS,
+    NODE_GROUPS,
     OBJECTS,
     PLACEMENTS,
+    RESULTS,
     SAMPLING,
     SCALING,
     SOLE_WRITERS,
@@ -39,9 +42,12 @@ from shared.runtime.tenure import Tenure
 log = get_logger(__name__)
 
 TOPICS: tuple[Topic, ...] = (
+    CLUSTERS,
     METRICS,
+    NODE_GROUPS,
     OBJECTS,
     PLACEMENTS,
+    RESULTS,
     SAMPLING,
     SCALING,
     USAGE,
@@ -102,7 +108,8 @@ class AutoscalerService:
         self._problem = "opening the log"
         await self._log.ensure_topics([topic for topic in TOPICS if not await self._log.partitions(topic.name)])
         await self._tenure.claim()
-        said = [place for topic in (SCALING, SAMPLING, USAGE) for place in await self._log.partitions(topic.name)]
+        topics = (SCALING, SAMPLING, USAGE, NODE_GROUPS)
+        said = [place for topic in topics for place in await self._log.partitions(topic.name)]
         publisher = await self._log.sole_publisher("autoscaler", SOLE_WRITERS["autoscaler"], said)
         stack.push_async_callback(publisher.close)
         reader = await self._log.reader("autoscaler-inputs")

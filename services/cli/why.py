@@ -9,7 +9,7 @@ Exit codes: 0 done, 1 not found, 2 wrong usage.
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Any
@@ -18,16 +18,17 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from services.cli.connection import CLIENT, connected, run, workload_key
+from services.cli.connection import connected, run, workload_key
+from services.cli.reading import latest, records
+from services.cli.why_nodes import NODE_GROUP, explain_group
 from shared.events.registry import decode
 from shared.events.topics import DECISIONS, DECISIONS_MADE, EPOCH_STARTED, PLACEMENTS, SCALING
 from shared.events.v1.decisions import DecisionsMade, EpochStarted, PodSetPlacement, Rebalanced, WorkloadPlaced
 from shared.events.v1.forecasts import ForecastMade
 from shared.events.v1.placements import PlacementPublished
 from shared.events.v1.scaling import WorkloadScaled
-from shared.ports.event_log import START, EventLog, Record
+from shared.ports.event_log import Record
 
-_BATCH = 5000
 _out = Console()
 _err = Console(stderr=True)
 
@@ -43,13 +44,19 @@ class Decided:
 
 
 def why(
-    key: Annotated[str, typer.Argument(metavar="NAMESPACE/NAME")],
+    key: Annotated[str, typer.Argument(metavar="NAMESPACE/NAME", help="A workload; or the word nodegroup.")],
+    group: Annotated[str, typer.Argument(metavar="[CLUSTER/GROUP]", help="With nodegroup: which one.")] = "",
     at: Annotated[
         str, typer.Option(help="As it was then: a generation, or a time (2026-11-28T12:00:00Z); UTC unless it says.")
     ] = "",
     output: Annotated[str, typer.Option("--output", "-o", help="table or json")] = "table",
 ) -> None:
-    """Show why a workload's replicas are where they are, and why others wait."""
+    """Show why a workload's replicas are where they are, and why others wait; or why a node group has its size."""
+    if group:
+        if key != NODE_GROUP or at:
+            raise typer.BadParameter(f"{group!r}: only {NODE_GROUP} is followed by another name, and that without --at")
+        explain_group(group, as_json=output == "json")
+        return
     wanted = workload_key(key)
     try:
         until = parse_at(at) if at else None
@@ -203,39 +210,16 @@ async def _find(key: str, until: Until | None) -> Decided | None:
     async with connected(PLACEMENTS, DECISIONS) as log:
         if until is not None:
             found = [
-                decided_until(iter([record async for record in _records(log, DECISIONS.name, cell)]), key, until)
+                decided_until(iter([record async for record in records(log, DECISIONS.name, cell)]), key, until)
                 for cell in range(len(await log.partitions(DECISIONS.name)))
             ]
             return max((item for item in found if item is not None), key=lambda item: item.at_ms, default=None)
-        value = await _latest(log, PLACEMENTS.name, key)
-        latest = decode(PlacementPublished, value) if value is not None else None
-        if latest is None or latest.placement is None:
+        value = await latest(log, PLACEMENTS.name, key)
+        newest = decode(PlacementPublished, value) if value is not None else None
+        if newest is None or newest.placement is None:
             return None
-        said = await _latest(log, SCALING.name, key) if latest.placement.workload.scaling is not None else None
+        said = await latest(log, SCALING.name, key) if newest.placement.workload.scaling is not None else None
         scaled = decode(WorkloadScaled, said) if said is not None else None
-        if scaled is not None and scaled.uid != latest.placement.uid:
+        if scaled is not None and scaled.uid != newest.placement.uid:
             scaled = None
-        return Decided(latest.generation, latest.decided_at, latest.placement, scaled)
-
-
-async def _latest(log: EventLog, topic: str, key: str) -> bytes | None:
-    """The newest value of a key; None where there is none, or no such topic."""
-    found = None
-    async for record in _records(log, topic):
-        if record.key == key.encode():
-            found = record.value
-    return found
-
-
-async def _records(log: EventLog, topic: str, number: int | None = None) -> AsyncIterator[Record]:
-    """All that a topic, or one partition of it, holds now."""
-    reader = await log.reader(CLIENT)
-    try:
-        partitions = [item for item in await log.partitions(topic) if number is None or item.partition == number]
-        await reader.assign(dict.fromkeys(partitions, START))
-        ends = await reader.end_offsets(partitions)
-        while any(position < ends[partition] for partition, position in reader.positions().items()):
-            for record in await reader.read(max_records=_BATCH, timeout_s=1.0):
-                yield record
-    finally:
-        await reader.close()
+        return Decided(newest.generation, newest.decided_at, newest.placement, scaled)

@@ -20,6 +20,7 @@ from shared.events.v1 import (
     discrepancies,
     inventories,
     metrics,
+    node_groups,
     objects,
     placements,
     requests,
@@ -107,6 +108,8 @@ ASKED_METRICS_SAMPLED = MessageType("fleet.askedmetrics.sampled.v1", metrics.Ask
 SAMPLING_REQUESTED = MessageType("fleet.sampling.requested.v1", sampling.SamplingRequested)
 WORKLOAD_SCALED = MessageType("fleet.workload.scaled.v1", scaling.WorkloadScaled)
 USAGE_LEARNED = MessageType("fleet.usage.learned.v1", usage.UsageLearned)
+NODE_GROUP_PLANNED = MessageType("fleet.nodegroup.planned.v1", node_groups.NodeGroupPlanned)
+NODES_PLANNED = MessageType("fleet.nodes.planned.v1", node_groups.NodesPlanned, key=node_groups.PLAN_KEY)
 EPOCH_STARTED = MessageType("fleet.epoch.started.v1", decisions.EpochStarted)
 DECISIONS_MADE = MessageType("fleet.decisions.made.v1", decisions.DecisionsMade)
 PLACEMENT_PUBLISHED = MessageType("fleet.placement.published.v1", placements.PlacementPublished)
@@ -138,7 +141,7 @@ CLUSTERS = Topic(
     cleanup=Cleanup.COMPACT,
     messages=(CLUSTER_DECLARED,),
     written_by=("hub",),
-    read_by=("scheduler", "watcher", "status", "hub", "simulator"),
+    read_by=("scheduler", "autoscaler", "watcher", "status", "hub", "simulator"),
     dead_letters=True,
     tombstones="the declaration was taken back",
 )
@@ -215,6 +218,18 @@ USAGE = Topic(
     read_by=("autoscaler",),
     tombstones="the workload is gone, or nothing is learned of it any more",
 )
+NODE_GROUPS = Topic(
+    "fleet.nodegroups",
+    "How many nodes each node group should have, and why.",
+    key="<cluster>/<group>",
+    # In one order: what a record says of the inputs holds for all before it.
+    partitions=1,
+    cleanup=Cleanup.COMPACT,
+    messages=(NODE_GROUP_PLANNED, NODES_PLANNED),
+    written_by=("autoscaler",),
+    read_by=("autoscaler", "cli"),
+    tombstones="the group is declared no more",
+)
 DECISIONS = Topic(
     "fleet.decisions",
     "The journal: one partition for each cell, one leader for each partition.",
@@ -250,7 +265,7 @@ RESULTS = Topic(
     retention_ms=7 * DAY_MS,
     messages=(COMMAND_REPORTED,),
     written_by=("executor",),
-    read_by=("status", "scheduler"),
+    read_by=("status", "scheduler", "autoscaler"),
     by_cluster=True,
     dead_letters=True,
 )
@@ -339,8 +354,8 @@ def dead_letter_topic(topic: Topic) -> Topic:
 
 
 _BASE = (
-    REQUESTS, CLUSTERS, OBJECTS, DISCREPANCIES, METRICS, SAMPLING, SCALING, USAGE, DECISIONS, PLACEMENTS, RESULTS,
-    INVENTORIES, STATUS, EVENTS, AUDIT,
+    REQUESTS, CLUSTERS, OBJECTS, DISCREPANCIES, METRICS, SAMPLING, SCALING, USAGE, NODE_GROUPS, DECISIONS, PLACEMENTS,
+    RESULTS, INVENTORIES, STATUS, EVENTS, AUDIT,
 )  # fmt: skip
 
 # Every topic but the command topics, which come and go with their clusters.

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.autoscaler.decision.nodes.draining import Cordon, Delete, Drains, Evict, Grow, Times, Uncordon
+from services.autoscaler.decision.nodes.draining import Drains, Grow, Keep, Remove
 from services.autoscaler.decision.nodes.rewards import Limits, Policy
 from services.autoscaler.decision.nodes.scheduling import SchedulerConfig
 from services.autoscaler.decision.nodes.seen import (
@@ -19,6 +19,7 @@ from services.autoscaler.decision.nodes.seen import (
     NodeGroup,
     NodeKey,
     Pod,
+    PodSet,
     Seen,
 )
 from services.autoscaler.decision.nodes.shrinking import Shrinkage, shrink
@@ -48,12 +49,21 @@ class Clusters:
     made: int = 0
     # Pods that were made anew, and from when on they are ready.
     starting: dict[str, int] = field(default_factory=dict)
+    # What executors were told to remove, and where each pod was expected to go.
+    leaving: dict[NodeKey, GroupKey] = field(default_factory=dict)
+    targets: dict[str, NodeKey | None] = field(default_factory=dict)
+    # Pods that were evicted and have no place, with their cluster.
+    homeless: dict[str, tuple[str, Pod]] = field(default_factory=dict)
     now_ms: int = 0
 
     def seen(self) -> Seen:
         clusters = tuple(map(Cluster, CLUSTERS))
         left = {name: max(0, self.ready(name) - self.wanted[name]) for name in BUDGETS}
-        return Seen(clusters, tuple(self.groups.values()), tuple(self.nodes.values()), budgets=left)
+        nodes = tuple(replace(node, unschedulable=node.key in self.leaving) for node in self.nodes.values())
+        waits = tuple(
+            PodSet(name, replace(pod.demand, clusters=(cluster,)), 1) for name, (cluster, pod) in self.homeless.items()
+        )
+        return Seen(clusters, tuple(self.groups.values()), nodes, waits, budgets=left)
 
     def ready(self, budget: str) -> int:
         there = (pod for node in self.nodes.values() for pod in node.pods)
@@ -68,24 +78,43 @@ class Clusters:
         asked = dict(pod.demand.shape.requests)
         return cpu + asked["cpu"] <= node.allocatable["cpu"] and memory + asked["memory"] <= node.allocatable["memory"]
 
-    def evict(self, key: NodeKey, name: str, target: NodeKey | None) -> None:
+    def carry_out(self) -> None:
+        """As executors do: evict as far as budgets have something left, and delete what is empty."""
+        for name in list(self.homeless):
+            self.settle(name)
+        for key in list(self.leaving):
+            for pod in self.nodes[key].pods:
+                if not pod.daemon and self.may_go(pod):
+                    self.evict(key, pod.key)
+            if not [pod for pod in self.nodes[key].pods if not pod.daemon]:
+                self.delete(key, self.leaving.pop(key))
+
+    def may_go(self, pod: Pod) -> bool:
+        counted = pod.budgets if self.starting.get(pod.key, 0) <= self.now_ms else ()
+        return all(self.ready(budget) - 1 >= self.wanted[budget] for budget in counted)
+
+    def evict(self, key: NodeKey, name: str) -> None:
         """Its controller makes it anew where there is room, in its own cluster."""
         node = self.nodes[key]
         (pod,) = [pod for pod in node.pods if pod.key == name]
         assert not pod.pinned
-        assert not pod.daemon
-        for budget in pod.budgets if self.starting.get(name, 0) <= self.now_ms else ():
-            assert self.ready(budget) - 1 >= self.wanted[budget], f"{budget} is broken by {name}"
         self.nodes[key] = replace(node, pods=tuple(item for item in node.pods if item.key != name))
-        open_nodes = [
+        self.homeless[name] = (node.cluster, pod)
+        self.starting[name] = self.now_ms + 1_000
+        self.settle(name)
+
+    def settle(self, name: str) -> None:
+        cluster, pod = self.homeless[name]
+        found = [
             item
             for item in self.nodes.values()
-            if item.cluster == node.cluster and not item.unschedulable and item.ready and self.fits(pod, item)
+            if item.cluster == cluster and item.key not in self.leaving and item.ready and self.fits(pod, item)
         ]
-        assert open_nodes, f"{name} has no place any more"
-        chosen = next((item for item in open_nodes if item.key == target), open_nodes[0])
-        self.nodes[chosen.key] = replace(chosen, pods=(*chosen.pods, pod))
-        self.starting[name] = self.now_ms + 3
+        chosen = next((item for item in found if item.key == self.targets.get(name)), next(iter(found), None))
+        if chosen is not None:
+            self.nodes[chosen.key] = replace(chosen, pods=(*chosen.pods, pod))
+            self.starting[name] = self.now_ms + 3
+            del self.homeless[name]
 
     def grow(self, key: GroupKey) -> None:
         group = self.groups[key]
@@ -96,8 +125,6 @@ class Clusters:
         self.nodes[node.key] = node
 
     def delete(self, key: NodeKey, group: GroupKey) -> None:
-        assert not [pod for pod in self.nodes[key].pods if not pod.daemon]
-        assert self.nodes[key].unschedulable
         del self.nodes[key]
         self.groups[group] = replace(self.groups[group], size=self.groups[group].size - 1)
         assert self.groups[group].size >= self.groups[group].least
@@ -173,29 +200,27 @@ def test_nothing_is_broken_while_nodes_go(
     world = made(found, there, least)
     world.wanted = {name: max(0, world.ready(name) - left) for name, left in zip(BUDGETS, spare, strict=True)}
     running = Counter(pod.key for node in world.nodes.values() for pod in node.pods if not pod.daemon)
-    drains, stock, price = Drains(Times(retry=1)), Stock(), total(world)
+    drains, stock, price = Drains(), Stock(), total(world)
     for now_ms in range(60):
         world.now_ms = now_ms
         seen = world.seen()
         shrinkage = shrink(seen, policy, SchedulerConfig(), stock, now_ms, drains.going)
         if not drains.going:
             check_plan(world, shrinkage, policy)
-        targets = {move.pod: move.to for removal in shrinkage.removals for move in removal.moves}
         for instruction in drains.step(seen, shrinkage, policy, stock, now_ms):
             match instruction:
-                case Cordon(key):
-                    assert not world.nodes[key].kept
-                    world.nodes[key] = replace(world.nodes[key], unschedulable=True)
-                case Uncordon(key, _):
-                    world.nodes[key] = replace(world.nodes[key], unschedulable=False)
-                case Evict(key, pod):
-                    world.evict(key, pod, targets.get(pod))
-                case Delete(key, group):
-                    world.delete(key, group)
+                case Remove(removal):
+                    assert not world.nodes[removal.node].kept
+                    world.leaving[removal.node] = removal.group
+                    world.targets |= {move.pod: move.to for move in removal.moves}
+                case Keep(key, _, _):
+                    del world.leaving[key]
                 case Grow(group, _):
                     world.grow(group)
+        world.carry_out()
         assert len(drains.going) <= policy.most_draining
     # Everybody is there still, and it costs no more.
+    assert not world.homeless
     assert Counter(pod.key for node in world.nodes.values() for pod in node.pods if not pod.daemon) == running
     assert not drains.going
     assert total(world) <= price + 1e-9

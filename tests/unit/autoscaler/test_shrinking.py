@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from services.autoscaler.decision.nodes.draining import Cordon, Delete, Drains, Evict, Grow, Times, Uncordon
+from services.autoscaler.decision.nodes.draining import LATE, STRANDED, Drains, Grow, Keep, Remove, Times
 from services.autoscaler.decision.nodes.rewards import Limits, Policy
 from services.autoscaler.decision.nodes.scheduling import SchedulerConfig
 from services.autoscaler.decision.nodes.seen import LOCAL_STORAGE, Cluster, Node, NodeKey, Pod, PodSet, Seen
@@ -114,67 +114,84 @@ def test_a_cheaper_node_takes_the_place_of_a_dear_one() -> None:
     assert not look(replace(seen, groups=(GROUP, group_of("small", 2000, price=0.5)))).removals
 
 
-def test_cordon_evict_wait_delete() -> None:
-    drains = Drains(Times(retry=10))
-    full = node_of(GROUP, "full", pod("x"), pod("y"), kept="kept")
-    idle = node_of(GROUP, "idle", pod("z", budgets=("b",)), pod("v", budgets=("b",)))
-    key = idle.key
+def removed(found: list[object]) -> list[str]:
+    assert all(isinstance(item, Remove) for item in found)
+    return [item.removal.node.name for item in found if isinstance(item, Remove)]
 
-    def step(node: Node | None, now_ms: int, budget: int = 1) -> list[object]:
-        nodes = (full, node) if node is not None else (full,)
-        seen = fleet(*nodes, budgets={"b": budget})
-        found = shrink(seen, Policy(unneeded_ms=100), SchedulerConfig(), Stock(), now_ms, drains.going)
-        return [*drains.step(seen, found, Policy(unneeded_ms=100), Stock(), now_ms)]
 
-    assert step(idle, 0) == []
-    assert step(idle, 99) == []
-    assert step(idle, 100) == [Cordon(key)]
-    assert step(idle, 105) == []
-    assert step(idle, 110) == [Cordon(key)]
+def test_a_node_goes_when_it_was_not_needed_for_long_enough_and_is_waited_for() -> None:
+    drains, policy = Drains(Times(patience=1000)), Policy(unneeded_ms=100)
+    full, idle = node_of(GROUP, "full", pod("x"), pod("y"), kept="kept"), node_of(GROUP, "idle", pod("z"))
+
+    def step(now_ms: int, *nodes: Node) -> list[object]:
+        seen = fleet(full, *nodes)
+        found = shrink(seen, policy, SchedulerConfig(), Stock(), now_ms, drains.going)
+        return [*drains.step(seen, found, policy, Stock(), now_ms)]
+
+    assert step(0, idle) == []
+    # Somebody needs it for a moment: its time begins anew.
+    assert step(50, replace(idle, kept="kept")) == []
+    assert step(100, idle) == []
+    assert step(199, idle) == []
+    assert removed(step(200, idle)) == ["idle"]
     cordoned = replace(idle, unschedulable=True)
-    assert step(cordoned, 111) == [Evict(key, "z")]
-    # The budget does not show it yet.
-    assert step(cordoned, 112) == []
-    assert step(cordoned, 121) == [Evict(key, "z")]
-    leaving = replace(cordoned, pods=(replace(idle.pods[0], leaving=True), idle.pods[1]))
-    assert step(leaving, 130, budget=0) == []
-    assert step(replace(cordoned, pods=idle.pods[1:]), 140) == [Evict(key, "v")]
-    assert step(replace(cordoned, pods=()), 150) == [Delete(key, GROUP.key)]
-    assert step(replace(cordoned, pods=()), 155) == []
-    assert step(replace(cordoned, pods=()), 160) == [Delete(key, GROUP.key)]
-    assert step(None, 161) == []
+    assert step(300, cordoned) == []
+    assert drains.going == {idle.key}
+    assert step(1199, cordoned) == []
+    assert step(1200, cordoned) == [Keep(idle.key, GROUP.key, LATE)]
+    assert step(1300, full) == []
     assert not drains.going
 
 
-def test_a_drain_ends_where_its_pods_have_no_other_place_any_more() -> None:
+def test_a_node_that_is_gone_is_waited_for_no_more() -> None:
+    drains = Drains()
+    seen = fleet(node_of(GROUP, "full", pod("x"), pod("y"), kept="kept"), node_of(GROUP, "idle", pod("z")))
+    assert removed([*drains.step(seen, look(seen), NOW_POLICY, Stock(), 0)]) == ["idle"]
+    gone = fleet(seen.nodes[0])
+    assert drains.step(gone, look(gone, going=(seen.nodes[1].key,)), NOW_POLICY, Stock(), 1) == []
+    assert not drains.going
+
+
+@pytest.mark.parametrize("why", ["stranded", "refused", "pinned"])
+def test_a_drain_ends_where_its_node_cannot_go_after_all(why: str) -> None:
     drains, policy = Drains(Times(rest=1000)), NOW_POLICY
     idle, full = node_of(GROUP, "idle", pod("z")), node_of(GROUP, "full", pod("x"), pod("y"))
     seen = fleet(full, idle)
-    assert drains.step(seen, look(seen), policy, Stock(), 0) == [Cordon(idle.key)]
-    cordoned = replace(idle, unschedulable=True)
-    seen = fleet(node_of(GROUP, "full", *(pod(f"x{n}") for n in range(4))), cordoned)
-    found = look(seen, going=(idle.key,))
-    assert drains.step(seen, found, policy, Stock(), 1) == [Uncordon(idle.key, "its pods have no other place any more")]
+    assert removed([*drains.step(seen, look(seen), policy, Stock(), 0)]) == ["idle"]
+    cordoned, refused, reason = replace(idle, unschedulable=True), {}, STRANDED
+    if why == "stranded":
+        full = node_of(GROUP, "full", *(pod(f"x{n}") for n in range(4)))
+    elif why == "refused":
+        refused, reason = {idle.key: "PodsNotEvicted: no budget"}, "PodsNotEvicted: no budget"
+    else:
+        cordoned, reason = replace(cordoned, pods=(pod("z", pinned=LOCAL_STORAGE),)), f"z {LOCAL_STORAGE}"
+    now = fleet(full, cordoned)
+    found = drains.step(now, look(now, going=(idle.key,)), policy, Stock(), 1, refused)
+    assert found == [Keep(idle.key, GROUP.key, reason)]
     # It rests, whatever is possible then.
-    assert drains.step(fleet(full, idle), look(fleet(full, idle)), policy, Stock(), 1000) == []
-    assert drains.step(fleet(full, idle), look(fleet(full, idle)), policy, Stock(), 1001) == [Cordon(idle.key)]
+    assert drains.step(seen, look(seen), policy, Stock(), 1000) == []
+    assert removed([*drains.step(seen, look(seen), policy, Stock(), 1001)]) == ["idle"]
 
 
 def test_a_replacement_is_there_first_or_its_group_is_out_of_stock() -> None:
     cheap = group_of("cheap", 4000, price=0.5)
     dear = node_of(replace(GROUP, size=1), "dear", pod("x"))
     seen = fleet(dear, groups=(replace(GROUP, size=1), cheap))
-    drains, late, stock = Drains(Times(provision=50)), Drains(Times(provision=50)), Stock()
-    for each in (drains, late):
+    drains, late, lacking = (Drains(Times(provision=50)) for _ in range(3))
+    stock = Stock()
+    for each in (drains, late, lacking):
         assert each.step(seen, look(seen), NOW_POLICY, stock, 0) == [Grow(cheap.key, dear.key)]
         assert each.step(seen, look(seen, going=(dear.key,)), NOW_POLICY, stock, 1) == []
     new = node_of(cheap, "new")
     unready = replace(seen, nodes=(dear, replace(new, ready=False)))
     assert drains.step(unready, look(unready, going=(dear.key,)), NOW_POLICY, stock, 2) == []
     ready = replace(seen, nodes=(dear, new))
-    assert drains.step(ready, look(ready, going=(dear.key,)), NOW_POLICY, stock, 3) == [Cordon(dear.key)]
+    assert removed([*drains.step(ready, look(ready, going=(dear.key,)), NOW_POLICY, stock, 3)]) == ["dear"]
     assert late.step(seen, look(seen, going=(dear.key,)), NOW_POLICY, stock, 50) == []
     assert (late.going, stock.is_open(cheap.key, 50)) == (frozenset(), False)
+    # Whoever hears that there is none need not wait for it.
+    assert lacking.step(seen, look(seen, going=(dear.key,)), NOW_POLICY, stock, 50) == []
+    assert lacking.going == frozenset()
 
 
 def test_there_may_be_nothing() -> None:

@@ -3,6 +3,7 @@
 From the bottom to the top:
 
 - `seen`: what is known at one look: clusters, nodes with their pods, node groups, and who waits.
+- `objects`, `templates`, `waiting`, `fleet`: what the records say, kept so that it can be looked at as `seen`.
 - `scheduling`: the only door to the scheduler's own filters, costs and node table (docs/adr/0024).
 - `trial`: a candidate fleet, on which pods are placed as the scheduler will place them.
 - `rewards`: utilities of a candidate size, their weights, and what is beyond limits.
@@ -10,5 +11,6 @@ From the bottom to the top:
 - `growing`: the sizes that pending pods and head-room need, explained. `shrinking`: which nodes are not needed, and
   which could be cheaper ones. `stock`: groups whose provider has had nothing lately.
 - `orders`: when to plan what arrived together, and nodes that were asked for and do not come.
-- `draining`: cordon, evict, wait, delete, one step after the other.
+- `draining`: which nodes go when, and which stay after all.
+- `planning`: the orders of all groups. `telling`: what is told of them.
 """

@@ -66,7 +66,7 @@ class Pod:
     """One that runs. `key` is its own in the whole fleet. `facts` are what others may know of it: without, no rule
     between pods counts it. `daemon`: it goes with its node, whatever happens.
 
-    `pinned` says why it may not be evicted, empty where it may: `PINNED` has the reasons. `budgets` are the keys of the
+    `pinned` says why it may not be evicted, empty where it may. `budgets` are the keys of the
     disruption budgets that count it; `desired` as of a `PodSet`; `leaving`: it was deleted, and is about to go.
     """
 
@@ -84,6 +84,9 @@ class Pod:
 LOCAL_STORAGE = "has local storage"
 ANNOTATED = "must not be evicted, by its annotation"
 UNOWNED = "would not be made anew: nothing owns it"
+BY_VOLUME = "has a persistent volume, which may not follow it"
+UNKNOWN = "asks for what cannot be read here"
+EXPECTED = "was placed there just now"
 
 
 @dataclass(frozen=True, slots=True)

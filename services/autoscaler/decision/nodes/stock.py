@@ -46,6 +46,14 @@ class Stock:
         elif self.is_open(group, now_ms):
             self._known[group] = Shortage(now_ms, min(2 * known.for_ms, self._rules.longest_ms))
 
+    def shortage(self, group: GroupKey) -> Shortage | None:
+        """The last one, if it is not forgotten."""
+        return self._known.get(group)
+
+    def resume(self, group: GroupKey, shortage: Shortage) -> None:
+        """What another autoscaler knew, as the log says."""
+        self._known[group] = shortage
+
     def delivered(self, group: GroupKey) -> None:
         """A node came: nothing is held against the group any more."""
         self._known.pop(group, None)

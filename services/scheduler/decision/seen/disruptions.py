@@ -49,6 +49,9 @@ class SeenBudgets:
         elif there.pop(key.name, None) is not None and not there:
             del self._found[where]
 
+    def __iter__(self) -> Iterator[SeenBudget]:
+        return (budget for there in self._found.values() for budget in there.values())
+
     def about(self, cluster: str, namespace: str, labels: Mapping[str, str]) -> Iterator[SeenBudget]:
         """Those that such a pod counts for, in the order of their names."""
         there = self._found.get((cluster, namespace), {})

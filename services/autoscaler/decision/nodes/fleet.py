@@ -1,0 +1,367 @@
+"""What the records say of the fleet, kept so that a look at it (`Seen`) costs little; time comes with what is told.
+
+A replica that was placed and whose pod is not there yet takes its room already. A node that has not been ready yet, and
+is young, is one that is coming: it is as good as its pods' place. Pods that wait are those that the scheduler could not
+place, and those for which a cluster's own scheduler finds no node, whoever made them.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Final, NamedTuple
+
+from services.autoscaler.decision.nodes.objects import (
+    DO_NOT_DISRUPT,
+    KEEP_NODE,
+    ObservedPod,
+    PodKnowledge,
+    PodReader,
+    ShareKey,
+)
+from services.autoscaler.decision.nodes.scheduling import (
+    BUDGETS,
+    NODES,
+    PODS,
+    ClusterTable,
+    Demand,
+    NodeObject,
+    SchedulerConfig,
+    SeenBudgets,
+    allocatable,
+    decode_node,
+)
+from services.autoscaler.decision.nodes.seen import (
+    EXPECTED,
+    Cluster,
+    GroupKey,
+    Node,
+    NodeGroup,
+    NodeKey,
+    Pod,
+    PodSet,
+    Seen,
+)
+from services.autoscaler.decision.nodes.templates import taken_by_daemons, template_of
+from services.autoscaler.decision.nodes.waiting import NOTHING, Asked, Share, WorkloadReader
+from shared.events.v1.clusters import ClusterDeclared
+from shared.events.v1.clusters import NodeGroup as DeclaredGroup
+from shared.events.v1.decisions import WorkloadPlaced
+from shared.events.v1.objects import ClusterObserved
+from shared.model.identities import NODE_GROUP_LABEL, PRICE_LABEL, ZONE_LABEL, ObjectKey
+from shared.model.taints import Taint
+
+KEPT: Final = "its annotation forbids it"
+NOT_HEARD: Final = "its cluster is not heard, or takes no pods"
+# What nodes have for as long as they begin.
+_BOOTING: Final = ("node.kubernetes.io/", "node.cloudprovider.kubernetes.io/")
+_EFFECTS: Final = frozenset({"NoSchedule", "PreferNoSchedule", "NoExecute"})
+
+
+class Sized(NamedTuple):
+    """Of a group: how many nodes are asked for, without those that are being removed."""
+
+    size: int
+    removing: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class _Node:
+    """`first_ms`: since when it is known; `began`: it was ready once."""
+
+    labels: Mapping[str, str]
+    taints: tuple[Taint, ...]
+    allocatable: Mapping[str, int]
+    ready: bool
+    unschedulable: bool
+    kept: bool
+    first_ms: int
+    began: bool
+
+    @property
+    def group(self) -> str:
+        return self.labels.get(NODE_GROUP_LABEL, "")
+
+
+class FleetSeen:
+    """`changed` rises with what asks for a plan: somebody waits who did not, or groups are others.
+
+    A node may take `provision_ms` until it is ready.
+    """
+
+    def __init__(self, config: SchedulerConfig, provision_ms: int) -> None:
+        self._config = config
+        self._provision_ms = provision_ms
+        self._clusters = ClusterTable(config)
+        self._groups: dict[GroupKey, DeclaredGroup] = {}
+        self._nodes: dict[NodeKey, _Node] = {}
+        self._pods: dict[str, ObservedPod] = {}
+        self._on_node: dict[NodeKey, dict[str, ObservedPod]] = {}
+        self._of_share: dict[ShareKey, dict[str, ObservedPod]] = {}
+        self._waits: dict[str, ObservedPod] = {}
+        self._budgets = SeenBudgets()
+        self._reader, self._workloads = PodReader(), WorkloadReader(config.gpu_resource)
+        self._asked: dict[str, Asked] = {}
+        self._shares: dict[ShareKey, Share] = {}
+        self._pending: dict[str, tuple[PodSet, ...]] = {}
+        # Replicas whose pods are not there yet, by share and node; of the shares in `_stale` to be counted anew.
+        self._expected: dict[ShareKey, Counter[str]] = {}
+        self._stale: set[ShareKey] = set()
+        self.changed = 0
+
+    # --- what is told ---
+
+    def hear(self, cluster: str, heartbeat: ClusterObserved | None, heard_at: int) -> None:
+        """None is the heartbeat's tombstone."""
+        if heartbeat is None:
+            self._clusters.forget(cluster)
+        else:
+            self._clusters.observe(heartbeat, heard_at)
+
+    def declare(self, cluster: str, declared: ClusterDeclared | None) -> None:
+        self._clusters.declare(cluster, declared)
+        groups = {GroupKey(cluster, item.name): item for item in (declared.node_groups if declared else ())}
+        former = {key: item for key, item in self._groups.items() if key.cluster == cluster}
+        if groups != former:
+            self.changed += 1
+            self._groups = {key: item for key, item in self._groups.items() if key.cluster != cluster} | groups
+
+    def place(self, key: str, placed: WorkloadPlaced | None) -> None:
+        """A workload as it was decided upon; None: it is gone."""
+        former = self._asked.pop(key, NOTHING)
+        asked = self._workloads.read(placed) if placed is not None else NOTHING
+        for share in former.shares:
+            self._shares.pop(share.key, None)
+        for share in asked.shares:
+            self._shares[share.key] = share
+        self._stale.update(share.key for share in (*former.shares, *asked.shares))
+        if asked.shares or asked.pending:
+            self._asked[key] = asked
+        self._pending.pop(key, None)
+        if asked.pending:
+            self._pending[key] = asked.pending
+        before, after = ({item.key: item.count for item in each.pending} for each in (former, asked))
+        self.changed += any(count > before.get(name, 0) for name, count in after.items())
+
+    def observe(self, key: ObjectKey, raw: bytes | None, heard_at: int) -> None:
+        """Nodes, pods and disruption budgets; all else is ignored. Raises DecodeError, with nothing changed."""
+        if key.resource == PODS:
+            self._observe_pod(key, raw)
+        elif key.resource == NODES:
+            self._observe_node(NodeKey(key.cluster, key.name), raw, heard_at)
+        elif key.resource == BUDGETS:
+            self._budgets.observe(key, raw)
+
+    def _observe_pod(self, key: ObjectKey, raw: bytes | None) -> None:
+        name = f"{key.cluster}/{key.namespace}/{key.name}"
+        pod = self._reader.read(key, raw) if raw is not None else None
+        former = self._pods.pop(name, None)
+        if former is not None:
+            self._forget_pod(name, former)
+        if pod is None:
+            return
+        self._pods[name] = pod
+        if pod.node:
+            self._on_node.setdefault(pod.at, {})[name] = pod
+        if pod.share is not None:
+            self._of_share.setdefault(pod.share, {})[name] = pod
+            self._stale.add(pod.share)
+        if pod.waits and not pod.daemon:
+            self._waits[name] = pod
+            self.changed += former is None or not former.waits
+
+    def _forget_pod(self, name: str, pod: ObservedPod) -> None:
+        self._waits.pop(name, None)
+        if pod.node:
+            there = self._on_node[pod.at]
+            del there[name]
+            if not there:
+                del self._on_node[pod.at]
+        if pod.share is not None:
+            mine = self._of_share[pod.share]
+            del mine[name]
+            if not mine:
+                del self._of_share[pod.share]
+            self._stale.add(pod.share)
+
+    def _observe_node(self, key: NodeKey, raw: bytes | None, heard_at: int) -> None:
+        if raw is None:
+            self._nodes.pop(key, None)
+            return
+        node, former = decode_node(raw), self._nodes.get(key)
+        annotations = node.metadata.annotations or {}
+        self._nodes[key] = _Node(
+            labels=node.metadata.labels or {},
+            taints=tuple(
+                Taint.model_validate({"key": item.key, "value": item.value, "effect": item.effect})
+                for item in node.spec.taints or ()
+                if item.effect in _EFFECTS
+            ),
+            allocatable=allocatable(node),
+            ready=node.ready,
+            unschedulable=node.spec.unschedulable,
+            kept=annotations.get(KEEP_NODE) == "true" or annotations.get(DO_NOT_DISRUPT) == "true",
+            first_ms=former.first_ms if former is not None else heard_at,
+            began=node.ready or (former is not None and former.began) or _began_before(node),
+        )
+
+    # --- what there is ---
+
+    @property
+    def groups(self) -> Mapping[GroupKey, DeclaredGroup]:
+        return self._groups
+
+    def open_clusters(self, now_ms: int) -> frozenset[str]:
+        """Those that are heard, and take pods."""
+        self._clusters.watch_silence(now_ms)
+        return frozenset(item.name for item in self._clusters if not item.refusal)
+
+    def there(self) -> dict[GroupKey, set[str]]:
+        """The names of the nodes of each group that was declared."""
+        found: dict[GroupKey, set[str]] = {key: set() for key in self._groups}
+        for key, node in self._nodes.items():
+            group = GroupKey(key.cluster, node.group)
+            if group in found:
+                found[group].add(key.name)
+        return found
+
+    def seen(self, sized: Mapping[GroupKey, Sized], now_ms: int, *, coming: bool) -> Seen:
+        """With `coming`, nodes that begin count as if they had begun: for growing. Without, for shrinking, budgets and
+        what pods forbid count as well.
+        """
+        open_now = self.open_clusters(now_ms)
+        self._settle()
+        leaving: dict[str, set[str]] = {}
+        for group, size in sized.items():
+            leaving.setdefault(group.cluster, set()).update(size.removing)
+        expected: dict[NodeKey, list[Pod]] = {}
+        for share, places in self._expected.items():
+            for number, name in enumerate(places.elements()):
+                if name in leaving.get(share[2], ()):
+                    continue
+                pod = Pod(f"{'/'.join(share)}/expected-{number}", self._shares[share].demand, pinned=EXPECTED)
+                expected.setdefault(NodeKey(share[2], name), []).append(pod)
+        facts = PodKnowledge(self._pods.values(), self._pending.values())
+        nodes = tuple(
+            self._node(
+                key, node, facts, expected.get(key, ()), sized, now_ms, coming=coming, heard=key.cluster in open_now
+            )
+            for key, node in self._nodes.items()
+        )
+        return Seen(
+            clusters=tuple(
+                Cluster(item.name, item.labels, item.taints, open=item.name in open_now) for item in self._clusters
+            ),
+            groups=tuple(self._group(key, sized[key], nodes) for key in sorted(self._groups) if key in sized),
+            nodes=nodes,
+            pending=(*(item for each in self._pending.values() for item in each), *self._unplaced(facts)),
+            budgets={} if coming else self._left(),
+        )
+
+    def _settle(self) -> None:
+        """Counts anew whose pods are expected, where anything has changed."""
+        for key in self._stale:
+            share, pods = self._shares.get(key), self._of_share.get(key, {})
+            self._expected.pop(key, None)
+            if share is None:
+                continue
+            missing = len(share.nodes) - len(pods)
+            if missing > 0:
+                open_places = Counter(share.nodes) - Counter(pod.node for pod in pods.values())
+                self._expected[key] = Counter(list(open_places.elements())[:missing])
+        self._stale.clear()
+
+    def _node(
+        self,
+        key: NodeKey,
+        node: _Node,
+        facts: PodKnowledge,
+        expected: Iterable[Pod],
+        sized: Mapping[GroupKey, Sized],
+        now_ms: int,
+        *,
+        coming: bool,
+        heard: bool,
+    ) -> Node:
+        group = sized.get(GroupKey(key.cluster, node.group))
+        begins = coming and not node.began and now_ms - node.first_ms < self._provision_ms
+        taints = tuple(item for item in node.taints if not (begins and item.key.startswith(_BOOTING)))
+        pods = self._on_node.get(key, {}).values()
+        kept = KEPT if node.kept else "" if heard else NOT_HEARD
+        return Node(
+            cluster=key.cluster,
+            name=key.name,
+            allocatable=node.allocatable,
+            group=node.group,
+            labels=node.labels,
+            taints=taints,
+            zone=node.labels.get(ZONE_LABEL, ""),
+            price=self._price(key.cluster, node.labels),
+            ready=node.ready or begins,
+            unschedulable=node.unschedulable or (group is not None and key.name in group.removing),
+            kept=kept,
+            pods=(*(self._pod(pod, facts, budgets=not coming) for pod in pods), *expected),
+        )
+
+    def _pod(self, pod: ObservedPod, facts: PodKnowledge, *, budgets: bool) -> Pod:
+        about = self._budgets.about(pod.cluster, pod.namespace, dict(pod.labels)) if budgets and not pod.daemon else ()
+        return Pod(
+            key=pod.key,
+            demand=pod.demand,
+            facts=facts.of(pod),
+            daemon=pod.daemon,
+            pinned=pod.pinned,
+            budgets=tuple("/".join(budget.key) for budget in about),
+            ready=pod.ready,
+            leaving=pod.leaving,
+        )
+
+    def _price(self, cluster: str, labels: Mapping[str, str]) -> float:
+        """As the scheduler has it: its own label, else what was declared."""
+        try:
+            price = float(labels.get(PRICE_LABEL, "-1"))
+        except ValueError:
+            price = -1.0
+        if 0 <= price < float("inf"):
+            return price
+        known = self._clusters.get(cluster)
+        declared = known.price_of(labels) if known is not None else None
+        return self._config.default_price if declared is None else declared
+
+    def _group(self, key: GroupKey, sized: Sized, nodes: Iterable[Node]) -> NodeGroup:
+        declared = self._groups[key]
+        mine = [node for node in nodes if node.cluster == key.cluster]
+        own = [node for node in mine if node.group == key.name]
+        going = sum(node.name in sized.removing for node in own)
+        return NodeGroup(
+            cluster=key.cluster,
+            name=key.name,
+            template=template_of(declared, taken_by_daemons(own or mine)),
+            size=sized.size + going,
+            most=declared.max_size,
+            least=declared.min_size,
+            price=declared.price,
+        )
+
+    def _unplaced(self, facts: PodKnowledge) -> Iterator[PodSet]:
+        """Pods for which their clusters find no node; those of one owner that are alike together."""
+        found: dict[tuple[str, str, str, Demand], PodSet] = {}
+        for pod in self._waits.values():
+            key = (pod.cluster, pod.namespace, pod.owner, pod.demand)
+            known = found.get(key)
+            if known is None:
+                name = f"{pod.cluster}/{pod.namespace}/{pod.owner}"
+                found[key] = PodSet(name, pod.demand, 1, pod.priority, pod.created_ms, 1, facts=facts.waiting(pod))
+            else:
+                first = min(known.requested_at, pod.created_ms)
+                found[key] = replace(known, count=known.count + 1, desired=known.count + 1, requested_at=first)
+        return iter(found.values())
+
+    def _left(self) -> dict[str, int]:
+        return {"/".join(item.key): item.left for item in self._budgets}
+
+
+def _began_before(node: NodeObject) -> bool:
+    """Whether it is one that was ready and is so no more, as far as it says itself: what begins says False."""
+    return any(item.type == "Ready" and item.status == "Unknown" for item in node.status.conditions or ())

@@ -1,0 +1,113 @@
+"""The service on a log in memory: from who waits to the command, and who of several says it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest_asyncio
+
+from services.autoscaler.settings import AutoscalerSettings
+from services.autoscaler.shell import TOPICS
+from shared.adapters.clock import SystemClock
+from shared.adapters.memory.event_log import MemoryLog
+from shared.events.registry import decode
+from shared.events.topics import NODE_GROUPS, commands_topic
+from shared.events.v1.commands import CommandIssued
+from shared.events.v1.node_groups import PLAN_KEY, NodeGroupPlanned
+from shared.ports.event_log import Partition
+from tests.node_groups import (
+    CLUSTER,
+    declared,
+    group_json,
+    heartbeat,
+    node_at,
+    node_json,
+    placed_at,
+    placement,
+    report_at,
+    workload_json,
+)
+from tests.unit.autoscaler.test_shell import Instance, until
+
+SETTINGS = AutoscalerSettings(
+    http_port=-1,
+    autoscaler_silent_s=1.0,
+    autoscaler_nodes_period_s=0.2,
+    autoscaler_batch_idle_s=0.05,
+    autoscaler_unneeded_s=0.4,
+)
+COMMANDS = commands_topic(CLUSTER)
+
+
+@pytest_asyncio.fixture
+async def log() -> AsyncIterator[MemoryLog]:
+    log = MemoryLog(SystemClock())
+    await log.ensure_topics([*TOPICS, COMMANDS])
+    log.append(heartbeat(SystemClock().now_ms()))
+    log.append(declared(group_json("small", price=1.0), group_json("large", price=3.0)))
+    yield log
+
+
+def commands(log: MemoryLog) -> list[CommandIssued]:
+    return [decode(CommandIssued, r.value) for r in log.segment(Partition(COMMANDS.name, 0)).records if r.value]
+
+
+def sizes(log: MemoryLog) -> list[tuple[str, int, tuple[str, ...]]]:
+    found = [item.node_group for item in commands(log)]
+    return [(item.group, item.size, item.remove) for item in found if item is not None]
+
+
+def planned(log: MemoryLog, key: str = f"{CLUSTER}/small") -> list[NodeGroupPlanned]:
+    records = log.segment(Partition(NODE_GROUPS.name, 0)).records
+    return [decode(NodeGroupPlanned, r.value) for r in records if r.key == key.encode() and r.value]
+
+
+async def test_who_waits_gets_nodes_and_a_restart_orders_nothing_again(log: MemoryLog) -> None:
+    first = Instance(log, SETTINGS)
+    await until(lambda: bool(planned(log)))
+    assert (planned(log)[-1].generation, commands(log)) == (0, [])
+    log.append(placed_at(placement(workload_json(replicas=5), desired=5)))
+    await until(lambda: sizes(log) == [("small", 2, ())])
+    (order,) = commands(log)
+    assert order.digest == planned(log)[-1].digest
+    # Of who waits, and gets a node, nobody has to be told; the plan stands beside the groups.
+    assert any(r.key == PLAN_KEY.encode() for r in log.segment(Partition(NODE_GROUPS.name, 0)).records)
+    log.append(report_at(order))
+    await until(lambda: planned(log)[-1].confirmed)
+    await first.stop()
+    second = Instance(log, SETTINGS)
+    log.append(node_at("n0", node_json()))
+    log.append(node_at("n1", node_json()))
+    shares = {CLUSTER: ["n0"] * 3 + ["n1"] * 2}
+    log.append(placed_at(placement(workload_json(replicas=5), desired=5, shares=shares), generation=2))
+    await until(lambda: planned(log)[-1].there == 2)
+    assert sizes(log) == [("small", 2, ())]
+    # What nobody needs any more goes, by name.
+    log.append(placed_at(placement(workload_json(replicas=1), desired=1, shares={CLUSTER: ["n0"]}), generation=3))
+    await until(lambda: sizes(log)[-1] == ("small", 1, ("n1",)))
+    await second.stop()
+
+
+async def test_a_group_without_stock_is_left_for_another(log: MemoryLog) -> None:
+    instance = Instance(log, SETTINGS)
+    log.append(placed_at(placement(workload_json(replicas=3), desired=3)))
+    await until(lambda: sizes(log) == [("small", 1, ())])
+    log.append(report_at(commands(log)[0], reason="OutOfStock", outcome="failed"))
+    await until(lambda: len(sizes(log)) == 3)
+    assert sorted(sizes(log)[1:]) == [("large", 1, ()), ("small", 0, ())]
+    await instance.stop()
+
+
+async def test_an_order_waits_for_its_clusters_topic_and_ends_with_its_group() -> None:
+    log = MemoryLog(SystemClock())
+    await log.ensure_topics(TOPICS)
+    log.append(heartbeat(SystemClock().now_ms()))
+    log.append(declared(group_json("small")))
+    log.append(placed_at(placement(workload_json(), desired=1)))
+    instance = Instance(log, SETTINGS)
+    await until(lambda: bool(planned(log)) and planned(log)[-1].generation == 1)
+    await log.ensure_topics([COMMANDS])
+    await until(lambda: sizes(log) == [("small", 1, ())])
+    log.append(declared())
+    await until(lambda: log.segment(Partition(COMMANDS.name, 0)).records[-1].value is None)
+    await instance.stop()
