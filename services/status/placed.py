@@ -184,7 +184,10 @@ def _share(share: _Share, *, bound: bool) -> Share:
 
 
 def _template_hash(shape: PodSetShape, workload: _Workload) -> str:
-    """Of all that the scheduler renders into the pods: when this changes, and only then, they are made anew."""
+    """Of all that the scheduler renders into the pods: when this changes, and only then, they are made anew.
+
+    It is published, and compared after a restart: what it is made from changes with the schema only.
+    """
     terms = workload.placement
     rendered = [terms.binding.encode(), workload.labels, terms.node_selector, terms.tolerations]
     if shape.image is None:

@@ -51,6 +51,7 @@ class ClusterVerdict(Struct, frozen=True, gc=False):
     fault: Fault | None = None
     permanent: bool = False
     applied_at: int = 0
+    digest: str = ""
 
 
 class Verdict(Struct, frozen=True, gc=False):
@@ -178,6 +179,7 @@ def _assess_cluster(tracked: Tracked, plan: Plan, cluster: str, roster: Roster) 
         fault=fault,
         permanent=permanent,
         applied_at=applied_at if applied else 0,
+        digest=report.digest if report else "",
     )
 
 

@@ -114,6 +114,7 @@ def restored_reports(clusters: Iterable[ClusterStatus]) -> dict[str, ReportFacts
             applied=part.applied,
             failed=not part.applied and part.reason in PERMANENT_REASONS,
             permanent=not part.applied and part.reason in PERMANENT_REASONS,
+            digest=part.digest,
             reason=part.reason,
             message=part.message,
         )

@@ -13,6 +13,7 @@ from services.status.decision.values import (
     Counts,
     Milestones,
     PodSetStatus,
+    Template,
     WorkloadStatus,
 )
 from shared.events.v1.status import Phase, WorkloadPhaseChanged
@@ -45,7 +46,7 @@ def status_of(
         reason=fault.reason,
         message=fault.message,
         conditions=conditions,
-        pod_sets=tuple(_set_status(item, verdict) for item in plan.sets),
+        pod_sets=tuple(_set_status(item, verdict, tracked.since.get(item.name, 0)) for item in plan.sets),
         clusters=tuple(_cluster_status(part, tracked) for part in verdict.clusters),
         milestones=milestones,
         step=step,
@@ -70,13 +71,14 @@ def event_of(status: WorkloadStatus, previous: Phase | None, changed_at: int) ->
     )
 
 
-def _set_status(item: SetPlan, verdict: Verdict) -> PodSetStatus:
+def _set_status(item: SetPlan, verdict: Verdict, since: int) -> PodSetStatus:
     parts = [place.counts for part in verdict.clusters for place in part.places if place.pod_set == item.name]
     total = total_of(parts)
     desired = total.desired if item.mode is Mode.DAEMON else item.desired
     if (total.desired, total.placed) != (desired, item.placed):
         total = structs.replace(total, desired=desired, placed=item.placed)
-    return PodSetStatus(name=item.name, counts=total)
+    template = Template(digest=item.template, generation=since) if item.template else UNSET
+    return PodSetStatus(name=item.name, counts=total, template=template)
 
 
 def _cluster_status(part: ClusterVerdict, tracked: Tracked) -> ClusterStatus:
@@ -95,6 +97,7 @@ def _cluster_status(part: ClusterVerdict, tracked: Tracked) -> ClusterStatus:
         stale=part.silent or part.left,
         reason=fault.reason,
         message=fault.message,
+        digest=part.digest,
     )
 
 

@@ -73,13 +73,21 @@ class Tracked:
         self.reports = {cluster: report for cluster, report in self.reports.items() if cluster in in_use}
 
     def _templates_since(self, plan: Plan) -> dict[str, int]:
-        before = {item.name: item.template for item in self.plan.sets} if self.plan else {}
-        return {
-            item.name: self.since.get(item.name, 0)
-            if before.get(item.name, item.template) == item.template
-            else plan.generation
-            for item in plan.sets
-        }
+        before = self._templates_before(plan)
+        since: dict[str, int] = {}
+        for item in plan.sets:
+            template, generation = before.get(item.name, (item.template, 0))
+            since[item.name] = generation if template == item.template else plan.generation
+        return since
+
+    def _templates_before(self, plan: Plan) -> dict[str, tuple[str, int]]:
+        """Each pod set's template and since when it has it; after a restart as the last status says."""
+        if self.plan is not None:
+            return {item.name: (item.template, self.since.get(item.name, 0)) for item in self.plan.sets}
+        if self.said is None or self.said.uid != plan.uid:
+            return {}
+        told = {item.name: item.template for item in self.said.pod_sets}
+        return {name: (item.digest, item.generation) for name, item in told.items() if item is not UNSET}
 
     def _wanted_before(self, plan: Plan, cluster: str) -> int:
         """After a restart: what was applied then still is, if the last status counted the same replicas."""

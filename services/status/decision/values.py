@@ -38,9 +38,17 @@ class Counts(_Value, frozen=True, kw_only=True):
     failed: int = 0
 
 
+class Template(_Value, frozen=True, kw_only=True):
+    digest: str
+    generation: int = 0
+
+
 class PodSetStatus(_Value, frozen=True, kw_only=True):
+    """`template` is UNSET where the message leaves it out."""
+
     name: str
     counts: Counts
+    template: Template | UnsetType = UNSET
 
 
 class ClusterStatus(_Value, frozen=True, kw_only=True):
@@ -54,6 +62,7 @@ class ClusterStatus(_Value, frozen=True, kw_only=True):
     stale: bool = False
     reason: str = ""
     message: str = ""
+    digest: str = ""
 
 
 class Milestones(_Value, frozen=True, kw_only=True, omit_defaults=True):

@@ -47,13 +47,25 @@ class Counts(Value):
     failed: int = 0
 
 
+class Template(Value):
+    """What the pods of a pod set are made from, and the generation (an offset of the journal) that last changed it."""
+
+    digest: str
+    generation: int = 0
+
+
 class PodSetStatus(Value):
+    """`template` is told of the workload as a whole, not of each cluster."""
+
     name: str
     counts: Counts
+    template: Template | None = None
 
 
 class ClusterStatus(Value):
     """One cluster's part. `generation` is what its executor reported last; `applied` that it is the wanted one.
+
+    `digest` is that of what it applied, as objects carry it in `flotilla.dev/digest`; empty where it is not known.
 
     `stale`: the cluster's watcher is silent, or the cluster left. How many pods there are is as it was last seen, and
     none of them counts as running or ready.
@@ -67,6 +79,7 @@ class ClusterStatus(Value):
     stale: bool = False
     reason: str = ""
     message: str = ""
+    digest: str = ""
 
 
 class Milestones(Value):

@@ -60,6 +60,71 @@ def test_what_was_applied_stays_applied_without_its_report() -> None:
     assert after.events[0].step == 4
 
 
+def test_a_view_that_lags_is_not_believed_after_a_restart_either() -> None:
+    before = World()
+    before.run({"a": 1})
+    before.place(placement({"a": 1}, generation=2, workload_generation=2, pod_set={"image": "nginx:2"}))
+    before.report("a", 2, digest="d2")
+    before.end()
+    after = successor(before)
+    after.place(placement({"a": 1}, generation=2, workload_generation=2, pod_set={"image": "nginx:2"}), restored=True)
+    after.beat("a")
+    after.owned("a", "Deployment", generation=1, digest="d1", current=True, wanted=1, updated=1)
+    after.pod("a", "web-0")
+    after.caught_up()
+    assert after.phases == [], "the Deployment that was seen is still the old one (seed 845)"
+    after.owned("a", "Deployment", generation=2, digest="d2", current=True, wanted=1, updated=1)
+    after.end()
+    assert after.phases == ["Running"]
+
+
+def test_bound_pods_of_an_older_template_do_not_run_the_new_one_after_a_restart_either() -> None:
+    before = World()
+    before.beat("a")
+    before.place(placement({"a": 1}, binding="node"))
+    before.report("a")
+    before.pod("a", "web-0", generation=1)
+    before.end()
+    changed = placement({"a": 1}, generation=9, workload_generation=2, binding="node", pod_set={"image": "nginx:2"})
+    before.place(changed)
+    before.report("a", 9)
+    before.end()
+    after = successor(before)
+    after.place(changed, restored=True)
+    after.beat("a")
+    after.pod("a", "web-0", generation=1)
+    after.caught_up()
+    assert after.phases == []
+    after.pod_gone("a", "web-0")
+    after.pod("a", "web-0", generation=9)
+    after.end()
+    assert after.phases == ["Running"]
+
+
+def test_a_template_that_changed_while_nobody_watched_is_noticed() -> None:
+    before = World()
+    before.beat("a")
+    before.place(placement({"a": 1}, binding="node"))
+    before.report("a")
+    before.pod("a", "web-0", generation=1)
+    before.end()
+    after = successor(before)
+    changed = placement({"a": 1}, generation=9, workload_generation=2, binding="node", pod_set={"image": "nginx:2"})
+    after.place(changed)
+    after.report("a", 9)
+    after.beat("a")
+    after.pod("a", "web-0", generation=1)
+    after.caught_up()
+    assert after.phases[-1] == "Applied"
+    scaled = successor(before)
+    scaled.place(placement({"a": 1}, generation=9, workload_generation=2, binding="node"))
+    scaled.report("a", 9)
+    scaled.beat("a")
+    scaled.pod("a", "web-0", generation=1)
+    scaled.caught_up()
+    assert scaled.phases[-1] == "Running", "the template is the same, and so may the pod be"
+
+
 def test_what_was_applied_stays_applied_though_its_name_had_an_earlier_life_in_the_log() -> None:
     before = World()
     before.place(refusal(generation=1))

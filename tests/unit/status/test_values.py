@@ -14,6 +14,7 @@ from shared.events.v1 import status as messages
 PAIRS = [
     (messages.Condition, values.Condition),
     (messages.Counts, values.Counts),
+    (messages.Template, values.Template),
     (messages.PodSetStatus, values.PodSetStatus),
     (messages.ClusterStatus, values.ClusterStatus),
     (messages.Milestones, values.Milestones),
@@ -31,7 +32,8 @@ conditions = st.builds(
     last_transition_at=NUMBER,
 )
 counts = st.builds(messages.Counts, desired=NUMBER, ready=NUMBER, failed=NUMBER)
-pod_sets = st.builds(messages.PodSetStatus, name=TEXT, counts=counts)
+templates = st.builds(messages.Template, digest=TEXT, generation=NUMBER)
+pod_sets = st.builds(messages.PodSetStatus, name=TEXT, counts=counts, template=st.none() | templates)
 clusters = st.builds(
     messages.ClusterStatus,
     cluster=TEXT,
@@ -41,6 +43,7 @@ clusters = st.builds(
     applied=st.booleans(),
     stale=st.booleans(),
     reason=TEXT,
+    digest=TEXT,
 )
 milestones = st.builds(messages.Milestones, requested_at=st.none() | NUMBER, running_at=st.none() | NUMBER)
 statuses = st.builds(
