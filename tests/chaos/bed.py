@@ -23,6 +23,7 @@ from shared.runtime.embedded import EmbeddedKafka, EmbeddedKafkaCluster, Embedde
 from tests.chaos.broker_admin import in_sync_replicas
 from tests.chaos.kinds import QUEUES
 from tests.chaos.network import Host, Network, limited_disk
+from tests.chaos.supervision import RESTART_S, Tell, keep_running
 from tests.testbed import NodeShape, RealCluster, hub_cluster
 from tests.testbed.process import together
 
@@ -34,7 +35,6 @@ _REPLICATION: Final = 3
 _STARTS_AT_ONCE: Final = 2  # a starting cluster keeps two cores busy
 _BROKER_DISK_MB: Final = 1500
 _REDIS_DISK_MB: Final = 64
-_RESTART_S: Final = 1.0
 _COMPLETE_S: Final = 120.0
 # A cleaner that looks every second, so that forced compaction happens while it is forced; disks that fill quickly.
 _BROKER: Final = {"log.cleaner.backoff.ms": "1000", "log.segment.delete.delay.ms": "5000"}
@@ -47,8 +47,6 @@ _SERVICES: Final = {
     "FLOTILLA_SCHEDULER_QUEUES": json.dumps(QUEUES),
     "FLOTILLA_WATCHER_HEARTBEAT_S": "2",
 }
-
-Tell = Callable[[str, str, str], None]  # process, event, detail
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,13 +191,19 @@ class Bed:
 
     async def supervise(self) -> None:
         """Starts again what ended by itself, until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._supervise_services())
+            for cluster in self.api_servers.values():
+                group.create_task(keep_running(cluster, self._tell))
+
+    async def _supervise_services(self) -> None:
         while True:
             for name, service in self.services.items():
                 if name not in self.held and not service.running:
                     self._tell(name, "failed", service.tail()[-1500:])
                     service.start()
                     self._tell(name, "started", "by the supervisor")
-            await asyncio.sleep(_RESTART_S)
+            await asyncio.sleep(RESTART_S)
 
     async def brokers_complete(self) -> bool:
         """Whether every broker lives and every partition of the fleet's topics has all its replicas in sync."""

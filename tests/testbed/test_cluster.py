@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import signal
 import time
 from collections.abc import AsyncIterator
 from typing import Any
@@ -11,6 +13,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
+from tests.chaos.supervision import keep_running
 from tests.testbed import KubectlError, NodeShape, RealCluster
 from tests.testbed.installation import pinned
 from tests.testbed.load import LoadProfile, Rule
@@ -152,3 +155,30 @@ async def test_watch_delivers_what_happens(real_cluster: RealCluster, namespace:
             names.append(json.loads(line)["object"]["metadata"]["name"])
         events.close()
     assert "seen" in names
+
+
+async def test_a_scheduler_that_ended_is_started_again_and_schedules(real_cluster: RealCluster, namespace: str) -> None:
+    told: list[tuple[str, str]] = []
+    started = asyncio.Event()
+
+    def tell(process: str, event: str, detail: str) -> None:
+        del detail
+        told.append((process, event))
+        if event == "started":
+            started.set()
+
+    before = real_cluster.components["kube-scheduler"].pid
+    assert before is not None
+    supervision = asyncio.create_task(keep_running(real_cluster, tell))
+    try:
+        os.kill(before, signal.SIGKILL)
+        async with asyncio.timeout(60):
+            await started.wait()
+    finally:
+        supervision.cancel()
+        await asyncio.gather(supervision, return_exceptions=True)
+    process = f"{real_cluster.name}/kube-scheduler"
+    assert told == [(process, "failed"), (process, "started")]
+    assert real_cluster.components["kube-scheduler"].pid not in {None, before}
+    await real_cluster.kubectl("create", "deployment", "web", "--image=web", "-n", namespace)
+    await real_cluster.kubectl("wait", "--for=condition=Available", "deployment/web", "--timeout=60s", "-n", namespace)
