@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack
 from services.executor.settings import ExecutorSettings
 from services.executor.shell import ExecutorService
 from shared.adapters.clock import SystemClock
+from shared.adapters.node_groups import Providers
 from shared.runtime.clusters import cluster_source
 from shared.runtime.connections import open_log
 
@@ -20,4 +21,11 @@ async def build(settings: ExecutorSettings, stack: AsyncExitStack) -> ExecutorSe
         settings.executor_kubeconfig_dir,
         deadline_s=settings.executor_call_timeout_s,
     )
-    return ExecutorService(events, source, SystemClock(), settings)
+    clock = SystemClock()
+    providers = Providers(
+        clock,
+        management_kubeconfig=settings.executor_management_kubeconfig,
+        secrets_dir=settings.executor_secrets_dir,
+    )
+    stack.push_async_callback(providers.close)
+    return ExecutorService(events, source, providers, clock, settings)

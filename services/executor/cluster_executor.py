@@ -20,23 +20,28 @@ from services.executor.decision.instructions import Call, Report, Wake, Watch
 from services.executor.decision.reconciler import Reconciler
 from services.executor.decision.stimuli import (
     CallReturned,
+    CommandMalformed,
     CommandSeen,
     CommandsRead,
+    CommandTombstoned,
     LeaseLooked,
     SubjectFailed,
     TurnStarted,
 )
 from services.executor.intake import NoSubjectError, read_command
 from services.executor.inventories import InventoryTaker
+from services.executor.node_groups import NodeGroups
 from services.executor.wakefulness import Wakefulness, was_suspended
 from services.executor.watching import follow
 from services.executor.work_queue import WorkQueue
 from shared.events.v1.inventories import InventoryReported
 from shared.kernel.machine import Instruction, Stimulus
+from shared.model.identities import NODE_GROUP_SUBJECT
 from shared.observability.logs import get_logger
 from shared.ports.clock import Clock
 from shared.ports.cluster_api import ClusterApi
 from shared.ports.event_log import Record
+from shared.ports.node_groups import NodeGroupProviders
 from shared.runtime.ids import new_id
 
 log = get_logger(__name__)
@@ -63,6 +68,7 @@ class ClusterExecutor:
         workers: int,
         calls: int,
         slots: asyncio.Semaphore,
+        providers: NodeGroupProviders,
     ) -> None:
         self._cluster = cluster
         self._api = api
@@ -74,6 +80,7 @@ class ClusterExecutor:
         self._kinds: dict[GroupKind, ServedKind] = {}
         self._awake = Wakefulness(clock)
         self._caller = Caller(api, self._kinds, slots, self._awake, self._is_allowed)
+        self._node_groups = NodeGroups(cluster, api, providers, report, clock, policy, slots=slots, awake=self._awake)
         self._workers = asyncio.Semaphore(workers)
         self._calls = calls
         self._watches: asyncio.Queue[Watch] = asyncio.Queue()
@@ -97,13 +104,18 @@ class ClusterExecutor:
                 log.warning("a command without a subject", position=str(record.position), error=str(error))
                 continue
             metrics.COMMANDS.labels(self._cluster, type(stimulus).__name__).inc()
+            if _is_of_node_group(stimulus):
+                self._node_groups.tell(stimulus)
+                continue
             if isinstance(stimulus, CommandSeen):
                 self._seen_at[stimulus.subject] = stimulus.at_ms
                 if stimulus.command.leased:
                     self._leased.set()
             self._tell(stimulus, where=str(record.position))
         if caught_up:
-            self._tell(CommandsRead(id=new_id(), at_ms=self._clock.now_ms()), where="end of commands")
+            read = CommandsRead(id=new_id(), at_ms=self._clock.now_ms())
+            self._node_groups.tell(read)
+            self._tell(read, where="end of commands")
         metrics.SUBJECTS.labels(self._cluster).set(self._reconciler.subjects)
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -120,6 +132,7 @@ class ClusterExecutor:
                 endless.create_task(self._inventories.run(), name=f"{self._cluster}-inventories"),
                 endless.create_task(self._awake.watch(), name=f"{self._cluster}-awake"),
                 endless.create_task(self._keep_lease(), name=f"{self._cluster}-lease"),
+                endless.create_task(self._node_groups.run(), name=f"{self._cluster}-node-groups"),
             ]
             await stop.wait()
             self._stopping = True
@@ -266,6 +279,12 @@ class ClusterExecutor:
                 metrics.COMMAND_TO_REPORT_SECONDS.observe((report.reported_at - seen_at) / 1000)
         metrics.OBJECTS.labels(self._cluster).set(self._reconciler.owned_objects)
         self._report(instruction)
+
+
+def _is_of_node_group(stimulus: Stimulus) -> bool:
+    return isinstance(stimulus, CommandSeen | CommandMalformed | CommandTombstoned) and stimulus.subject.startswith(
+        NODE_GROUP_SUBJECT
+    )
 
 
 def _first_cause(error: BaseException) -> str:

@@ -19,6 +19,10 @@ REPORT_RETRIES = Counter("flotilla_executor_report_retries_total", "Reports that
 ERRORS = Counter("flotilla_executor_errors_total", "Defects and unreadable data survived", ["cluster", "where"])
 SUBJECTS = Gauge("flotilla_executor_subjects", "Subjects that the cluster has commands for", ["cluster"])
 OBJECTS = Gauge("flotilla_executor_objects", "Objects in the cluster that the executor applied", ["cluster"])
+EVICTIONS = Counter("flotilla_executor_evictions_total", "Evictions from nodes to be removed", ["cluster", "answer"])
+PROVIDER_CALLS = Counter(
+    "flotilla_executor_provider_calls_total", "Changes asked of providers of nodes", ["cluster", "call", "answer"]
+)
 LEFT_OVER = Gauge("flotilla_executor_left_over_subjects", "Subjects with objects and without a command", ["cluster"])
 QUEUED = Gauge("flotilla_executor_queued_subjects", "Subjects that wait for a worker", ["cluster"])
 FEED_RESTARTS = Counter("flotilla_executor_feed_restarts_total", "Times the command topics were read from their start")

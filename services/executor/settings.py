@@ -52,6 +52,25 @@ class ExecutorSettings(CommonSettings):
         default=120.0, gt=0, description="how long a command may wait for something before that is reported, in seconds"
     )
 
+    executor_node_group_s: float = Field(
+        default=15.0, gt=0, description="time between two looks at a node group in which nothing happens, in seconds"
+    )
+    executor_node_group_busy_s: float = Field(
+        default=2.0, gt=0, description="time between two looks at a node group that changes, in seconds"
+    )
+    executor_drain_s: float = Field(
+        default=900.0,
+        gt=0,
+        description="how long a node that is to be removed may take to become empty, in seconds; then it stays",
+    )
+    executor_secrets_dir: Path | None = Field(
+        default=None, description="directory with the keys of webhooks of node groups, a file for each, by its name"
+    )
+    executor_management_kubeconfig: Path | None = Field(
+        default=None,
+        description="kubeconfig of the cluster that has Cluster API's objects; without it each cluster has its own",
+    )
+
     @model_validator(mode="after")
     def _one_source(self) -> ExecutorSettings:
         if self.executor_kubeconfig_dir and (self.executor_cluster or self.executor_kubeconfig):
@@ -68,4 +87,7 @@ class ExecutorSettings(CommonSettings):
             repair_cap_ms=round(self.executor_repair_max_s * 1000),
             resync_ms=round(self.executor_resync_s * 1000),
             progress_deadline_ms=round(self.executor_progress_deadline_s * 1000),
+            look_ms=round(self.executor_node_group_s * 1000),
+            busy_look_ms=round(self.executor_node_group_busy_s * 1000),
+            drain_ms=round(self.executor_drain_s * 1000),
         )

@@ -21,6 +21,7 @@ from shared.observability.logs import get_logger
 from shared.ports.clock import Clock
 from shared.ports.cluster_api import ApiError
 from shared.ports.event_log import EventLog
+from shared.ports.node_groups import NodeGroupProviders
 from shared.runtime.clusters import ClusterSource, Connect
 from shared.runtime.service import Readiness
 
@@ -39,8 +40,16 @@ class _Cluster:
 
 
 class ExecutorService:
-    def __init__(self, events: EventLog, source: ClusterSource, clock: Clock, settings: ExecutorSettings) -> None:
+    def __init__(
+        self,
+        events: EventLog,
+        source: ClusterSource,
+        providers: NodeGroupProviders,
+        clock: Clock,
+        settings: ExecutorSettings,
+    ) -> None:
         self._source = source
+        self._providers = providers
         self._clock = clock
         self._settings = settings
         self._slots = asyncio.Semaphore(settings.executor_all_calls)
@@ -140,6 +149,7 @@ class ExecutorService:
                 workers=settings.executor_workers,
                 calls=settings.executor_calls,
                 slots=self._slots,
+                providers=self._providers,
             )
             self._feed.add(name, cluster.executor.deliver)
             await cluster.executor.run(cluster.stop)

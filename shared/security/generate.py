@@ -15,6 +15,9 @@ import yaml
 from shared.security.permissions import (
     APPLIED,
     EXECUTOR,
+    EXECUTOR_CLUSTER_API,
+    EXECUTOR_KWOK,
+    EXECUTOR_NODE_GROUPS,
     HUB,
     HUB_LEASE,
     HUB_WEBHOOK,
@@ -36,6 +39,9 @@ def documents() -> Iterator[tuple[str, str]]:
         "flotilla-agent.watcherMetricsRules": _rules(WATCHER_METRICS),
         "flotilla-agent.watcherAskedRules": _rules(WATCHER_ASKED),
         "flotilla-agent.executorRules": _rules(EXECUTOR),
+        "flotilla-agent.executorNodeGroupRules": _rules(EXECUTOR_NODE_GROUPS),
+        "flotilla-agent.executorKwokRules": _rules(EXECUTOR_KWOK),
+        "flotilla-agent.executorClusterApiRules": _rules(EXECUTOR_CLUSTER_API),
         "flotilla-agent.observedVerbs": _verbs(OBSERVED),
         "flotilla-agent.appliedVerbs": _verbs(APPLIED),
     }

@@ -68,6 +68,22 @@ EXECUTOR: Final = (
     Rule("batch", ("jobs",), APPLIED),
 )
 
+# Only where the executor is to carry out orders for node groups: it marks and cordons nodes, empties them, and deletes
+# Node objects that a provider leaves behind.
+EXECUTOR_NODE_GROUPS: Final = (
+    Rule("", ("nodes",), ("patch", "delete")),
+    Rule("", ("pods/eviction",), ("create",)),
+)
+# Where its nodes are kwok's: they are Node objects and nothing else.
+EXECUTOR_KWOK: Final = (Rule("", ("nodes",), ("create",)),)
+# Where they are of Cluster API in the same cluster; with a management cluster its kubeconfig's account has these.
+EXECUTOR_CLUSTER_API: Final = (
+    Rule("cluster.x-k8s.io", ("machinedeployments/scale", "machinepools/scale"), ("get", "patch")),
+    Rule("cluster.x-k8s.io", ("machines",), ("list", "patch")),
+    # Without Machines a pool's nodes stand in its status.
+    Rule("cluster.x-k8s.io", ("machinepools",), ("get",)),
+)
+
 # On the hub cluster: its two resources, and the namespaces that mirrored Workloads live in.
 HUB: Final = (
     Rule("cluster.k8s.io", ("clusters",), ("list", "watch", "create", "delete")),

@@ -35,6 +35,7 @@ from shared.adapters.clock import SystemClock
 from shared.adapters.kafka import KafkaLog, KafkaOptions
 from shared.adapters.kubernetes import KubernetesApi
 from shared.adapters.memory.key_value import MemoryKeyValue
+from shared.adapters.node_groups import Providers
 from shared.events.registry import decode
 from shared.events.topics import ALL_TOPICS, DISCREPANCIES, INVENTORIES, OBJECTS, STATUS, commands_topic
 from shared.events.v1.inventories import InventoryReported
@@ -130,7 +131,8 @@ class Fleet:
         settings = SchedulerSettings(scheduler_id="one", scheduler_renew_s=0.2, scheduler_lease_s=0.5, http_port=-1)
         await self.start(scheduler.assemble(settings, self.log, SystemClock()))
         quick = ExecutorSettings(executor_cluster=CLUSTER, executor_inventory_s=0.5, http_port=-1)
-        await self.start(ExecutorService(self.log, OneCluster(CLUSTER, self.kubeconfig), SystemClock(), quick))
+        source, providers = OneCluster(CLUSTER, self.kubeconfig), Providers(SystemClock())
+        await self.start(ExecutorService(self.log, source, providers, SystemClock(), quick))
 
     async def send(self, *records: NewRecord) -> None:
         publisher = await self.log.publisher("vandal")

@@ -22,6 +22,7 @@ from services.watcher.bootstrap import POLICY
 from services.watcher.bootstrap import assemble as assemble_watcher
 from services.watcher.settings import WatcherSettings
 from shared.adapters.kubernetes import KubernetesApi, ListWatchPolicy
+from shared.adapters.node_groups import Providers
 from shared.ports.cluster_api import ClusterApi
 from shared.runtime.service import Service
 from tests.simulation.api_client import SimTransport
@@ -86,7 +87,8 @@ def build(kind: str, process: Process, around: Surroundings, names: tuple[str, .
             source = clusters(process, around, names, POLICY)
             return assemble_watcher(_watcher(names[0]), log, clock=process.clock, source=source)
         case "executor":
-            return ExecutorService(log, clusters(process, around, names, None), process.clock, _executor(names[0]))
+            source, providers = clusters(process, around, names, None), Providers(process.clock)
+            return ExecutorService(log, source, providers, process.clock, _executor(names[0]))
         case "scheduler":
             return assemble_scheduler(_scheduler(str(process), around.plan), log, process.clock)
         case "status":

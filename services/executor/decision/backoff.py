@@ -25,6 +25,10 @@ class Policy:
     repair_cap_ms: int = 300_000
     resync_ms: int = 300_000
     progress_deadline_ms: int = 120_000
+    # Of node groups: between two looks, while something happens and while nothing does, and for a node to become empty.
+    busy_look_ms: int = 2_000
+    look_ms: int = 15_000
+    drain_ms: int = 900_000
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,11 +13,10 @@ from services.executor.decision.desired import MalformedCommandError, check_comm
 from services.executor.decision.fence import OPEN, Fence
 from services.executor.decision.instructions import Report
 from services.executor.decision.observations import NODE_KIND, Observations
-from services.executor.decision.reports import refusal_of
+from services.executor.decision.reports import as_malformed, malformed_of, refusal_of
 from services.executor.decision.state import State
 from services.executor.decision.stimuli import CommandMalformed, CommandSeen, CommandsRead, CommandTombstoned
 from services.executor.decision.subject import Subject
-from shared.events.v1.results import CommandReported
 from shared.kernel.machine import Instruction
 
 
@@ -46,7 +45,7 @@ class Commands:
                 return [], []
             resolved = resolve(command, state.world.namespaced)
         except MalformedCommandError as error:
-            return [], [self._malformed(_as_malformed(stimulus, str(error)))]
+            return [], [malformed_of(self._state.cluster, as_malformed(stimulus, str(error)))]
         self._stale.pop(name, None)
         instructions = [item for kind in kinds_of(command) for item in self._observations.watch(kind, stimulus.id)]
         if command.pods:
@@ -65,12 +64,12 @@ class Commands:
         return woken, instructions
 
     def on_malformed(self, stimulus: CommandMalformed) -> list[Instruction]:
-        return [self._malformed(stimulus)]
+        return [malformed_of(self._state.cluster, stimulus)]
 
     def on_tombstone(self, stimulus: CommandTombstoned) -> list[str]:
         """Forgets a subject; nothing is deleted."""
         name, subject = stimulus.subject, self._state.subjects.get(stimulus.subject)
-        ended = _fence_of(stimulus)
+        ended = fence_of_tombstone(stimulus)
         if subject is not None and ended is not None and not _is_ended(subject, ended):
             self._stale[name] = Stale(ended)
             return []
@@ -98,22 +97,8 @@ class Commands:
         names = {name for object_id in subject.resolved.by_id for name in claims.get(object_id, ())}
         return sorted(names - {subject.name})
 
-    def _malformed(self, stimulus: CommandMalformed) -> Report:
-        report = CommandReported(
-            cluster=self._state.cluster,
-            subject=stimulus.subject,
-            epoch=stimulus.epoch,
-            generation=stimulus.generation,
-            digest=stimulus.digest,
-            outcome="failed",
-            reported_at=stimulus.at_ms,
-            reason="Malformed",
-            message=stimulus.message[:512],
-        )
-        return Report(cause=stimulus.id, report=report, traceparent=stimulus.traceparent)
 
-
-def _fence_of(stimulus: CommandTombstoned) -> Fence | None:
+def fence_of_tombstone(stimulus: CommandTombstoned) -> Fence | None:
     if stimulus.epoch is None or stimulus.generation is None:
         return None
     return Fence(stimulus.epoch, stimulus.generation)
@@ -122,17 +107,3 @@ def _fence_of(stimulus: CommandTombstoned) -> Fence | None:
 def _is_ended(subject: Subject, by: Fence) -> bool:
     """Of one generation only a withdrawal ends: one decision may end a workload, and the next place one of its name."""
     return by > subject.fence or (by == subject.fence and subject.command.action == "withdraw")
-
-
-def _as_malformed(stimulus: CommandSeen, message: str) -> CommandMalformed:
-    command = stimulus.command
-    return CommandMalformed(
-        id=stimulus.id,
-        at_ms=stimulus.at_ms,
-        subject=stimulus.subject,
-        message=message,
-        epoch=command.epoch,
-        generation=command.generation,
-        digest=command.digest,
-        traceparent=stimulus.traceparent,
-    )

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from services.executor.decision.fence import Fence
+from services.executor.decision.instructions import Report
 from services.executor.decision.plan import Plan
+from services.executor.decision.stimuli import CommandMalformed, CommandSeen
 from services.executor.decision.subject import Reported, Subject
 from shared.events.v1.results import CommandReported, Outcome
 
@@ -50,6 +52,37 @@ def refusal_of(cluster: str, subject: str, stale: Fence, digest: str, applied: F
         reason="Stale",
         message=f"epoch {applied.epoch}, generation {applied.generation} was applied before",
         applied_generation=applied.generation,
+    )
+
+
+def malformed_of(cluster: str, stimulus: CommandMalformed) -> Report:
+    """A record that is no command; what is in force stays so."""
+    report = CommandReported(
+        cluster=cluster,
+        subject=stimulus.subject,
+        epoch=stimulus.epoch,
+        generation=stimulus.generation,
+        digest=stimulus.digest,
+        outcome="failed",
+        reported_at=stimulus.at_ms,
+        reason="Malformed",
+        message=stimulus.message[:_MAX_MESSAGE],
+    )
+    return Report(cause=stimulus.id, report=report, traceparent=stimulus.traceparent)
+
+
+def as_malformed(stimulus: CommandSeen, message: str) -> CommandMalformed:
+    """A command that says something that cannot be."""
+    command = stimulus.command
+    return CommandMalformed(
+        id=stimulus.id,
+        at_ms=stimulus.at_ms,
+        subject=stimulus.subject,
+        message=message,
+        epoch=command.epoch,
+        generation=command.generation,
+        digest=command.digest,
+        traceparent=stimulus.traceparent,
     )
 
 

@@ -55,7 +55,7 @@ def scale_of(resource: Resource, obj: Json) -> Json:
     """The `autoscaling/v1` Scale of an object."""
     if resource.scale is None:
         raise no_such_path()
-    selector = _dig(obj, resource.scale.label_selector)
+    selector = _dig(obj, resource.scale.label_selector) if resource.scale.label_selector else ""
     if isinstance(selector, dict):
         selector = format_selector(
             selector if {"matchLabels", "matchExpressions"} & selector.keys() else {"matchLabels": selector}

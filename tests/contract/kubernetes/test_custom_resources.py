@@ -168,6 +168,7 @@ async def test_a_custom_object_is_scaled(widgets: Widgets) -> None:
     await widgets.create()
     scale = (await widgets.kube.patch(widgets.path("one", "scale"), {"spec": {"replicas": 4}})).ok()
     assert scale["spec"] == {"replicas": 4}
+    assert "selector" not in scale["status"], "the definition names no place for one"
     assert (await widgets.kube.get(widgets.path("one"))).ok()["spec"]["size"] == 4
 
 

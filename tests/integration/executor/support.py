@@ -13,6 +13,7 @@ from services.executor.shell import ExecutorService
 from shared.adapters.clock import SystemClock
 from shared.adapters.kubernetes import KubernetesApi
 from shared.adapters.memory.event_log import MemoryLog
+from shared.adapters.node_groups import Providers
 from shared.events.registry import decode
 from shared.events.topics import RESULTS, commands_topic
 from shared.events.v1.commands import CommandIssued
@@ -40,7 +41,8 @@ class Running:
         self._source = source
         self._settings = ExecutorSettings(executor_cluster=cluster, **{**QUICK, **settings})
         self._stop = asyncio.Event()
-        self.service = ExecutorService(self.log, source, SystemClock(), self._settings)
+        self._providers = Providers(SystemClock())
+        self.service = ExecutorService(self.log, source, self._providers, SystemClock(), self._settings)
         self._task: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
@@ -53,6 +55,7 @@ class Running:
         assert self._task is not None
         async with asyncio.timeout(20):
             await self._task
+        await self._providers.close()
 
     async def crash(self) -> None:
         """Ends it between two instructions, wherever it is, as kill -9 does as far as the cluster can tell."""

@@ -6,9 +6,21 @@ from services.executor.decision.identity import BASE_KINDS
 from services.watcher.metric_apis import CUSTOM, EXTERNAL
 from services.watcher.settings import DEFAULT_RESOURCES, parse_resources
 from services.watcher.usage import NODE_METRICS, POD_METRICS
-from shared.security.permissions import APPLIED, EXECUTOR, OBSERVED, WATCHER, WATCHER_ASKED, WATCHER_METRICS, grants
+from shared.security.permissions import (
+    APPLIED,
+    EXECUTOR,
+    EXECUTOR_CLUSTER_API,
+    EXECUTOR_KWOK,
+    EXECUTOR_NODE_GROUPS,
+    OBSERVED,
+    WATCHER,
+    WATCHER_ASKED,
+    WATCHER_METRICS,
+    grants,
+)
 
-EVERYTHING = (*WATCHER, *WATCHER_METRICS, *EXECUTOR)
+WITH_NODE_GROUPS = (*EXECUTOR, *EXECUTOR_NODE_GROUPS, *EXECUTOR_KWOK, *EXECUTOR_CLUSTER_API)
+EVERYTHING = (*WATCHER, *WATCHER_METRICS, *WITH_NODE_GROUPS)
 
 
 def test_the_watcher_may_observe_what_it_watches_by_default_and_nothing_else() -> None:
@@ -25,7 +37,7 @@ def test_the_executor_may_apply_the_kinds_that_workloads_are_made_of() -> None:
 
 
 def test_nothing_is_granted_twice_and_nothing_by_a_wildcard() -> None:
-    for rules in ((*WATCHER, *WATCHER_METRICS), EXECUTOR):
+    for rules in ((*WATCHER, *WATCHER_METRICS), WITH_NODE_GROUPS):
         assert sum(len(list(rule.grants())) for rule in rules) == len(grants(*rules))
     assert not [grant for grant in grants(*EVERYTHING) if "*" in "".join(grant)]
     # Metrics' names are resources there.

@@ -64,7 +64,7 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 {{- end }}
 {{- end }}
 
-{{/* The pod of an agent; takes what `env` takes, and `module`. */}}
+{{/* The pod of an agent; takes what `env` takes, `module`, and `webhooks`, which may name a Secret. */}}
 {{- define "flotilla-agent.pod" -}}
 {{- $values := .root.Values -}}
 metadata:
@@ -127,13 +127,16 @@ spec:
         allowPrivilegeEscalation: false
         readOnlyRootFilesystem: true
         capabilities: { drop: [ALL] }
-      {{- if or $values.kafka.ca.secret .own.kafka.certificate.secret }}
+      {{- if or $values.kafka.ca.secret .own.kafka.certificate.secret .webhooks }}
       volumeMounts:
         {{- if $values.kafka.ca.secret }}
         - { name: kafka-ca, mountPath: /flotilla/kafka-ca, readOnly: true }
         {{- end }}
         {{- if .own.kafka.certificate.secret }}
         - { name: kafka-certificate, mountPath: /flotilla/kafka-certificate, readOnly: true }
+        {{- end }}
+        {{- if .webhooks }}
+        - { name: webhooks, mountPath: /flotilla/webhooks, readOnly: true }
         {{- end }}
   volumes:
         {{- with $values.kafka.ca.secret }}
@@ -142,6 +145,10 @@ spec:
         {{- end }}
         {{- with .own.kafka.certificate.secret }}
     - name: kafka-certificate
+      secret: { secretName: {{ . }}, defaultMode: 0440 }
+        {{- end }}
+        {{- with .webhooks }}
+    - name: webhooks
       secret: { secretName: {{ . }}, defaultMode: 0440 }
         {{- end }}
       {{- end }}

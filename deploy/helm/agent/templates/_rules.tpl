@@ -54,6 +54,33 @@
   verbs: [list, watch, create, patch, delete]
 {{- end }}
 
+{{- define "flotilla-agent.executorNodeGroupRules" -}}
+- apiGroups: ['']
+  resources: [nodes]
+  verbs: [patch, delete]
+- apiGroups: ['']
+  resources: [pods/eviction]
+  verbs: [create]
+{{- end }}
+
+{{- define "flotilla-agent.executorKwokRules" -}}
+- apiGroups: ['']
+  resources: [nodes]
+  verbs: [create]
+{{- end }}
+
+{{- define "flotilla-agent.executorClusterApiRules" -}}
+- apiGroups: [cluster.x-k8s.io]
+  resources: [machinedeployments/scale, machinepools/scale]
+  verbs: [get, patch]
+- apiGroups: [cluster.x-k8s.io]
+  resources: [machines]
+  verbs: [list, patch]
+- apiGroups: [cluster.x-k8s.io]
+  resources: [machinepools]
+  verbs: [get]
+{{- end }}
+
 {{- define "flotilla-agent.observedVerbs" -}}
 [list, watch]
 {{- end }}
