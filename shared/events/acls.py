@@ -52,7 +52,9 @@ def acls(topics: Iterable[Topic] = (*ALL_TOPICS, commands_topic(CLUSTER))) -> It
         yield Acl(principal, ("Describe", "Write"), "transactional-id", prefix, "prefixed")
     for principal in _COMMITTERS:
         yield Acl(principal, ("Describe", "Read"), "group", SOLE_WRITERS[principal], "prefixed")
+    # Clusters come while they run.
     yield Acl("scheduler", ("Create", "Describe", "Write"), "topic", COMMANDS_PREFIX, "prefixed")
+    yield Acl("autoscaler", ("Describe", "Write"), "topic", COMMANDS_PREFIX, "prefixed")
 
 
 def acls_for(clusters: Iterable[str]) -> list[Acl]:

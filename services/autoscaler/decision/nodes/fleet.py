@@ -27,6 +27,7 @@ from services.autoscaler.decision.nodes.scheduling import (
     ClusterTable,
     Demand,
     NodeObject,
+    PodFacts,
     SchedulerConfig,
     SeenBudgets,
     allocatable,
@@ -84,6 +85,18 @@ class _Node:
         return self.labels.get(NODE_GROUP_LABEL, "")
 
 
+class _Look(NamedTuple):
+    """What one look goes by. `limits` is None where no node is to go."""
+
+    now_ms: int
+    coming: bool
+    open_now: frozenset[str]
+    sized: Mapping[GroupKey, Sized]
+    expected: Mapping[NodeKey, list[Pod]]
+    knowledge: PodKnowledge
+    limits: _Limits | None
+
+
 class FleetSeen:
     """`changed` rises with what asks for a plan: somebody waits who did not, or groups are others.
 
@@ -100,6 +113,8 @@ class FleetSeen:
         self._on_node: dict[NodeKey, dict[str, ObservedPod]] = {}
         self._of_share: dict[ShareKey, dict[str, ObservedPod]] = {}
         self._waits: dict[str, ObservedPod] = {}
+        # As plans see them where nobody asks anything of others; made when they are looked at.
+        self._plain: dict[NodeKey, tuple[Pod, ...]] = {}
         self._budgets = SeenBudgets()
         self._reader, self._workloads = PodReader(), WorkloadReader(config.gpu_resource)
         self._asked: dict[str, Asked] = {}
@@ -164,6 +179,7 @@ class FleetSeen:
         self._pods[name] = pod
         if pod.node:
             self._on_node.setdefault(pod.at, {})[name] = pod
+            self._plain.pop(pod.at, None)
         if pod.share is not None:
             self._of_share.setdefault(pod.share, {})[name] = pod
             self._stale.add(pod.share)
@@ -174,6 +190,7 @@ class FleetSeen:
     def _forget_pod(self, name: str, pod: ObservedPod) -> None:
         self._waits.pop(name, None)
         if pod.node:
+            self._plain.pop(pod.at, None)
             there = self._on_node[pod.at]
             del there[name]
             if not there:
@@ -232,32 +249,37 @@ class FleetSeen:
         """
         open_now = self.open_clusters(now_ms)
         self._settle()
-        leaving: dict[str, set[str]] = {}
-        for group, size in sized.items():
-            leaving.setdefault(group.cluster, set()).update(size.removing)
-        expected: dict[NodeKey, list[Pod]] = {}
-        for share, places in self._expected.items():
-            for number, name in enumerate(places.elements()):
-                if name in leaving.get(share[2], ()):
-                    continue
-                pod = Pod(f"{'/'.join(share)}/expected-{number}", self._shares[share].demand, pinned=EXPECTED)
-                expected.setdefault(NodeKey(share[2], name), []).append(pod)
-        facts = PodKnowledge(self._pods.values(), self._pending.values())
-        nodes = tuple(
-            self._node(
-                key, node, facts, expected.get(key, ()), sized, now_ms, coming=coming, heard=key.cluster in open_now
-            )
-            for key, node in self._nodes.items()
+        look = _Look(
+            now_ms=now_ms,
+            coming=coming,
+            open_now=open_now,
+            sized=sized,
+            expected=self._places_expected(sized),
+            knowledge=PodKnowledge(self._pods.values(), self._pending.values()),
+            limits=None if coming else _Limits(self._budgets),
         )
+        nodes = tuple(self._node(key, node, look) for key, node in self._nodes.items())
         return Seen(
             clusters=tuple(
                 Cluster(item.name, item.labels, item.taints, open=item.name in open_now) for item in self._clusters
             ),
             groups=tuple(self._group(key, sized[key], nodes) for key in sorted(self._groups) if key in sized),
             nodes=nodes,
-            pending=(*(item for each in self._pending.values() for item in each), *self._unplaced(facts)),
-            budgets={} if coming else self._left(),
+            pending=(*(item for each in self._pending.values() for item in each), *self._unplaced(look.knowledge)),
+            budgets={} if coming else {"/".join(item.key): item.left for item in self._budgets},
         )
+
+    def _places_expected(self, sized: Mapping[GroupKey, Sized]) -> dict[NodeKey, list[Pod]]:
+        """Pods that are to come, by node; in place of those on a node that goes they are expected anywhere else."""
+        leaving = {NodeKey(group.cluster, name) for group, size in sized.items() for name in size.removing}
+        expected: dict[NodeKey, list[Pod]] = {}
+        for share, places in self._expected.items():
+            for number, name in enumerate(places.elements()):
+                at = NodeKey(share[2], name)
+                if at not in leaving:
+                    pod = Pod(f"{'/'.join(share)}/expected-{number}", self._shares[share].demand, pinned=EXPECTED)
+                    expected.setdefault(at, []).append(pod)
+        return expected
 
     def _settle(self) -> None:
         """Counts anew whose pods are expected, where anything has changed."""
@@ -272,23 +294,11 @@ class FleetSeen:
                 self._expected[key] = Counter(list(open_places.elements())[:missing])
         self._stale.clear()
 
-    def _node(
-        self,
-        key: NodeKey,
-        node: _Node,
-        facts: PodKnowledge,
-        expected: Iterable[Pod],
-        sized: Mapping[GroupKey, Sized],
-        now_ms: int,
-        *,
-        coming: bool,
-        heard: bool,
-    ) -> Node:
-        group = sized.get(GroupKey(key.cluster, node.group))
-        begins = coming and not node.began and now_ms - node.first_ms < self._provision_ms
+    def _node(self, key: NodeKey, node: _Node, look: _Look) -> Node:
+        group = look.sized.get(GroupKey(key.cluster, node.group))
+        begins = look.coming and not node.began and look.now_ms - node.first_ms < self._provision_ms
         taints = tuple(item for item in node.taints if not (begins and item.key.startswith(_BOOTING)))
-        pods = self._on_node.get(key, {}).values()
-        kept = KEPT if node.kept else "" if heard else NOT_HEARD
+        kept = KEPT if node.kept else "" if key.cluster in look.open_now else NOT_HEARD
         return Node(
             cluster=key.cluster,
             name=key.name,
@@ -301,20 +311,21 @@ class FleetSeen:
             ready=node.ready or begins,
             unschedulable=node.unschedulable or (group is not None and key.name in group.removing),
             kept=kept,
-            pods=(*(self._pod(pod, facts, budgets=not coming) for pod in pods), *expected),
+            pods=(*self._pods_on(key, look.knowledge, look.limits), *look.expected.get(key, ())),
         )
 
-    def _pod(self, pod: ObservedPod, facts: PodKnowledge, *, budgets: bool) -> Pod:
-        about = self._budgets.about(pod.cluster, pod.namespace, dict(pod.labels)) if budgets and not pod.daemon else ()
-        return Pod(
-            key=pod.key,
-            demand=pod.demand,
-            facts=facts.of(pod),
-            daemon=pod.daemon,
-            pinned=pod.pinned,
-            budgets=tuple("/".join(budget.key) for budget in about),
-            ready=pod.ready,
-            leaving=pod.leaving,
+    def _pods_on(self, key: NodeKey, knowledge: PodKnowledge, limits: _Limits | None) -> Iterable[Pod]:
+        there = self._on_node.get(key)
+        if not there:
+            return ()
+        plain = self._plain.get(key)
+        if plain is None:
+            plain = self._plain[key] = tuple(map(_plain, there.values()))
+        if not knowledge.asked and limits is None:
+            return plain
+        return (
+            _known(pod, knowledge.of(seen), limits.of(seen) if limits is not None else ())
+            for pod, seen in zip(plain, there.values(), strict=True)
         )
 
     def _price(self, cluster: str, labels: Mapping[str, str]) -> float:
@@ -358,8 +369,31 @@ class FleetSeen:
                 found[key] = replace(known, count=known.count + 1, desired=known.count + 1, requested_at=first)
         return iter(found.values())
 
-    def _left(self) -> dict[str, int]:
-        return {"/".join(item.key): item.left for item in self._budgets}
+
+class _Limits:
+    """Of one look, the budgets that count a pod; once for pods that are alike."""
+
+    def __init__(self, budgets: SeenBudgets) -> None:
+        self._budgets = budgets
+        self._known: dict[tuple[str, str, tuple[tuple[str, str], ...]], tuple[str, ...]] = {}
+
+    def of(self, pod: ObservedPod) -> tuple[str, ...]:
+        if pod.daemon:
+            return ()
+        key = (pod.cluster, pod.namespace, pod.labels)
+        found = self._known.get(key)
+        if found is None:
+            about = self._budgets.about(pod.cluster, pod.namespace, dict(pod.labels))
+            found = self._known[key] = tuple("/".join(budget.key) for budget in about)
+        return found
+
+
+def _plain(pod: ObservedPod) -> Pod:
+    return Pod(pod.key, pod.demand, daemon=pod.daemon, pinned=pod.pinned, ready=pod.ready, leaving=pod.leaving)
+
+
+def _known(pod: Pod, facts: PodFacts | None, budgets: tuple[str, ...]) -> Pod:
+    return replace(pod, facts=facts, budgets=budgets) if facts is not None or budgets else pod
 
 
 def _began_before(node: NodeObject) -> bool:

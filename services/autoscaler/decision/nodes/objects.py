@@ -208,16 +208,16 @@ class PodReader:
 
 class PodKnowledge:
     """What pods may know of each other, made anew for each look: a trial keeps its own notes on it. Where nobody asks
-    anything of others nothing is made.
+    anything of others (`asked`) nothing is made.
     """
 
     def __init__(self, pods: Iterable[ObservedPod], pending: Iterable[tuple[PodSet, ...]]) -> None:
         asked = any(pod.terms or pod.demand.rules is not None for pod in pods)
-        self._asked = asked or any(item.demand.rules is not None for each in pending for item in each)
+        self.asked = asked or any(item.demand.rules is not None for each in pending for item in each)
         self._known: dict[tuple[str, tuple[tuple[str, str], ...], tuple[Term, ...], bool], PodFacts] = {}
 
     def of(self, pod: ObservedPod) -> PodFacts | None:
-        if not self._asked:
+        if not self.asked:
             return None
         key = (pod.namespace, pod.labels, pod.terms, pod.leaving)
         found = self._known.get(key)
@@ -226,7 +226,7 @@ class PodKnowledge:
         return found
 
     def waiting(self, pod: ObservedPod) -> PodFacts | None:
-        return PodFacts(pod.namespace, dict, pod.labels, pod.terms) if self._asked else None
+        return PodFacts(pod.namespace, dict, pod.labels, pod.terms) if self.asked else None
 
 
 def _asked(
