@@ -190,7 +190,7 @@ class NodeGroups:
     def _failed(self, subject: str, held: Held, group: _Group, failure: CallFailed) -> None:
         now = self._clock.now_ms()
         group.retry = next_retry(group.retry, failure, self._policy, now, _chance())
-        group.news = group.news.failed(failure.reason, failure.message[:512])
+        group.news = group.news.failed(failure.reason, failure.message[:512], group.retry.attempt)
         log.warning(
             "a node group is not as ordered",
             cluster=self._cluster,

@@ -12,6 +12,8 @@ from shared.model.identities import NODE_GROUP_SUBJECT
 
 WAITING_FOR_BUDGET = "DisruptionBudget"
 _MAX_FAILURES = 32
+# Attempts in a row that are told one by one: who gives the order may go elsewhere after some.
+_MOST_TOLD = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,10 +26,11 @@ class GroupNews:
     reason: str = ""
     message: str = ""
     failures: tuple[ObjectResult, ...] = field(default=())
+    attempt: int = 1
 
-    def failed(self, reason: str, message: str) -> GroupNews:
-        """The same, as far as it is known, and what went wrong."""
-        return GroupNews(self.size, self.ready, self.removing, reason, message)
+    def failed(self, reason: str, message: str, attempt: int) -> GroupNews:
+        """The same, as far as it is known, and what went wrong for the how manieth time in a row."""
+        return GroupNews(self.size, self.ready, self.removing, reason, message, attempt=attempt)
 
 
 def news_of(look: Look, plan: GroupPlan) -> GroupNews:
@@ -49,7 +52,8 @@ def news_of(look: Look, plan: GroupPlan) -> GroupNews:
 
 def report_of(cluster: str, held: Held, news: GroupNews, outcome: Outcome, now_ms: int) -> CommandReported | None:
     """None if it differs from the last one in nothing that matters; remembered if it does. Messages do not matter."""
-    said = (held.fence, outcome, news.size, news.ready, news.removing, news.reason, _named(news.failures))
+    known = (news.size, news.ready, news.removing, news.reason, _named(news.failures))
+    said = (held.fence, outcome, min(news.attempt, _MOST_TOLD), *known)
     if said == held.said:
         return None
     held.said = said
@@ -63,6 +67,7 @@ def report_of(cluster: str, held: Held, news: GroupNews, outcome: Outcome, now_m
         digest=command.digest,
         outcome=outcome,
         reported_at=now_ms,
+        attempt=news.attempt,
         reason="" if outcome != "failed" else (news.reason or (first.reason if first else "")),
         message=""
         if outcome != "failed"

@@ -4,23 +4,31 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_asyncio
 
 from services.executor.decision.node_groups import GIVEN_UP_ANNOTATION, REMOVAL_ANNOTATION
+from shared.adapters.kubernetes import KubernetesApi
 from shared.events.v1.commands import CommandIssued, NodeGroupOrder
 from shared.events.v1.results import CommandReported, NodeGroupReport
 from shared.model.identities import NODE_GROUP_LABEL, Resource
 from shared.ports.cluster_api import Object, Selection
+from shared.runtime.clusters import OneCluster
+from shared.security.permissions import EXECUTOR, EXECUTOR_KWOK, EXECUTOR_NODE_GROUPS, Rule
+from tests.integration.deploy.accounts import token_of, write_token_kubeconfig
 from tests.integration.executor.conftest import CLUSTER, Bed
 from tests.integration.executor.support import DEPLOYMENTS, NAMESPACES, NODES, PODS, Running, until
+from tests.testbed.cluster import RealCluster
 from tests.testbed.nodes import is_ready
 
 pytestmark = pytest.mark.timeout(120)
 
 BUDGETS = Resource("policy", "v1", "poddisruptionbudgets")
+RBAC = "rbac.authorization.k8s.io"
+ROLES = Resource(RBAC, "v1", "clusterroles")
 DAEMON_SETS = Resource("apps", "v1", "daemonsets")
 QUICK: dict[str, Any] = {"executor_node_group_s": 0.5, "executor_node_group_busy_s": 0.1}
 TEMPLATE = {
@@ -279,3 +287,46 @@ async def test_an_older_order_is_refused(bed: Bed, group: str) -> None:
         executor.issue(order(group, 6, 1, epoch=2))
         await reported(executor, group, 6, outcome="applied", size=1, ready=1)
         assert len(await nodes_of(bed, group)) == 1
+
+
+@pytest.mark.testbed
+async def test_what_an_executor_with_node_groups_may_do_is_enough(real_cluster: RealCluster, tmp_path: Path) -> None:
+    """With the chart's rules for node groups of kwok a node goes, pods and all; without them the report says why."""
+    path = tmp_path / "limited.kubeconfig"
+    api = await KubernetesApi.from_kubeconfig(real_cluster.kubeconfig)
+    name = f"limited-{next(_numbers)}"
+    bed = Bed(real_cluster.kubeconfig, api, (), name)
+    account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": name}}
+    role = {"apiGroup": RBAC, "kind": "ClusterRole", "name": name}
+    subjects = [{"kind": "ServiceAccount", "name": name, "namespace": name}]
+    binding = {"kind": "ClusterRoleBinding", "metadata": {"name": name}, "roleRef": role, "subjects": subjects}
+    await api.create(NAMESPACES, "", {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+    await api.create(Resource("", "v1", "serviceaccounts"), name, account)
+    await api.create(ROLES, "", _role(name, EXECUTOR))
+    await api.create(Resource(RBAC, "v1", "clusterrolebindings"), "", {"apiVersion": f"{RBAC}/v1", **binding})
+    write_token_kubeconfig(real_cluster, await token_of(real_cluster, name, name), path)
+    try:
+        async with Running(OneCluster(CLUSTER, path), CLUSTER, **QUICK) as executor:
+            executor.issue(order(name, 1, 1))
+            report = await reported(executor, name, 1, outcome="failed", reason="Forbidden")
+            assert "nodes" in report.message
+            more = (*EXECUTOR, *EXECUTOR_NODE_GROUPS, *EXECUTOR_KWOK)
+            await api.merge_patch(ROLES, "", name, {"rules": _role(name, more)["rules"]})
+            leaving, staying = await grown(bed, executor, name, 2)
+            await web_on(bed, leaving)
+            await api.merge_patch(BUDGETS, name, "web", budget(1))
+            executor.issue(order(name, 2, 1, leaving))
+            await reported(executor, name, 2, outcome="applied", size=1, ready=1, removing=())
+            assert [item["metadata"]["name"] for item in await nodes_of(bed, name)] == [staying]
+    finally:
+        for item in await nodes_of(bed, name):
+            await api.delete(NODES, "", item["metadata"]["name"])
+        await api.delete(NAMESPACES, "", name)
+        await api.delete(Resource(RBAC, "v1", "clusterrolebindings"), "", name)
+        await api.delete(ROLES, "", name)
+        await api.close()
+
+
+def _role(name: str, rules: tuple[Rule, ...]) -> Object:
+    manifests = [rule.manifest() for rule in rules]
+    return {"apiVersion": f"{RBAC}/v1", "kind": "ClusterRole", "metadata": {"name": name}, "rules": manifests}
