@@ -112,7 +112,7 @@ class NodeGroups:
         if value is not None and NODE_GROUP_SUBJECT.encode() in value:
             report = decode(CommandReported, value)
             if report.subject.startswith(NODE_GROUP_SUBJECT):
-                self._plans.report(report)
+                self._plans.report(report, self._clock.now_ms())
 
     # --- planning ---
 

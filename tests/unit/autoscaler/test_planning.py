@@ -42,11 +42,17 @@ CONFIG = SchedulerConfig()
 class Planned:
     """An autoscaler without a log: what it tells is kept here."""
 
-    def __init__(self, *groups: Json, unneeded_ms: int = 0, records: dict[str, NodeGroupPlanned] | None = None) -> None:
+    def __init__(
+        self,
+        *groups: Json,
+        unneeded_ms: int = 0,
+        provision_ms: int = 1000,
+        records: dict[str, NodeGroupPlanned] | None = None,
+    ) -> None:
         self.now = NOW
         self.policy = Policy(unneeded_ms=unneeded_ms)
-        self.fleet = FleetSeen(CONFIG, 1000)
-        self.plans = NodePlans(self.fleet, self.policy, Times(provision=1000, patience=5000, rest=100))
+        self.fleet = FleetSeen(CONFIG, provision_ms)
+        self.plans = NodePlans(self.fleet, self.policy, Times(provision=provision_ms, patience=5000, rest=100))
         self.records = dict(records or {})
         self.declare(*groups)
         self.fleet.hear(CLUSTER, decode(ClusterObserved, heartbeat(NOW).value), NOW)
@@ -84,7 +90,7 @@ class Planned:
 
     def report(self, group: str, **more: Any) -> None:
         order = command_of(self.records[f"{CLUSTER}/{group}"])
-        self.plans.report(decode(CommandReported, report_at(order, **more).value))
+        self.plans.report(decode(CommandReported, report_at(order, **more).value), self.now)
 
     def _told(self) -> list[Told]:
         told = list(self.plans.told(self.now, {"fleet.results": {0: 7}}))
@@ -154,7 +160,6 @@ def test_without_a_group_that_helps_the_plan_says_why() -> None:
         ({"reason": "OutOfStock", "outcome": "failed"}, True),
         ({"reason": "Forbidden", "outcome": "failed"}, True),
         ({"reason": "ProviderUnavailable", "outcome": "failed"}, False),
-        ({"reason": "ProviderUnavailable", "outcome": "failed", "attempt": 3}, True),
         ({}, False),
     ],
 )
@@ -170,6 +175,20 @@ def test_where_a_provider_has_none_the_next_plan_goes_elsewhere(report: Json, *,
         # Also by who comes after this one.
         successor = Planned(SMALL, LARGE, records=plan.records)
         assert not successor.plans.stock.is_open(next(iter(successor.fleet.groups)), plan.now)
+
+
+def test_a_provider_that_goes_on_not_answering_counts_as_one_that_has_none() -> None:
+    plan = Planned(SMALL, LARGE, provision_ms=1_000_000)
+    plan.wait(3)
+    plan.grow()
+    unavailable = {"reason": "ProviderUnavailable", "outcome": "failed"}
+    plan.report("small", **unavailable)
+    plan.grow(59_000)
+    # It did answer, and is silent again.
+    plan.report("small")
+    plan.report("small", **unavailable)
+    assert orders(plan.grow(59_999)) == {}
+    assert orders(plan.grow(1)) == {"small": (0, ()), "large": (1, ())}
 
 
 def test_what_does_not_come_in_time_is_given_up() -> None:
@@ -191,7 +210,7 @@ def test_a_report_of_an_older_order_says_nothing() -> None:
     old = command_of(plan.records["east/small"])
     plan.wait(6, 3)
     plan.grow()
-    plan.plans.report(decode(CommandReported, report_at(old, reason="OutOfStock", outcome="failed").value))
+    plan.plans.report(decode(CommandReported, report_at(old, reason="OutOfStock", outcome="failed").value), plan.now)
     assert orders(plan.grow()) == {}
     assert plan.records["east/small"].reported is None
 

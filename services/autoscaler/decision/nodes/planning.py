@@ -43,10 +43,10 @@ CHEAPER: Final = "Cheaper"
 STAYS: Final = "Stays"
 NOT_COME: Final = "DidNotCome"
 LACKING: Final = "OutOfStock"
-# What an executor says of a provider that will not make nodes by asking again; what may pass counts from the third.
+# What an executor says of a provider that will not make nodes by asking again; the other counts when it has lasted.
 _LACKING: Final = frozenset({"OutOfStock", "NotFound", "Forbidden"})
 _UNAVAILABLE: Final = "ProviderUnavailable"
-_TRIES = 3
+_LASTING_MS: Final = 60_000
 
 
 class Told(NamedTuple):
@@ -84,6 +84,8 @@ class NodePlans:
         self._orders: dict[GroupKey, _Order] = {}
         self._gone: dict[str, NodeGroupPlanned | None] = {}
         self._lacking: dict[GroupKey, str] = {}
+        # Whose provider does not answer, since when that was heard.
+        self._silent: dict[GroupKey, int] = {}
         self._refused: dict[NodeKey, str] = {}
         self._plan: NodesPlanned | None = None
         self._plan_told: NodesPlanned | None = None
@@ -128,7 +130,7 @@ class NodePlans:
                 unconfirmed.append(order.told)
         return unconfirmed
 
-    def report(self, report: CommandReported) -> None:
+    def report(self, report: CommandReported, now_ms: int) -> None:
         """What an executor says of an order; of an older one it says nothing."""
         group = GroupKey(report.cluster, report.subject.removeprefix(NODE_GROUP_SUBJECT))
         order = self._orders.get(group)
@@ -148,7 +150,11 @@ class NodePlans:
             ready=said.ready if said is not None else 0,
             at=report.reported_at,
         )
-        if reason in _LACKING or (reason == _UNAVAILABLE and report.attempt >= _TRIES):
+        since_ms = self._silent.pop(group, now_ms)
+        if reason == _UNAVAILABLE:
+            # An executor that goes on asking says so once.
+            self._silent[group] = since_ms
+        if reason in _LACKING:
             self._lacking[group] = f"{reason}: {message}" if message else reason
         for failure in report.failures:
             node = NodeKey(report.cluster, failure.name)
@@ -180,6 +186,9 @@ class NodePlans:
         if order.reason == FOUND and not (order.told and order.told.generation):
             order.size = present
         why = self._lacking.pop(group, "")
+        if now_ms - self._silent.get(group, now_ms) >= _LASTING_MS:
+            del self._silent[group]
+            why = f"{_UNAVAILABLE}: for {_LASTING_MS // 1000} s"
         if why and order.size > present:
             self.stock.lacked(group, now_ms)
             order.set(max(present, least), LACKING, why)
