@@ -22,11 +22,12 @@ from services.cli.connection import connected, run, workload_key
 from services.cli.reading import latest, records
 from services.cli.why_nodes import NODE_GROUP, explain_group
 from shared.events.registry import decode
-from shared.events.topics import DECISIONS, DECISIONS_MADE, EPOCH_STARTED, PLACEMENTS, SCALING
+from shared.events.topics import DECISIONS, DECISIONS_MADE, EPOCH_STARTED, PLACEMENTS, SCALING, USAGE
 from shared.events.v1.decisions import DecisionsMade, EpochStarted, PodSetPlacement, Rebalanced, WorkloadPlaced
 from shared.events.v1.forecasts import ForecastMade
 from shared.events.v1.placements import PlacementPublished
 from shared.events.v1.scaling import WorkloadScaled
+from shared.events.v1.usage import Requests, UsageLearned
 from shared.ports.event_log import Record
 
 _out = Console()
@@ -35,12 +36,15 @@ _err = Console(stderr=True)
 
 @dataclass(frozen=True, slots=True)
 class Decided:
-    """A decision on a workload, whose generation is its offset in the journal; and what the autoscaler says now."""
+    """A decision on a workload, whose generation is its offset in the journal; what the autoscaler says now, and has
+    learned.
+    """
 
     generation: int
     at_ms: int
     placed: WorkloadPlaced
     scaled: WorkloadScaled | None = None
+    learned: UsageLearned | None = None
 
 
 def why(
@@ -126,6 +130,7 @@ def as_document(found: Decided) -> dict[str, Any]:
         "deleting": placed.deleting,
         "podSets": [item.model_dump(mode="json", by_alias=True, exclude_none=True) for item in placed.pod_sets],
         **scaled,
+        **({"recommended": _recommended(found.learned)} if found.learned is not None else {}),
     }
 
 
@@ -149,6 +154,8 @@ def as_text(found: Decided) -> Iterator[str | Table]:
         if item.rebalanced is not None:
             yield _moved(item.rebalanced)
         yield from _reasons(item)
+    if found.learned is not None:
+        yield from _requests(found.learned)
 
 
 def _scaled(scaled: WorkloadScaled) -> Iterator[str]:
@@ -171,6 +178,34 @@ def _forecast(made: ForecastMade) -> str:
     if made.replicas is None:
         return f"says nothing: {made.reason}"
     return f"expects {made.replicas}, by {made.periods} whole periods, at {made.level} % of their level"
+
+
+def _recommended(learned: UsageLearned) -> dict[str, Any]:
+    """By pod set and container."""
+    return {
+        pod_set.name: {
+            container.name: container.recommended.model_dump(mode="json", by_alias=True)
+            for container in pod_set.containers
+        }
+        for pod_set in learned.pod_sets
+    }
+
+
+def _requests(learned: UsageLearned) -> Iterator[str]:
+    """What containers should request, by what they used."""
+    for pod_set in learned.pod_sets:
+        for container in pod_set.containers:
+            made = container.recommended
+            days = (container.last - container.first) / 86_400_000
+            yield (
+                f"container {container.name} of pod set {pod_set.name}: should request cpu {made.target.cpu}m "
+                f"({made.lower.cpu}m to {made.upper.cpu}m), memory {_mebi(made.target)} ({_mebi(made.lower)} to "
+                f"{_mebi(made.upper)}), by {container.samples} samples of {days:.1f} days"
+            )
+
+
+def _mebi(requests: Requests) -> str:
+    return f"{-(-requests.memory // 2**20)}Mi"
 
 
 def _moved(moved: Rebalanced) -> str:
@@ -218,8 +253,15 @@ async def _find(key: str, until: Until | None) -> Decided | None:
         newest = decode(PlacementPublished, value) if value is not None else None
         if newest is None or newest.placement is None:
             return None
+        uid = newest.placement.uid
         said = await latest(log, SCALING.name, key) if newest.placement.workload.scaling is not None else None
         scaled = decode(WorkloadScaled, said) if said is not None else None
-        if scaled is not None and scaled.uid != newest.placement.uid:
-            scaled = None
-        return Decided(newest.generation, newest.decided_at, newest.placement, scaled)
+        used = await latest(log, USAGE.name, key)
+        learned = decode(UsageLearned, used) if used is not None else None
+        return Decided(
+            newest.generation,
+            newest.decided_at,
+            newest.placement,
+            scaled if scaled is not None and scaled.uid == uid else None,
+            learned if learned is not None and learned.uid == uid else None,
+        )

@@ -209,13 +209,13 @@ SCALING = Topic(
 )
 USAGE = Topic(
     "fleet.usage",
-    "What the autoscaler has learned of workloads over days, which metrics are not kept for.",
+    "What the autoscaler has learned of workloads over days, and what their containers should request by it.",
     key="<namespace>/<name>",
     partitions=8,
     cleanup=Cleanup.COMPACT,
     messages=(USAGE_LEARNED,),
     written_by=("autoscaler",),
-    read_by=("autoscaler",),
+    read_by=("autoscaler", "cli"),
     tombstones="the workload is gone, or nothing is learned of it any more",
 )
 NODE_GROUPS = Topic(

@@ -25,6 +25,10 @@ class _Held:
     heard_ms: int
 
 
+def pod_key(cluster: str, usage: PodUsage) -> str:
+    return f"{cluster}/{usage.namespace}/{usage.name}"
+
+
 class PodSamplesSeen:
     def __init__(self, stale_ms: int) -> None:
         self._stale_ms = stale_ms
@@ -34,7 +38,7 @@ class PodSamplesSeen:
         """The keys of pods of which there is something newer now."""
         fresh: set[str] = set()
         for usage in sample.pods:
-            key = f"{sample.cluster}/{usage.namespace}/{usage.name}"
+            key = pod_key(sample.cluster, usage)
             if known is not None and key not in known:
                 continue
             at_ms = usage.sampled_at if usage.sampled_at is not None else sample.sampled_at

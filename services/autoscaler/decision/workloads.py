@@ -15,7 +15,7 @@ from services.autoscaler.decision.horizontal.seen import Pod, PodSamples, Readin
 from services.autoscaler.decision.horizontal.terms import Defaults, Metric, Terms
 from services.autoscaler.decision.learned import Learned
 from services.autoscaler.decision.measured import Measured, MeasuredSeen
-from services.autoscaler.decision.samples import PodSamplesSeen
+from services.autoscaler.decision.samples import PodSamplesSeen, pod_key
 from services.autoscaler.decision.schedules import Schedules, scheduled
 from services.autoscaler.decision.telling import Looked, gist, remembered, told
 from shared.events.v1.decisions import WorkloadPlaced
@@ -137,6 +137,7 @@ class ScaledWorkloads:
             self._of_workload[former.workload].pop(key, None)
         if owned is None:
             self._samples.forget(key)
+            self.learned.forget(key)
             return
         self._pods[key] = owned
         self._of_workload.setdefault(owned.workload, {})[key] = owned
@@ -144,6 +145,11 @@ class ScaledWorkloads:
     def observe_samples(self, sample: PodMetricsSampled, now_ms: int) -> set[str]:
         """The workloads of whose pods there is something newer."""
         fresh = self._samples.take(sample, now_ms, self._pods)
+        for usage in sample.pods:
+            key = pod_key(sample.cluster, usage)
+            if key in fresh:
+                owned = self._pods[key]
+                self.learned.use(owned.workload, owned.pod_set, key, usage.containers, now_ms)
         return {self._pods[key].workload for key in fresh} & self._tracked.keys()
 
     def observe_asked(self, sample: AskedMetricsSampled, now_ms: int) -> set[str]:

@@ -255,8 +255,12 @@ def test_what_was_learned_is_told_in_its_time_and_ends_with_the_forecast() -> No
     assert len(told.demand.needed) == 4 * SLOTS + 95
     assert learned.due(seen.now + 300_001) == []
     seen.workloads.place(KEY, placed(scaled_workload()))
-    assert learned.due(seen.now + 300_002) == [(KEY, None)]
+    ((_, without),) = learned.due(seen.now + 600_000)
+    assert without is not None
+    assert without.demand is None
     assert learned.due(seen.now + 900_000) == []
+    seen.workloads.place(KEY, None)
+    assert learned.due(seen.now + 900_001) == [(KEY, None)]
 
 
 def test_other_terms_of_the_forecast_keep_what_they_can_use() -> None:

@@ -187,6 +187,8 @@ async def test_what_was_learned_over_days_survives_a_restart_and_ends_with_the_f
     second = Instance(log, settings)
     await until(lambda: second.windows.take is not None)
     place(log, 2)
+    await until(lambda: all(told is None or told.demand is None for told in learned(log)[-1:]))
+    place(log, 3, deleting=True)
     await until(lambda: learned(log)[-1] is None)
     await second.stop()
 

@@ -7,11 +7,14 @@ from collections.abc import Iterator
 import pytest
 from rich.console import Console
 
+from services.autoscaler.decision.vertical.estimates import recommended
+from services.autoscaler.decision.vertical.use import ContainerUse, Instance
 from services.cli.why import Decided, as_document, as_text, decided_until, parse_at
 from shared.events.envelope import Envelope
 from shared.events.topics import DECISIONS, DECISIONS_MADE, EPOCH_STARTED
 from shared.events.v1.decisions import DecisionsMade, EpochStarted, Rebalanced, WorkloadPlaced
 from shared.events.v1.scaling import ConditionType, MetricReading, PodSetScaled, ScalingCondition, WorkloadScaled
+from shared.events.v1.usage import PodSetLearned, UsageLearned
 from shared.model.identities import ZONE_LABEL
 from shared.ports.event_log import Record
 from tests.scheduling import World, image, workload
@@ -90,6 +93,20 @@ def test_the_text_has_costs_and_refusals() -> None:
     for part in ("east/e1", "weight", "tiny", "Insufficient cpu", "w1: cpu 500", "no other passed"):
         assert part in text
     assert as_document(found)["podSets"][0]["why"]["refusals"]
+
+
+def test_the_text_says_what_was_learned() -> None:
+    use, instance = ContainerUse(), Instance()
+    for minute in range(2 * 24 * 60 + 1):
+        use.add(instance, 100, 512 << 20, 1 + minute * 60_000)
+    container = use.told("main", recommended(use, 1))
+    pod_set = PodSetLearned(name="web", containers=(container,))
+    found = Decided(7, 0, decided(), learned=UsageLearned(uid="u", learned_at=1, pod_sets=(pod_set,)))
+    (line,) = [line for line in as_text(found) if isinstance(line, str) and line.startswith("container")]
+    target = container.recommended.target
+    assert line.startswith(f"container main of pod set web: should request cpu {target.cpu}m (")
+    assert line.endswith("by 2881 samples of 2.0 days")
+    assert as_document(found)["recommended"]["web"]["main"]["target"] == {"cpu": target.cpu, "memory": target.memory}
 
 
 def test_the_text_says_why_a_replica_moved() -> None:
