@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from shared.events.v1.decisions import ReadAhead
 from shared.ports.event_log import Record
 
-ALL_RECORDS = 8192
+ALL_RECORDS = 32_768
 ALL_BYTES = 64 * 1024 * 1024
 # A look reads so many records at a time, and a lane that had room when it read takes all of them.
 LOOK_RECORDS = 256
