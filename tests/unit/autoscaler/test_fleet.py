@@ -195,6 +195,19 @@ def test_a_node_that_begins_is_one_that_comes() -> None:
     assert not fleet.node().ready
 
 
+@pytest.mark.parametrize("key", ["node.kubernetes.io/not-ready", "node.cloudprovider.kubernetes.io/uninitialized"])
+def test_a_node_that_says_it_is_ready_begins_until_controllers_let_pods_there(key: str) -> None:
+    fleet = Fleet()
+    tainted = node_json()
+    tainted["spec"] = {"taints": [{"key": key, "effect": "NoSchedule"}]}
+    fleet.put(node_at("n0", node_json(ready=False)), node_at("n0", tainted))
+    assert (fleet.node().ready, fleet.node().taints) == (True, ())
+    assert [taint.key for taint in fleet.node(after_ms=1000).taints] == [key]
+    # After that it is a taint as any other.
+    fleet.put(node_at("n0", node_json()), node_at("n0", tainted))
+    assert [taint.key for taint in fleet.node().taints] == [key]
+
+
 def test_daemon_sets_take_of_a_new_node_what_they_take_of_others() -> None:
     fleet = Fleet()
     fleet.put(node_at("n0", node_json()), pod_at("d", running_pod("n0", cpu="1", owner="DaemonSet")))

@@ -57,6 +57,14 @@ KEPT: Final = "its annotation forbids it"
 NOT_HEARD: Final = "its cluster is not heard, or takes no pods"
 # What nodes have for as long as they begin.
 _BOOTING: Final = ("node.kubernetes.io/", "node.cloudprovider.kubernetes.io/")
+# Of these, what keeps pods away from a node that says that it is ready until controllers have looked at it.
+_UNTIL_BEGUN: Final = frozenset(
+    {
+        "node.kubernetes.io/not-ready",
+        "node.kubernetes.io/network-unavailable",
+        "node.cloudprovider.kubernetes.io/uninitialized",
+    }
+)
 _EFFECTS: Final = frozenset({"NoSchedule", "PreferNoSchedule", "NoExecute"})
 
 
@@ -69,7 +77,7 @@ class Sized(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class _Node:
-    """`first_ms`: since when it is known; `began`: it was ready once."""
+    """`first_ms`: since when it is known; `began`: it was ready for pods once."""
 
     labels: Mapping[str, str]
     taints: tuple[Taint, ...]
@@ -220,7 +228,7 @@ class FleetSeen:
             unschedulable=node.spec.unschedulable,
             kept=annotations.get(KEEP_NODE) == "true" or annotations.get(DO_NOT_DISRUPT) == "true",
             first_ms=former.first_ms if former is not None else heard_at,
-            began=node.ready or (former is not None and former.began) or _began_before(node),
+            began=(former is not None and former.began) or _began(node),
         )
 
     # --- what there is ---
@@ -396,6 +404,10 @@ def _known(pod: Pod, facts: PodFacts | None, budgets: tuple[str, ...]) -> Pod:
     return replace(pod, facts=facts, budgets=budgets) if facts is not None or budgets else pod
 
 
-def _began_before(node: NodeObject) -> bool:
-    """Whether it is one that was ready and is so no more, as far as it says itself: what begins says False."""
+def _began(node: NodeObject) -> bool:
+    """Whether pods could go there once, as far as it says itself: what begins says that it is not ready, and then is
+    ready with a taint for a moment.
+    """
+    if node.ready:
+        return not any(item.key in _UNTIL_BEGUN for item in node.spec.taints or ())
     return any(item.type == "Ready" and item.status == "Unknown" for item in node.status.conditions or ())

@@ -1,0 +1,189 @@
+"""Node groups end to end: what finds no place gets nodes, and nodes that nobody needs are emptied and go.
+
+Autoscaler, executor and broker as processes, a real API server, and nodes and kubelets of kwok.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from services.cli.fleet import FleetOptions, LocalFleet
+from services.cli.fleet.clusters import RealClusters
+from services.cli.fleet.local import SERVICES
+from services.cli.fleet.process import ROOT
+from shared.adapters.kafka import KafkaLog, KafkaOptions
+from shared.events.v1.status import Phase
+from shared.model.identities import NODE_GROUP_LABEL
+from tests.e2e.harness import Fleet, Json, workload
+
+pytestmark = [pytest.mark.kafka, pytest.mark.redis, pytest.mark.testbed, pytest.mark.timeout(600)]
+
+MEMBER, GROUP = "real-1", "small"
+MIN_SIZE, MAX_SIZE = 1, 4
+# The member's own node has 8 cpus, one of the group 2; memory is enough.
+OWN_CPUS, NODE_CPUS = 8, 2
+REPLICAS, AVAILABLE = 6, 5
+# Long enough for a machine that is busy with other things.
+_WITHIN_S = 120.0
+_ENVIRONMENT = {
+    "FLOTILLA_WATCHER_HEARTBEAT_S": "2",
+    "FLOTILLA_AUTOSCALER_NODES_PERIOD_S": "1",
+    "FLOTILLA_AUTOSCALER_UNNEEDED_S": "3",
+    "FLOTILLA_EXECUTOR_NODE_GROUP_BUSY_S": "0.5",
+}
+DECLARED = {
+    "apiVersion": "cluster.k8s.io/v1alpha1",
+    "kind": "Cluster",
+    "metadata": {"name": MEMBER},
+    "spec": {
+        "nodeGroups": [
+            {
+                "name": GROUP,
+                "minSize": MIN_SIZE,
+                "maxSize": MAX_SIZE,
+                "price": 0.2,
+                "template": {"allocatable": {"cpu": str(NODE_CPUS), "memory": "8Gi", "pods": 110}},
+                "provider": {"kind": "kwok"},
+            }
+        ]
+    },
+}
+BUDGET = {
+    "apiVersion": "policy/v1",
+    "kind": "PodDisruptionBudget",
+    "metadata": {"name": "web", "namespace": "e2e"},
+    "spec": {"minAvailable": AVAILABLE, "selector": {"matchLabels": {"flotilla.dev/workload": "web"}}},
+}
+
+
+@pytest_asyncio.fixture
+async def fleet(
+    kafka_bootstrap: str, redis_url: str, testbed_binaries: dict[str, Path], tmp_path: Path
+) -> AsyncIterator[Fleet]:
+    """One with a broker of its own; `kafka_bootstrap` and `redis_url` say whether the machine can run one."""
+    del kafka_bootstrap, redis_url
+    source = RealClusters(tmp_path / "clusters", clusters=1, nodes=1)
+    options = FleetOptions(tmp_path, source, services=(*SERVICES, "autoscaler"), environment=_ENVIRONMENT)
+    async with LocalFleet(options) as local:
+        log = await KafkaLog.connect(KafkaOptions(bootstrap=local.kafka), "node-groups")
+        running, ready = Fleet(local, log, testbed_binaries["kubectl"]), asyncio.Event()
+        following = asyncio.create_task(running.follow(ready))
+        try:
+            await asyncio.wait_for(ready.wait(), 30)
+            yield running
+        finally:
+            following.cancel()
+            with suppress(asyncio.CancelledError):
+                await following
+            await log.close()
+
+
+def of_cpus(name: str, replicas: int) -> Json:
+    """A workload whose pods ask for a cpu each."""
+    return workload(name, replicas=replicas, resources={"requests": {"cpu": "1", "memory": "64Mi"}})
+
+
+async def nodes_of_group(fleet: Fleet) -> set[str]:
+    found = await fleet.kubectl(MEMBER, "get", "nodes", "-l", f"{NODE_GROUP_LABEL}={GROUP}", "-o", "json")
+    return {node["metadata"]["name"] for node in json.loads(found)["items"]}
+
+
+async def why(fleet: Fleet) -> Json:
+    """What `flotilla why nodegroup` says."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "services.cli", "why", "nodegroup", f"{MEMBER}/{GROUP}", "-o", "json"),
+        env={**os.environ, **fleet.local.common_environment(), "PYTHONPATH": str(ROOT)},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    async with asyncio.timeout(60):
+        said, complaint = await process.communicate()
+    assert process.returncode == 0, complaint.decode()
+    document: Json = json.loads(said)
+    return document
+
+
+@dataclass
+class Availability:
+    """How many pods of a workload were ready at each change of one, as a watch tells them."""
+
+    _ready: dict[str, bool] = field(default_factory=dict)
+    seen: list[int] = field(default_factory=list)
+
+    def observe(self, event: Json) -> None:
+        pod = event["object"]
+        conditions = {item["type"]: item["status"] for item in pod["status"].get("conditions", ())}
+        is_ready = event["type"] != "DELETED" and "deletionTimestamp" not in pod["metadata"]
+        self._ready[pod["metadata"]["uid"]] = is_ready and conditions.get("Ready") == "True"
+        self.seen.append(sum(self._ready.values()))
+
+
+@asynccontextmanager
+async def watched(fleet: Fleet, name: str) -> AsyncIterator[Availability]:
+    """The pods of a workload, from now on; fails if the watch ends by itself."""
+    availability = Availability()
+    path = f"/api/v1/namespaces/e2e/pods?watch=1&labelSelector=flotilla.dev/workload%3D{name}"
+    process = await asyncio.create_subprocess_exec(
+        *(str(fleet.kubectl_path), "--kubeconfig", str(fleet.clusters[MEMBER]), "get", "--raw", path),
+        stdout=asyncio.subprocess.PIPE,
+        limit=1 << 20,
+    )
+    stdout = process.stdout
+    assert stdout is not None
+
+    async def follow() -> None:
+        async for line in stdout:
+            availability.observe(json.loads(line))
+
+    following = asyncio.create_task(follow())
+    try:
+        yield availability
+        assert not following.done(), "the watch has ended"
+    finally:
+        process.kill()
+        await process.wait()
+        await following
+
+
+async def test_nodes_come_for_what_waits_and_go_when_nobody_needs_them(fleet: Fleet) -> None:
+    filler = await fleet.apply(of_cpus("filler", OWN_CPUS))
+    await fleet.until(filler, lambda s: s.phase is Phase.RUNNING and s.ready == OWN_CPUS, within=_WITHIN_S)
+    await fleet.hub_kubectl("apply", "-f", "-", stdin=json.dumps(DECLARED))
+
+    web = await fleet.apply(of_cpus("web", REPLICAS))
+    waiting = await fleet.until_phase(web, Phase.PENDING)
+    assert "Insufficient cpu" in waiting.message
+    await fleet.until(web, lambda s: s.phase is Phase.RUNNING and s.ready == REPLICAS, within=_WITHIN_S)
+    made = await nodes_of_group(fleet)
+    assert len(made) == REPLICAS // NODE_CPUS
+    told = (await why(fleet))["nodeGroup"]
+    assert (told["size"], told["reported"]["outcome"]) == (len(made), "applied")
+    assert told["chosen"]["size"] == len(made)
+
+    await fleet.kubectl(MEMBER, "create", "-f", "-", stdin=json.dumps(BUDGET))
+    async with watched(fleet, "web") as availability:
+        await fleet.apply(of_cpus("filler", 1))
+
+        async def least() -> bool:
+            return len(await nodes_of_group(fleet)) == MIN_SIZE
+
+        await fleet.until_true(least, "nodes that nobody needs are gone", within=_WITHIN_S)
+        await fleet.until(web, lambda s: s.phase is Phase.RUNNING and s.ready == REPLICAS)
+    assert await nodes_of_group(fleet) < made
+    # Those that are there when the watch begins are told one by one.
+    drained = availability.seen[REPLICAS - 1 :]
+    assert min(drained) == AVAILABLE, "pods were evicted, and never more than the budget allows"
+
+    told = (await why(fleet))["nodeGroup"]
+    assert told["size"] == MIN_SIZE
+    assert {kept["reason"] for kept in told["kept"]} == {"its group is at its least size"}
