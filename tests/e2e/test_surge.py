@@ -1,7 +1,8 @@
 """A surge from 1 to 1,000 replicas and back over ten simulated clusters, from what pods use to pods that run.
 
 Everything goes through the broker: watchers measure, the autoscaler says how many, the scheduler where, executors make
-the clusters have them. Node groups do not grow yet: the nodes are there from the start, just as many as need all ten.
+the clusters have them. The nodes are there from the start, just as many as need all ten; how groups of nodes grow and
+shrink is in `test_node_groups.py`.
 """
 
 from __future__ import annotations
