@@ -37,7 +37,7 @@ from tests.node_groups import (
     workload_json,
 )
 
-pytestmark = [pytest.mark.kafka, pytest.mark.slow, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.kafka, pytest.mark.slow, pytest.mark.timeout(480)]
 SETTINGS = {
     "FLOTILLA_AUTOSCALER_NODES_PERIOD_S": "0.5",
     "FLOTILLA_AUTOSCALER_BATCH_IDLE_S": "0.2",
