@@ -52,6 +52,12 @@ class NodeCaller:
 
     async def take(self, step: Step, provider: NodeGroupProvider | None) -> CallFailed | None:
         """Takes one step. Returns why a pod was not evicted, if only that pod has to wait."""
+        if isinstance(step, Resize | RemoveNodes):
+            # A provider that is slow must not hold what all clusters' requests share.
+            self._awake.check()
+            assert provider is not None, "a release leaves machines alone"
+            await self._ask(provider, step)
+            return None
         async with self._slots:
             self._awake.check()
             match step:
@@ -61,8 +67,6 @@ class NodeCaller:
                     await self._api.delete(_NODES, "", step.node.name, uid=step.node.uid)
                 case Evict():
                     return await self._evict(step.pod)
-                case Resize() | RemoveNodes() if provider is not None:
-                    await self._ask(provider, step)
         return None
 
     async def _patch(self, step: PatchNode) -> None:
