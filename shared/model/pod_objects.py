@@ -6,11 +6,17 @@ For whoever reads pods by the thousand. What people write is read, and checked, 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Final
 
 import msgspec
 
 from shared.model.pods import ANY_ADDRESS, GPU_MILLI_ANNOTATION, WHOLE_DEVICE, HostPort
 from shared.model.resources import Amounts, ContainerRequest, effective_requests
+
+# cluster-autoscaler's: whether a pod may be evicted, "true" or "false".
+SAFE_TO_EVICT_ANNOTATION: Final = "cluster-autoscaler.kubernetes.io/safe-to-evict"
+# Of a pod that its kubelet made from a file: it goes with its node.
+MIRROR_ANNOTATION: Final = "kubernetes.io/config.mirror"
 
 
 class _Struct(msgspec.Struct, rename="camel", frozen=True, gc=False):

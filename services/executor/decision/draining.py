@@ -10,12 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 from shared.model.identities import APPLIED_BY, APPLIED_BY_LABEL
-
-SAFE_TO_EVICT_ANNOTATION: Final = "cluster-autoscaler.kubernetes.io/safe-to-evict"
-_MIRROR_ANNOTATION: Final = "kubernetes.io/config.mirror"
+from shared.model.pod_objects import MIRROR_ANNOTATION, SAFE_TO_EVICT_ANNOTATION
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +65,7 @@ def pod_of(document: Mapping[str, Any]) -> Pod:
         namespace=metadata["namespace"],
         name=metadata["name"],
         uid=metadata["uid"],
-        stays=ended or daemon or _MIRROR_ANNOTATION in annotations,
+        stays=ended or daemon or MIRROR_ANNOTATION in annotations,
         leaving="deletionTimestamp" in metadata,
         forbidden=forbidden,
     )

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from services.scheduler.decision.config import SchedulerConfig
 from shared.events.v1.clusters import ClusterDeclared
 from shared.events.v1.objects import LEFT, UNREACHABLE, ClusterObserved
-from shared.model.identities import CLUSTER_LABEL
+from shared.model.identities import CLUSTER_LABEL, PRICE_LABEL
 from shared.model.taints import OUT_OF_SERVICE_KEY, Taint
 
 
@@ -107,6 +107,23 @@ class ClusterTable:
         """Whether somebody says that nothing runs there. Of a cluster that is not known nobody says anything."""
         cluster = self._clusters.get(name)
         return cluster is not None and cluster.runs_nothing
+
+    def node_price(self, name: str, labels: Mapping[str, str]) -> tuple[bool, float]:
+        """A node's price per hour, and whether its own label has it. A label that is no price does not count."""
+        text = labels.get(PRICE_LABEL)
+        try:
+            price = float(text) if text is not None else -1.0
+        except ValueError:
+            price = -1.0
+        if 0 <= price < float("inf"):
+            return True, price
+        return False, self.declared_price(name, labels)
+
+    def declared_price(self, name: str, labels: Mapping[str, str]) -> float:
+        """What was declared of such a node of the cluster, or else the fleet's default."""
+        cluster = self._clusters.get(name)
+        price = cluster.price_of(labels) if cluster is not None else None
+        return self._config.default_price if price is None else price
 
     def ensure(self, name: str) -> Cluster:
         cluster = self._clusters.get(name)

@@ -18,7 +18,6 @@ from services.autoscaler.decision.nodes.objects import (
     ObservedPod,
     PodKnowledge,
     PodReader,
-    ShareKey,
 )
 from services.autoscaler.decision.nodes.scheduling import (
     BUDGETS,
@@ -30,8 +29,10 @@ from services.autoscaler.decision.nodes.scheduling import (
     PodFacts,
     SchedulerConfig,
     SeenBudgets,
+    ShareKey,
     allocatable,
     decode_node,
+    taints_of,
 )
 from services.autoscaler.decision.nodes.seen import (
     EXPECTED,
@@ -50,7 +51,7 @@ from shared.events.v1.clusters import ClusterDeclared
 from shared.events.v1.clusters import NodeGroup as DeclaredGroup
 from shared.events.v1.decisions import WorkloadPlaced
 from shared.events.v1.objects import ClusterObserved
-from shared.model.identities import NODE_GROUP_LABEL, PRICE_LABEL, ZONE_LABEL, ObjectKey
+from shared.model.identities import NODE_GROUP_LABEL, ZONE_LABEL, ObjectKey
 from shared.model.taints import Taint
 
 KEPT: Final = "its annotation forbids it"
@@ -65,7 +66,6 @@ _UNTIL_BEGUN: Final = frozenset(
         "node.cloudprovider.kubernetes.io/uninitialized",
     }
 )
-_EFFECTS: Final = frozenset({"NoSchedule", "PreferNoSchedule", "NoExecute"})
 
 
 class Sized(NamedTuple):
@@ -218,11 +218,7 @@ class FleetSeen:
         annotations = node.metadata.annotations or {}
         self._nodes[key] = _Node(
             labels=node.metadata.labels or {},
-            taints=tuple(
-                Taint.model_validate({"key": item.key, "value": item.value, "effect": item.effect})
-                for item in node.spec.taints or ()
-                if item.effect in _EFFECTS
-            ),
+            taints=taints_of(node),
             allocatable=allocatable(node),
             ready=node.ready,
             unschedulable=node.spec.unschedulable,
@@ -283,7 +279,7 @@ class FleetSeen:
         expected: dict[NodeKey, list[Pod]] = {}
         for share, places in self._expected.items():
             for number, name in enumerate(places.elements()):
-                at = NodeKey(share[2], name)
+                at = NodeKey(share.cluster, name)
                 if at not in leaving:
                     pod = Pod(f"{'/'.join(share)}/expected-{number}", self._shares[share].demand, pinned=EXPECTED)
                     expected.setdefault(at, []).append(pod)
@@ -315,7 +311,7 @@ class FleetSeen:
             labels=node.labels,
             taints=taints,
             zone=node.labels.get(ZONE_LABEL, ""),
-            price=self._price(key.cluster, node.labels),
+            price=self._clusters.node_price(key.cluster, node.labels)[1],
             ready=node.ready or begins,
             unschedulable=node.unschedulable or (group is not None and key.name in group.removing),
             kept=kept,
@@ -335,18 +331,6 @@ class FleetSeen:
             _known(pod, knowledge.of(seen), limits.of(seen) if limits is not None else ())
             for pod, seen in zip(plain, there.values(), strict=True)
         )
-
-    def _price(self, cluster: str, labels: Mapping[str, str]) -> float:
-        """As the scheduler has it: its own label, else what was declared."""
-        try:
-            price = float(labels.get(PRICE_LABEL, "-1"))
-        except ValueError:
-            price = -1.0
-        if 0 <= price < float("inf"):
-            return price
-        known = self._clusters.get(cluster)
-        declared = known.price_of(labels) if known is not None else None
-        return self._config.default_price if declared is None else declared
 
     def _group(self, key: GroupKey, sized: Sized, nodes: Iterable[Node]) -> NodeGroup:
         declared = self._groups[key]

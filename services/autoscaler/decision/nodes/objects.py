@@ -13,7 +13,7 @@ from typing import Any, Final
 import msgspec
 from pydantic import ValidationError
 
-from services.autoscaler.decision.nodes.scheduling import Demand, PodFacts, Term, rules_of, terms_of
+from services.autoscaler.decision.nodes.scheduling import Demand, PodFacts, ShareKey, Term, rules_of, share_of, terms_of
 from services.autoscaler.decision.nodes.seen import (
     ANNOTATED,
     BY_VOLUME,
@@ -26,21 +26,14 @@ from services.autoscaler.decision.nodes.seen import (
 from shared.events.envelope import EnvelopeError, parse_time
 from shared.events.registry import DecodeError
 from shared.events.v1.workloads import FieldError
-from shared.model.identities import (
-    POD_SET_LABEL,
-    WORKLOAD_LABEL,
-    WORKLOAD_NAMESPACE_LABEL,
-    ObjectKey,
-)
-from shared.model.pod_objects import PodSpecObject, gpu_milli
+from shared.model.identities import ObjectKey
+from shared.model.pod_objects import MIRROR_ANNOTATION, SAFE_TO_EVICT_ANNOTATION, PodSpecObject, gpu_milli
 from shared.model.pods import PodShape, PodSpec
 from shared.model.quantities import QuantityError
 
 # As cluster-autoscaler and Karpenter read them.
-SAFE_TO_EVICT: Final = "cluster-autoscaler.kubernetes.io/safe-to-evict"
 DO_NOT_DISRUPT: Final = "karpenter.sh/do-not-disrupt"
 KEEP_NODE: Final = "cluster-autoscaler.kubernetes.io/scale-down-disabled"
-_MIRROR: Final = "kubernetes.io/config.mirror"
 _ENDED: Final = frozenset({"Succeeded", "Failed"})
 _MOST_KINDS = 4096
 _IN_MEMORY = "Memory"
@@ -108,8 +101,6 @@ class _Pod(_Struct, frozen=True):
 
 
 _DECODER: Final = msgspec.json.Decoder(_Pod)
-# A share of a workload: namespace/name, pod set, cluster.
-ShareKey = tuple[str, str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +156,7 @@ class PodReader:
         labels, annotations = meta.labels or {}, meta.annotations or {}
         demand, terms, known = self._demand(key, pod, labels)
         owner = next((item for item in meta.owner_references or () if item.controller), None)
-        daemon = (owner is not None and owner.kind == "DaemonSet") or _MIRROR in annotations
+        daemon = (owner is not None and owner.kind == "DaemonSet") or MIRROR_ANNOTATION in annotations
         pinned = "" if daemon else next(_pins(spec, annotations, owned=owner is not None), "")
         leaving = meta.deletion_timestamp is not None
         return ObservedPod(
@@ -177,7 +168,7 @@ class PodReader:
             demand=demand,
             labels=tuple(labels.items()),
             terms=terms,
-            share=_share_of(key.cluster, labels),
+            share=share_of(key.cluster, labels),
             daemon=daemon,
             pinned=pinned or ("" if known or daemon else UNKNOWN),
             ready=status.has("Ready", "True") and not leaving,
@@ -252,7 +243,7 @@ def _asked(
 
 def _pins(spec: _Spec, annotations: Mapping[str, str], *, owned: bool) -> Iterator[str]:
     """Why it may not be evicted. What says that it is safe to evict may be without an owner and lose its storage."""
-    safe = annotations.get(SAFE_TO_EVICT)
+    safe = annotations.get(SAFE_TO_EVICT_ANNOTATION)
     if safe == "false" or annotations.get(DO_NOT_DISRUPT) == "true":
         yield ANNOTATED
     volumes = spec.volumes or ()
@@ -267,10 +258,3 @@ def _pins(spec: _Spec, annotations: Mapping[str, str], *, owned: bool) -> Iterat
         yield LOCAL_STORAGE
     if not owned:
         yield UNOWNED
-
-
-def _share_of(cluster: str, labels: Mapping[str, str]) -> ShareKey | None:
-    if WORKLOAD_LABEL not in labels or POD_SET_LABEL not in labels:
-        return None
-    namespace = labels.get(WORKLOAD_NAMESPACE_LABEL, "default")
-    return f"{namespace}/{labels[WORKLOAD_LABEL]}", labels[POD_SET_LABEL], cluster

@@ -22,7 +22,17 @@ from services.scheduler.decision.scoring.profiles import Profile
 from services.scheduler.decision.scoring.runs import Counted, take_alike
 from services.scheduler.decision.scoring.spread import Spread
 from services.scheduler.decision.seen.disruptions import SeenBudgets
-from services.scheduler.decision.seen.observed import BUDGETS, NODES, PODS, NodeObject, allocatable, decode_node
+from services.scheduler.decision.seen.observed import (
+    BUDGETS,
+    NODES,
+    PODS,
+    NodeObject,
+    allocatable,
+    decode_node,
+    taints_of,
+)
+from services.scheduler.decision.seen.pods import share_of
+from services.scheduler.decision.seen.reservations import ShareKey
 from services.scheduler.decision.table.arrays import BoolArray, FloatArray, IntArray, Rows
 from services.scheduler.decision.table.neighbours import Neighbours, PodFacts
 from services.scheduler.decision.table.nodes import NodeFacts, NodeTable
@@ -57,6 +67,7 @@ __all__ = [
     "Rows",
     "SchedulerConfig",
     "SeenBudgets",
+    "ShareKey",
     "Spread",
     "Term",
     "Weights",
@@ -65,6 +76,8 @@ __all__ = [
     "decode_node",
     "plan_workload",
     "rules_of",
+    "share_of",
+    "taints_of",
     "take_alike",
     "terms_of",
 ]

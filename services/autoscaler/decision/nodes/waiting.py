@@ -10,8 +10,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from services.autoscaler.decision.nodes.objects import ShareKey
-from services.autoscaler.decision.nodes.scheduling import Demand, Division, PlanCache, PodSetPlan, plan_workload
+from services.autoscaler.decision.nodes.scheduling import (
+    Demand,
+    Division,
+    PlanCache,
+    PodSetPlan,
+    ShareKey,
+    plan_workload,
+)
 from services.autoscaler.decision.nodes.seen import NodeKey, PodSet
 from shared.events.v1.decisions import PodSetPlacement, WorkloadPlaced
 
@@ -62,7 +68,7 @@ class WorkloadReader:
             if plan is None or plan.division not in _OF_PODS or not plan.holds_room:
                 continue
             key = str(placed.workload.key)
-            shares += (Share((key, item.name, each.cluster), each.nodes, plan.demand) for each in item.shares)
+            shares += (Share(ShareKey(key, item.name, each.cluster), each.nodes, plan.demand) for each in item.shares)
             pending += _pending(placed, item, plan)
         return Asked(tuple(pending), tuple(shares))
 

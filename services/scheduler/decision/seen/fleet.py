@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from services.scheduler.decision.asked.demands import Demand
 from services.scheduler.decision.asked.manifests import Division
 from services.scheduler.decision.clusters import ClusterTable
@@ -23,7 +21,6 @@ from services.scheduler.decision.seen.observed import (
     NODES,
     PODS,
     VOLUMES,
-    NodeObject,
     allocatable,
     claimed_by,
     decode_job,
@@ -32,6 +29,7 @@ from services.scheduler.decision.seen.observed import (
     decode_pod,
     images_of,
     reach_of,
+    taints_of,
     topologies_of,
 )
 from services.scheduler.decision.seen.pods import PodRegistry, share_of
@@ -43,14 +41,7 @@ from services.scheduler.decision.table.nodes import NodeFacts, NodeTable
 from services.scheduler.decision.table.requests import Requests
 from shared.events.v1.clusters import ClusterDeclared
 from shared.events.v1.metrics import NodeMetricsSampled, NodeUsage
-from shared.model.identities import PRICE_LABEL, ZONE_LABEL, ObjectKey
-from shared.model.taints import Taint, TaintEffect
-
-_EFFECTS: dict[str, TaintEffect] = {
-    "NoSchedule": "NoSchedule",
-    "PreferNoSchedule": "PreferNoSchedule",
-    "NoExecute": "NoExecute",
-}
+from shared.model.identities import ZONE_LABEL, ObjectKey
 
 
 class Fleet:
@@ -112,7 +103,7 @@ class Fleet:
         for slot in self.slots.of_cluster(name):
             if slot.row != NO_ROW and not slot.priced:
                 labels = table.classes[table.node_class.item(slot.row)].labels_of(slot.name)
-                table.set_price(slot.row, self._declared_price(name, labels))
+                table.set_price(slot.row, self.clusters.declared_price(name, labels))
 
     def has_finished(self, share: ShareKey, division: Division) -> bool:
         """Whether the share is a Job that ran to its end: nothing more is expected of it.
@@ -138,21 +129,16 @@ class Fleet:
             node = decode_node(raw)
             amounts = allocatable(node)
             images = images_of(node) if self.config.weights.images else None
-            priced, price = self._price(key.cluster, node)
-            cluster = self.clusters.ensure(key.cluster)
             labels = node.metadata.labels or {}
-            taints = tuple(
-                Taint(key=item.key, value=item.value, effect=_EFFECTS[item.effect])
-                for item in node.spec.taints or ()
-                if item.effect in _EFFECTS
-            )
+            priced, price = self.clusters.node_price(key.cluster, labels)
+            cluster = self.clusters.ensure(key.cluster)
             slot = self.slots.observe(
                 NodeFacts(
                     cluster=key.cluster,
                     cluster_index=cluster.index,
                     name=key.name,
                     labels=labels,
-                    taints=taints,
+                    taints=taints_of(node),
                     allocatable=amounts,
                     price=price,
                     zone=labels.get(ZONE_LABEL, ""),
@@ -197,20 +183,3 @@ class Fleet:
     def _load(self, row: int, usage: NodeUsage) -> float:
         cpu, memory = (max(int(amount), 1) for amount in self.table.allocatable[row, :2])
         return (usage.cpu / cpu + usage.memory / memory) / 2
-
-    def _price(self, cluster: str, node: NodeObject) -> tuple[bool, float]:
-        """The node's price per hour, and whether its own label has it. A label that is no price does not count."""
-        labels = node.metadata.labels or {}
-        text = labels.get(PRICE_LABEL)
-        try:
-            price = float(text) if text is not None else -1.0
-        except ValueError:
-            price = -1.0
-        if 0 <= price < float("inf"):
-            return True, price
-        return False, self._declared_price(cluster, labels)
-
-    def _declared_price(self, name: str, labels: Mapping[str, str]) -> float:
-        cluster = self.clusters.get(name)
-        price = cluster.price_of(labels) if cluster is not None else None
-        return self.config.default_price if price is None else price

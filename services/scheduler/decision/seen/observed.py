@@ -20,6 +20,7 @@ from shared.model.pod_objects import PodSpecObject
 from shared.model.quantities import QuantityError
 from shared.model.resources import amount_of
 from shared.model.selectors import LabelSelector, NodeSelector
+from shared.model.taints import Taint, TaintEffect
 
 NODES = Resource("", "v1", "nodes")
 PODS = Resource("", "v1", "pods")
@@ -32,6 +33,11 @@ BUDGETS = Resource("policy", "v1", "poddisruptionbudgets")
 
 T = TypeVar("T")
 
+_EFFECTS: dict[str, TaintEffect] = {
+    "NoSchedule": "NoSchedule",
+    "PreferNoSchedule": "PreferNoSchedule",
+    "NoExecute": "NoExecute",
+}
 TERMINAL_PHASES = frozenset({"Succeeded", "Failed"})
 
 
@@ -297,6 +303,15 @@ def allocatable(node: NodeObject) -> dict[str, int]:
         return {name: max(amount_of(name, text), 0) for name, text in (node.status.allocatable or {}).items()}
     except QuantityError as error:
         raise _error(str(error)) from error
+
+
+def taints_of(node: NodeObject) -> tuple[Taint, ...]:
+    """Those whose effect is known."""
+    return tuple(
+        Taint(key=item.key, value=item.value, effect=_EFFECTS[item.effect])
+        for item in node.spec.taints or ()
+        if item.effect in _EFFECTS
+    )
 
 
 def images_of(node: NodeObject) -> dict[str, int]:
