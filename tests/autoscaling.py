@@ -149,3 +149,17 @@ class ServiceProcess:
     async def close(self) -> None:
         if self._process is not None:
             await self.end(signal.SIGKILL)
+
+
+async def command(bootstrap: str, module: str, *arguments: str, **settings: str) -> tuple[int | None, str]:
+    """The exit code of `python -m module`, and what it says."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", module, *arguments),
+        cwd=ROOT,
+        env={**os.environ, "FLOTILLA_KAFKA_BOOTSTRAP": bootstrap, "COLUMNS": "200", **settings},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    async with asyncio.timeout(60):
+        said, _ = await process.communicate()
+    return process.returncode, said.decode()

@@ -15,7 +15,6 @@ from services.scheduler.decision.config import SchedulerConfig
 from services.scheduler.decision.seen.observed import NODES, PODS
 from services.scheduler.replay.engine import Replay
 from services.scheduler.replay.source import LogSource
-from services.scheduler.replay.verdicts import Verdict
 from services.scheduler.settings import SchedulerSettings
 from services.scheduler.shell import SchedulerService
 from shared.adapters.memory.event_log import MemoryLog
@@ -25,6 +24,7 @@ from shared.events.v1.placements import PlacementPublished
 from shared.events.v1.requests import WorkloadRequested
 from shared.events.v1.results import CommandReported
 from shared.events.v1.scaling import PodSetScaled, WorkloadScaled
+from shared.kernel.replay import Verdict
 from shared.model.identities import POD_SET_LABEL, WORKLOAD_LABEL, WORKLOAD_NAMESPACE_LABEL, ObjectKey, heartbeat_key
 from shared.ports.event_log import NewRecord, Partition
 from tests.simulation.loop import VirtualLoop

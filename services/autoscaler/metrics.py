@@ -15,6 +15,7 @@ for _direction in ("more", "fewer"):
     SCALED.labels(_direction)
 FAILED: Final = Counter("flotilla_autoscaler_failed_evaluations_total", "looks at which a metric could not be measured")
 PUBLISHED: Final = Counter("flotilla_autoscaler_published_records_total", "records of fleet.scaling and fleet.sampling")
+DECISIONS: Final = Counter("flotilla_autoscaler_decisions_total", "decisions written into fleet.decisions", ("type",))
 SAMPLES: Final = Counter("flotilla_autoscaler_samples_total", "records of fleet.metrics", ("cluster",))
 DEAD_LETTERS: Final = Counter("flotilla_autoscaler_dead_letters_total", "records refused", ("topic",))
 begin_at_zero(DEAD_LETTERS, "autoscaler")

@@ -12,13 +12,25 @@ from collections.abc import Callable, Iterable
 
 from services.autoscaler import metrics
 from services.autoscaler.decision.workloads import ScaledWorkloads
+from services.autoscaler.journal import decision_record
 from services.autoscaler.node_groups import NodeGroups
 from services.autoscaler.observed import owned_pod
 from services.autoscaler.settings import AutoscalerSettings
 from services.autoscaler.windows import Windows
 from shared.events.envelope import SEQ, Envelope, number_of
 from shared.events.registry import DecodeError, decode
-from shared.events.topics import CLUSTERS, NODE_GROUPS, OBJECTS, PLACEMENTS, RESULTS, SAMPLING, SCALING, USAGE, Topic
+from shared.events.topics import (
+    CLUSTERS,
+    NODE_GROUPS,
+    OBJECTS,
+    PLACEMENTS,
+    RESULTS,
+    SAMPLING,
+    SCALING,
+    SCALING_DECIDED,
+    USAGE,
+    Topic,
+)
 from shared.events.v1.metrics import AskedMetricsSampled, PodMetricsSampled
 from shared.events.v1.placements import PlacementPublished
 from shared.events.v1.sampling import SampledMetric, SamplingRequested
@@ -225,16 +237,18 @@ class Session:
     async def _round(self) -> None:
         """Whoever is due is looked at, and what follows is acknowledged."""
         metrics.WORKLOADS.set(len(self._workloads))
-        sent = 0
+        told: list[tuple[str, WorkloadScaled]] = []
         for key in self._due():
             with metrics.EVALUATE_SECONDS.time():
                 said = self._workloads.look(key, self._clock.now_ms())
             if said is not None:
-                sent += 1
-                self._count(said)
-                inputs = self._inputs()
-                body = said.model_copy(update={"inputs": inputs})
-                await self._send(SCALING, key, body)
+                told.append((key, said))
+        inputs = self._inputs()
+        await self._record(inputs)
+        for key, said in told:
+            self._count(said)
+            await self._send(SCALING, key, said.model_copy(update={"inputs": inputs}))
+        sent = len(told)
         for key in sorted(self._gone):
             if key not in self._workloads:
                 sent += 1
@@ -247,6 +261,15 @@ class Session:
         letters, self._letters = self._letters, []
         await self._publisher.send_many(letters)
         if sent or letters:
+            await self._publisher.flush()
+
+    async def _record(self, inputs: dict[str, dict[int, int]]) -> None:
+        """What was decided stands in the journal before anybody is told of it."""
+        decided = self._workloads.take_decided()
+        for item in decided:
+            body = item.model_copy(update={"scaled": item.scaled.model_copy(update={"inputs": inputs})})
+            await self._publisher.send(decision_record(SCALING_DECIDED, item.workload, body, self._clock.now_ms()))
+        if decided:
             await self._publisher.flush()
 
     async def _ask(self) -> int:

@@ -11,14 +11,16 @@ import asyncio
 from contextlib import AsyncExitStack
 
 from services.autoscaler import metrics
-from services.autoscaler.decision.horizontal.terms import Defaults
+from services.autoscaler.configuration import defaults
 from services.autoscaler.decision.learned import Learned
 from services.autoscaler.decision.workloads import ScaledWorkloads
+from services.autoscaler.journal import PLACE
 from services.autoscaler.session import Session
 from services.autoscaler.settings import AutoscalerSettings
 from services.autoscaler.windows import Windows
 from shared.events.topics import (
     CLUSTERS,
+    DECISIONS,
     METRICS,
     NODE_GROUPS,
     OBJECTS,
@@ -35,6 +37,7 @@ from shared.observability.logs import get_logger
 from shared.ports.clock import Clock
 from shared.ports.event_log import EventLog, LogError, Partition, WriterReplacedError
 from shared.runtime.heap import building
+from shared.runtime.ids import new_id
 from shared.runtime.pauses import back_off
 from shared.runtime.service import Readiness
 from shared.runtime.tenure import Tenure
@@ -43,6 +46,7 @@ log = get_logger(__name__)
 
 TOPICS: tuple[Topic, ...] = (
     CLUSTERS,
+    DECISIONS,
     METRICS,
     NODE_GROUPS,
     OBJECTS,
@@ -110,15 +114,16 @@ class AutoscalerService:
         await self._tenure.claim()
         topics = (SCALING, SAMPLING, USAGE, NODE_GROUPS)
         said = [place for topic in topics for place in await self._log.partitions(topic.name)]
-        publisher = await self._log.sole_publisher("autoscaler", SOLE_WRITERS["autoscaler"], said)
+        publisher = await self._log.sole_publisher("autoscaler", SOLE_WRITERS["autoscaler"], [*said, PLACE])
         stack.push_async_callback(publisher.close)
         reader = await self._log.reader("autoscaler-inputs")
         stack.push_async_callback(reader.close)
         workloads = ScaledWorkloads(
-            _defaults(self._settings),
+            defaults(self._settings),
             round(self._settings.autoscaler_stale_s * 1000),
             round(self._settings.autoscaler_remember_s * 1000),
             Learned(round(self._settings.autoscaler_learned_s * 1000)),
+            new_id(),
         )
         return Session(self._log, reader, publisher, self._windows, workloads, self._clock, self._settings)
 
@@ -129,15 +134,6 @@ class AutoscalerService:
         await self._tenure.until_silent(stop)
         metrics.STANDING_BY.set(0)
         self._standing_by = False
-
-
-def _defaults(settings: AutoscalerSettings) -> Defaults:
-    return Defaults(
-        tolerance=settings.autoscaler_tolerance,
-        down_stabilization_s=settings.autoscaler_down_stabilization_s,
-        cpu_initialization_ms=round(settings.autoscaler_cpu_initialization_s * 1000),
-        initial_readiness_ms=round(settings.autoscaler_initial_readiness_s * 1000),
-    )
 
 
 def _first(error: BaseException) -> str:

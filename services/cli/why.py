@@ -1,7 +1,8 @@
 """`flotilla why`: why the replicas of a workload are where they are, and why others wait, now or in the past.
 
 What is shown is the record that stands in the decision itself. The latest is read from `fleet.placements`; an older
-one from the journal, for as long as that keeps it.
+one from the journal, for as long as that keeps it. So are the autoscaler's: how many replicas it asks for now says
+`fleet.scaling`, what it asked for then its decision of that time.
 
 Exit codes: 0 done, 1 not found, 2 wrong usage.
 """
@@ -10,7 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
@@ -19,16 +20,18 @@ from rich.console import Console
 from rich.table import Table
 
 from services.cli.connection import connected, run, workload_key
+from services.cli.past import Until, is_until, parse_at
 from services.cli.reading import latest, records
 from services.cli.why_nodes import NODE_GROUP, explain_group
+from services.cli.why_scaling import as_lines, scaled_until
 from shared.events.registry import decode
 from shared.events.topics import DECISIONS, DECISIONS_MADE, EPOCH_STARTED, PLACEMENTS, SCALING, USAGE
 from shared.events.v1.decisions import DecisionsMade, EpochStarted, PodSetPlacement, Rebalanced, WorkloadPlaced
-from shared.events.v1.forecasts import ForecastMade
 from shared.events.v1.placements import PlacementPublished
 from shared.events.v1.scaling import WorkloadScaled
+from shared.events.v1.scaling_decisions import ScalingBasis
 from shared.events.v1.usage import Requests, UsageLearned
-from shared.ports.event_log import Record
+from shared.ports.event_log import EventLog, Record
 
 _out = Console()
 _err = Console(stderr=True)
@@ -36,8 +39,8 @@ _err = Console(stderr=True)
 
 @dataclass(frozen=True, slots=True)
 class Decided:
-    """A decision on a workload, whose generation is its offset in the journal; what the autoscaler says now, and has
-    learned.
+    """A decision on a workload, whose generation is its offset in the journal; what the autoscaler said of it, from
+    what (of the past alone), and what it has learned.
     """
 
     generation: int
@@ -45,6 +48,7 @@ class Decided:
     placed: WorkloadPlaced
     scaled: WorkloadScaled | None = None
     learned: UsageLearned | None = None
+    basis: ScalingBasis | None = None
 
 
 def why(
@@ -77,20 +81,6 @@ def why(
         _out.print(line, highlight=False)
 
 
-Until = tuple[int | None, int | None]
-
-
-def parse_at(text: str) -> Until:
-    """The last generation, or the last time in Unix milliseconds. Raises ValueError."""
-    if text.isascii() and text.isdigit():
-        return int(text), None
-    try:
-        time = datetime.fromisoformat(text)
-    except ValueError as error:
-        raise ValueError(f"--at: {text!r} is neither a generation nor a time such as 2026-11-28T12:00:00Z") from error
-    return None, int((time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp() * 1000)
-
-
 def decided_until(records: Iterator[Record], key: str, until: Until) -> Decided | None:
     """The last decision on a workload in one partition of the journal that counts and is not later."""
     epoch, leader, found = 0, "", None
@@ -105,7 +95,7 @@ def decided_until(records: Iterator[Record], key: str, until: Until) -> Decided 
             if not epoch:
                 # The marker of its epoch is no longer kept.
                 epoch, leader = entry.epoch, entry.leader
-            if (entry.epoch, entry.leader) != (epoch, leader) or not _is_until(record.offset, entry.decided_at, until):
+            if (entry.epoch, entry.leader) != (epoch, leader) or not is_until(record.offset, entry.decided_at, until):
                 continue
             for decision in entry.decisions:
                 if decision.kind == "placed" and str(decision.workload.key) == key:
@@ -113,11 +103,6 @@ def decided_until(records: Iterator[Record], key: str, until: Until) -> Decided 
                 elif decision.kind == "forgotten" and decision.key == key:
                     found = None
     return found
-
-
-def _is_until(generation: int, at_ms: int, until: Until) -> bool:
-    last, time = until
-    return (last is None or generation <= last) and (time is None or at_ms <= time)
 
 
 def as_document(found: Decided) -> dict[str, Any]:
@@ -130,6 +115,7 @@ def as_document(found: Decided) -> dict[str, Any]:
         "deleting": placed.deleting,
         "podSets": [item.model_dump(mode="json", by_alias=True, exclude_none=True) for item in placed.pod_sets],
         **scaled,
+        **({"scalingBasis": found.basis.model_dump(mode="json", by_alias=True)} if found.basis is not None else {}),
         **({"recommended": _recommended(found.learned)} if found.learned is not None else {}),
     }
 
@@ -143,7 +129,7 @@ def as_text(found: Decided) -> Iterator[str | Table]:
         cost = sum(item.price_per_hour or 0.0 for item in placed.pod_sets)
         yield f"costs {cost:.6g} an hour, and may cost {most:g}"
     if found.scaled is not None:
-        yield from _scaled(found.scaled)
+        yield from as_lines(found.scaled, found.basis)
     for item in placed.pod_sets:
         where = ", ".join(f"{share.replicas} in {share.cluster}" for share in item.shares) or "none"
         yield f"pod set {item.name}: {item.placed} of {item.desired} replicas have a place: {where}"
@@ -156,28 +142,6 @@ def as_text(found: Decided) -> Iterator[str | Table]:
         yield from _reasons(item)
     if found.learned is not None:
         yield from _requests(found.learned)
-
-
-def _scaled(scaled: WorkloadScaled) -> Iterator[str]:
-    """How many replicas the autoscaler asks for, by what, and what keeps it from doing more."""
-    time = datetime.fromtimestamp(scaled.evaluated_at / 1000, UTC)
-    for item in scaled.pod_sets:
-        asked = "nobody can say how many" if item.replicas is None else f"{item.replicas} replicas"
-        why = f": {item.reason}" if item.reason else ""
-        yield f"autoscaler, at {time:%Y-%m-%dT%H:%M:%SZ}: {asked} of pod set {item.name}, before {item.before}{why}"
-        for metric in item.metrics:
-            measured = f"proposes {metric.proposal}" if metric.proposal is not None else "not measured"
-            yield f"  {metric.type} {metric.name}: {measured}, by {metric.samples} values"
-        if item.forecast is not None:
-            yield f"  forecast: {_forecast(item.forecast)}"
-        for condition in item.conditions:
-            yield f"  {condition.type} {condition.status}: {condition.reason}: {condition.message}"
-
-
-def _forecast(made: ForecastMade) -> str:
-    if made.replicas is None:
-        return f"says nothing: {made.reason}"
-    return f"expects {made.replicas}, by {made.periods} whole periods, at {made.level} % of their level"
 
 
 def _recommended(learned: UsageLearned) -> dict[str, Any]:
@@ -244,11 +208,7 @@ def _reasons(item: PodSetPlacement) -> Iterator[str | Table]:
 async def _find(key: str, until: Until | None) -> Decided | None:
     async with connected(PLACEMENTS, DECISIONS) as log:
         if until is not None:
-            found = [
-                decided_until(iter([record async for record in records(log, DECISIONS.name, cell)]), key, until)
-                for cell in range(len(await log.partitions(DECISIONS.name)))
-            ]
-            return max((item for item in found if item is not None), key=lambda item: item.at_ms, default=None)
+            return await _find_until(log, key, until)
         value = await latest(log, PLACEMENTS.name, key)
         newest = decode(PlacementPublished, value) if value is not None else None
         if newest is None or newest.placement is None:
@@ -265,3 +225,19 @@ async def _find(key: str, until: Until | None) -> Decided | None:
             scaled if scaled is not None and scaled.uid == uid else None,
             learned if learned is not None and learned.uid == uid else None,
         )
+
+
+async def _find_until(log: EventLog, key: str, until: Until) -> Decided | None:
+    """The last decision of all cells, with that of the autoscaler, which stands in the first cell's journal."""
+    last: Decided | None = None
+    first: list[Record] = []
+    for cell in range(len(await log.partitions(DECISIONS.name))):
+        journal = [record async for record in records(log, DECISIONS.name, cell)]
+        first = first if cell else journal
+        found = decided_until(iter(journal), key, until)
+        if found is not None and (last is None or found.at_ms > last.at_ms):
+            last = found
+    scaled = scaled_until(first, last.placed, until) if last is not None else None
+    if last is None or scaled is None:
+        return last
+    return replace(last, scaled=scaled.scaled, basis=scaled.basis)

@@ -27,6 +27,7 @@ RESUMED_TOPICS = (REQUESTS.name, RESULTS.name)
 _NO_DECISIONS = b'"decisions":[]'
 _EPOCH_TYPE = EPOCH_STARTED.ce_type.encode()
 _ENTRY_TYPES = frozenset({_EPOCH_TYPE, DECISIONS_MADE.ce_type.encode()})
+_OTHER_TYPES = frozenset(message.ce_type.encode() for message in DECISIONS.messages) - _ENTRY_TYPES
 
 
 def journal_partition(cell: int) -> Partition:
@@ -60,6 +61,11 @@ def encode_decided(
 def is_entry(record: Record) -> bool:
     """Whether a record says that it is an entry of the journal. What does not is void: for every reader, by itself."""
     return record.header("ce_type") in _ENTRY_TYPES
+
+
+def is_of_another(record: Record) -> bool:
+    """Whether it is a decision of somebody else, who writes beside the leader: it is no entry, and void for nobody."""
+    return record.header("ce_type") in _OTHER_TYPES
 
 
 def decode_entry(record: Record) -> JournalEntry:

@@ -23,7 +23,7 @@ from services.scheduler.inputs import (
     partitions_of,
     read_up,
 )
-from services.scheduler.journal import decode_entry, is_entry, journal_partition, load_checkpoint
+from services.scheduler.journal import decode_entry, is_entry, is_of_another, journal_partition, load_checkpoint
 from services.scheduler.placements import PlacementsRead
 from services.scheduler.recording import Recorder
 from shared.events.registry import DecodeError
@@ -139,6 +139,8 @@ class Replica:
         """Folds what the journal has next; returns how many entries counted."""
         counted = 0
         for record in await self._journal.read(max_records=_BATCH, timeout_s=timeout_s):
+            if is_of_another(record):
+                continue
             if not is_entry(record):
                 log.warning("the journal has a record that is no entry of it", position=str(record.position))
                 metrics.VOID.inc()

@@ -27,6 +27,7 @@ from shared.events.v1 import (
     results,
     sampling,
     scaling,
+    scaling_decisions,
     status,
     usage,
 )
@@ -112,6 +113,7 @@ NODE_GROUP_PLANNED = MessageType("fleet.nodegroup.planned.v1", node_groups.NodeG
 NODES_PLANNED = MessageType("fleet.nodes.planned.v1", node_groups.NodesPlanned, key=node_groups.PLAN_KEY)
 EPOCH_STARTED = MessageType("fleet.epoch.started.v1", decisions.EpochStarted)
 DECISIONS_MADE = MessageType("fleet.decisions.made.v1", decisions.DecisionsMade)
+SCALING_DECIDED = MessageType("fleet.scaling.decided.v1", scaling_decisions.ScalingDecided, key="<namespace>/<name>")
 PLACEMENT_PUBLISHED = MessageType("fleet.placement.published.v1", placements.PlacementPublished)
 COMMAND_ISSUED = MessageType("fleet.command.issued.v1", commands.CommandIssued)
 COMMAND_REPORTED = MessageType("fleet.command.reported.v1", results.CommandReported)
@@ -203,7 +205,7 @@ SCALING = Topic(
     cleanup=Cleanup.COMPACT,
     messages=(WORKLOAD_SCALED,),
     written_by=("autoscaler",),
-    read_by=("scheduler", "status", "autoscaler"),
+    read_by=("scheduler", "status", "autoscaler", "cli"),
     dead_letters=True,
     tombstones="the workload is gone, or is scaled no more",
 )
@@ -232,14 +234,14 @@ NODE_GROUPS = Topic(
 )
 DECISIONS = Topic(
     "fleet.decisions",
-    "The journal: one partition for each cell, one leader for each partition.",
+    "The journal: one partition for each cell, with one leader; in the first also what the autoscaler decides.",
     key="",
     partitions=1,
     cleanup=Cleanup.DELETE,
     retention_ms=14 * DAY_MS,
-    messages=(EPOCH_STARTED, DECISIONS_MADE),
-    written_by=("scheduler",),
-    read_by=("scheduler", "cli"),
+    messages=(EPOCH_STARTED, DECISIONS_MADE, SCALING_DECIDED),
+    written_by=("scheduler", "autoscaler"),
+    read_by=("scheduler", "autoscaler", "cli"),
     extra={"max.message.bytes": str(16 * 1024 * 1024)},
 )
 PLACEMENTS = Topic(
@@ -250,7 +252,7 @@ PLACEMENTS = Topic(
     cleanup=Cleanup.COMPACT,
     messages=(PLACEMENT_PUBLISHED,),
     written_by=("scheduler",),
-    read_by=("scheduler", "autoscaler", "status", "hub"),
+    read_by=("scheduler", "autoscaler", "status", "hub", "cli"),
     dead_letters=True,
     tombstones="the workload is gone; void if older by `fleet_seq`",
     # Rejections of workloads that never were are followed by a tombstone: compaction leaves them an hour.
@@ -290,7 +292,7 @@ STATUS = Topic(
     cleanup=Cleanup.COMPACT,
     messages=(STATUS_CHANGED,),
     written_by=("status",),
-    read_by=("users", "hub", "status"),
+    read_by=("users", "hub", "status", "cli"),
     dead_letters=True,
     tombstones="the workload is gone and its last status was published long enough ago",
 )
@@ -303,7 +305,7 @@ EVENTS = Topic(
     retention_ms=7 * DAY_MS,
     messages=(PHASE_CHANGED,),
     written_by=("status",),
-    read_by=("users", "status"),
+    read_by=("users", "status", "cli"),
 )
 AUDIT = Topic(
     "fleet.audit",
@@ -347,7 +349,8 @@ def dead_letter_topic(topic: Topic) -> Topic:
         cleanup=Cleanup.DELETE,
         retention_ms=30 * DAY_MS,
         messages=(),
-        written_by=topic.read_by,
+        # What people look at they refuse nothing of.
+        written_by=tuple(reader for reader in topic.read_by if reader != "cli"),
         read_by=("operators",),
         extra=dict(_LARGE),
     )

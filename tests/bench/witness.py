@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import orjson
 
 from services.scheduler.decision.fence import EpochFence
-from services.scheduler.journal import decode_entry
+from services.scheduler.journal import decode_entry, is_entry
 from shared.events.registry import decode
 from shared.events.topics import DECISIONS, OBJECTS, PLACEMENTS, RESULTS, commands_topic
 from shared.events.v1.commands import CommandIssued
@@ -78,7 +78,8 @@ class Witness:
 
     def _see(self, record: Record) -> None:
         if record.topic == DECISIONS.name:
-            self._entry(record)
+            if is_entry(record):
+                self._entry(record)
         elif record.value is None:
             return
         elif record.topic == PLACEMENTS.name:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from services.autoscaler.decision.forecast import Forecast
 from services.autoscaler.decision.horizontal.evaluation import Evaluation
 from services.autoscaler.decision.horizontal.limits import At, Memory
 from services.autoscaler.decision.horizontal.replicas import Proposal
 from services.autoscaler.decision.horizontal.seen import Seen
 from services.autoscaler.decision.horizontal.terms import Metric
 from services.autoscaler.decision.measured import Measured
+from shared.events.v1.forecasts import ForecastMade
 from shared.events.v1.scaling import (
     ConditionType,
     MetricReading,
@@ -29,7 +29,7 @@ class Looked:
     seen: Seen
     metrics: tuple[Metric, ...]
     measured: tuple[Measured, ...]
-    forecast: Forecast | None
+    forecast: ForecastMade | None
     result: Evaluation
 
 
@@ -37,8 +37,12 @@ def gist(said: PodSetScaled) -> tuple[object, ...]:
     """What is told as soon as it changes."""
     wanted = {item.at: item.replicas for item in said.memory.recommendations}
     newest = wanted[max(wanted)] if wanted else None
-    conditions = [(item.type, item.status, item.reason) for item in said.conditions]
-    return said.replicas, newest, said.memory.ups, said.memory.downs, said.memory.zeroed, bool(said.error), conditions
+    return said.replicas, newest, said.memory.ups, said.memory.downs, said.memory.zeroed, cause(said)
+
+
+def cause(said: PodSetScaled) -> tuple[object, ...]:
+    """Why there are as many as are asked for, in the words of conditions; their messages have numbers in them."""
+    return bool(said.error), [(item.type, item.status, item.reason) for item in said.conditions]
 
 
 def told(name: str, looked: Looked, memory: Memory, former: int | None) -> PodSetScaled:
@@ -56,7 +60,7 @@ def told(name: str, looked: Looked, memory: Memory, former: int | None) -> PodSe
             _told_metric(metric, one, proposal)
             for metric, one, proposal in zip(looked.metrics, measured, proposals, strict=True)
         ),
-        forecast=looked.forecast.told() if looked.forecast is not None else None,
+        forecast=looked.forecast,
         conditions=tuple(
             ScalingCondition(
                 type=ConditionType(item.type), status=item.status, reason=item.reason, message=item.message

@@ -6,22 +6,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
+from services.autoscaler.decision import basis
 from services.autoscaler.decision.asked import sampled_by, terms_of
-from services.autoscaler.decision.horizontal.evaluation import evaluate, settle
+from services.autoscaler.decision.deciding import Inputs, decide
+from services.autoscaler.decision.forecast import Forecast
 from services.autoscaler.decision.horizontal.limits import Memory
-from services.autoscaler.decision.horizontal.seen import Pod, PodSamples, Reading, Seen, Unmeasured
+from services.autoscaler.decision.horizontal.seen import Pod, PodSamples
 from services.autoscaler.decision.horizontal.terms import Defaults, Metric, Terms
 from services.autoscaler.decision.learned import Learned
 from services.autoscaler.decision.measured import Measured, MeasuredSeen
 from services.autoscaler.decision.samples import PodSamplesSeen, pod_key
-from services.autoscaler.decision.schedules import Schedules, scheduled
-from services.autoscaler.decision.telling import Looked, gist, remembered, told
+from services.autoscaler.decision.schedules import Schedules
+from services.autoscaler.decision.telling import cause, gist, remembered
 from shared.events.v1.decisions import WorkloadPlaced
 from shared.events.v1.metrics import AskedMetricsSampled, PodMetricsSampled
 from shared.events.v1.sampling import SampledMetric
 from shared.events.v1.scaling import Scaling, WorkloadScaled
+from shared.events.v1.scaling_decisions import ScalingDecided
 
 _GONE = frozenset({"Succeeded", "Failed"})
 
@@ -48,6 +51,9 @@ class _Tracked:
     said: WorkloadScaled | None = None
     memory: Memory = field(default_factory=Memory)
     evaluated_ms: int | None = None
+    # The cause of the last decision, and when that was written, as far as this autoscaler knows.
+    cause: object = None
+    decided_ms: int | None = None
 
     @property
     def asked(self) -> int:
@@ -56,11 +62,17 @@ class _Tracked:
 
 
 class ScaledWorkloads:
-    """`stale_ms`: age of a sample from which on it says nothing. Times are Unix milliseconds of one clock."""
+    """`stale_ms`: age of a sample from which on it says nothing. Times are Unix milliseconds of one clock. `life` is
+    what decisions say of who made them.
+    """
 
-    def __init__(self, defaults: Defaults, stale_ms: int, remember_ms: int, learned: Learned | None = None) -> None:
+    def __init__(
+        self, defaults: Defaults, stale_ms: int, remember_ms: int, learned: Learned | None = None, life: str = ""
+    ) -> None:
         self._defaults = defaults
         self.learned = learned or Learned()
+        self._life = life
+        self._decided: list[ScalingDecided] = []
         self._remember_ms = remember_ms
         self._tracked: dict[str, _Tracked] = {}
         self._restored: dict[str, WorkloadScaled] = {}
@@ -167,40 +179,63 @@ class ScaledWorkloads:
         at_ms = self._tracked[key].evaluated_ms
         return None if at_ms is None or now_ms < at_ms else now_ms - at_ms
 
-    def look(self, key: str, now_ms: int) -> WorkloadScaled | None:
-        """What there is to be told of a workload after a look at it, if anything is."""
-        tracked = self._tracked[key]
+    def look(self, key: str, now_ms: int, calendar_ms: int | None = None) -> WorkloadScaled | None:
+        """What there is to be told of a workload after a look at it, if anything is; see also `take_decided`.
+
+        `calendar_ms` is what schedules and days go by, where that is a clock which may be set.
+        """
+        tracked, calendar_ms = self._tracked[key], now_ms if calendar_ms is None else calendar_ms
         tracked.evaluated_ms = now_ms
-        asked = tracked.asked
+        demand = self.learned.demand(key)
+        forecast = demand.forecast(calendar_ms) if demand is not None else None
+        inputs = self._inputs(key, tracked, forecast, now_ms, calendar_ms)
+        outcome = decide(inputs, tracked.terms, tracked.schedules.at(calendar_ms), self._defaults)
+        tracked.memory = outcome.memory
+        if demand is not None:
+            demand.note(outcome.needed, calendar_ms)
+        said = WorkloadScaled(
+            uid=tracked.uid,
+            workload_generation=tracked.generation,
+            evaluated_at=now_ms,
+            pod_sets=(outcome.said,),
+        )
+        if self._is_decision(tracked, said):
+            tracked.cause, tracked.decided_ms = _cause(said), now_ms
+            assert tracked.scaling is not None
+            origin = basis.Origin(self._life, self._defaults, tracked.scaling)
+            self._decided.append(basis.decided(key, said, inputs, origin))
+        if tracked.said is not None and not self._is_news(tracked.said, said):
+            return None
+        tracked.said = said
+        return said
+
+    def take_decided(self) -> list[ScalingDecided]:
+        """What looks decided since the last call, each to stand in the log before what is told of it."""
+        found, self._decided = self._decided, []
+        return found
+
+    def _inputs(self, key: str, tracked: _Tracked, forecast: Forecast | None, now_ms: int, calendar_ms: int) -> Inputs:
         pods = {
             pod_key: owned.pod
             for pod_key, owned in self._of_workload.get(key, {}).items()
             if owned.pod_set == tracked.pod_set
         }
-        there = sum(pod.phase not in _GONE and not pod.deleting for pod in pods.values())
-        measured = tuple(
-            self._reading(metric, sampled, pods, now_ms)
-            for metric, sampled in zip(tracked.terms.metrics, tracked.sampled, strict=True)
+        return Inputs(
+            pod_set=tracked.pod_set,
+            now_ms=now_ms,
+            calendar_ms=calendar_ms,
+            asked=tracked.asked,
+            there=sum(pod.phase not in _GONE and not pod.deleting for pod in pods.values()),
+            former=tracked.said.pod_sets[0].replicas if tracked.said is not None else None,
+            memory=tracked.memory,
+            pods=tuple(pods.values()),
+            measured=tuple(
+                self._reading(metric, sampled, pods, now_ms)
+                for metric, sampled in zip(tracked.terms.metrics, tracked.sampled, strict=True)
+            ),
+            expected=forecast.replicas if forecast is not None else None,
+            forecast=forecast.told() if forecast is not None else None,
         )
-        terms, readings = _with_gaps(tracked.terms, measured)
-        seen = Seen(asked, there, tuple(pods.values()), readings)
-        # Who was set to zero by hand is started by no schedule either.
-        parked = not asked and not tracked.memory.zeroed
-        demand = self.learned.demand(key)
-        forecast = demand.forecast(now_ms) if demand is not None else None
-        expected = forecast.replicas if forecast is not None else None
-        result = evaluate(terms, self._defaults, seen, tracked.memory, now_ms, expected)
-        if demand is not None:
-            demand.note(result.needed, now_ms)
-        if not parked:
-            result = scheduled(result, asked, tracked.schedules.at(now_ms))
-        if result.replicas is not None and result.replicas != asked:
-            settle(tracked.terms, tracked.memory, asked, result.replicas, now_ms)
-        said = _said(tracked, Looked(seen, tracked.terms.metrics, measured, forecast, result), now_ms)
-        if tracked.said is not None and not self._is_news(tracked.said, said):
-            return None
-        tracked.said = said
-        return said
 
     def _reading(self, metric: Metric, sampled: SampledMetric | None, pods: Iterable[str], now_ms: int) -> Measured:
         if sampled is not None:
@@ -215,8 +250,20 @@ class ScaledWorkloads:
         tracked = _Tracked(placed.uid, placed.workload_generation, name, terms_of(placed.workload.scaling), 0)
         said = self._restored.pop(key, None)
         if said is not None and said.uid == placed.uid and said.pod_sets[0].name == name:
-            tracked.said, tracked.memory = said, remembered(said.pod_sets[0].memory)
+            tracked.said, tracked.memory, tracked.cause = said, remembered(said.pod_sets[0].memory), _cause(said)
         return tracked
+
+    def _is_decision(self, tracked: _Tracked, said: WorkloadScaled) -> bool:
+        """Another number is one, and so is another cause of the same; but of causes that come and go with every sample
+        no more are written than one in so long as what is remembered is told again.
+        """
+        former = tracked.said.pod_sets[0].replicas if tracked.said is not None else None
+        if said.pod_sets[0].replicas != former:
+            return True
+        if _cause(said) == tracked.cause:
+            return False
+        since_ms = tracked.decided_ms
+        return since_ms is None or not 0 <= said.evaluated_at - since_ms < self._remember_ms
 
     def _is_news(self, before: WorkloadScaled, after: WorkloadScaled) -> bool:
         old, new = before.pod_sets[0], after.pod_sets[0]
@@ -225,18 +272,5 @@ class ScaledWorkloads:
         return gist(old) != gist(new) or before.workload_generation != after.workload_generation
 
 
-def _with_gaps(terms: Terms, measured: tuple[Measured, ...]) -> tuple[Terms, tuple[Reading, ...]]:
-    """Where a part of a metric is not known, it counts as one more that failed: by the rest nothing is scaled down."""
-    gaps = [
-        (metric, Unmeasured(one.lacking)) for metric, one in zip(terms.metrics, measured, strict=True) if one.lacking
-    ]
-    metrics = (*terms.metrics, *(metric for metric, _ in gaps))
-    return replace(terms, metrics=metrics), (*(one.reading for one in measured), *(gap for _, gap in gaps))
-
-
-def _said(tracked: _Tracked, looked: Looked, now_ms: int) -> WorkloadScaled:
-    former = tracked.said.pod_sets[0].replicas if tracked.said is not None else None
-    pod_set = told(tracked.pod_set, looked, tracked.memory, former)
-    return WorkloadScaled(
-        uid=tracked.uid, workload_generation=tracked.generation, evaluated_at=now_ms, pod_sets=(pod_set,)
-    )
+def _cause(said: WorkloadScaled) -> object:
+    return cause(said.pod_sets[0]), said.workload_generation

@@ -17,9 +17,10 @@ from contextlib import AsyncExitStack
 from services.scheduler.bootstrap import configuration
 from services.scheduler.replay.engine import Replay
 from services.scheduler.replay.source import LogSource
-from services.scheduler.replay.verdicts import STATE, Outcome, Verdict
+from services.scheduler.replay.verdicts import STATE
 from services.scheduler.settings import SchedulerSettings
 from shared.adapters.clock import SystemClock
+from shared.kernel.replay import Outcome, Verdict
 from shared.model.identities import WorkloadKey
 from shared.observability.logs import configure_logs
 from shared.ports.clock import Clock
@@ -70,7 +71,7 @@ async def replay(
         counts: Counter[Outcome] = Counter()
         async for verdict in _selected(work.run(asked.end), asked):
             counts[verdict.outcome] += 1
-            write(as_line(verdict) + "\n")
+            write(verdict.line() + "\n")
     write(
         ", ".join(f"{counts[outcome]} {outcome}" for outcome in Outcome)
         + f"; of {work.exact + work.inexact} entries {work.exact} were derived exactly, state and all\n"
@@ -92,8 +93,3 @@ async def _selected(verdicts: AsyncIterator[Verdict], asked: Namespace) -> Async
             newest = [*(item for item in newest if item.offset == verdict.offset), verdict]
     for verdict in newest:
         yield verdict
-
-
-def as_line(verdict: Verdict) -> str:
-    line = f"{verdict.offset}\t{verdict.key}\t{verdict.kind}\t{verdict.outcome}"
-    return f"{line}: {verdict.detail}" if verdict.detail else line

@@ -22,7 +22,7 @@ from services.scheduler.inputs import STATE_TOPICS, fold_input
 from services.scheduler.journal import JournalEntry, decode_entry, is_entry
 from services.scheduler.placements import PlacementsRead
 from services.scheduler.recording import CALLS
-from services.scheduler.replay.verdicts import STATE, Decided, Outcome, Verdict, key_of, paired
+from services.scheduler.replay.verdicts import STATE, Decided, key_of, paired
 from services.scheduler.requests import decide_record
 from shared.events.registry import DecodeError
 from shared.events.topics import DECISIONS, OBJECTS, PLACEMENTS, REQUESTS
@@ -37,6 +37,7 @@ from shared.events.v1.decisions import (
     WorkloadPlaced,
 )
 from shared.events.v1.placements import PlacementPublished
+from shared.kernel.replay import Outcome, Verdict
 from shared.ports.event_log import Record
 
 _PARTS = ("nodes", "workloads", "clusters")

@@ -13,6 +13,7 @@ from shared.events.topics import PLACEMENTS
 from shared.events.v1.decisions import InputRun
 from shared.ports.clock import Clock
 from shared.ports.event_log import START, EventLog, LogError, Partition, Reader, Record
+from shared.runtime.reading import all_of
 
 _BATCH = 2_000
 _READ_S = 0.5
@@ -50,13 +51,13 @@ class LogSource:
 
     async def entries(self, last: int | None) -> AsyncIterator[tuple[int, JournalEntry]]:
         """Raises DecodeError for an entry that cannot be read."""
-        async for record in self._all(self._entries, self._journal, last):
+        async for record in all_of(self._entries, self._journal, self._clock, self._timeout_s, last):
             if is_entry(record):
                 yield record.offset, decode_entry(record)
 
     async def placements(self) -> AsyncIterator[Record]:
         for partition in await partitions_of(self._events, [PLACEMENTS.name]):
-            async for record in self._all(self._inputs, partition):
+            async for record in all_of(self._inputs, partition, self._clock, self._timeout_s):
                 yield record
 
     async def records(self, run: InputRun) -> AsyncIterator[Record]:
@@ -95,22 +96,6 @@ class LogSource:
             await self._inputs.assign({partition: START})
             self._begins[partition] = self._inputs.positions()[partition]
         return self._begins[partition]
-
-    async def _all(self, reader: Reader, partition: Partition, last: int | None = None) -> AsyncIterator[Record]:
-        """Up to where the partition ends now, or to an offset."""
-        await reader.assign({partition: START})
-        end = (await reader.end_offsets([partition]))[partition]
-        end = end if last is None else min(end, last + 1)
-        deadline = self._clock.monotonic() + self._timeout_s
-        while (position := reader.positions()[partition]) < end:
-            records = await reader.read(max_records=_BATCH, timeout_s=_READ_S)
-            if reader.positions()[partition] > position:
-                deadline = self._clock.monotonic() + self._timeout_s
-            elif self._clock.monotonic() > deadline:
-                raise LogError(f"{partition.topic}/{partition.partition}: no answer in time for offset {position}")
-            for record in records:
-                if record.offset < end:
-                    yield record
 
 
 def _offset(record: Record) -> int:

@@ -11,15 +11,20 @@ import orjson
 import pytest
 import pytest_asyncio
 
+from services.autoscaler.journal import PLACE
+from services.scheduler.journal import is_entry
+from shared.adapters.clock import SystemClock
 from shared.adapters.kafka import KafkaLog, KafkaOptions
-from shared.events.topics import ALL_TOPICS, METRICS, PLACEMENTS, SCALING, commands_topic
+from shared.events.topics import ALL_TOPICS, METRICS, PLACEMENTS, SCALING, SCALING_DECIDED, commands_topic
 from shared.ports.event_log import NewRecord, Publisher, Record
 from shared.runtime.embedded import EmbeddedKafka
+from shared.runtime.reading import all_of
 from tests.autoscaling import (
     CLUSTER,
     Json,
     ServiceProcess,
     apply_record,
+    command,
     follow,
     heartbeat_record,
     node_record,
@@ -97,6 +102,7 @@ async def test_metrics_become_commands_and_a_restart_goes_on(
         said = await wait_for(publisher, scaling, 25, 2)
         assert said["podSets"][0]["before"] == 6
         await until(commands, lambda record: b'"replicas":2' in (record.value or b""))
+        await check_decisions(log, broker.bootstrap)
         assert len(list(await dead_letters(log))) == 1
         assert await autoscaler.end(signal.SIGTERM) == 0
         assert await scheduler.end(signal.SIGTERM) == 0
@@ -106,6 +112,28 @@ async def test_metrics_become_commands_and_a_restart_goes_on(
         await publisher.close()
         for reader in (scaling, commands, placements):
             await reader.close()
+
+
+async def check_decisions(log: KafkaLog, bootstrap: str) -> None:
+    """Each number stands in the journal, follows from what is said there, and is explained of its time."""
+    reader = await log.reader("journal")
+    kind = SCALING_DECIDED.ce_type.encode()
+    try:
+        records = [item async for item in all_of(reader, PLACE, SystemClock(), 10.0)]
+    finally:
+        await reader.close()
+    numbers = [body(item)["scaled"]["podSets"][0].get("replicas") for item in records if item.header("ce_type") == kind]
+    assert [number for index, number in enumerate(numbers) if not index or number != numbers[index - 1]] == [None, 6, 2]
+    code, text = await command(bootstrap, "services.autoscaler", "replay", "--all")
+    assert (code, text.splitlines()[-1]) == (0, f"{len(numbers)} equal, 0 different, 0 unchecked")
+    # The leader's own replay is none the wiser.
+    code, text = await command(bootstrap, "services.scheduler", "replay", "--all")
+    assert code == 0, text
+    at = next(item.offset for item in records if b'"replicas":6' in (item.value or b"") and is_entry(item))
+    code, text = await command(bootstrap, "services.cli", "why", "web", "--at", str(at))
+    assert code == 0, text
+    assert "6 replicas of pod set main, before 2" in text
+    assert "decided from 4 pods and 2 replicas asked for" in text
 
 
 def scaled_to(record: Record) -> int | None:

@@ -9,8 +9,8 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.scheduler.replay.verdicts import Outcome
 from shared.events.topics import OBJECTS
+from shared.kernel.replay import Outcome
 from tests.property.scheduler.fleets import nodes, workloads
 from tests.replaying import CLUSTERS, Fleet, Json, in_virtual_time, replayed
 

@@ -13,11 +13,11 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from services.scheduler.journal import JournalEntry, decode_entry
+from services.scheduler.journal import JournalEntry, decode_entry, is_entry
 from services.scheduler.replay.engine import Replay, Source
-from services.scheduler.replay.verdicts import Outcome, Verdict
 from shared.events.topics import DECISIONS, PLACEMENTS
 from shared.events.v1.decisions import InputRun
+from shared.kernel.replay import Outcome, Verdict
 from shared.ports.event_log import Partition, Record
 from tests.simulation.checker.evidence import Evidence, Violation
 from tests.simulation.history import History
@@ -45,7 +45,7 @@ class HistorySource:
 
     async def entries(self, last: int | None) -> AsyncIterator[tuple[int, JournalEntry]]:
         for record in self._records[Partition(DECISIONS.name, 0)]:
-            if last is None or record.offset <= last:
+            if (last is None or record.offset <= last) and is_entry(record):
                 yield record.offset, decode_entry(record)
 
     async def placements(self) -> AsyncIterator[Record]:

@@ -9,15 +9,17 @@ from typing import Any
 
 import pytest_asyncio
 
+from services.autoscaler.replay.command import parse, replay
 from services.autoscaler.settings import AutoscalerSettings
 from services.autoscaler.shell import TOPICS, AutoscalerService
 from services.autoscaler.windows import Take
 from shared.adapters.clock import SystemClock
 from shared.adapters.memory.event_log import MemoryLog
-from shared.events.topics import METRICS, PLACEMENTS, SCALING, USAGE
+from shared.events.topics import DECISIONS, METRICS, PLACEMENTS, SCALING, USAGE
 from shared.events.v1.forecasts import DemandHistory
 from shared.events.v1.placements import PlacementPublished
 from shared.events.v1.scaling import WorkloadScaled
+from shared.events.v1.scaling_decisions import ScalingDecided
 from shared.events.v1.usage import UsageLearned
 from shared.ports.event_log import NewRecord, Partition, Record
 from tests.autoscaling import pod_json, pod_record, sample_record, scaled_workload
@@ -198,3 +200,47 @@ async def test_what_was_learned_of_a_workload_that_is_gone_ends_at_the_next_star
     instance = Instance(log)
     await until(lambda: learned(log)[-1] is None)
     await instance.stop()
+
+
+def decisions(log: MemoryLog) -> list[Record]:
+    return list(log.segment(Partition(DECISIONS.name, 0)).records)
+
+
+async def test_what_is_told_was_decided_in_the_journal_before_and_a_replay_agrees(log: MemoryLog) -> None:
+    place(log)
+    first = Instance(log)
+    await until(lambda: said(log) == [None])
+    first.use(100)
+    await until(lambda: said(log)[-1] == 4)
+    await first.stop()
+    second = Instance(log)
+    await until(lambda: second.windows.take is not None)
+    second.use(400)
+    await until(lambda: said(log)[-1] == 16)
+    await second.stop()
+    made = [ScalingDecided.model_validate_json(record.value or b"") for record in decisions(log)]
+    assert [item.scaled.pod_sets[0].replicas for item in made][:2] == [None, 4]
+    assert made[-1].scaled.pod_sets[0].replicas == 16
+    assert made[0].basis.life == made[1].basis.life != made[-1].basis.life
+    assert made[1].scaled.inputs["fleet.metrics"] == {0: 8}
+    lines: list[str] = []
+    code = await replay(log, SystemClock(), SETTINGS, parse(["--all"]), lines.append)
+    assert (code, lines[-1]) == (0, f"{len(made)} equal, 0 different, 0 unchecked\n")
+    lines.clear()
+    await replay(log, SystemClock(), SETTINGS, parse(["--workload", "web"]), lines.append)
+    assert lines == [f"{len(made) - 1}\t{KEY}\tscaled\tequal\n", "1 equal, 0 different, 0 unchecked\n"]
+
+
+async def test_a_replay_of_a_forged_decision_fails(log: MemoryLog) -> None:
+    place(log)
+    instance = Instance(log)
+    await until(lambda: said(log) == [None])
+    instance.use(100)
+    await until(lambda: said(log)[-1] == 4)
+    await instance.stop()
+    (forged,) = (record for record in decisions(log) if b'"replicas":4' in (record.value or b""))
+    value = (forged.value or b"").replace(b'"replicas":4', b'"replicas":5')
+    log.append(NewRecord(DECISIONS.name, forged.key, value, forged.headers, partition=0))
+    lines: list[str] = []
+    assert await replay(log, SystemClock(), SETTINGS, parse([]), lines.append) == 1
+    assert "different" in lines[0]

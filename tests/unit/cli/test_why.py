@@ -9,11 +9,22 @@ from rich.console import Console
 
 from services.autoscaler.decision.vertical.estimates import recommended
 from services.autoscaler.decision.vertical.use import ContainerUse, Instance
-from services.cli.why import Decided, as_document, as_text, decided_until, parse_at
+from services.autoscaler.journal import decision_record
+from services.cli.past import parse_at
+from services.cli.why import Decided, as_document, as_text, decided_until
+from services.cli.why_scaling import scaled_until
 from shared.events.envelope import Envelope
-from shared.events.topics import DECISIONS, DECISIONS_MADE, EPOCH_STARTED
+from shared.events.topics import DECISIONS, DECISIONS_MADE, EPOCH_STARTED, SCALING_DECIDED
 from shared.events.v1.decisions import DecisionsMade, EpochStarted, Rebalanced, WorkloadPlaced
-from shared.events.v1.scaling import ConditionType, MetricReading, PodSetScaled, ScalingCondition, WorkloadScaled
+from shared.events.v1.scaling import (
+    ConditionType,
+    MetricReading,
+    PodSetScaled,
+    Scaling,
+    ScalingCondition,
+    WorkloadScaled,
+)
+from shared.events.v1.scaling_decisions import ScalingBasis, ScalingDecided
 from shared.events.v1.usage import PodSetLearned, UsageLearned
 from shared.model.identities import ZONE_LABEL
 from shared.ports.event_log import Record
@@ -157,3 +168,43 @@ def test_the_text_says_what_the_autoscaler_says() -> None:
     ]
     assert as_document(found)["scaling"]["podSets"][0]["conditions"][0]["message"] == message
     assert "scaling" not in as_document(Decided(7, 0, decided()))
+
+
+def scaled_at(offset: int, at_ms: int, replicas: int, uid: str) -> Record:
+    pod_set = PodSetScaled(name="main", replicas=replicas, before=2)
+    body = ScalingDecided(
+        workload="default/web",
+        scaled=WorkloadScaled(uid=uid, workload_generation=1, evaluated_at=at_ms, pod_sets=(pod_set,)),
+        basis=ScalingBasis(
+            life="a", config="c", spec="s", state="t", scaling=Scaling(max_replicas=9), asked=2, there=3
+        ),
+    )
+    made = decision_record(SCALING_DECIDED, body.workload, body, at_ms)
+    return Record(DECISIONS.name, 0, offset, at_ms, made.key, made.value, made.headers)
+
+
+@pytest.mark.parametrize(
+    ("until", "replicas"), [(ANY, 6), ((4, None), 4), ((None, 29), 4), ((2, None), None), ((None, 9), None)]
+)
+def test_of_the_past_it_says_what_the_autoscaler_decided_then(
+    until: tuple[int | None, int | None], replicas: int | None
+) -> None:
+    placed = decided()
+    scaled = placed.model_copy(
+        update={"workload": placed.workload.model_copy(update={"scaling": Scaling(max_replicas=9)})}
+    )
+    # Between the leader's entries; one is of a workload of that name that is gone.
+    records = [
+        *journal(placed),
+        scaled_at(3, 10, 4, placed.uid),
+        scaled_at(5, 30, 6, placed.uid),
+        scaled_at(6, 20, 9, ""),
+    ]
+    found = scaled_until(records, scaled, until)
+    assert (found.scaled.pod_sets[0].replicas if found else None) == replicas
+    assert scaled_until(records, placed, until) is None
+    if found is not None:
+        shown = Decided(7, 0, scaled, found.scaled, basis=found.basis)
+        text = "  decided from 3 pods and 2 replicas asked for; -o json has all that it went by"
+        assert text in [line for line in as_text(shown) if isinstance(line, str)]
+        assert as_document(shown)["scalingBasis"]["scaling"]["maxReplicas"] == 9

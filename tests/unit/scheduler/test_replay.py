@@ -15,8 +15,9 @@ from services.scheduler.decision.config import SchedulerConfig
 from services.scheduler.decision.fingerprint import config_hash
 from services.scheduler.recording import Recorder
 from services.scheduler.replay import command
-from services.scheduler.replay.verdicts import STATE, Outcome, Verdict
+from services.scheduler.replay.verdicts import STATE
 from shared.events.topics import DECISIONS, OBJECTS, REQUESTS
+from shared.kernel.replay import Outcome, Verdict
 from shared.ports.event_log import Partition
 from tests.replaying import SETTINGS, Fleet, Json, in_virtual_time, replayed
 from tests.scheduling import image, node_json, workload

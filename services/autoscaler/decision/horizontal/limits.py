@@ -59,6 +59,9 @@ class Memory:
     downs: list[At] = field(default_factory=list)
     zeroed: bool = False
 
+    def copy(self) -> Memory:
+        return Memory(self.recommendations.copy(), self.ups.copy(), self.downs.copy(), self.zeroed)
+
     def began(self, asked: int, now_ms: int) -> None:
         """The first look counts what there is as a recommendation."""
         if not self.recommendations:

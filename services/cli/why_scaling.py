@@ -1,0 +1,53 @@
+"""What the autoscaler says of a workload's replicas, now or then: for `flotilla why`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+
+from services.cli.past import Until, is_until
+from shared.events.registry import decode
+from shared.events.topics import SCALING_DECIDED
+from shared.events.v1.decisions import WorkloadPlaced
+from shared.events.v1.forecasts import ForecastMade
+from shared.events.v1.scaling import WorkloadScaled
+from shared.events.v1.scaling_decisions import ScalingBasis, ScalingDecided
+from shared.ports.event_log import Record
+
+
+def scaled_until(records: Iterable[Record], placed: WorkloadPlaced, until: Until) -> ScalingDecided | None:
+    """The last decision of the autoscaler on a workload, as it was placed, that is not later."""
+    if placed.workload.scaling is None or placed.deleting:
+        return None
+    key, found = str(placed.workload.key), None
+    for record in records:
+        if record.header("ce_type") != SCALING_DECIDED.ce_type.encode() or record.key != key.encode():
+            continue
+        decided = decode(ScalingDecided, record.value)
+        if decided.scaled.uid == placed.uid and is_until(record.offset, decided.scaled.evaluated_at, until):
+            found = decided
+    return found
+
+
+def as_lines(scaled: WorkloadScaled, basis: ScalingBasis | None) -> Iterator[str]:
+    """How many replicas the autoscaler asks for, by what, and what keeps it from doing more."""
+    time = datetime.fromtimestamp(scaled.evaluated_at / 1000, UTC)
+    for item in scaled.pod_sets:
+        asked = "nobody can say how many" if item.replicas is None else f"{item.replicas} replicas"
+        why = f": {item.reason}" if item.reason else ""
+        yield f"autoscaler, at {time:%Y-%m-%dT%H:%M:%SZ}: {asked} of pod set {item.name}, before {item.before}{why}"
+        for metric in item.metrics:
+            measured = f"proposes {metric.proposal}" if metric.proposal is not None else "not measured"
+            yield f"  {metric.type} {metric.name}: {measured}, by {metric.samples} values"
+        if item.forecast is not None:
+            yield f"  forecast: {_forecast(item.forecast)}"
+        for condition in item.conditions:
+            yield f"  {condition.type} {condition.status}: {condition.reason}: {condition.message}"
+    if basis is not None:
+        yield f"  decided from {basis.there} pods and {basis.asked} replicas asked for; -o json has all that it went by"
+
+
+def _forecast(made: ForecastMade) -> str:
+    if made.replicas is None:
+        return f"says nothing: {made.reason}"
+    return f"expects {made.replicas}, by {made.periods} whole periods, at {made.level} % of their level"
