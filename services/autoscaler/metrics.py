@@ -41,5 +41,5 @@ PLAN_SECONDS: Final = Histogram(
     buckets=(0.001, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0),
 )
 PLANS_FAILED: Final = Counter("flotilla_autoscaler_failed_plans_total", "plans of node groups with a defect", ("of",))
-for _of in ("grow", "shrink"):
+for _of in ("grow", "shrink", "record"):
     PLANS_FAILED.labels(_of)

@@ -9,24 +9,31 @@ Plans are made in a thread, on values that nothing changes: looks at workloads g
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from typing import NamedTuple, TypeVar
 
 from services.autoscaler import metrics
-from services.autoscaler.decision.nodes.draining import Times
+from services.autoscaler.configuration import policy, scheduler_config, times
+from services.autoscaler.decision.nodes.cycle import Plan, Terms, Waiting, plan
 from services.autoscaler.decision.nodes.fleet import FleetSeen
-from services.autoscaler.decision.nodes.growing import grow
 from services.autoscaler.decision.nodes.orders import Batch, Batching
 from services.autoscaler.decision.nodes.planning import NodePlans, Told
-from services.autoscaler.decision.nodes.rewards import NAMES, Limits, Policy, Rewards
-from services.autoscaler.decision.nodes.scheduling import SchedulerConfig, Weights
-from services.autoscaler.decision.nodes.shrinking import shrink
+from services.autoscaler.decision.nodes.recorded import Made, changes_orders, config_hash, decided, without_node
 from services.autoscaler.decision.nodes.telling import command_of
+from services.autoscaler.decision.nodes.trail import WatchedFleet
+from services.autoscaler.journal import decision_record
 from services.autoscaler.settings import AutoscalerSettings
 from shared.events.envelope import Envelope
 from shared.events.registry import decode
-from shared.events.topics import COMMAND_ISSUED, NODE_GROUP_PLANNED, NODE_GROUPS, NODES_PLANNED, commands_topic
+from shared.events.topics import (
+    COMMAND_ISSUED,
+    NODE_GROUP_PLANNED,
+    NODE_GROUPS,
+    NODES_DECIDED,
+    NODES_PLANNED,
+    commands_topic,
+)
 from shared.events.v1.clusters import ClusterDeclared
 from shared.events.v1.decisions import WorkloadPlaced
 from shared.events.v1.node_groups import PLAN_KEY, NodeGroupPlanned, NodesPlanned
@@ -57,17 +64,22 @@ class NodeGroups:
         clock: Clock,
         settings: AutoscalerSettings,
         inputs: Callable[[], Positions],
+        life: str = "",
     ) -> None:
         self._log, self._publisher, self._clock, self._inputs = events, publisher, clock, inputs
         self._config = scheduler_config(settings)
         self._policy = policy(settings)
+        self._terms = Terms(self._policy, self._config)
         self._period_ms = round(settings.autoscaler_nodes_period_s * 1000)
-        times = Times(
-            provision=round(settings.autoscaler_provision_s * 1000),
-            patience=round(settings.autoscaler_drain_patience_s * 1000),
-        )
-        self._fleet = FleetSeen(self._config, times.provision)
-        self._plans = NodePlans(self._fleet, self._policy, times)
+        lasting = times(settings)
+        self._fleet = FleetSeen(self._config, lasting.provision)
+        self._watched = WatchedFleet(self._fleet)
+        self._plans = NodePlans(self._watched, self._policy, lasting)
+        self._life, self._hash = life, config_hash(self._terms, lasting)
+        self._remember_ms = round(settings.autoscaler_remember_s * 1000)
+        # Who gets no node, as the last decision says, and when that was.
+        self._without: frozenset[tuple[str, str]] | None = None
+        self._decided_ms: int | None = None
         self._batch = Batch(
             Batching(
                 idle=round(settings.autoscaler_batch_idle_s * 1000), most=round(settings.autoscaler_batch_max_s * 1000)
@@ -112,7 +124,9 @@ class NodeGroups:
         if value is not None and NODE_GROUP_SUBJECT.encode() in value:
             report = decode(CommandReported, value)
             if report.subject.startswith(NODE_GROUP_SUBJECT):
-                self._plans.report(report, self._clock.now_ms())
+                now_ms = self._clock.now_ms()
+                self._watched.reported(report, now_ms)
+                self._plans.report(report, now_ms)
 
     # --- planning ---
 
@@ -137,47 +151,71 @@ class NodeGroups:
         self._batch.planned()
         if down:
             self._looked_ms = now_ms
-        if self._fleet.groups:
-            if down:
-                await self._shrink(now_ms)
-            await self._grow(now_ms)
-        else:
-            self._plans.look(now_ms, coming=True)
-        await self._tell(now_ms)
+        before, failed = self._plans.memory(), list[str]()
+        self._watched.begin()
+        await self._carry_out(plan(self._plans, self._terms, now_ms, down=down), failed)
+        inputs = self._inputs()
+        told = list(self._plans.told(now_ms, inputs))
+        new = self._plans.plan_told()
+        made = Made(
+            life=self._life,
+            now_ms=now_ms,
+            down=down,
+            before=before,
+            calls=self._watched.take(),
+            failed=failed,
+            told=told,
+            plan=self._plans.plan,
+            after=self._plans.memory(),
+        )
+        await self._record(made, inputs)
+        await self._tell(told, new)
 
-    async def _shrink(self, now_ms: int) -> None:
-        seen = self._plans.look(now_ms, coming=False)
-        terms = seen, self._policy, self._config, self._plans.stock, now_ms, self._plans.drains.going
-        shrinkage = await _made("shrink", lambda: shrink(*terms))
-        if shrinkage is not None:
-            self._plans.shrank(seen, shrinkage, now_ms)
+    async def _carry_out(self, steps: Plan, failed: list[str]) -> None:
+        """A plan, whose parts are made in threads; `failed` are those that could not be made."""
+        result = None
+        while True:
+            try:
+                work = steps.send(result)
+            except StopIteration as end:
+                waiting: Waiting | None = end.value
+                break
+            result = await _made(work.of, work.make)
+            if result is None:
+                failed.append(work.of)
+        if waiting is not None:
+            metrics.PODS_WAITING.set(waiting.pods)
+            metrics.PODS_WITHOUT_NODE.set(waiting.without_node)
 
-    async def _grow(self, now_ms: int) -> None:
-        seen = self._plans.look(now_ms, coming=True)
-        if self._plans.wait(seen, now_ms):
-            seen = self._plans.look(now_ms, coming=True)
-        metrics.PODS_WAITING.set(sum(item.count for item in seen.pending))
-        if not seen.pending:
-            metrics.PODS_WITHOUT_NODE.set(0)
-            self._plans.nothing_waits(now_ms)
+    async def _record(self, made: Made, inputs: Positions) -> None:
+        """What was decided stands in the journal before anybody is told of it."""
+        if not self._is_decision(made):
             return
-        growth = await _made("grow", lambda: grow(seen, self._policy, self._config, self._plans.stock, now_ms))
-        if growth is not None:
-            metrics.PODS_WITHOUT_NODE.set(sum(item.count for item in growth.unplaced))
-            self._plans.grew(seen, growth, now_ms)
+        self._without, self._decided_ms = without_node(made.plan), made.now_ms
+        body = await _made("record", lambda: decided(made, inputs, self._hash))
+        if body is not None:
+            await self._publisher.send(decision_record(NODES_DECIDED, PLAN_KEY, body, made.now_ms))
+            await self._publisher.flush()
+
+    def _is_decision(self, made: Made) -> bool:
+        """Another order, or another reason of one; and once in so long that others get no node, who come and go."""
+        if changes_orders(made):
+            return True
+        former = without_node(made.before.plan_told) if self._without is None else self._without
+        since = None if self._decided_ms is None else made.now_ms - self._decided_ms
+        return without_node(made.plan) != former and (since is None or not 0 <= since < self._remember_ms)
 
     # --- telling ---
 
-    async def _tell(self, now_ms: int) -> None:
+    async def _tell(self, told: Iterable[Told], new: NodesPlanned | None) -> None:
         records: list[NewRecord] = []
-        for told in self._plans.told(now_ms, self._inputs()):
-            records.append(self._record(NODE_GROUPS.name, told.key, NODE_GROUP_PLANNED.ce_type, told.planned))
-            if told.ordered is not None:
-                self._unsent[told.key] = _Unsent(told.ordered, ended=told.planned is None)
-            _count(told)
-        plan = self._plans.plan_told()
-        if plan is not None:
-            records.append(self._record(NODE_GROUPS.name, PLAN_KEY, NODES_PLANNED.ce_type, plan))
+        for item in told:
+            records.append(self._encoded(NODE_GROUPS.name, item.key, NODE_GROUP_PLANNED.ce_type, item.planned))
+            if item.ordered is not None:
+                self._unsent[item.key] = _Unsent(item.ordered, ended=item.planned is None)
+            _count(item)
+        if new is not None:
+            records.append(self._encoded(NODE_GROUPS.name, PLAN_KEY, NODES_PLANNED.ce_type, new))
         if records:
             await self._publisher.send_many(records)
             await self._publisher.flush()
@@ -201,12 +239,12 @@ class NodeGroups:
         command = command_of(unsent.order)
         if not unsent.ended:
             fence = command.epoch, command.generation
-            return self._record(topic, command.subject, COMMAND_ISSUED.ce_type, command, fence)
+            return self._encoded(topic, command.subject, COMMAND_ISSUED.ce_type, command, fence)
         # Behind the last order: what ends it must not be older.
         fence = command.epoch, command.generation + 1
-        return self._record(topic, command.subject, COMMAND_ISSUED.ce_type, None, fence)
+        return self._encoded(topic, command.subject, COMMAND_ISSUED.ce_type, None, fence)
 
-    def _record(
+    def _encoded(
         self, topic: str, key: str, kind: str, body: Value | None, fence: tuple[int, int] | None = None
     ) -> NewRecord:
         headers = Envelope(
@@ -249,25 +287,3 @@ def _count(told: Told) -> None:
     if told.ordered is not None:
         metrics.NODE_ORDERS.labels(planned.reason).inc()
         log.info("nodes ordered", group=told.key, size=planned.size, why=planned.message)
-
-
-def scheduler_config(settings: AutoscalerSettings) -> SchedulerConfig:
-    """As far as places of pods depend on it, that of the fleet's schedulers. Raises ValueError."""
-    return SchedulerConfig(
-        weights=Weights.from_mapping(settings.scheduler_weights),
-        largest_first_ms=round(settings.scheduler_largest_first_s * 1000),
-    )
-
-
-def policy(settings: AutoscalerSettings) -> Policy:
-    """Raises ValueError, for rewards that are none."""
-    try:
-        rewards = Rewards(**settings.autoscaler_rewards)
-    except TypeError as error:
-        raise ValueError(f"autoscaler_rewards: want some of {', '.join(NAMES)}") from error
-    return Policy(
-        rewards=rewards,
-        limits=Limits(price_per_hour=settings.autoscaler_max_price_per_hour),
-        unneeded_ms=round(settings.autoscaler_unneeded_s * 1000),
-        most_draining=settings.autoscaler_max_draining,
-    )

@@ -80,7 +80,7 @@ class Session:
         self._placed: set[str] = set()
         self._letters: list[NewRecord] = []
         self._samples_at: dict[int, int] = {}
-        self._nodes = NodeGroups(events, publisher, clock, settings, self._inputs)
+        self._nodes = NodeGroups(events, publisher, clock, settings, self._inputs, workloads.life)
         self._restoring = True
 
     async def restore(self, stop: asyncio.Event) -> bool:

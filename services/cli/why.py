@@ -60,16 +60,16 @@ def why(
     output: Annotated[str, typer.Option("--output", "-o", help="table or json")] = "table",
 ) -> None:
     """Show why a workload's replicas are where they are, and why others wait; or why a node group has its size."""
-    if group:
-        if key != NODE_GROUP or at:
-            raise typer.BadParameter(f"{group!r}: only {NODE_GROUP} is followed by another name, and that without --at")
-        explain_group(group, as_json=output == "json")
-        return
-    wanted = workload_key(key)
     try:
         until = parse_at(at) if at else None
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
+    if group:
+        if key != NODE_GROUP:
+            raise typer.BadParameter(f"{group!r}: only {NODE_GROUP} is followed by another name")
+        explain_group(group, until, as_json=output == "json")
+        return
+    wanted = workload_key(key)
     found = run(_find(str(wanted), until))
     if found is None:
         _err.print(f"{wanted}: no decision" + (f" at {at}, as far as the journal reaches" if at else ""))

@@ -1,12 +1,13 @@
 """`flotilla why nodegroup CLUSTER/GROUP`: why a node group has its size, and why pods get no node.
 
-What is shown is the record that the autoscaler made with its plan (`fleet.nodegroups`).
+What is shown is the record that the autoscaler made with its plan (`fleet.nodegroups`); of the past the one in its
+decision of that time (`fleet.decisions`).
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -15,24 +16,27 @@ from rich.console import Console
 from rich.table import Table
 
 from services.cli.connection import connected, run
-from services.cli.reading import latest
+from services.cli.past import Until, is_until
+from services.cli.reading import latest, records
 from shared.events.registry import decode
-from shared.events.topics import NODE_GROUPS
+from shared.events.topics import DECISIONS, NODE_GROUPS, NODES_DECIDED
+from shared.events.v1.node_decisions import NodesDecided
 from shared.events.v1.node_groups import PLAN_KEY, NodeGroupPlanned, NodesPlanned, SizeChosen
+from shared.ports.event_log import Record
 
 NODE_GROUP: Final = "nodegroup"
 _out = Console()
 _err = Console(stderr=True)
 
 
-def explain_group(key: str, *, as_json: bool) -> None:
+def explain_group(key: str, until: Until | None, *, as_json: bool) -> None:
     """Raises typer.BadParameter, and typer.Exit with code 1 where nothing is known of it."""
     cluster, slash, group = key.partition("/")
     if not slash or not cluster or not group or "/" in group:
         raise typer.BadParameter(f"{key!r} is not CLUSTER/GROUP")
-    planned, plan = run(_find(key))
+    planned, plan = run(_find(key) if until is None else _find_until(key, until))
     if planned is None:
-        _err.print(f"{key}: no plan")
+        _err.print(f"{key}: no plan" + (" of that time, as far as the journal reaches" if until is not None else ""))
         raise typer.Exit(1)
     if as_json:
         _out.print_json(json.dumps(as_document(planned, plan)))
@@ -109,3 +113,27 @@ async def _find(key: str) -> tuple[NodeGroupPlanned | None, NodesPlanned | None]
         decode(NodeGroupPlanned, told) if told is not None else None,
         decode(NodesPlanned, plan) if plan is not None else None,
     )
+
+
+def planned_until(
+    records: Iterable[Record], key: str, until: Until
+) -> tuple[NodeGroupPlanned | None, NodesPlanned | None]:
+    """What the last decision on a group says that is not later, and who got no node then; of one that ended nothing."""
+    planned, plan = None, None
+    for record in records:
+        if record.header("ce_type") != NODES_DECIDED.ce_type.encode():
+            continue
+        decided = decode(NodesDecided, record.value)
+        if not is_until(record.offset, decided.basis.at, until):
+            continue
+        plan = decided.plan
+        planned = None if key in decided.ended else planned
+        for item in decided.groups:
+            if f"{item.cluster}/{item.group}" == key:
+                planned = item
+    return planned, plan
+
+
+async def _find_until(key: str, until: Until) -> tuple[NodeGroupPlanned | None, NodesPlanned | None]:
+    async with connected(DECISIONS) as log:
+        return planned_until([record async for record in records(log, DECISIONS.name, 0)], key, until)

@@ -20,6 +20,7 @@ from shared.events.v1 import (
     discrepancies,
     inventories,
     metrics,
+    node_decisions,
     node_groups,
     objects,
     placements,
@@ -113,6 +114,7 @@ NODE_GROUP_PLANNED = MessageType("fleet.nodegroup.planned.v1", node_groups.NodeG
 NODES_PLANNED = MessageType("fleet.nodes.planned.v1", node_groups.NodesPlanned, key=node_groups.PLAN_KEY)
 EPOCH_STARTED = MessageType("fleet.epoch.started.v1", decisions.EpochStarted)
 DECISIONS_MADE = MessageType("fleet.decisions.made.v1", decisions.DecisionsMade)
+NODES_DECIDED = MessageType("fleet.nodes.decided.v1", node_decisions.NodesDecided, key=node_groups.PLAN_KEY)
 SCALING_DECIDED = MessageType("fleet.scaling.decided.v1", scaling_decisions.ScalingDecided, key="<namespace>/<name>")
 PLACEMENT_PUBLISHED = MessageType("fleet.placement.published.v1", placements.PlacementPublished)
 COMMAND_ISSUED = MessageType("fleet.command.issued.v1", commands.CommandIssued)
@@ -239,7 +241,7 @@ DECISIONS = Topic(
     partitions=1,
     cleanup=Cleanup.DELETE,
     retention_ms=14 * DAY_MS,
-    messages=(EPOCH_STARTED, DECISIONS_MADE, SCALING_DECIDED),
+    messages=(EPOCH_STARTED, DECISIONS_MADE, SCALING_DECIDED, NODES_DECIDED),
     written_by=("scheduler", "autoscaler"),
     read_by=("scheduler", "autoscaler", "cli"),
     extra={"max.message.bytes": str(16 * 1024 * 1024)},

@@ -71,7 +71,7 @@ class ScaledWorkloads:
     ) -> None:
         self._defaults = defaults
         self.learned = learned or Learned()
-        self._life = life
+        self.life = life
         self._decided: list[ScalingDecided] = []
         self._remember_ms = remember_ms
         self._tracked: dict[str, _Tracked] = {}
@@ -202,7 +202,7 @@ class ScaledWorkloads:
         if self._is_decision(tracked, said):
             tracked.cause, tracked.decided_ms = _cause(said), now_ms
             assert tracked.scaling is not None
-            origin = basis.Origin(self._life, self._defaults, tracked.scaling)
+            origin = basis.Origin(self.life, self._defaults, tracked.scaling)
             self._decided.append(basis.decided(key, said, inputs, origin))
         if tracked.said is not None and not self._is_news(tracked.said, said):
             return None

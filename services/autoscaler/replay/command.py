@@ -14,7 +14,8 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack
 
-from services.autoscaler.configuration import defaults
+from services.autoscaler.configuration import defaults, policy, scheduler_config, times
+from services.autoscaler.decision.nodes.cycle import Terms
 from services.autoscaler.journal import PLACE
 from services.autoscaler.replay.judging import Judge
 from services.autoscaler.settings import AutoscalerSettings
@@ -51,6 +52,7 @@ def parse(arguments: Sequence[str]) -> Namespace:
     parser.add_argument(
         "--workload", dest="key", type=_key, metavar="NAMESPACE/NAME", help="those on this workload alone"
     )
+    parser.add_argument("--nodegroup", dest="key", metavar="CLUSTER/GROUP", help="those on this node group alone")
     parser.add_argument("--all", action="store_true", help="all that the journal has; without any of these: the newest")
     return parser.parse_args(arguments)
 
@@ -82,7 +84,7 @@ async def _verdicts(
 ) -> AsyncIterator[Verdict]:
     if PLACE not in await events.partitions(DECISIONS.name):
         raise LogError(f"there is no topic {DECISIONS.name}: no control plane of Flotilla ever ran on this broker")
-    judge = Judge(defaults(settings))
+    judge = Judge(defaults(settings), Terms(policy(settings), scheduler_config(settings)), times(settings))
     reader = await events.reader("autoscaler-replay")
     try:
         async for record in all_of(reader, PLACE, clock, settings.kafka_timeout_s, last):
@@ -93,7 +95,7 @@ async def _verdicts(
 
 
 async def _selected(verdicts: AsyncIterator[Verdict], asked: Namespace) -> AsyncIterator[Verdict]:
-    newest: Verdict | None = None
+    newest: list[Verdict] = []
     several = asked.all or asked.begin is not None or asked.end is not None
     async for verdict in verdicts:
         if asked.begin is not None and verdict.offset < asked.begin:
@@ -103,6 +105,6 @@ async def _selected(verdicts: AsyncIterator[Verdict], asked: Namespace) -> Async
         if several:
             yield verdict
         else:
-            newest = verdict
-    if newest is not None:
-        yield newest
+            newest = [*(item for item in newest if item.offset == verdict.offset), verdict]
+    for verdict in newest:
+        yield verdict

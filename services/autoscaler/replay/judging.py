@@ -12,13 +12,21 @@ from typing import NamedTuple
 
 from services.autoscaler.decision import basis
 from services.autoscaler.decision.horizontal.terms import Defaults
-from shared.events.registry import DecodeError, decode
-from shared.events.topics import SCALING_DECIDED
+from services.autoscaler.decision.nodes.cycle import Terms
+from services.autoscaler.decision.nodes.draining import Times
+from services.autoscaler.decision.nodes.recorded import Derived, config_hash, derive
+from shared.events.registry import decode
+from shared.events.topics import NODES_DECIDED, SCALING_DECIDED
+from shared.events.v1.node_decisions import NodesDecided
+from shared.events.v1.node_groups import PLAN_KEY, NodeGroupPlanned
 from shared.events.v1.scaling_decisions import ScalingDecided
 from shared.kernel.replay import Outcome, Verdict, difference
 from shared.ports.event_log import Record
 
 SCALED = "scaled"
+PLANNED = "planned"
+_OTHER_CONFIG = "the configuration was another ({}, now {})"
+_TOO_MUCH = "not all that it was made from is in it: there was too much of that"
 
 
 class _Last(NamedTuple):
@@ -33,11 +41,16 @@ class _Last(NamedTuple):
 class Judge:
     """To be given all records of the journal, in their order."""
 
-    def __init__(self, defaults: Defaults) -> None:
-        self._defaults = defaults
-        self._config = basis.config_hash(defaults)
+    def __init__(self, defaults: Defaults, terms: Terms, times: Times) -> None:
+        self._defaults, self._terms, self._times = defaults, terms, times
+        self._config, self._nodes_config = basis.config_hash(defaults), config_hash(terms, times)
         self._last: dict[str, _Last] = {}
-        self._kinds: dict[bytes, Callable[[Record], Verdict]] = {SCALING_DECIDED.ce_type.encode(): self._scaled}
+        # Of the life that decided last, the last order of each group, by its key.
+        self._life, self._orders = "", dict[str, int]()
+        self._kinds: dict[bytes, Callable[[Record], Iterator[Verdict]]] = {
+            SCALING_DECIDED.ce_type.encode(): self._scaled,
+            NODES_DECIDED.ce_type.encode(): self._planned,
+        }
 
     def judge(self, record: Record) -> Iterator[Verdict]:
         """Of a decision of the autoscaler; of all else nothing."""
@@ -45,19 +58,19 @@ class Judge:
         if judge is None:
             return
         try:
-            yield judge(record)
-        except DecodeError as error:
+            yield from judge(record)
+        except ValueError as error:
             key, kind = (record.key or b"").decode(errors="replace"), "unknown"
             yield Verdict(record.offset, key, kind, Outcome.UNCHECKED, f"it cannot be read: {error}")
 
-    def _scaled(self, record: Record) -> Verdict:
+    def _scaled(self, record: Record) -> Iterator[Verdict]:
         decided = decode(ScalingDecided, record.value)
         missing = self._before(decided)
         if missing:
             outcome, detail = Outcome.DIFFERENT, missing
         else:
             outcome, detail = self._derived(decided)
-        return Verdict(record.offset, decided.workload, SCALED, outcome, detail)
+        yield Verdict(record.offset, decided.workload, SCALED, outcome, detail)
 
     def _before(self, decided: ScalingDecided) -> str:
         """Whether what is said to have been decided before was; empty if it was, or nobody can say."""
@@ -73,9 +86,9 @@ class Judge:
     def _derived(self, decided: ScalingDecided) -> tuple[Outcome, str]:
         made = decided.basis
         if made.config != self._config:
-            return Outcome.UNCHECKED, f"the configuration was another ({made.config}, now {self._config})"
+            return Outcome.UNCHECKED, _OTHER_CONFIG.format(made.config, self._config)
         if not made.whole:
-            return Outcome.UNCHECKED, "not all that it was made from is in it: there was too much of that"
+            return Outcome.UNCHECKED, _TOO_MUCH
         if (spec := basis.spec_hash(made.scaling)) != made.spec:
             return Outcome.DIFFERENT, f"basis.spec: {made.spec}, not {spec}"
         try:
@@ -86,3 +99,66 @@ class Judge:
         if not where and state != made.state:
             where = f"basis.state: {made.state}, not {state}"
         return (Outcome.DIFFERENT, where) if where else (Outcome.EQUAL, "")
+
+    # --- node groups ---
+
+    def _planned(self, record: Record) -> Iterator[Verdict]:
+        """One for each group of which something was decided, and one for all together where there is none, or where
+        something else is different.
+        """
+        made = decode(NodesDecided, record.value)
+        if self._life != made.basis.life:
+            self._life, self._orders = made.basis.life, {}
+        verdicts = [
+            Verdict(record.offset, key, PLANNED, outcome, detail) for key, outcome, detail in self._of_groups(made)
+        ]
+        self._orders |= {_key(item): item.generation for item in made.groups}
+        yield from verdicts
+
+    def _of_groups(self, made: NodesDecided) -> Iterator[tuple[str, Outcome, str]]:
+        keys = (*(_key(item) for item in made.groups), *made.ended) or (PLAN_KEY,)
+        why = self._why_unchecked(made)
+        if why:
+            yield from ((key, Outcome.UNCHECKED, why) for key in keys)
+            return
+        try:
+            found = derive(made, self._terms, self._times)
+        except ValueError as error:
+            yield PLAN_KEY, Outcome.DIFFERENT, f"basis: {error}"
+            return
+        wrong = dict(self._differences(made, found))
+        for key in (*keys, *(key for key in wrong if key not in keys)):
+            yield key, Outcome.DIFFERENT if key in wrong else Outcome.EQUAL, wrong.get(key, "")
+
+    def _why_unchecked(self, made: NodesDecided) -> str:
+        if made.basis.config != self._nodes_config:
+            return _OTHER_CONFIG.format(made.basis.config, self._nodes_config)
+        if made.basis.failed:
+            return f"a part of the plan could not be made: {', '.join(made.basis.failed)}"
+        return "" if made.basis.whole else _TOO_MUCH
+
+    def _differences(self, made: NodesDecided, found: Derived) -> Iterator[tuple[str, str]]:
+        """By the group's key, or that of all groups together, the first that differs."""
+        derived = {_key(item): item for item in found.record.groups}
+        for item in made.groups:
+            other = derived.pop(_key(item), None)
+            if where := difference(item, other) if other is not None else "nothing was decided":
+                yield _key(item), where
+        yield from ((key, "nothing had been decided") for key in derived)
+        yield from ((key, "whether it ended") for key in sorted({*made.ended} ^ {*found.record.ended}))
+        rest = {"groups": (), "ended": ()}
+        if where := difference(made.model_copy(update=rest), found.record.model_copy(update=rest)):
+            yield PLAN_KEY, where
+        yield from self._orders_missing(found)
+
+    def _orders_missing(self, found: Derived) -> Iterator[tuple[str, str]]:
+        """Orders that were given before it, by the same autoscaler, and that no decision has."""
+        for key, generation in found.orders_before.items():
+            known = self._orders.get(key)
+            if known is not None and known != generation:
+                yield key, f"the order before it was {generation}, and none has been since {known}"
+        self._orders |= found.orders_before
+
+
+def _key(planned: NodeGroupPlanned) -> str:
+    return f"{planned.cluster}/{planned.group}"

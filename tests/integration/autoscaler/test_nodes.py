@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
-import os
 import signal
-import sys
 import time
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -23,7 +21,7 @@ from shared.events.v1.requests import WorkloadRequested
 from shared.model.identities import POD_SET_LABEL, WORKLOAD_LABEL, WORKLOAD_NAMESPACE_LABEL
 from shared.ports.event_log import NewRecord, Publisher, Reader, Record
 from shared.runtime.embedded import EmbeddedKafka
-from tests.autoscaling import ROOT, ServiceProcess, apply_record, follow, until
+from tests.autoscaling import ServiceProcess, apply_record, command, follow, until
 from tests.node_groups import (
     CLUSTER,
     declared,
@@ -113,6 +111,7 @@ async def test_nodes_come_for_who_waits_and_go_when_nobody_needs_them(
         assert "1 nodes" in explained
         assert "PodsWait" in explained
         assert "price" in explained
+        at = datetime.now(UTC).isoformat()
         # The next one begins with what the log says, and orders nothing again.
         await autoscaler.end(signal.SIGKILL)
         await autoscaler.start()
@@ -121,6 +120,14 @@ async def test_nodes_come_for_who_waits_and_go_when_nobody_needs_them(
         assert await orders.next() == ("large", 0, ("l0",))
         await send(publisher, node_at("l0", None))
         assert await orders.next() == ("large", 0, ())
+        # Of the past it is explained as it was then, and each order follows from what stands in its decision.
+        assert "from 0 to 1" in await explain(broker, "east/large", "--at", at)
+        assert "l0 goes since" not in await explain(broker, "east/large", "--at", at)
+        assert "NotNeeded: l0 goes" in await explain(broker, "east/large")
+        code, text = await command(broker.bootstrap, "services.autoscaler", "replay", "--all", **SETTINGS)
+        assert code == 0, text
+        assert " 0 different, 0 unchecked" in text.splitlines()[-1]
+        assert sum("east/large\tplanned\tequal" in line for line in text.splitlines()) >= 3
         assert await autoscaler.end(signal.SIGTERM) == 0
         assert await scheduler.end(signal.SIGTERM) == 0
     finally:
@@ -131,16 +138,8 @@ async def test_nodes_come_for_who_waits_and_go_when_nobody_needs_them(
             await reader.close()
 
 
-async def explain(broker: EmbeddedKafka, key: str) -> str:
+async def explain(broker: EmbeddedKafka, key: str, *more: str) -> str:
     """What `flotilla why nodegroup` prints."""
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "services.cli", "why", "nodegroup", key),
-        cwd=ROOT,
-        env={**os.environ, "FLOTILLA_KAFKA_BOOTSTRAP": broker.bootstrap},
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    async with asyncio.timeout(60):
-        output, errors = await process.communicate()
-    assert process.returncode == 0, errors.decode()
-    return output.decode()
+    code, text = await command(broker.bootstrap, "services.cli", "why", "nodegroup", key, *more)
+    assert code == 0, text
+    return text

@@ -11,6 +11,10 @@ import pytest
 
 from services.autoscaler.decision import basis
 from services.autoscaler.decision.horizontal.terms import Defaults
+from services.autoscaler.decision.nodes.cycle import Terms
+from services.autoscaler.decision.nodes.draining import Times
+from services.autoscaler.decision.nodes.rewards import Policy
+from services.autoscaler.decision.nodes.scheduling import SchedulerConfig
 from services.autoscaler.journal import decision_record
 from services.autoscaler.replay.judging import Judge
 from shared.events.topics import DECISIONS, SCALING_DECIDED
@@ -33,7 +37,7 @@ def journal(decided: Iterable[ScalingDecided]) -> list[Record]:
 
 
 def judged(records: Iterable[Record], defaults: Defaults | None = None) -> list[Verdict]:
-    judge = Judge(defaults or Defaults())
+    judge = Judge(defaults or Defaults(), Terms(Policy(), SchedulerConfig()), Times())
     return [verdict for record in records for verdict in judge.judge(record)]
 
 

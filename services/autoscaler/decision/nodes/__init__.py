@@ -12,5 +12,6 @@ From the bottom to the top:
   which could be cheaper ones. `stock`: groups whose provider has had nothing lately.
 - `orders`: when to plan what arrived together, and nodes that were asked for and do not come.
 - `draining`: which nodes go when, and which stay after all.
-- `planning`: the orders of all groups. `telling`: what is told of them.
+- `planning`: the orders of all groups. `telling`: what is told of them. `memory`: what is remembered of them.
+- `looks`, `trail`: what a plan saw, as it is written. `cycle`: one plan. `recorded`: its record, and the plan again.
 """

@@ -72,6 +72,14 @@ class Drain:
     known: frozenset[NodeKey] = frozenset()
 
 
+class DrainsMemory(NamedTuple):
+    """Drains, since when nodes are not needed, and which rest until when."""
+
+    drains: tuple[Drain, ...]
+    unneeded: tuple[tuple[NodeKey, int], ...]
+    resting: tuple[tuple[NodeKey, int], ...]
+
+
 class Drains:
     """What is remembered between looks: drains, since when nodes are not needed, and which rest until when."""
 
@@ -85,6 +93,13 @@ class Drains:
     def going(self) -> frozenset[NodeKey]:
         """For `shrinking.shrink`."""
         return frozenset(self._drains)
+
+    def memory(self) -> DrainsMemory:
+        return DrainsMemory(tuple(self._drains.values()), tuple(self._unneeded.items()), tuple(self._resting.items()))
+
+    def remember(self, memory: DrainsMemory) -> None:
+        self._drains = {item.node: item for item in memory.drains}
+        self._unneeded, self._resting = dict(memory.unneeded), dict(memory.resting)
 
     def resume(self, node: NodeKey, group: GroupKey, began_ms: int) -> None:
         """One that is leaving already, as the log says."""

@@ -8,6 +8,7 @@ back, so that the next plan goes elsewhere.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -56,7 +57,7 @@ class Fewer(NamedTuple):
     size: int
 
 
-class _Waiting(NamedTuple):
+class Awaited(NamedTuple):
     """For how many nodes beside those that are there, since when neither number has changed."""
 
     nodes: int
@@ -69,12 +70,18 @@ class Orders:
 
     def __init__(self, provision_ms: int = 900_000) -> None:
         self._provision_ms = provision_ms
-        self._waiting: dict[GroupKey, _Waiting] = {}
+        self._waiting: dict[GroupKey, Awaited] = {}
+
+    def memory(self) -> tuple[tuple[GroupKey, Awaited], ...]:
+        return tuple(self._waiting.items())
+
+    def remember(self, memory: Iterable[tuple[GroupKey, Awaited]]) -> None:
+        self._waiting = dict(memory)
 
     def step(self, seen: Seen, stock: Stock, now_ms: int) -> list[Fewer]:
         """Tells `stock` what came and what did not. Time begins anew with every node that comes or is asked for."""
         found: list[Fewer] = []
-        waiting: dict[GroupKey, _Waiting] = {}
+        waiting: dict[GroupKey, Awaited] = {}
         for group, count in zip(seen.groups, coming(seen), strict=True):
             known, there = self._waiting.get(group.key), max(0, group.size - count)
             if known is not None and there > known.there:
@@ -82,7 +89,7 @@ class Orders:
             if not count:
                 continue
             if known is None or known[:2] != (count, there):
-                known = _Waiting(count, there, now_ms)
+                known = Awaited(count, there, now_ms)
             if now_ms - known.since_ms >= self._provision_ms:
                 stock.lacked(group.key, now_ms)
                 found.append(Fewer(group.key, max(group.least, group.size - count)))

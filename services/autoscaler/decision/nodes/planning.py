@@ -12,17 +12,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Self
 
 from services.autoscaler.decision.nodes import telling
 from services.autoscaler.decision.nodes.draining import Drains, Grow, Keep, Remove, Times
-from services.autoscaler.decision.nodes.fleet import FleetSeen, Sized
+from services.autoscaler.decision.nodes.fleet import Sized
 from services.autoscaler.decision.nodes.growing import Growth
+from services.autoscaler.decision.nodes.memory import OrderMemory, PlansMemory
 from services.autoscaler.decision.nodes.orders import Orders
 from services.autoscaler.decision.nodes.rewards import Policy
 from services.autoscaler.decision.nodes.seen import GroupKey, NodeKey, Seen
 from services.autoscaler.decision.nodes.shrinking import Shrinkage
 from services.autoscaler.decision.nodes.stock import Shortage, Stock
+from services.autoscaler.decision.nodes.trail import Fleet
 from shared.events.v1.node_groups import (
     NodeGroupPlanned,
     NodeGroupReported,
@@ -73,11 +75,37 @@ class _Order:
     def set(self, size: int, reason: str, message: str) -> None:
         self.size, self.reason, self.message = size, reason, message
 
+    def memory(self, group: GroupKey) -> OrderMemory:
+        return OrderMemory(
+            group=group,
+            size=self.size,
+            reason=self.reason,
+            message=self.message,
+            removing=tuple(self.removing.values()),
+            chosen=self.chosen,
+            kept=self.kept,
+            reported=self.reported,
+            told=_plain(self.told),
+        )
+
+    @classmethod
+    def remembered(cls, memory: OrderMemory) -> Self:
+        return cls(
+            size=memory.size,
+            reason=memory.reason,
+            removing={item.node: item for item in memory.removing},
+            message=memory.message,
+            chosen=memory.chosen,
+            kept=memory.kept,
+            reported=memory.reported,
+            told=memory.told,
+        )
+
 
 class NodePlans:
     """See the module. `fleet` is what is known; all else is what was done about it."""
 
-    def __init__(self, fleet: FleetSeen, policy: Policy, times: Times) -> None:
+    def __init__(self, fleet: Fleet, policy: Policy, times: Times) -> None:
         self._fleet, self._policy = fleet, policy
         self.stock, self.drains = Stock(), Drains(times)
         self._coming = Orders(times.provision)
@@ -161,7 +189,47 @@ class NodePlans:
             if failure.kind == "Node" and failure.name in order.removing:
                 self._refused[node] = f"{failure.reason}: {failure.message}" if failure.message else failure.reason
 
+    # --- what is remembered ---
+
+    def memory(self) -> PlansMemory:
+        """All that the next plan goes by, but for the fleet, the policy and the time."""
+        return PlansMemory(
+            epoch=self._epoch,
+            orders=tuple(order.memory(group) for group, order in self._orders.items()),
+            gone=tuple((key, _plain(told)) for key, told in self._gone.items()),
+            lacking=tuple(self._lacking.items()),
+            silent=tuple(self._silent.items()),
+            refused=tuple(self._refused.items()),
+            plan=self._plan,
+            plan_told=self._plan_told,
+            stock=self.stock.memory(),
+            drains=self.drains.memory(),
+            awaited=self._coming.memory(),
+        )
+
+    def remember(self, memory: PlansMemory) -> None:
+        """Goes on with what another remembered."""
+        self._epoch = memory.epoch
+        self._orders = {item.group: _Order.remembered(item) for item in memory.orders}
+        self._gone = dict(memory.gone)
+        self._lacking, self._silent = dict(memory.lacking), dict(memory.silent)
+        self._refused = dict(memory.refused)
+        self._plan, self._plan_told = memory.plan, memory.plan_told
+        self.stock.remember(memory.stock)
+        self.drains.remember(memory.drains)
+        self._coming.remember(memory.awaited)
+
     # --- what there is ---
+
+    @property
+    def any_group(self) -> bool:
+        """Whether any is declared."""
+        return bool(self._fleet.groups)
+
+    @property
+    def plan(self) -> NodesPlanned | None:
+        """The last one."""
+        return self._plan
 
     def look(self, now_ms: int, *, coming: bool) -> Seen:
         """What a plan is made of, after what is there was compared with what was asked for."""
@@ -306,6 +374,11 @@ class NodePlans:
             return None
         self._plan_told = plan
         return plan
+
+
+def _plain(planned: NodeGroupPlanned | None) -> NodeGroupPlanned | None:
+    """Without the positions that had been read: nothing depends on them."""
+    return planned.model_copy(update={"inputs": {}}) if planned is not None else None
 
 
 def _key(group: GroupKey) -> str:

@@ -37,7 +37,7 @@ from services.scheduler.decision.table.arrays import BoolArray, FloatArray, IntA
 from services.scheduler.decision.table.neighbours import Neighbours, PodFacts
 from services.scheduler.decision.table.nodes import NodeFacts, NodeTable
 from services.scheduler.decision.table.requests import Request, Requests
-from services.scheduler.decision.table.rules import Term, rules_of, terms_of
+from services.scheduler.decision.table.rules import Rules, Term, rules_of, terms_of
 
 __all__ = [
     "BUDGETS",
@@ -65,6 +65,7 @@ __all__ = [
     "Request",
     "Requests",
     "Rows",
+    "Rules",
     "SchedulerConfig",
     "SeenBudgets",
     "ShareKey",

@@ -54,6 +54,12 @@ class Stock:
         """What another autoscaler knew, as the log says."""
         self._known[group] = shortage
 
+    def memory(self) -> tuple[tuple[GroupKey, Shortage], ...]:
+        return tuple(self._known.items())
+
+    def remember(self, memory: Iterable[tuple[GroupKey, Shortage]]) -> None:
+        self._known = dict(memory)
+
     def delivered(self, group: GroupKey) -> None:
         """A node came: nothing is held against the group any more."""
         self._known.pop(group, None)
