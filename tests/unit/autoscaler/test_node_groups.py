@@ -6,13 +6,15 @@ from collections.abc import AsyncIterator
 
 import pytest_asyncio
 
+from services.autoscaler.replay.command import parse, replay
 from services.autoscaler.settings import AutoscalerSettings
 from services.autoscaler.shell import TOPICS
 from shared.adapters.clock import SystemClock
 from shared.adapters.memory.event_log import MemoryLog
 from shared.events.registry import decode
-from shared.events.topics import NODE_GROUPS, commands_topic
+from shared.events.topics import DECISIONS, NODE_GROUPS, NODES_DECIDED, commands_topic
 from shared.events.v1.commands import CommandIssued
+from shared.events.v1.node_decisions import NodesDecided
 from shared.events.v1.node_groups import PLAN_KEY, NodeGroupPlanned
 from shared.ports.event_log import Partition
 from tests.node_groups import (
@@ -111,3 +113,29 @@ async def test_an_order_waits_for_its_clusters_topic_and_ends_with_its_group() -
     log.append(declared())
     await until(lambda: log.segment(Partition(COMMANDS.name, 0)).records[-1].value is None)
     await instance.stop()
+
+
+async def test_orders_stand_in_the_journal_before_and_a_replay_makes_them_again(log: MemoryLog) -> None:
+    instance = Instance(log, SETTINGS)
+    log.append(placed_at(placement(workload_json(replicas=5), desired=5)))
+    await until(lambda: sizes(log) == [("small", 2, ())])
+    log.append(report_at(commands(log)[0], reason="OutOfStock", outcome="failed"))
+    await until(lambda: len(sizes(log)) == 3)
+    await instance.stop()
+    made = [
+        decode(NodesDecided, record.value)
+        for record in log.segment(Partition(DECISIONS.name, 0)).records
+        if record.header("ce_type") == NODES_DECIDED.ce_type.encode()
+    ]
+    ordered = [(item.group, item.generation, item.digest) for plan in made for item in plan.groups if item.generation]
+    for command in commands(log):
+        assert command.node_group is not None
+        assert (command.node_group.group, command.generation, command.digest) in ordered
+    # A plan by which nothing is another is none, and there were many of them.
+    assert len(made) < 6
+    lines: list[str] = []
+    assert await replay(log, SystemClock(), SETTINGS, parse(["--all"]), lines.append) == 0
+    assert lines[-1].endswith(" equal, 0 different, 0 unchecked\n")
+    lines.clear()
+    await replay(log, SystemClock(), SETTINGS, parse(["--nodegroup", f"{CLUSTER}/large"]), lines.append)
+    assert lines[0].split("\t")[1:] == [f"{CLUSTER}/large", "planned", "equal\n"]
