@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -17,12 +18,13 @@ import yaml
 from services.cli.fleet import FleetOptions, LocalFleet
 from services.cli.fleet.clusters import SimulatedClusters
 from shared.adapters.kafka import KafkaLog, KafkaOptions
-from shared.events.topics import OBJECTS, commands_topic
+from shared.events.topics import DECISIONS, OBJECTS, SCALING_DECIDED, commands_topic
 from shared.events.v1.status import Phase
 from shared.ports.event_log import LogError, NewRecord
 from shared.runtime.embedded import EmbeddedKafka
 from shared.runtime.embedded.kafka_config import KafkaConfig
 from shared.runtime.embedded.network import LOOPBACK, free_ports
+from tests.autoscaling import CPU, command, follow, until
 from tests.e2e.harness import Fleet, workload
 from tests.integration.test_topics import run
 
@@ -46,7 +48,7 @@ CLUSTERS = {
 
 def guarded(port: int, controller: int, clients: int) -> KafkaConfig:
     """A broker whose port for clients asks who they are; the other one's users, who are nobody, may do everything."""
-    users = " ".join(f'user_{name}="{name}-secret"' for name in ACCOUNTS.values())
+    users = " ".join(f'user_{name}="{name}-secret"' for name in (*ACCOUNTS.values(), "cli"))
     listeners = {"BROKER": port, "CONTROLLER": controller, "CLIENTS": clients}
     urls = {name: f"{name}://{LOOPBACK}:{number}" for name, number in listeners.items()}
     overrides = {
@@ -123,6 +125,26 @@ async def test_the_fleet_works_and_nothing_is_refused(fleet: tuple[Fleet, str]) 
         for name, service in running.local.services.items()
     }
     assert not any(refused.values()), refused
+
+
+async def test_whoever_asks_sees_decisions_and_they_are_derived_again(fleet: tuple[Fleet, str]) -> None:
+    running, clients = fleet
+    journal = await follow(running.log, DECISIONS.name)
+    scaling = {"scaling": {"maxReplicas": 3, "metrics": [CPU]}}
+    key = await running.apply(workload("scaled", namespace="shop", replicas=2) | scaling)
+    await running.until_phase(key, Phase.RUNNING)
+    await until(journal, lambda record: record.header("ce_type") == SCALING_DECIDED.ce_type.encode())
+    await journal.close()
+    later = (datetime.now(UTC) + timedelta(minutes=1)).isoformat()
+    asked = (("get",), ("why", "shop/scaled"), ("why", "shop/scaled", "--at", later))
+    for arguments in asked:
+        code, text = await command(clients, "services.cli", *arguments, **environment("cli", clients))
+        assert code == 0, text
+        assert "shop/scaled" in text
+    assert "autoscaler, at " in text
+    code, text = await command(clients, "services.autoscaler", "replay", **environment("autoscaler", clients))
+    assert (code, text.splitlines()[-1]) == (0, "1 equal, 0 different, 0 unchecked")
+    await running.delete(key)
 
 
 @pytest.mark.parametrize("account", ["watcher", "executor-east", "status", "hub"])
