@@ -17,15 +17,17 @@ from contextlib import AsyncExitStack
 from services.autoscaler.configuration import defaults, policy, scheduler_config, times
 from services.autoscaler.decision.nodes.cycle import Terms
 from services.autoscaler.journal import PLACE
-from services.autoscaler.replay.judging import Judge
+from services.autoscaler.replay.judging import Judge, keys_of, read
 from services.autoscaler.settings import AutoscalerSettings
 from shared.adapters.clock import SystemClock
+from shared.events.registry import DecodeError
 from shared.events.topics import DECISIONS
+from shared.events.v1.node_groups import PLAN_KEY
 from shared.kernel.replay import Outcome, Verdict
 from shared.model.identities import WorkloadKey
 from shared.observability.logs import configure_logs
 from shared.ports.clock import Clock
-from shared.ports.event_log import EventLog, LogError
+from shared.ports.event_log import EventLog, LogError, Record
 from shared.runtime.connections import open_log
 from shared.runtime.reading import all_of
 
@@ -72,7 +74,7 @@ async def replay(
 ) -> int:
     """Raises LogError."""
     counts: Counter[Outcome] = Counter()
-    async for verdict in _selected(_verdicts(events, clock, settings, asked.end), asked):
+    async for verdict in _verdicts(events, clock, settings, asked):
         counts[verdict.outcome] += 1
         write(verdict.line() + "\n")
     write(", ".join(f"{counts[outcome]} {outcome}" for outcome in Outcome) + "\n")
@@ -80,31 +82,37 @@ async def replay(
 
 
 async def _verdicts(
-    events: EventLog, clock: Clock, settings: AutoscalerSettings, last: int | None
+    events: EventLog, clock: Clock, settings: AutoscalerSettings, asked: Namespace
 ) -> AsyncIterator[Verdict]:
+    """Of those that are asked for; of all others before them only that they are there."""
     if PLACE not in await events.partitions(DECISIONS.name):
         raise LogError(f"there is no topic {DECISIONS.name}: no control plane of Flotilla ever ran on this broker")
     judge = Judge(defaults(settings), Terms(policy(settings), scheduler_config(settings)), times(settings))
     reader = await events.reader("autoscaler-replay")
+    timeout_s = settings.kafka_timeout_s
+    begin, end = asked.begin or 0, asked.end
     try:
-        async for record in all_of(reader, PLACE, clock, settings.kafka_timeout_s, last):
+        if not (asked.all or asked.begin is not None or end is not None):
+            async for record in all_of(reader, PLACE, clock, timeout_s):
+                end = record.offset if _is_asked(record, asked) else end
+            if end is None:
+                return
+            begin = end
+        async for record in all_of(reader, PLACE, clock, timeout_s, end):
+            if record.offset < begin or not _is_asked(record, asked):
+                judge.follow(record)
+                continue
             for verdict in judge.judge(record):
-                yield verdict
+                if asked.key is None or verdict.key in (asked.key, PLAN_KEY):
+                    yield verdict
     finally:
         await reader.close()
 
 
-async def _selected(verdicts: AsyncIterator[Verdict], asked: Namespace) -> AsyncIterator[Verdict]:
-    newest: list[Verdict] = []
-    several = asked.all or asked.begin is not None or asked.end is not None
-    async for verdict in verdicts:
-        if asked.begin is not None and verdict.offset < asked.begin:
-            continue
-        if asked.key is not None and verdict.key != asked.key:
-            continue
-        if several:
-            yield verdict
-        else:
-            newest = [*(item for item in newest if item.offset == verdict.offset), verdict]
-    for verdict in newest:
-        yield verdict
+def _is_asked(record: Record, asked: Namespace) -> bool:
+    """Also what cannot be read, if it says that it is one; not that where one workload or group alone is asked for."""
+    try:
+        decided = read(record)
+    except DecodeError:
+        return asked.key is None
+    return decided is not None and (asked.key is None or asked.key in keys_of(decided))

@@ -7,7 +7,8 @@ was told (`fleet.scaling`), which its predecessor may not have come to.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from contextlib import suppress
 from typing import NamedTuple
 
 from services.autoscaler.decision import basis
@@ -47,30 +48,35 @@ class Judge:
         self._last: dict[str, _Last] = {}
         # Of the life that decided last, the last order of each group, by its key.
         self._life, self._orders = "", dict[str, int]()
-        self._kinds: dict[bytes, Callable[[Record], Iterator[Verdict]]] = {
-            SCALING_DECIDED.ce_type.encode(): self._scaled,
-            NODES_DECIDED.ce_type.encode(): self._planned,
-        }
 
     def judge(self, record: Record) -> Iterator[Verdict]:
         """Of a decision of the autoscaler; of all else nothing."""
-        judge = self._kinds.get(record.header("ce_type") or b"")
-        if judge is None:
-            return
         try:
-            yield from judge(record)
+            decided = read(record)
+            if isinstance(decided, ScalingDecided):
+                yield self._scaled(record.offset, decided)
+            elif decided is not None:
+                yield from self._planned(record.offset, decided)
         except ValueError as error:
-            key, kind = (record.key or b"").decode(errors="replace"), "unknown"
-            yield Verdict(record.offset, key, kind, Outcome.UNCHECKED, f"it cannot be read: {error}")
+            key = (record.key or b"").decode(errors="replace")
+            yield Verdict(record.offset, key, "unknown", Outcome.UNCHECKED, f"it cannot be read: {error}")
 
-    def _scaled(self, record: Record) -> Iterator[Verdict]:
-        decided = decode(ScalingDecided, record.value)
+    def follow(self, record: Record) -> None:
+        """The same of a decision that is not to be derived: what comes after it is judged by that it was there."""
+        with suppress(ValueError):
+            decided = read(record)
+            if isinstance(decided, ScalingDecided):
+                self._before(decided)
+            elif decided is not None:
+                self._note(decided)
+
+    def _scaled(self, offset: int, decided: ScalingDecided) -> Verdict:
         missing = self._before(decided)
         if missing:
             outcome, detail = Outcome.DIFFERENT, missing
         else:
             outcome, detail = self._derived(decided)
-        yield Verdict(record.offset, decided.workload, SCALED, outcome, detail)
+        return Verdict(offset, decided.workload, SCALED, outcome, detail)
 
     def _before(self, decided: ScalingDecided) -> str:
         """Whether what is said to have been decided before was; empty if it was, or nobody can say."""
@@ -102,21 +108,23 @@ class Judge:
 
     # --- node groups ---
 
-    def _planned(self, record: Record) -> Iterator[Verdict]:
+    def _planned(self, offset: int, made: NodesDecided) -> Iterator[Verdict]:
         """One for each group of which something was decided, and one for all together where there is none, or where
         something else is different.
         """
-        made = decode(NodesDecided, record.value)
         if self._life != made.basis.life:
             self._life, self._orders = made.basis.life, {}
-        verdicts = [
-            Verdict(record.offset, key, PLANNED, outcome, detail) for key, outcome, detail in self._of_groups(made)
-        ]
-        self._orders |= {_key(item): item.generation for item in made.groups}
+        verdicts = [Verdict(offset, key, PLANNED, outcome, detail) for key, outcome, detail in self._of_groups(made)]
+        self._note(made)
         yield from verdicts
 
+    def _note(self, made: NodesDecided) -> None:
+        if self._life != made.basis.life:
+            self._life, self._orders = made.basis.life, {}
+        self._orders |= {_key(item): item.generation for item in made.groups}
+
     def _of_groups(self, made: NodesDecided) -> Iterator[tuple[str, Outcome, str]]:
-        keys = (*(_key(item) for item in made.groups), *made.ended) or (PLAN_KEY,)
+        keys = keys_of(made)
         why = self._why_unchecked(made)
         if why:
             yield from ((key, Outcome.UNCHECKED, why) for key in keys)
@@ -158,6 +166,21 @@ class Judge:
             if known is not None and known != generation:
                 yield key, f"the order before it was {generation}, and none has been since {known}"
         self._orders |= found.orders_before
+
+
+def read(record: Record) -> ScalingDecided | NodesDecided | None:
+    """None of what is no decision of the autoscaler. Raises DecodeError."""
+    kind = record.header("ce_type")
+    if kind == SCALING_DECIDED.ce_type.encode():
+        return decode(ScalingDecided, record.value)
+    return decode(NodesDecided, record.value) if kind == NODES_DECIDED.ce_type.encode() else None
+
+
+def keys_of(decided: ScalingDecided | NodesDecided) -> tuple[str, ...]:
+    """What it decides on: a workload, or node groups; all of these together where none of them is another."""
+    if isinstance(decided, ScalingDecided):
+        return (decided.workload,)
+    return (*(_key(item) for item in decided.groups), *decided.ended) or (PLAN_KEY,)
 
 
 def _key(planned: NodeGroupPlanned) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from itertools import pairwise
 
 import pytest_asyncio
 
@@ -15,7 +16,7 @@ from shared.events.registry import decode
 from shared.events.topics import DECISIONS, NODE_GROUPS, NODES_DECIDED, commands_topic
 from shared.events.v1.commands import CommandIssued
 from shared.events.v1.node_decisions import NodesDecided
-from shared.events.v1.node_groups import PLAN_KEY, NodeGroupPlanned
+from shared.events.v1.node_groups import PLAN_KEY, NodeGroupPlanned, NodesPlanned
 from shared.ports.event_log import Partition
 from tests.node_groups import (
     CLUSTER,
@@ -26,7 +27,9 @@ from tests.node_groups import (
     node_json,
     placed_at,
     placement,
+    pod_at,
     report_at,
+    running_pod,
     workload_json,
 )
 from tests.unit.autoscaler.test_shell import Instance, until
@@ -122,11 +125,7 @@ async def test_orders_stand_in_the_journal_before_and_a_replay_makes_them_again(
     log.append(report_at(commands(log)[0], reason="OutOfStock", outcome="failed"))
     await until(lambda: len(sizes(log)) == 3)
     await instance.stop()
-    made = [
-        decode(NodesDecided, record.value)
-        for record in log.segment(Partition(DECISIONS.name, 0)).records
-        if record.header("ce_type") == NODES_DECIDED.ce_type.encode()
-    ]
+    made = decisions(log)
     ordered = [(item.group, item.generation, item.digest) for plan in made for item in plan.groups if item.generation]
     for command in commands(log):
         assert command.node_group is not None
@@ -139,3 +138,35 @@ async def test_orders_stand_in_the_journal_before_and_a_replay_makes_them_again(
     lines.clear()
     await replay(log, SystemClock(), SETTINGS, parse(["--nodegroup", f"{CLUSTER}/large"]), lines.append)
     assert lines[0].split("\t")[1:] == [f"{CLUSTER}/large", "planned", "equal\n"]
+
+
+async def test_that_pods_get_no_node_is_decided_too_but_not_all_the_time(log: MemoryLog) -> None:
+    log.append(declared(group_json("tiny", cpu="500m")))
+    settings = SETTINGS.model_copy(update={"autoscaler_remember_s": 0.5})
+    instance = Instance(log, settings)
+    log.append(placed_at(placement(workload_json(replicas=2), desired=2)))
+    await until(lambda: any(item.plan is not None and item.plan.unplaced for item in decisions(log)))
+    # Who gets none changes with every plan.
+    for number in range(8):
+        count = len(plans(log))
+        waits = running_pod(waits=True, owner="", metadata={"labels": {"n": str(number)}})
+        log.append(pod_at(f"w{number}", waits))
+        await until(lambda count=count: len(plans(log)) > count)  # type: ignore[misc]
+    await instance.stop()
+    at = [item.basis.at for item in decisions(log) if item.plan is not None and item.plan.unplaced]
+    assert all(after - before >= 500 for before, after in pairwise(at))
+    assert len(decisions(log)) < len(plans(log))
+    lines: list[str] = []
+    assert await replay(log, SystemClock(), settings, parse(["--all"]), lines.append) == 0
+
+
+def decisions(log: MemoryLog) -> list[NodesDecided]:
+    records = log.segment(Partition(DECISIONS.name, 0)).records
+    kind = NODES_DECIDED.ce_type.encode()
+    return [decode(NodesDecided, record.value) for record in records if record.header("ce_type") == kind]
+
+
+def plans(log: MemoryLog) -> list[NodesPlanned]:
+    """What was told of who gets no node."""
+    records = log.segment(Partition(NODE_GROUPS.name, 0)).records
+    return [decode(NodesPlanned, r.value) for r in records if r.key == PLAN_KEY.encode() and r.value]

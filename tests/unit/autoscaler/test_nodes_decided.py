@@ -93,6 +93,11 @@ def test_an_order_that_was_left_out_is_missed_by_the_next() -> None:
         "east/least": Outcome.EQUAL,
         LARGE: Outcome.DIFFERENT,
     }
+    # One that was only followed was there.
+    judge = Judge(Defaults(), TERMS, TIMES)
+    for record in records[:2]:
+        judge.follow(record)
+    assert outcomes(list(judge.judge(records[2]))) == {LARGE: Outcome.EQUAL}
     # Another autoscaler does not know what this one did.
     assert outcomes(judged([records[0], rewritten(records[2], basis__life="b")]))[LARGE] is Outcome.EQUAL
 
