@@ -155,3 +155,12 @@ def test_schedules_are_derived_from_what_the_workload_asks() -> None:
     (made,) = seen.workloads.take_decided()
     assert made.scaled.pod_sets[0].replicas == Schedules(scaling.schedules).at(seen.now).replicas == 7
     assert judged(journal([made]))[0].outcome is Outcome.EQUAL
+
+
+@given(st.integers(-3_600_000, 3_600_000))
+def test_schedules_are_derived_by_the_calendar_that_they_went_by(ahead_ms: int) -> None:
+    seen = Seen(**OFFICE)
+    seen.workloads.look(KEY, seen.now, seen.now + ahead_ms)
+    (made,) = seen.workloads.take_decided()
+    assert made.basis.calendar == (seen.now + ahead_ms if ahead_ms else None)
+    assert judged(journal([made]))[0].outcome is Outcome.EQUAL
