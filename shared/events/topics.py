@@ -34,7 +34,8 @@ from shared.events.v1 import (
 )
 from shared.model.identities import heartbeat_key
 
-HOUR_MS = 3_600_000
+MINUTE_MS = 60_000
+HOUR_MS = 60 * MINUTE_MS
 DAY_MS = 24 * HOUR_MS
 
 
@@ -337,7 +338,8 @@ def commands_topic(cluster: str) -> Topic:
         written_by=("scheduler", "autoscaler", "backup"),
         read_by=(f"executor of {cluster}",),
         tombstones="the subject is gone from this cluster, as its executor confirmed; void if older by `fleet_seq`",
-        extra={"max.message.bytes": str(16 * 1024 * 1024)},
+        # An executor writes the fence of a repeat to its cluster a while later: until then the topic alone has it.
+        extra={"max.message.bytes": str(16 * 1024 * 1024), "min.compaction.lag.ms": str(5 * MINUTE_MS)},
     )
 
 

@@ -25,6 +25,8 @@ class Policy:
     repair_cap_ms: int = 300_000
     resync_ms: int = 300_000
     progress_deadline_ms: int = 120_000
+    # From a repeat with equal content to the write that keeps its fence. Compaction takes no command away that soon.
+    stamp_ms: int = 30_000
     # Of node groups: between two looks, while something happens and while nothing does, and for a node to become empty.
     busy_look_ms: int = 2_000
     look_ms: int = 15_000

@@ -91,22 +91,30 @@ def raise_fence(plan: Plan, resolved: Resolved) -> None:
     """Puts the command's generation on one object where nothing had to be applied.
 
     A repeat with a newer generation and the same content needs no work, but the fence must outlive this process: one
-    object with the newest generation holds it for all.
+    object with the newest generation holds it for all. There is no hurry, since until compaction takes a command away
+    the topic itself has the fence, and a later repeat may come meanwhile: a share gets one whenever another cluster's
+    share of its workload changes. A Deployment's controller passes what is written here on to its ReplicaSet.
     """
-    command = fence_of(plan.subject.command)
-    if plan.subject.stamped == command or cluster_fence(plan).raised_by(command) == cluster_fence(plan):
+    subject, command = plan.subject, fence_of(plan.subject.command)
+    if subject.stamped == command or cluster_fence(plan).raised_by(command) == cluster_fence(plan):
+        subject.stamp_at_ms = None
+        return
+    if subject.stamp_at_ms is None:
+        subject.stamp_at_ms = plan.now_ms + plan.policy.stamp_ms
+    if plan.now_ms < subject.stamp_at_ms:
+        plan.wake(subject.stamp_at_ms)
         return
     for wanted in resolved.by_id.values():
         live = plan.world.live.get(wanted.id)
-        if live is None or live.deleting or live.subject != plan.subject.name or wanted.id in plan.subject.retries:
+        if live is None or live.deleting or live.subject != subject.name or wanted.id in subject.retries:
             continue
-        plan.subject.stamped = command
+        subject.stamped, subject.stamp_at_ms = command, None
         if wanted.bound:
             current = live.template_hash == wanted.template_hash
             # A pod that is yet to be replaced keeps saying what it was made for: others take it at its word.
-            annotations = marks(plan.subject.command) if current else {FENCE_ANNOTATION: str(command)}
+            annotations = marks(subject.command) if current else {FENCE_ANNOTATION: str(command)}
             plan.calls.append(
-                Stamp(cause=plan.cause, subject=plan.subject.name, target=wanted.id, annotations=annotations)
+                Stamp(cause=plan.cause, subject=subject.name, target=wanted.id, annotations=annotations)
             )
         else:
             plan.apply(wanted)

@@ -51,6 +51,8 @@ class Subject:
     # The content with which objects ran to their end that are gone now.
     ended: dict[ObjectId, str] = field(default_factory=dict)
     stamped: Fence | None = None
+    # When the fence of a repeat is to be written; None if there is none, or no turn saw it yet.
+    stamp_at_ms: int | None = None
     missing_nodes: frozenset[str] = frozenset()
     full_nodes: frozenset[str] = frozenset()
     waiting_since_ms: int | None = None

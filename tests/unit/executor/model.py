@@ -51,6 +51,7 @@ from shared.model.identities import APPLIED_BY, APPLIED_BY_LABEL
 from shared.testing.clock import FakeClock
 from tests.unit.executor.builders import CLUSTER
 
+STAMP_S = Policy().stamp_ms / 1000
 CLUSTER_SCOPED = frozenset({GroupKind("", "Namespace"), GroupKind("", "Node"), GroupKind("example.com", "Planet")})
 Document = dict[str, Any]
 # A fault for one call, or None.

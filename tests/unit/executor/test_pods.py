@@ -9,7 +9,7 @@ from services.executor.decision.identity import GroupKind, ObjectId
 from services.executor.decision.instructions import Apply, Bind, CreateNamespace, Delete
 from shared.model.identities import FENCE_ANNOTATION, GENERATION_ANNOTATION, SCHEDULER_NAME
 from tests.unit.executor.builders import SUBJECT, command, pod_group, withdrawal
-from tests.unit.executor.model import Rig
+from tests.unit.executor.model import STAMP_S, Rig
 
 POD = GroupKind("", "Pod")
 NODE = GroupKind("", "Node")
@@ -83,6 +83,7 @@ def test_a_repeat_with_a_newer_generation_stamps_one_pod(rig: Rig) -> None:
     run(rig, 1, spread(4))
     before = len(rig.cluster.calls)
     run(rig, 9, spread(4))
+    rig.pass_time(STAMP_S)
     assert len(rig.cluster.calls) == before + 1
     rig.restart()
     run(rig, 8, spread(1))
@@ -95,8 +96,10 @@ def test_a_pod_that_waits_for_its_replacement_bears_the_fence_and_not_the_new_ge
     run(rig, 1, spread(2))
     rig.cluster.run_pods()
     rig.settle()
+    rig.cluster.graceful = True  # the first takes its time to end, and until then nothing bears the new generation
     rig.issue(command(9, pods=[pod_group(spread(2), image="nginx:2")]))
     rig.settle()
+    rig.pass_time(STAMP_S)
     marks = [rig.cluster.objects[pod(f"web-main-{n}")]["metadata"]["annotations"] for n in (0, 1)]
     waiting = next(item for item in marks if item.get(FENCE_ANNOTATION))
     assert (waiting[FENCE_ANNOTATION].partition("/")[2], waiting[GENERATION_ANNOTATION]) == ("9", "1")

@@ -22,7 +22,7 @@ from shared.model.identities import (
     WORKLOAD_NAMESPACE_LABEL,
 )
 from tests.unit.executor.builders import SUBJECT, command, config_map, deployment, job, withdrawal
-from tests.unit.executor.model import Rig
+from tests.unit.executor.model import STAMP_S, Rig
 
 DEPLOYMENT = GroupKind("apps", "Deployment")
 CONFIG_MAP = GroupKind("", "ConfigMap")
@@ -115,11 +115,15 @@ def test_no_turn_before_the_topic_was_read_to_its_end() -> None:
 def test_a_repeat_with_equal_content_raises_the_fence_with_one_request(rig: Rig) -> None:
     run(rig, 1, deployment("web-a"), deployment("web-b"))
     before = len(rig.cluster.calls)
-    run(rig, 5, deployment("web-a"), deployment("web-b"))
+    for generation in (3, 4, 5):
+        run(rig, generation, deployment("web-a"), deployment("web-b"))
+        assert rig.last.generation == generation
+    assert len(rig.cluster.calls) == before  # said at once, written once for all that come within a while
+    rig.pass_time(STAMP_S)
     assert len(rig.cluster.calls) == before + 1
     owned = rig.cluster.of_subject(SUBJECT).values()
     assert {d["metadata"]["annotations"][GENERATION_ANNOTATION] for d in owned} == {"1", "5"}
-    assert rig.last.generation == 5
+    assert len([report for report in rig.reports if report.generation == 5]) == 1
     # The fence outlives the process, although only one object carries it.
     rig.restart()
     run(rig, 4, deployment("web-a", image="old"))

@@ -29,7 +29,14 @@ SUBJECTS = ("workload/shop/a", "workload/shop/b", "workload/store/c")
 NODES = ("n0", "n1", "n2")
 # Pods that a node has room for. What the newest commands want together never is more.
 ROOM = 2
-QUICK = Policy(backoff_base_ms=100, backoff_cap_ms=2_000, repair_base_ms=100, repair_cap_ms=2_000, resync_ms=60_000)
+QUICK = Policy(
+    backoff_base_ms=100,
+    backoff_cap_ms=2_000,
+    repair_base_ms=100,
+    repair_cap_ms=2_000,
+    resync_ms=60_000,
+    stamp_ms=5_000,
+)
 FAILURES = (
     CallFailed(500, "InternalError", "broken"),
     CallFailed(0, "Timeout", "no answer"),

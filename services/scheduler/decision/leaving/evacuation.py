@@ -184,7 +184,12 @@ class Evacuation:
             known = self._fleet.pods.find_share(ShareKey(workload, draft.plan.name, cluster))
             ready, due = known.ready if known is not None else 0, self._is_due(draft, cluster)
             order += [(number < ready, not due, -places[item]) for number, item in enumerate(replicas)]
-        gone = {-index for _, _, index in sorted(order)[:surplus]}
+        going = sorted(order)[:surplus]
+        if needed:
+            # A lost cluster reads no command: what was ready there goes when all is ready elsewhere. Each decision is one
+            # more command to the clusters that are well, and they are busy starting what replaces it.
+            going = [item for item in going if not item[0] or self._is_heard(draft.leaving[-item[2]])]
+        gone = {-index for _, _, index in going}
         if draft.plan.failback:
             left = [draft.leaving[at].cluster for at in gone]
             draft.away = Counter(draft.away) + Counter(name for name in left if self._had_to_leave(draft, name))
