@@ -121,7 +121,20 @@ class Preempting(Scheduling):
                 assert after[key] >= budget.wanted(now.pod_sets[0].desired)
             for where in {(to.cluster, to.node) for to in told}.intersection(places(former) - places(now)):
                 # With any one of them back there would be more than the node has, as long as larger pods of before run.
-                assert self.taken(where) + cpu_of(now) > self.cpu_at(where)
+                assert self.taken(where) + self.returning(former, now, where) > self.cpu_at(where)
+
+    def returning(self, former: WorkloadPlaced, now: WorkloadPlaced, where: Where) -> int:
+        """What one of those that made room would take again: what it asks for, or its pod of before if that is more."""
+        kept = {ordinal for item in now.pod_sets for share in item.shares for ordinal in share.ordinals}
+        names = {
+            f"{former.workload.name}-{item.name}-{ordinal}"
+            for item in former.pod_sets
+            for share in item.shares
+            for node, ordinal in zip(share.nodes, share.ordinals, strict=True)
+            if (share.cluster, node) == where and ordinal not in kept
+        }
+        pods = (self.pods.get((where[0], name)) for name in sorted(names))
+        return max((cpu_of(now), *(cpu_of_pod(pod, where[1]) for pod in pods if pod is not None)))
 
     def ready(self) -> dict[str, int]:
         """By workload, the ready pods that are where they are to be."""
