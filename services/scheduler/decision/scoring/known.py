@@ -21,7 +21,7 @@ from services.scheduler.decision.table.views import NodeView
 from shared.model.pods import PodShape
 
 # Profiles are kept for this many rows in all (16 bytes each), but never fewer profiles than these.
-_CACHED_ROWS = 32_000_000
+_CACHED_ROWS = 40_000_000
 _FEWEST_PROFILES = 16
 # So many arrays are kept that others begin with.
 _SHARED_FACTS = 8
