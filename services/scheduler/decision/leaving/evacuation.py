@@ -7,7 +7,8 @@ finds no room elsewhere does not leave, however long it lasts. That a replica le
 
 The rule, for each pod set: of its leaving replicas as many stay as there are replicas that count and are not ready. Of
 a cluster that is heard, as many are ready as pods of it are; of one that is left, as many as were when it was last
-heard; of any other, none: it may be the next to be left. So nothing is removed that nothing else stands for.
+heard; of any other, none: it may be the next to be left. So nothing is removed that nothing else stands for. What was
+ready in a cluster that is not heard is removed when all is ready, as the cluster would not know of it before.
 
 A cluster that is well again for a while gets back what waits to leave it, in place of replacements that are not
 ready; of those that are ready the old one goes. What is least change comes first.
@@ -186,8 +187,8 @@ class Evacuation:
             order += [(number < ready, not due, -places[item]) for number, item in enumerate(replicas)]
         going = sorted(order)[:surplus]
         if needed:
-            # A lost cluster reads no command: what was ready there goes when all is ready elsewhere. Each decision is one
-            # more command to the clusters that are well, and they are busy starting what replaces it.
+            # A lost cluster reads no command: what was ready there goes when all is ready elsewhere. Each decision is
+            # one more command to the clusters that are well, and they are busy starting what replaces it.
             going = [item for item in going if not item[0] or self._is_heard(draft.leaving[-item[2]])]
         gone = {-index for _, _, index in going}
         if draft.plan.failback:
