@@ -113,9 +113,7 @@ def raise_fence(plan: Plan, resolved: Resolved) -> None:
             current = live.template_hash == wanted.template_hash
             # A pod that is yet to be replaced keeps saying what it was made for: others take it at its word.
             annotations = marks(subject.command) if current else {FENCE_ANNOTATION: str(command)}
-            plan.calls.append(
-                Stamp(cause=plan.cause, subject=subject.name, target=wanted.id, annotations=annotations)
-            )
+            plan.calls.append(Stamp(cause=plan.cause, subject=subject.name, target=wanted.id, annotations=annotations))
         else:
             plan.apply(wanted)
         return
