@@ -17,6 +17,7 @@ from services.autoscaler.node_groups import NodeGroups
 from services.autoscaler.observed import owned_pod
 from services.autoscaler.settings import AutoscalerSettings
 from services.autoscaler.windows import Windows
+from shared.adapters.clock import SteadyClock
 from shared.events.envelope import SEQ, Envelope, number_of
 from shared.events.registry import DecodeError, decode
 from shared.events.topics import (
@@ -70,7 +71,8 @@ class Session:
         self._publisher = publisher
         self._windows = windows
         self._workloads = workloads
-        self._clock = clock
+        # Windows, limits of age and delays are measured by a clock that nobody sets; schedules are people's.
+        self._clock, self._calendar = SteadyClock(clock), clock
         self._settings = settings
         self._generations: dict[str, int] = {}
         self._fresh: set[str] = set()
@@ -80,7 +82,7 @@ class Session:
         self._placed: set[str] = set()
         self._letters: list[NewRecord] = []
         self._samples_at: dict[int, int] = {}
-        self._nodes = NodeGroups(events, publisher, clock, settings, self._inputs, workloads.life)
+        self._nodes = NodeGroups(events, publisher, self._clock, settings, self._inputs, workloads.life)
         self._restoring = True
 
     async def restore(self, stop: asyncio.Event) -> bool:
@@ -240,7 +242,7 @@ class Session:
         told: list[tuple[str, WorkloadScaled]] = []
         for key in self._due():
             with metrics.EVALUATE_SECONDS.time():
-                said = self._workloads.look(key, self._clock.now_ms())
+                said = self._workloads.look(key, self._clock.now_ms(), self._calendar.now_ms())
             if said is not None:
                 told.append((key, said))
         inputs = self._inputs()

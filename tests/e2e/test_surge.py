@@ -1,8 +1,8 @@
 """A surge from 1 to 1,000 replicas and back over ten simulated clusters, from what pods use to pods that run.
 
 Everything goes through the broker: watchers measure, the autoscaler says how many, the scheduler where, executors make
-the clusters have them. The nodes are there from the start, just as many as need all ten; how groups of nodes grow and
-shrink is in `test_node_groups.py`.
+the clusters have them. In the first the nodes are there from the start, just as many as need all ten. In the second
+their groups grow and shrink as well: a small size of `tests.bench.surge`.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from services.cli.fleet.clusters import SimulatedClusters
 from services.cli.fleet.local import SERVICES
 from shared.adapters.kafka import KafkaLog, KafkaOptions
 from shared.events.v1.status import Phase
+from tests.bench.surge import surge, up_and_down
 from tests.e2e.harness import Fleet, Json
 
 pytestmark = [pytest.mark.kafka, pytest.mark.redis, pytest.mark.slow, pytest.mark.timeout(600)]
@@ -118,3 +119,19 @@ async def test_from_one_to_a_thousand_and_back(fleet: Fleet) -> None:
     )
     assert time.time() > ends
     print(f"1 → {REPLICAS} ready {grown_s:.1f} s after pods were busy, back at 1 {time.time() - ends:.1f} s after")
+
+
+async def test_node_groups_grow_and_shrink_with_it(kafka_bootstrap: str, redis_url: str, tmp_path: Path) -> None:
+    """That the groups are at their least sizes again, and one replica is ready, is waited for."""
+    del kafka_bootstrap, redis_url
+    replicas, room_of_the_least = 120, 3 * 8
+    async with surge(tmp_path, clusters=3, most=replicas, say=print) as fleet:
+        figures = await up_and_down(fleet, print)
+    print(figures)
+    assert figures["nodes"] > 3
+    assert figures["groups_grown"] > 0
+    assert figures["orders_up"] > 0
+    assert figures["above_most"] == []
+    assert figures["overcommitted"] == []
+    # No node more than one that is not full: the pods that the least nodes have no room for go onto new ones.
+    assert figures["cost_ratio"] < 1 + 1 / ((replicas - room_of_the_least) / 32)

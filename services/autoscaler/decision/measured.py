@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
+from services.autoscaler.decision.heard import Heard
 from services.autoscaler.decision.horizontal.seen import PodSamples, Reading, Sample, Unmeasured, Values
 from shared.events.v1.metrics import AskedMetricsSampled, MetricSampled, SampledValue
 from shared.events.v1.sampling import SampledMetric
@@ -23,6 +24,8 @@ _FORGOTTEN = 10
 _SHOWN = 3
 
 _Series = str | frozenset[tuple[str, str]]
+# In thousandths.
+_Held = Heard[int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,13 +36,6 @@ class Measured:
     newest_ms: int | None = None
     count: int = 0
     lacking: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class _Held:
-    milli: int
-    at_ms: int
-    heard_ms: int
 
 
 @dataclass(slots=True)
@@ -79,24 +75,25 @@ class MeasuredSeen:
     def _note(self, cluster: str, answer: MetricSampled, sampled_ms: int, now_ms: int) -> bool:
         told = self._told.setdefault(answer.metric, {}).setdefault(cluster, _Told())
         told.error = answer.error
-        former = {key: held for key, held in told.values.items() if not self._is_forgotten(held, now_ms)}
-        told.values = former
+        known = told.values
         if answer.absent:
             # It is not there any more: that is known, and nothing old.
             told.values = {}
         elif answer.values:
-            newest = {_series(value): self._newer(former, value, sampled_ms, now_ms) for value in answer.values}
-            # Of pods an answer may be a part.
-            told.values = {**former, **newest} if answer.metric.type == "Pods" else newest
-        return any(held is not former.get(key) for key, held in told.values.items())
+            # Also by what is forgotten: an adapter that is stuck for that long has nothing newer.
+            newest = {_series(value): self._newer(known, value, sampled_ms, now_ms) for value in answer.values}
+            if answer.metric.type == "Pods":
+                # An answer may be a part.
+                newest = {key: held for key, held in known.items() if not self._is_forgotten(held, now_ms)} | newest
+            told.values = newest
+        return any(held is not known.get(key) for key, held in told.values.items())
 
-    def _newer(self, former: Mapping[_Series, _Held], value: SampledValue, sampled_ms: int, now_ms: int) -> _Held:
-        """What is said again is not newer; a clock that was set back may be behind what is stale by now."""
-        held = former.get(_series(value))
+    def _newer(self, known: Mapping[_Series, _Held], value: SampledValue, sampled_ms: int, now_ms: int) -> _Held:
+        held = known.get(_series(value))
         at_ms = sampled_ms if value.at is None else value.at
-        if held is not None and (at_ms == held.at_ms or (at_ms < held.at_ms and not self._is_stale(held, now_ms))):
+        if held is not None and not held.gives_way(at_ms, now_ms, self._stale_ms):
             return held
-        return _Held(value.milli, at_ms, now_ms)
+        return Heard(value.milli, at_ms, now_ms)
 
     # --- what it comes to ---
 
@@ -109,16 +106,16 @@ class MeasuredSeen:
         for cluster, series, held in _all(told):
             # Of an object each cluster has its own; a series of the world is one, whoever tells it.
             key = (cluster if metric.type == "Object" else "", series)
-            if not self._is_stale(held, now_ms) and (key not in fresh or held.milli > fresh[key].milli):
+            if not held.is_stale(now_ms, self._stale_ms) and (key not in fresh or held.value > fresh[key].value):
                 fresh[key] = held
         if not fresh:
             return Measured(Unmeasured(self._why(metric, told, now_ms)))
-        values = Values(tuple(held.milli for _, held in sorted(fresh.items(), key=lambda item: str(item[0]))))
+        values = Values(tuple(held.value for _, held in sorted(fresh.items(), key=lambda item: str(item[0]))))
         lacking = sorted(
             {
                 cluster
                 for cluster, series, held in _all(told)
-                if self._is_stale(held, now_ms)
+                if held.is_stale(now_ms, self._stale_ms)
                 and not self._is_forgotten(held, now_ms)
                 and (cluster if metric.type == "Object" else "", series) not in fresh
             }
@@ -132,8 +129,8 @@ class MeasuredSeen:
             cluster, _, rest = key.partition("/")
             namespace, _, name = rest.partition("/")
             held = told[cluster].values.get(name) if cluster in told and namespace == metric.namespace else None
-            if held is not None and not self._is_stale(held, now_ms):
-                found[key] = Sample(held.milli, held.at_ms, _WINDOW_MS)
+            if held is not None and not held.is_stale(now_ms, self._stale_ms):
+                found[key] = Sample(held.value, held.at_ms, _WINDOW_MS)
         if not found:
             return Measured(Unmeasured(self._why(metric, told, now_ms)))
         return Measured(PodSamples(found), max(sample.at_ms for sample in found.values()), len(found))
@@ -153,10 +150,6 @@ class MeasuredSeen:
         shown = [f"{name} ({told[name].error})" if told[name].error else name for name in clusters[:_SHOWN]]
         more = f" and {len(clusters) - _SHOWN} more" if len(clusters) > _SHOWN else ""
         return f"the newest values are older than {self._stale_ms // 1000} s, of {', '.join(shown)}{more}"
-
-    def _is_stale(self, held: _Held, now_ms: int) -> bool:
-        # Also where our own clock was set back: then nobody knows how old it is.
-        return not 0 <= now_ms - held.heard_ms <= self._stale_ms
 
     def _is_forgotten(self, held: _Held, now_ms: int) -> bool:
         return now_ms - held.heard_ms > _FORGOTTEN * self._stale_ms

@@ -7,8 +7,8 @@ clock; how old it is, the time since we first heard of it, whatever that clock s
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
+from services.autoscaler.decision.heard import Heard
 from services.autoscaler.decision.horizontal.seen import PodSamples, Reading, Sample, Unmeasured
 from services.autoscaler.decision.horizontal.terms import Metric, MetricType
 from shared.events.v1.metrics import PodMetricsSampled, PodUsage
@@ -18,13 +18,6 @@ _THOUSAND = 1000
 _WINDOW_MS = 30_000
 
 
-@dataclass(frozen=True, slots=True)
-class _Held:
-    usage: PodUsage
-    at_ms: int
-    heard_ms: int
-
-
 def pod_key(cluster: str, usage: PodUsage) -> str:
     return f"{cluster}/{usage.namespace}/{usage.name}"
 
@@ -32,7 +25,7 @@ def pod_key(cluster: str, usage: PodUsage) -> str:
 class PodSamplesSeen:
     def __init__(self, stale_ms: int) -> None:
         self._stale_ms = stale_ms
-        self._held: dict[str, _Held] = {}
+        self._held: dict[str, Heard[PodUsage]] = {}
 
     def take(self, sample: PodMetricsSampled, now_ms: int, known: Iterable[str] | None = None) -> set[str]:
         """The keys of pods of which there is something newer now."""
@@ -43,11 +36,8 @@ class PodSamplesSeen:
                 continue
             at_ms = usage.sampled_at if usage.sampled_at is not None else sample.sampled_at
             held = self._held.get(key)
-            # A clock that was set back may be behind what is stale by now.
-            if held is None or at_ms > held.at_ms or self._is_stale(held, now_ms):
-                if held is not None and at_ms == held.at_ms:
-                    continue
-                self._held[key] = _Held(usage, at_ms, now_ms)
+            if held is None or held.gives_way(at_ms, now_ms, self._stale_ms):
+                self._held[key] = Heard(usage, at_ms, now_ms)
                 fresh.add(key)
         return fresh
 
@@ -61,22 +51,18 @@ class PodSamplesSeen:
             held = self._held.get(key)
             if held is None:
                 continue
-            if self._is_stale(held, now_ms):
+            if held.is_stale(now_ms, self._stale_ms):
                 stale += 1
                 continue
-            amount = _amount(metric, held.usage)
+            amount = _amount(metric, held.value)
             if amount is not None:
-                window = held.usage.window if held.usage.window is not None else _WINDOW_MS
+                window = held.value.window if held.value.window is not None else _WINDOW_MS
                 found[key] = Sample(amount, held.at_ms, window)
         if found:
             return PodSamples(found)
         if stale:
             return Unmeasured(f"the newest samples are older than {self._stale_ms // _THOUSAND} s, of {stale} pods")
         return Unmeasured("no metrics returned from resource metrics API")
-
-    def _is_stale(self, held: _Held, now_ms: int) -> bool:
-        # Also where our own clock was set back: then nobody knows how old it is.
-        return not 0 <= now_ms - held.heard_ms <= self._stale_ms
 
 
 def _amount(metric: Metric, usage: PodUsage) -> int | None:

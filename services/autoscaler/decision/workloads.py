@@ -185,6 +185,8 @@ class ScaledWorkloads:
         `calendar_ms` is what schedules and days go by, where that is a clock which may be set.
         """
         tracked, calendar_ms = self._tracked[key], now_ms if calendar_ms is None else calendar_ms
+        if tracked.evaluated_ms is None:
+            tracked.memory.not_after(now_ms)
         tracked.evaluated_ms = now_ms
         demand = self.learned.demand(key)
         forecast = demand.forecast(calendar_ms) if demand is not None else None

@@ -146,6 +146,18 @@ def test_an_adapter_that_is_stuck_says_nothing_any_more() -> None:
     assert "older than 90 s, of east" in error(said)
 
 
+def test_an_adapter_that_is_stuck_for_longer_than_anything_is_remembered_has_nothing_newer() -> None:
+    fleet = Fleet(LAG)
+    fleet.tell(units(20, at=NOW))
+    fleet.after(0)
+    for _ in range(80):
+        fleet.now += 15_000
+        assert fleet.tell(units(99, at=NOW)) == set()
+    fleet.tell(error="Timeout: external.metrics.k8s.io does not answer")
+    assert fleet.tell(units(99, at=NOW)) == set()
+    assert replicas(fleet.workloads.look(KEY, fleet.now + 61_000)) == 4
+
+
 def test_a_clock_that_was_set_back_matters_for_a_moment() -> None:
     fleet = Fleet(LAG)
     fleet.tell(units(20, at=NOW))

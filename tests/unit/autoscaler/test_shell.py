@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
+import pytest
 import pytest_asyncio
 
 from services.autoscaler.replay.command import parse, replay
@@ -21,8 +22,9 @@ from shared.events.v1.placements import PlacementPublished
 from shared.events.v1.scaling import WorkloadScaled
 from shared.events.v1.scaling_decisions import ScalingDecided
 from shared.events.v1.usage import UsageLearned
+from shared.ports.clock import Clock
 from shared.ports.event_log import NewRecord, Partition, Record
-from tests.autoscaling import pod_json, pod_record, sample_record, scaled_workload
+from tests.autoscaling import AT_ONCE, pod_json, pod_record, sample_record, scaled_workload
 from tests.unit.autoscaler.test_workloads import KEY, placed
 
 SETTINGS = AutoscalerSettings(http_port=-1, autoscaler_silent_s=1.0, autoscaler_reaction_s=0.0)
@@ -44,10 +46,19 @@ class MemoryWindows:
             self.take = None
 
 
+class SetClock(SystemClock):
+    """`set_by` milliseconds, forwards or back."""
+
+    set_by = 0
+
+    def now_ms(self) -> int:
+        return super().now_ms() + self.set_by
+
+
 class Instance:
-    def __init__(self, log: MemoryLog, settings: AutoscalerSettings = SETTINGS) -> None:
+    def __init__(self, log: MemoryLog, settings: AutoscalerSettings = SETTINGS, clock: Clock | None = None) -> None:
         self.windows = MemoryWindows()
-        self.service = AutoscalerService(log, self.windows, SystemClock(), settings)
+        self.service = AutoscalerService(log, self.windows, clock or SystemClock(), settings)
         self._stop = asyncio.Event()
         self._task = asyncio.create_task(self.service.run(self._stop))
 
@@ -82,8 +93,12 @@ def place(log: MemoryLog, generation: int = 1, *, deleting: bool = False, **more
 
 def said(log: MemoryLog) -> list[int | None]:
     """The replicas of each record; None for a tombstone, and where nobody can say."""
+    return [item.pod_sets[0].replicas if item is not None else None for item in scaled(log)]
+
+
+def scaled(log: MemoryLog) -> list[WorkloadScaled | None]:
     records = [r for n in range(SCALING.partitions) for r in log.segment(Partition(SCALING.name, n)).records]
-    return [WorkloadScaled.model_validate_json(r.value).pod_sets[0].replicas if r.value else None for r in records]
+    return [WorkloadScaled.model_validate_json(r.value) if r.value else None for r in records]
 
 
 async def until(is_so: Callable[[], bool]) -> None:
@@ -107,6 +122,33 @@ async def test_it_scales_by_samples_and_remembers_through_a_restart(log: MemoryL
     await asyncio.sleep(0.3)
     assert said(log)[-1] == 4
     await second.stop()
+
+
+@pytest.mark.parametrize("set_by", [-3_600_000, 3_600_000])
+async def test_a_clock_that_is_set_ends_no_window_and_makes_nothing_old(log: MemoryLog, set_by: int) -> None:
+    """What was wanted a moment ago is wanted still, for five minutes; and rates are what they were."""
+    place(log, behavior={"scaleUp": AT_ONCE["scaleUp"]})
+    clock = SetClock()
+    instance = Instance(log, clock=clock)
+    await until(lambda: said(log) == [None])
+    instance.use(100)
+    await until(lambda: said(log)[-1] == 4)
+    for number in range(2, 4):
+        log.append(pod_record(f"web-{number}", pod_json("web")))
+    clock.set_by = set_by
+    told = len(said(log))
+
+    def looked() -> bool:
+        instance.use(10, 4)
+        last = scaled(log)[-1]
+        return last is not None and last.pod_sets[0].metrics[0].proposal == 1
+
+    await until(looked)
+    assert set(said(log)[told:]) == {4}
+    last = scaled(log)[-1]
+    assert last is not None
+    assert not last.pod_sets[0].error
+    await instance.stop()
 
 
 async def test_what_is_no_sample_is_buried_and_the_next_counts(log: MemoryLog) -> None:

@@ -112,9 +112,11 @@ def test_a_sample_that_comes_again_is_not_newer() -> None:
 def test_a_clusters_clock_that_was_set_back_matters_for_a_moment() -> None:
     seen = Seen()
     seen.use(50)
-    back = sample(100, 2, NOW - 3_600_000)
-    assert seen.workloads.observe_samples(back, seen.now + 1000) == set()
-    assert seen.workloads.observe_samples(back, seen.now + 90_001) == {KEY}
+    back = NOW - 3_600_000
+    assert seen.workloads.observe_samples(sample(100, 2, back), seen.now + 1000) == set()
+    # It has to move: what says the same moment again is old.
+    assert seen.workloads.observe_samples(sample(100, 2, back), seen.now + 90_001) == set()
+    assert seen.workloads.observe_samples(sample(100, 2, back + 89_000), seen.now + 90_001) == {KEY}
 
 
 def test_without_any_sample_nothing_is_known() -> None:
@@ -140,6 +142,30 @@ def test_a_successor_goes_on_with_what_was_remembered() -> None:
     assert held is None or held.pod_sets[0].replicas == 4
     # It ends when it would have ended, and not so long after the restart.
     assert replicas(after.use(10, 4)) == 1
+
+
+def test_what_was_remembered_by_a_clock_that_was_ahead_lasts_no_longer() -> None:
+    """Its own is right again: rates go on, and are not used up for an hour."""
+    before = Seen(maxReplicas=400)
+    before.now += 3_600_000
+    said = before.use(1000)
+    assert replicas(said) == 40
+    after = Seen(pods=40, maxReplicas=400)
+    after.workloads = ScaledWorkloads(Defaults(), 90_000, 60_000)
+    after.workloads.restore(KEY, said)
+    after.workloads.place(KEY, placed(scaled_workload(maxReplicas=400)))
+    after.pods(40)
+    # 100 a second, of which 38 count as just now; a second later nothing of it counts.
+    assert replicas(after.use(1000, 40, after_ms=0)) == 102
+    assert replicas(after.use(1000, 40, after_ms=1000)) == 202
+
+
+def test_schedules_go_by_the_calendar_and_windows_do_not() -> None:
+    schedule = {"name": "late", "schedule": "0 9 * * *", "durationSeconds": 3600, "minReplicas": 9}
+    seen = Seen(schedules=[schedule])
+    nine = NOW - NOW % 86_400_000 + 9 * 3_600_000
+    assert replicas(seen.workloads.look(KEY, NOW, nine - 1)) is None
+    assert replicas(seen.workloads.look(KEY, NOW + 1, nine)) == 9
 
 
 def test_what_was_said_of_another_workload_of_that_name_counts_for_nothing() -> None:

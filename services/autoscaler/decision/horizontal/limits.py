@@ -67,6 +67,11 @@ class Memory:
         if not self.recommendations:
             self.recommendations.append(At(asked, now_ms))
 
+    def not_after(self, now_ms: int) -> None:
+        """Whoever remembered it had a clock that was ahead: it counts as of now, or windows would last as long."""
+        for known in (self.recommendations, self.ups, self.downs):
+            known[:] = [At(item.replicas, min(item.at_ms, now_ms)) for item in known]
+
     def scaled(self, behavior: Behavior | None, before: int, after: int, now_ms: int) -> None:
         """To be called when a workload is asked to have another number of replicas."""
         if behavior is None:

@@ -150,10 +150,11 @@ class NodePlans:
         self._epoch = max(self._epoch + 1, now_ms // 1000)
         for group, order in self._orders.items():
             assert order.told is not None
+            # Not after now: whoever said it may have had a clock that was ahead.
             for item in order.removing.values():
-                self.drains.resume(NodeKey(group.cluster, item.node), group, item.at)
+                self.drains.resume(NodeKey(group.cluster, item.node), group, min(item.at, now_ms))
             if order.told.lacked_at is not None:
-                self.stock.resume(group, Shortage(order.told.lacked_at, order.told.closed_ms))
+                self.stock.resume(group, Shortage(min(order.told.lacked_at, now_ms), order.told.closed_ms))
             if not order.told.confirmed:
                 unconfirmed.append(order.told)
         return unconfirmed
