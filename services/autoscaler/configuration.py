@@ -6,6 +6,7 @@ from services.autoscaler.decision.horizontal.terms import Defaults
 from services.autoscaler.decision.nodes.draining import Times
 from services.autoscaler.decision.nodes.rewards import NAMES, Limits, Policy, Rewards
 from services.autoscaler.decision.nodes.scheduling import SchedulerConfig, Weights
+from services.autoscaler.decision.vertical.applying import Pace
 from services.autoscaler.settings import AutoscalerSettings
 
 
@@ -15,6 +16,14 @@ def defaults(settings: AutoscalerSettings) -> Defaults:
         down_stabilization_s=settings.autoscaler_down_stabilization_s,
         cpu_initialization_ms=round(settings.autoscaler_cpu_initialization_s * 1000),
         initial_readiness_ms=round(settings.autoscaler_initial_readiness_s * 1000),
+    )
+
+
+def pace(settings: AutoscalerSettings) -> Pace:
+    return Pace(
+        look_ms=round(settings.autoscaler_vertical_period_s * 1000),
+        interval_ms=round(settings.autoscaler_vertical_interval_s * 1000),
+        most_a_minute=settings.autoscaler_vertical_per_minute,
     )
 
 

@@ -14,6 +14,9 @@ SCALED: Final = Counter("flotilla_autoscaler_scalings_total", "times another num
 for _direction in ("more", "fewer"):
     SCALED.labels(_direction)
 FAILED: Final = Counter("flotilla_autoscaler_failed_evaluations_total", "looks at which a metric could not be measured")
+REQUESTS_APPLIED: Final = Counter(
+    "flotilla_autoscaler_requests_applied_total", "pod sets whose containers were to request something else"
+)
 PUBLISHED: Final = Counter("flotilla_autoscaler_published_records_total", "records of fleet.scaling and fleet.sampling")
 DECISIONS: Final = Counter("flotilla_autoscaler_decisions_total", "decisions written into fleet.decisions", ("type",))
 SAMPLES: Final = Counter("flotilla_autoscaler_samples_total", "records of fleet.metrics", ("cluster",))

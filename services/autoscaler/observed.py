@@ -1,4 +1,4 @@
-"""Pods as the algorithm sees them: only the fields that it needs are decoded, in one pass over the bytes."""
+"""Pods and statuses as the algorithms see them: only the fields that they need are decoded, in one pass."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from services.autoscaler.decision.horizontal.seen import Container, Pod
 from services.autoscaler.decision.workloads import OwnedPod
 from shared.events.envelope import EnvelopeError, parse_time
 from shared.events.registry import DecodeError
+from shared.events.v1.status import Phase
 from shared.events.v1.workloads import FieldError
 from shared.model.identities import POD_SET_LABEL, WORKLOAD_LABEL, WORKLOAD_NAMESPACE_LABEL
 from shared.model.quantities import QuantityError, quantity_milli
@@ -63,7 +64,13 @@ class _Pod(Struct):
     status: _Status | None = None
 
 
+class _Told(Struct):
+    generation: int
+    phase: str
+
+
 _DECODER: Final = msgspec.json.Decoder(_Pod)
+_STATUS_DECODER: Final = msgspec.json.Decoder(_Told)
 
 
 def owned_pod(key: str, value: bytes) -> OwnedPod | None:
@@ -76,6 +83,15 @@ def owned_pod(key: str, value: bytes) -> OwnedPod | None:
         return OwnedPod(f"{labels.namespace}/{labels.workload}", labels.pod_set, _facts(key, pod))
     except (msgspec.DecodeError, UnicodeDecodeError, QuantityError, EnvelopeError) as error:
         raise DecodeError((FieldError(field="", reason="Malformed", message=str(error)[:512]),)) from error
+
+
+def running_generation(value: bytes) -> int | None:
+    """Which decision a workload's status says to be done: every replica of it is ready. Raises DecodeError."""
+    try:
+        told = _STATUS_DECODER.decode(value)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise DecodeError((FieldError(field="", reason="Malformed", message=str(error)[:512]),)) from error
+    return told.generation if told.phase == Phase.RUNNING else None
 
 
 def _facts(key: str, pod: _Pod) -> Pod:

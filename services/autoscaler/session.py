@@ -1,8 +1,8 @@
 """One life of the state: restored from the log, then followed, looked at, and told.
 
-What must not be lost is read by explicit positions (`fleet.placements`, `fleet.objects`, `fleet.clusters`,
-`fleet.results`, and for what the last autoscaler said `fleet.scaling`, `fleet.sampling`, `fleet.usage` and
-`fleet.nodegroups`); samples come from faust, and are put right by the next.
+What must not be lost is read by explicit positions (`fleet.placements`, `fleet.status`, `fleet.objects`,
+`fleet.clusters`, `fleet.results`, and for what the last autoscaler said `fleet.scaling`, `fleet.sampling`,
+`fleet.usage` and `fleet.nodegroups`); samples come from faust, and are put right by the next.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from services.autoscaler import metrics
 from services.autoscaler.decision.workloads import ScaledWorkloads
 from services.autoscaler.journal import decision_record
 from services.autoscaler.node_groups import NodeGroups
-from services.autoscaler.observed import owned_pod
+from services.autoscaler.observed import owned_pod, running_generation
 from services.autoscaler.settings import AutoscalerSettings
 from services.autoscaler.windows import Windows
 from shared.adapters.clock import SteadyClock
@@ -29,6 +29,7 @@ from shared.events.topics import (
     SAMPLING,
     SCALING,
     SCALING_DECIDED,
+    STATUS,
     USAGE,
     Topic,
 )
@@ -48,7 +49,7 @@ from shared.runtime.ids import new_id
 log = get_logger(__name__)
 
 REMEMBERED = (SCALING.name, SAMPLING.name, USAGE.name, NODE_GROUPS.name)
-FOLLOWED = (PLACEMENTS.name, OBJECTS.name, CLUSTERS.name)
+FOLLOWED = (PLACEMENTS.name, STATUS.name, OBJECTS.name, CLUSTERS.name)
 _READ_S = 0.2
 _TICK_S = 0.25
 _PODS = "pods"
@@ -156,6 +157,9 @@ class Session:
             self._fold_object(key, record)
         elif record.topic == PLACEMENTS.name:
             self._fold_placement(key, record)
+        elif record.topic == STATUS.name:
+            running = running_generation(record.value) if record.value is not None else None
+            self._workloads.applying.observe_running(key, running)
         elif record.topic == CLUSTERS.name:
             self._nodes.declare(key, record.value)
         elif record.topic == RESULTS.name:
@@ -199,7 +203,7 @@ class Session:
             if published.placement is None or published.generation < self._generations.get(key, 0):
                 return
             self._generations[key] = published.generation
-            gone = self._workloads.place(key, published.placement)
+            gone = self._workloads.place(key, published.placement, published.generation)
             self._nodes.place(key, published.placement)
         self._placed.add(key)
         if gone:
@@ -306,10 +310,11 @@ class Session:
         return due
 
     def _count(self, said: WorkloadScaled) -> None:
-        pod_set = said.pod_sets[0]
-        metrics.FAILED.inc(bool(pod_set.error))
-        if pod_set.replicas is not None and pod_set.replicas != pod_set.before:
-            metrics.SCALED.labels("more" if pod_set.replicas > pod_set.before else "fewer").inc()
+        for pod_set in said.pod_sets:
+            metrics.FAILED.inc(bool(pod_set.error))
+            if pod_set.replicas is not None and pod_set.replicas != pod_set.before:
+                metrics.SCALED.labels("more" if pod_set.replicas > pod_set.before else "fewer").inc()
+        metrics.REQUESTS_APPLIED.inc(sum(item.at == said.evaluated_at for item in said.requests))
 
     def _inputs(self) -> dict[str, dict[int, int]]:
         found: dict[str, dict[int, int]] = {"fleet.metrics": dict(self._samples_at)}

@@ -42,6 +42,20 @@ class AutoscalerSettings(CommonSettings):
     autoscaler_initial_readiness_s: float = Field(
         default=30.0, ge=0, description="how long after its start a pod that was ready counts as starting, in seconds"
     )
+    autoscaler_vertical_period_s: float = Field(
+        default=60.0,
+        gt=0,
+        description="how often requests are compared with what is recommended, in seconds: the Vertical Pod "
+        "Autoscaler's --updater-interval",
+    )
+    autoscaler_vertical_interval_s: float = Field(
+        default=600.0,
+        ge=0,
+        description="how long a workload's requests stay at least, once they were applied, in seconds",
+    )
+    autoscaler_vertical_per_minute: int = Field(
+        default=10, ge=1, description="workloads whose pods get other requests in a minute, at most"
+    )
     autoscaler_nodes_period_s: float = Field(
         default=10.0,
         gt=0,

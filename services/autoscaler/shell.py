@@ -11,8 +11,9 @@ import asyncio
 from contextlib import AsyncExitStack
 
 from services.autoscaler import metrics
-from services.autoscaler.configuration import defaults
+from services.autoscaler.configuration import defaults, pace
 from services.autoscaler.decision.learned import Learned
+from services.autoscaler.decision.vertical.applying import Applying
 from services.autoscaler.decision.workloads import ScaledWorkloads
 from services.autoscaler.journal import PLACE
 from services.autoscaler.session import Session
@@ -29,6 +30,7 @@ from shared.events.topics import (
     SAMPLING,
     SCALING,
     SOLE_WRITERS,
+    STATUS,
     USAGE,
     Topic,
     dead_letter_topic,
@@ -54,6 +56,7 @@ TOPICS: tuple[Topic, ...] = (
     RESULTS,
     SAMPLING,
     SCALING,
+    STATUS,
     USAGE,
     dead_letter_topic(METRICS),
     dead_letter_topic(SAMPLING),
@@ -124,6 +127,7 @@ class AutoscalerService:
             round(self._settings.autoscaler_remember_s * 1000),
             Learned(round(self._settings.autoscaler_learned_s * 1000)),
             new_id(),
+            Applying(pace(self._settings)),
         )
         return Session(self._log, reader, publisher, self._windows, workloads, self._clock, self._settings)
 

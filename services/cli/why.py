@@ -23,7 +23,7 @@ from services.cli.connection import connected, run, workload_key
 from services.cli.past import Until, is_until, parse_at
 from services.cli.reading import latest, records
 from services.cli.why_nodes import NODE_GROUP, explain_group
-from services.cli.why_scaling import as_lines, scaled_until
+from services.cli.why_scaling import as_lines, requested_lines, scaled_until
 from shared.events.registry import decode
 from shared.events.topics import DECISIONS, DECISIONS_MADE, EPOCH_STARTED, PLACEMENTS, SCALING, USAGE
 from shared.events.v1.decisions import DecisionsMade, EpochStarted, PodSetPlacement, Rebalanced, WorkloadPlaced
@@ -137,6 +137,8 @@ def as_text(found: Decided) -> Iterator[str | Table]:
             yield f"  they cost {item.price_per_hour:.6g} an hour"
         if item.reason:
             yield f"  others wait: {item.reason}: {item.message}"
+        if item.requested is not None:
+            yield from requested_lines(item.requested)
         if item.rebalanced is not None:
             yield _moved(item.rebalanced)
         yield from _reasons(item)
@@ -214,7 +216,9 @@ async def _find(key: str, until: Until | None) -> Decided | None:
         if newest is None or newest.placement is None:
             return None
         uid = newest.placement.uid
-        said = await latest(log, SCALING.name, key) if newest.placement.workload.scaling is not None else None
+        workload = newest.placement.workload
+        followed = workload.scaling is not None or workload.vertical is not None
+        said = await latest(log, SCALING.name, key) if followed else None
         scaled = decode(WorkloadScaled, said) if said is not None else None
         used = await latest(log, USAGE.name, key)
         learned = decode(UsageLearned, used) if used is not None else None

@@ -8,10 +8,11 @@ from datetime import UTC, datetime
 from services.cli.past import Until, is_until
 from shared.events.registry import decode
 from shared.events.topics import SCALING_DECIDED
-from shared.events.v1.decisions import WorkloadPlaced
+from shared.events.v1.decisions import Requested, WorkloadPlaced
 from shared.events.v1.forecasts import ForecastMade
 from shared.events.v1.scaling import WorkloadScaled
 from shared.events.v1.scaling_decisions import ScalingBasis, ScalingDecided
+from shared.model.quantities import format_amount
 from shared.ports.event_log import Record
 
 
@@ -31,11 +32,11 @@ def scaled_until(records: Iterable[Record], placed: WorkloadPlaced, until: Until
 
 def as_lines(scaled: WorkloadScaled, basis: ScalingBasis | None) -> Iterator[str]:
     """How many replicas the autoscaler asks for, by what, and what keeps it from doing more."""
-    time = datetime.fromtimestamp(scaled.evaluated_at / 1000, UTC)
+    time = _time(scaled.evaluated_at)
     for item in scaled.pod_sets:
         asked = "nobody can say how many" if item.replicas is None else f"{item.replicas} replicas"
         why = f": {item.reason}" if item.reason else ""
-        yield f"autoscaler, at {time:%Y-%m-%dT%H:%M:%SZ}: {asked} of pod set {item.name}, before {item.before}{why}"
+        yield f"autoscaler, at {time}: {asked} of pod set {item.name}, before {item.before}{why}"
         for metric in item.metrics:
             measured = f"proposes {metric.proposal}" if metric.proposal is not None else "not measured"
             yield f"  {metric.type} {metric.name}: {measured}, by {metric.samples} values"
@@ -43,8 +44,26 @@ def as_lines(scaled: WorkloadScaled, basis: ScalingBasis | None) -> Iterator[str
             yield f"  forecast: {_forecast(item.forecast)}"
         for condition in item.conditions:
             yield f"  {condition.type} {condition.status}: {condition.reason}: {condition.message}"
+    for each in scaled.requests:
+        since = f", applied at {_time(each.at)}: {each.reason}" if each.at is not None else ""
+        yield f"requests of pod set {each.name}: {each.state}{since}" + (f"; {each.message}" if each.message else "")
     if basis is not None:
         yield f"  decided from {basis.there} pods and {basis.asked} replicas asked for; -o json has all that it went by"
+
+
+def requested_lines(requested: Requested) -> Iterator[str]:
+    """What containers request in place of what the workload states."""
+    for item in requested.containers:
+        amounts = ", ".join(
+            f"{name} {format_amount(name, amount)}"
+            + (f" (limit {format_amount(name, item.limits[name])})" if name in item.limits else "")
+            for name, amount in item.requests.items()
+        )
+        yield f"  container {item.name} requests {amounts}, as recommended by {requested.position}"
+
+
+def _time(at_ms: int) -> str:
+    return f"{datetime.fromtimestamp(at_ms / 1000, UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
 def _forecast(made: ForecastMade) -> str:

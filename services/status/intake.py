@@ -5,7 +5,7 @@ Most records of `fleet.objects` are about things that no status depends on; thei
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final
 
 from services.status.decision import values
@@ -33,6 +33,7 @@ from shared.events.v1.objects import ClusterObserved
 from shared.events.v1.results import CommandReported
 from shared.events.v1.scaling import WorkloadScaled
 from shared.events.v1.status import WorkloadPhaseChanged, WorkloadStatus
+from shared.events.v1.vertical import AS_RECOMMENDED, PodSetRequests
 from shared.events.v1.workloads import FieldError
 from shared.model.identities import WorkloadKey, heartbeat_cluster
 from shared.ports.event_log import Record
@@ -128,8 +129,16 @@ def _scaling(record: Record, now_ms: int) -> StatusStimulus:
             for pod_set in said.pod_sets[:1]
             for item in pod_set.conditions
         )
-        facts = ScalingFacts(said.uid, conditions)
+        facts = ScalingFacts(said.uid, (*conditions, *_requests(said.requests)))
     return ScalingSeen(id=_id(record), at_ms=min(record.timestamp_ms, now_ms), key=_workload_key(record), scaling=facts)
+
+
+def _requests(said: Sequence[PodSetRequests]) -> Iterator[tuple[str, bool, str, str]]:
+    """Whether containers request what is recommended; where some do not, why those do not."""
+    if said:
+        item = next((item for item in said if item.state != AS_RECOMMENDED), said[0])
+        message = f"pod set {item.name}: {item.message}" if item.message else ""
+        yield "RequestsApplied", item.state == AS_RECOMMENDED, item.state, message[:MAX_TEXT]
 
 
 def _status(record: Record, now_ms: int) -> StatusStimulus:

@@ -57,12 +57,17 @@ class _Share(_Part, frozen=True):
         return self.replicas - self.leaving
 
 
+class _Requested(_Part, frozen=True):
+    containers: Raw
+
+
 class _SetPlacement(_Part, frozen=True):
     name: str
     desired: int
     shares: tuple[_Share, ...] = ()
     reason: str = ""
     message: str = ""
+    requested: _Requested | None = None
 
 
 class PodSetShape(_Part, frozen=True):
@@ -158,17 +163,19 @@ def _left(placed: _Placed) -> tuple[str, ...]:
 
 
 def _set_plan(placement: _SetPlacement, shape: PodSetShape | None, workload: _Workload, *, first: bool) -> SetPlan:
-    bound = workload.placement.binding is Binding.NODE
+    bound, requested = workload.placement.binding is Binding.NODE, placement.requested
+    # Requests are applied to pods that run, without another generation of the workload.
+    unchanged, said = first and requested is None, bytes(requested.containers) if requested is not None else b""
     return SetPlan(
         name=placement.name,
         mode=_mode(shape) if shape is not None else Mode.PODS,
         desired=placement.desired,
-        shares=tuple(_share(share, bound=bound) for share in placement.shares if share.kept or not share.leaving),
+        shares=tuple(_share(share, said, bound=bound) for share in placement.shares if share.kept or not share.leaving),
         placed=sum(share.kept for share in placement.shares),
         reason=placement.reason,
         message=placement.message[:_MAX_MESSAGE],
-        template=_template_hash(shape, workload) if shape is not None else "",
-        rolled=shape is not None and not (bound or first) and _is_rolled(shape),
+        template=_template_hash(shape, workload, requested) if shape is not None else "",
+        rolled=shape is not None and not (bound or unchanged) and _is_rolled(shape),
     )
 
 
@@ -177,13 +184,13 @@ def _is_rolled(shape: PodSetShape) -> bool:
     return shape.manifest is None or _kind(shape.manifest) in _ROLLED
 
 
-def _share(share: _Share, *, bound: bool) -> Share:
+def _share(share: _Share, requested: bytes, *, bound: bool) -> Share:
     # With `binding: cluster` the nodes are reservations only: the cluster does not learn of them.
     bindings = tuple(zip(share.ordinals, share.nodes, strict=False)) if bound else ()
-    return Share(share.cluster, share.kept, bindings[: share.kept], share.overrides)
+    return Share(share.cluster, share.kept, bindings[: share.kept], share.overrides, requested)
 
 
-def _template_hash(shape: PodSetShape, workload: _Workload) -> str:
+def _template_hash(shape: PodSetShape, workload: _Workload, requested: _Requested | None) -> str:
     """Of all that the scheduler renders into the pods: when this changes, and only then, they are made anew.
 
     It is published, and compared after a restart: what it is made from changes with the schema only.
@@ -196,6 +203,8 @@ def _template_hash(shape: PodSetShape, workload: _Workload) -> str:
         gpu = workload.annotations.get(GPU_MILLI_ANNOTATION, "")
         rendered += (shape.image.encode(), gpu.encode())
         rendered += (shape.command, shape.args, shape.env, shape.ports, shape.resources)
+    if requested is not None:
+        rendered.append(requested.containers)
     return blake2b(b"\0".join(rendered), digest_size=8).hexdigest()
 
 

@@ -295,7 +295,7 @@ STATUS = Topic(
     cleanup=Cleanup.COMPACT,
     messages=(STATUS_CHANGED,),
     written_by=("status",),
-    read_by=("users", "hub", "status", "cli"),
+    read_by=("users", "hub", "status", "cli", "autoscaler"),
     dead_letters=True,
     tombstones="the workload is gone and its last status was published long enough ago",
 )

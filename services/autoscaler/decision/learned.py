@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -11,7 +12,7 @@ from services.autoscaler.decision.vertical.use import ContainerUse, Instance
 from shared.events.v1.decisions import WorkloadPlaced
 from shared.events.v1.forecasts import ScalingForecast
 from shared.events.v1.metrics import ContainerUsage
-from shared.events.v1.usage import PodSetLearned, UsageLearned
+from shared.events.v1.usage import PodSetLearned, RequestsRecommended, UsageLearned
 
 # Records of one round, so that what was restored together is not told together for ever.
 _AT_ONCE = 200
@@ -94,6 +95,16 @@ class Learned:
     def demand(self, key: str) -> Demand | None:
         known = self._known.get(key)
         return known.demand if known is not None else None
+
+    def recommended(self, key: str) -> dict[str, dict[str, RequestsRecommended]]:
+        """What a workload's containers should request, by pod set and container."""
+        known = self._known.get(key)
+        found: dict[str, dict[str, RequestsRecommended]] = {}
+        if known is not None:
+            each = Counter(pod_set for pod_set, _ in known.uses)
+            for (pod_set, container), use in known.uses.items():
+                found.setdefault(pod_set, {})[container] = recommended(use, each[pod_set])
+        return found
 
     # --- what is told ---
 

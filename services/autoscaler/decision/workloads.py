@@ -20,11 +20,13 @@ from services.autoscaler.decision.measured import Measured, MeasuredSeen
 from services.autoscaler.decision.samples import PodSamplesSeen, pod_key
 from services.autoscaler.decision.schedules import Schedules
 from services.autoscaler.decision.telling import cause, gist, remembered
+from services.autoscaler.decision.vertical.applying import Applying
 from shared.events.v1.decisions import WorkloadPlaced
 from shared.events.v1.metrics import AskedMetricsSampled, PodMetricsSampled
 from shared.events.v1.sampling import SampledMetric
-from shared.events.v1.scaling import Scaling, WorkloadScaled
+from shared.events.v1.scaling import PodSetScaled, Scaling, WorkloadScaled
 from shared.events.v1.scaling_decisions import ScalingDecided
+from shared.events.v1.vertical import PodSetRequests
 
 _GONE = frozenset({"Succeeded", "Failed"})
 
@@ -43,7 +45,7 @@ class _Tracked:
     uid: str
     generation: int
     pod_set: str
-    terms: Terms
+    terms: Terms | None
     decided: int
     sampled: tuple[SampledMetric | None, ...] = ()
     scaling: Scaling | None = None
@@ -56,9 +58,13 @@ class _Tracked:
     decided_ms: int | None = None
 
     @property
+    def former(self) -> int | None:
+        """How many replicas were said last, if any were."""
+        return self.said.pod_sets[0].replicas if self.said is not None and self.said.pod_sets else None
+
+    @property
     def asked(self) -> int:
-        said = self.said.pod_sets[0].replicas if self.said is not None else None
-        return self.decided if said is None else said
+        return self.decided if self.former is None else self.former
 
 
 class ScaledWorkloads:
@@ -67,10 +73,17 @@ class ScaledWorkloads:
     """
 
     def __init__(
-        self, defaults: Defaults, stale_ms: int, remember_ms: int, learned: Learned | None = None, life: str = ""
+        self,
+        defaults: Defaults,
+        stale_ms: int,
+        remember_ms: int,
+        learned: Learned | None = None,
+        life: str = "",
+        applying: Applying | None = None,
     ) -> None:
         self._defaults = defaults
         self.learned = learned or Learned()
+        self.applying = applying or Applying()
         self.life = life
         self._decided: list[ScalingDecided] = []
         self._remember_ms = remember_ms
@@ -95,7 +108,8 @@ class ScaledWorkloads:
 
     def restore(self, key: str, said: WorkloadScaled | None) -> None:
         """What was said last, as it stands in the log at the start. None is a tombstone."""
-        if said is None or not said.pod_sets:
+        self.applying.restore(key, said)
+        if said is None:
             self._restored.pop(key, None)
         else:
             self._restored[key] = said
@@ -104,10 +118,13 @@ class ScaledWorkloads:
         """Workloads of which something was said that are scaled no more: to be asked when all was read."""
         return sorted(self._restored.keys() - self._tracked.keys())
 
-    def place(self, key: str, placed: WorkloadPlaced | None) -> bool:
-        """A workload as it was decided upon; whether it is scaled no more, though something was said of it."""
+    def place(self, key: str, placed: WorkloadPlaced | None, generation: int = 0) -> bool:
+        """A workload as it was decided upon, by which entry of the journal; whether it is scaled no more, though
+        something was said of it.
+        """
         self.learned.place(key, placed)
-        if placed is None or placed.deleting or placed.workload.scaling is None:
+        self.applying.place(key, placed, generation)
+        if placed is None or placed.deleting or not (placed.workload.scaling or key in self.applying):
             tracked = self._tracked.pop(key, None)
             self._ask(key, tracked, ())
             return tracked is not None and tracked.said is not None
@@ -119,8 +136,9 @@ class ScaledWorkloads:
             known = self._tracked[key] = self._begin(key, placed)
         if known.scaling != placed.workload.scaling:
             known.scaling = placed.workload.scaling
-            known.terms, known.schedules = terms_of(known.scaling), Schedules(known.scaling.schedules)
-        self._ask(key, known, sampled_by(placed.workload.scaling, key, name))
+            known.terms = terms_of(known.scaling) if known.scaling is not None else None
+            known.schedules = Schedules(known.scaling.schedules if known.scaling is not None else ())
+        self._ask(key, known, sampled_by(known.scaling, key, name) if known.scaling is not None else ())
         known.generation, known.decided = placed.workload_generation, decided
         return False
 
@@ -172,7 +190,8 @@ class ScaledWorkloads:
 
     def reacts(self, key: str) -> bool:
         """Whether it may be looked at whenever samples come: without a behavior it grows by so much at each look."""
-        return self._tracked[key].terms.behavior is not None
+        terms = self._tracked[key].terms
+        return terms is not None and terms.behavior is not None
 
     def since_ms(self, key: str, now_ms: int) -> int | None:
         """How long ago it was looked at; None if it never was, or a clock was set back."""
@@ -188,9 +207,26 @@ class ScaledWorkloads:
         if tracked.evaluated_ms is None:
             tracked.memory.not_after(now_ms)
         tracked.evaluated_ms = now_ms
+        requests = self._requests(key, now_ms)
+        said = WorkloadScaled(
+            uid=tracked.uid,
+            workload_generation=tracked.generation,
+            evaluated_at=now_ms,
+            pod_sets=self._scaled(key, tracked, now_ms, calendar_ms),
+            requests=requests,
+        )
+        if tracked.said is not None and not self._is_news(tracked.said, said):
+            return None
+        tracked.said = said
+        return said
+
+    def _scaled(self, key: str, tracked: _Tracked, now_ms: int, calendar_ms: int) -> tuple[PodSetScaled, ...]:
+        """Of a workload whose replicas are scaled."""
+        if tracked.terms is None or tracked.scaling is None:
+            return ()
         demand = self.learned.demand(key)
         forecast = demand.forecast(calendar_ms) if demand is not None else None
-        inputs = self._inputs(key, tracked, forecast, now_ms, calendar_ms)
+        inputs = self._inputs(key, tracked, tracked.terms, forecast, now_ms, calendar_ms)
         outcome = decide(inputs, tracked.terms, tracked.schedules.at(calendar_ms), self._defaults)
         tracked.memory = outcome.memory
         if demand is not None:
@@ -203,20 +239,32 @@ class ScaledWorkloads:
         )
         if self._is_decision(tracked, said):
             tracked.cause, tracked.decided_ms = _cause(said), now_ms
-            assert tracked.scaling is not None
             origin = basis.Origin(self.life, self._defaults, tracked.scaling)
             self._decided.append(basis.decided(key, said, inputs, origin))
-        if tracked.said is not None and not self._is_news(tracked.said, said):
-            return None
-        tracked.said = said
-        return said
+        return said.pod_sets
+
+    def _requests(self, key: str, now_ms: int) -> tuple[PodSetRequests, ...]:
+        if key not in self.applying:
+            return ()
+        pods: dict[str, list[Pod]] = {}
+        for owned in self._of_workload.get(key, {}).values():
+            pods.setdefault(owned.pod_set, []).append(owned.pod)
+        return self.applying.look(key, self.learned, pods, now_ms)
 
     def take_decided(self) -> list[ScalingDecided]:
         """What looks decided since the last call, each to stand in the log before what is told of it."""
         found, self._decided = self._decided, []
         return found
 
-    def _inputs(self, key: str, tracked: _Tracked, forecast: Forecast | None, now_ms: int, calendar_ms: int) -> Inputs:
+    def _inputs(
+        self,
+        key: str,
+        tracked: _Tracked,
+        terms: Terms,
+        forecast: Forecast | None,
+        now_ms: int,
+        calendar_ms: int,
+    ) -> Inputs:
         pods = {
             pod_key: owned.pod
             for pod_key, owned in self._of_workload.get(key, {}).items()
@@ -228,12 +276,12 @@ class ScaledWorkloads:
             calendar_ms=calendar_ms,
             asked=tracked.asked,
             there=sum(pod.phase not in _GONE and not pod.deleting for pod in pods.values()),
-            former=tracked.said.pod_sets[0].replicas if tracked.said is not None else None,
+            former=tracked.former,
             memory=tracked.memory,
             pods=tuple(pods.values()),
             measured=tuple(
                 self._reading(metric, sampled, pods, now_ms)
-                for metric, sampled in zip(tracked.terms.metrics, tracked.sampled, strict=True)
+                for metric, sampled in zip(terms.metrics, tracked.sampled, strict=True)
             ),
             expected=forecast.replicas if forecast is not None else None,
             forecast=forecast.told() if forecast is not None else None,
@@ -247,20 +295,20 @@ class ScaledWorkloads:
         return Measured(reading, max((sample.at_ms for sample in samples), default=None), len(samples))
 
     def _begin(self, key: str, placed: WorkloadPlaced) -> _Tracked:
-        assert placed.workload.scaling is not None
         name = placed.workload.scaled_pod_set
-        tracked = _Tracked(placed.uid, placed.workload_generation, name, terms_of(placed.workload.scaling), 0)
+        tracked = _Tracked(placed.uid, placed.workload_generation, name, None, 0)
         said = self._restored.pop(key, None)
-        if said is not None and said.uid == placed.uid and said.pod_sets[0].name == name:
-            tracked.said, tracked.memory, tracked.cause = said, remembered(said.pod_sets[0].memory), _cause(said)
+        if said is not None and said.uid == placed.uid and [item.name for item in said.pod_sets] == [name] * bool(name):
+            tracked.said = said
+            if said.pod_sets:
+                tracked.memory, tracked.cause = remembered(said.pod_sets[0].memory), _cause(said)
         return tracked
 
     def _is_decision(self, tracked: _Tracked, said: WorkloadScaled) -> bool:
         """Another number is one, and so is another cause of the same; but of causes that come and go with every sample
         no more are written than one in so long as what is remembered is told again.
         """
-        former = tracked.said.pod_sets[0].replicas if tracked.said is not None else None
-        if said.pod_sets[0].replicas != former:
+        if said.pod_sets[0].replicas != tracked.former:
             return True
         if _cause(said) == tracked.cause:
             return False
@@ -268,10 +316,11 @@ class ScaledWorkloads:
         return since_ms is None or not 0 <= said.evaluated_at - since_ms < self._remember_ms
 
     def _is_news(self, before: WorkloadScaled, after: WorkloadScaled) -> bool:
-        old, new = before.pod_sets[0], after.pod_sets[0]
         if not 0 <= after.evaluated_at - before.evaluated_at < self._remember_ms:
             return True
-        return gist(old) != gist(new) or before.workload_generation != after.workload_generation
+        replicas = [gist(item) for item in before.pod_sets] != [gist(item) for item in after.pod_sets]
+        requests = before.requests != after.requests
+        return replicas or requests or before.workload_generation != after.workload_generation
 
 
 def _cause(said: WorkloadScaled) -> object:

@@ -12,6 +12,7 @@ from pydantic import Field, field_validator, model_validator
 
 from shared.events.v1.clusters import NodeGroup, NodePrice
 from shared.events.v1.scaling import Scaling
+from shared.events.v1.vertical import Vertical
 from shared.events.v1.workloads import MAX_OBJECT_NAME, MAX_POD_SETS, PlacementTerms, PodSet
 from shared.model.base import StrictValue, Value
 from shared.model.identities import Resource
@@ -101,6 +102,9 @@ class WorkloadSpec(StrictValue):
     placement: PlacementTerms = Field(default=PlacementTerms(), description="where it may run")
     scaling: Scaling | None = Field(
         default=None, description="replicas follow what is measured; absent means as many as were asked for"
+    )
+    vertical: Vertical | None = Field(
+        default=None, description="requests follow what is used; absent means as stated, and what is used is shown only"
     )
 
     @model_validator(mode="after")

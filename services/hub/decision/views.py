@@ -142,6 +142,7 @@ def workload_of(namespace: str, name: str, meta: Meta, spec: WorkloadSpec) -> Wo
         pod_sets=spec.pod_sets,
         placement=spec.placement,
         scaling=spec.scaling,
+        vertical=spec.vertical,
     )
 
 
@@ -178,6 +179,7 @@ def specification(workload: Workload) -> Json:
         pod_sets=workload.pod_sets,
         placement=workload.placement,
         scaling=workload.scaling,
+        vertical=workload.vertical,
     )
     return dump(spec)
 

@@ -54,6 +54,9 @@ def remedies(state: SchedulerState, key: str, now_ms: int) -> Iterator[Remedy]:
         placement = placements[index]
         if placement is None or not placement.reason or plan.division not in _TRIED:
             continue
+        if plan.requested is not None:
+            # What it requests follows what it uses: to state something else would change nothing.
+            continue
         if any(_is_shared_out(plan, count) for plan, count in zip(record.plans[: index + 1], placed, strict=False)):
             # Where others go depends on how those that are placed are shared out: not tried, and so not named.
             continue

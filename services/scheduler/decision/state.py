@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from services.scheduler.decision.asked.plans import PodSetPlan
+from services.scheduler.decision.asked.requested import as_requested, requested_in, requested_plans
 from services.scheduler.decision.asked.scaled import scaled_in, scaled_plans
 from services.scheduler.decision.config import SchedulerConfig
 from services.scheduler.decision.decided.records import WorkloadRecord
@@ -109,7 +110,8 @@ class SchedulerState:
         """Folds one decision of the journal; it states the whole outcome for its workload."""
         if isinstance(decision, WorkloadPlaced):
             key = decision.workload.key_text
-            plans, _ = self._requests.plan(decision.workload)
+            plans, _ = self._requests.plan(as_requested(decision.workload, decision.pod_sets))
+            plans = requested_plans(plans, requested_in(decision.pod_sets))
             self.settling.fold(key, decision, scaled_plans(decision.workload, plans, scaled_in(decision)))
             self.fleet.recommendations.note(key)
         elif isinstance(decision, WorkloadForgotten):

@@ -23,12 +23,15 @@ class Mode(Enum):
 
 
 class Share(Struct, frozen=True, gc=False):
-    """The replicas of one pod set in one cluster; shares are equal when the cluster has nothing new to do."""
+    """The replicas of one pod set in one cluster; shares are equal when the cluster has nothing new to do. `requested`
+    is what containers request in place of what the workload states.
+    """
 
     cluster: str
     replicas: int
     bindings: tuple[tuple[int, str], ...] = ()
     overrides: tuple[str, ...] = ()
+    requested: bytes = b""
 
 
 class SetPlan(Struct, frozen=True, kw_only=True, gc=False):

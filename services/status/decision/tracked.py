@@ -97,9 +97,14 @@ class Tracked:
             if part is not None and part.applied and part.generation is not UNSET:
                 then = {item.name: item.counts.placed for item in part.pod_sets if item.counts.placed}
                 now = {name: share.replicas for name, share in plan.shares_in(cluster) if share.replicas}
-                if then == now:
+                if then == now and self._same_templates(plan):
                     return min(part.generation, plan.generation)
         return plan.generation
+
+    def _same_templates(self, plan: Plan) -> bool:
+        """Within one specification they change with the requests that are applied."""
+        before = self._templates_before(plan)
+        return all(before.get(item.name, (item.template, 0))[0] == item.template for item in plan.sets)
 
     def _same_line_as_said(self, plan: Plan) -> bool:
         said = self.said

@@ -162,6 +162,21 @@ class Scaled(Value):
     position: str = Field(description="topic/partition/offset")
 
 
+class ContainerRequested(Value):
+    """What a container requests in place of what the workload states: cpu in thousandths, memory in bytes."""
+
+    name: str
+    requests: dict[str, int]
+    limits: dict[str, int] = Field(default_factory=dict, exclude_if=is_empty, description="where it has any")
+
+
+class Requested(Value):
+    """What containers request by the workload's `vertical`, by which record of `fleet.scaling`: within its policy."""
+
+    containers: tuple[ContainerRequested, ...]
+    position: str = Field(description="topic/partition/offset")
+
+
 class PodSetPlacement(Value):
     """The outcome for one pod set. Replicas in no share wait, for `reason` and `message`.
 
@@ -190,6 +205,7 @@ class PodSetPlacement(Value):
     why: PodSetReasons | None = Field(default=None, description="absent where no node was chosen")
     rebalanced: Rebalanced | None = Field(default=None, description="absent where no replica moved to a better place")
     scaled: Scaled | None = Field(default=None, description="absent as long as the workload's own replicas hold")
+    requested: Requested | None = Field(default=None, description="absent as long as the workload's own requests hold")
 
     @property
     def placed(self) -> int:

@@ -16,6 +16,7 @@ from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
 from shared.events.v1.forecasts import ForecastMade, ScalingForecast
 from shared.events.v1.policies import is_empty
+from shared.events.v1.vertical import PodSetRequests
 from shared.model.base import StrictValue, Value
 from shared.model.names import DnsLabel
 from shared.model.quantities import NonNegativeQuantity, parse_quantity
@@ -346,7 +347,10 @@ class WorkloadScaled(Value):
     uid: str
     workload_generation: int = Field(description="of the specification that was evaluated")
     evaluated_at: int = Field(description="Unix milliseconds")
-    pod_sets: tuple[PodSetScaled, ...]
+    pod_sets: tuple[PodSetScaled, ...] = Field(description="the one that is scaled; none where only requests follow")
+    requests: tuple[PodSetRequests, ...] = Field(
+        default=(), exclude_if=is_empty, description="of a workload whose requests follow what it uses (`vertical`)"
+    )
     inputs: dict[str, dict[int, int]] = Field(
         default_factory=dict, description="next offset to read when this was evaluated, by topic and partition"
     )

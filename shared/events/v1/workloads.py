@@ -30,6 +30,7 @@ from shared.events.v1.policies import (
     is_empty,
 )
 from shared.events.v1.scaling import Scaling
+from shared.events.v1.vertical import Vertical
 from shared.model.base import StrictValue, Value
 from shared.model.identities import WorkloadKey
 from shared.model.names import DnsLabel, DnsSubdomain, LabelKey, LabelValue
@@ -304,6 +305,9 @@ class Workload(WorkloadRef):
     placement: PlacementTerms = PlacementTerms()
     scaling: Scaling | None = Field(
         default=None, description="replicas follow what is measured; absent means as many as were asked for"
+    )
+    vertical: Vertical | None = Field(
+        default=None, description="requests follow what is used; absent means as stated, and what is used is shown only"
     )
 
     @property

@@ -26,7 +26,7 @@ from services.autoscaler.decision.nodes.seen import (
 from services.autoscaler.decision.nodes.stock import Stock
 from shared.events.registry import DecodeError, decode
 from shared.events.v1.clusters import ClusterDeclared
-from shared.events.v1.decisions import WorkloadPlaced
+from shared.events.v1.decisions import ContainerRequested, Requested, WorkloadPlaced
 from shared.events.v1.objects import ClusterObserved
 from shared.model.identities import POD_SET_LABEL, WORKLOAD_LABEL, WORKLOAD_NAMESPACE_LABEL, ObjectKey
 from shared.ports.event_log import NewRecord
@@ -85,6 +85,16 @@ def test_what_the_scheduler_could_not_place_waits_though_there_is_no_pod_of_it()
     # One that is placed waits no more, and nobody has to be told of that.
     fleet.place(placement(workload_json(replicas=3), desired=3, shares={CLUSTER: ["n0", "n0", "n0"]}))
     assert (fleet.seen().pending, fleet.fleet.changed) == ((), 2)
+
+
+def test_what_waits_asks_for_what_was_decided_and_not_for_what_is_stated() -> None:
+    fleet, document = Fleet(), workload_json(cpu="4", replicas=1)
+    placed = placement({**document, "vertical": {"updatePolicy": {"updateMode": "Recreate"}}}, desired=1)
+    requested = Requested(containers=(ContainerRequested(name="main", requests={"cpu": 300}),), position="t/0/1")
+    pod_sets = tuple(item.model_copy(update={"requested": requested}) for item in placed.pod_sets)
+    fleet.place(placed.model_copy(update={"pod_sets": pod_sets}))
+    (pod_set,) = fleet.seen().pending
+    assert dict(pod_set.demand.shape.requests)["cpu"] == 300
 
 
 @pytest.mark.parametrize("reason", ["OverBudget", "QueueLimit", "AwaitingWithdrawal", "Placing"])

@@ -15,7 +15,14 @@ from services.cli.why import Decided, as_document, as_text, decided_until
 from services.cli.why_scaling import scaled_until
 from shared.events.envelope import Envelope
 from shared.events.topics import DECISIONS, DECISIONS_MADE, EPOCH_STARTED, SCALING_DECIDED
-from shared.events.v1.decisions import DecisionsMade, EpochStarted, Rebalanced, WorkloadPlaced
+from shared.events.v1.decisions import (
+    ContainerRequested,
+    DecisionsMade,
+    EpochStarted,
+    Rebalanced,
+    Requested,
+    WorkloadPlaced,
+)
 from shared.events.v1.scaling import (
     ConditionType,
     MetricReading,
@@ -26,6 +33,7 @@ from shared.events.v1.scaling import (
 )
 from shared.events.v1.scaling_decisions import ScalingBasis, ScalingDecided
 from shared.events.v1.usage import PodSetLearned, UsageLearned
+from shared.events.v1.vertical import PodSetRequests
 from shared.model.identities import ZONE_LABEL
 from shared.ports.event_log import Record
 from tests.scheduling import World, image, workload
@@ -208,3 +216,16 @@ def test_of_the_past_it_says_what_the_autoscaler_decided_then(
         text = "  decided from 3 pods and 2 replicas asked for; -o json has all that it went by"
         assert text in [line for line in as_text(shown) if isinstance(line, str)]
         assert as_document(shown)["scalingBasis"]["scaling"]["maxReplicas"] == 9
+
+
+def test_the_text_says_what_containers_request_and_why() -> None:
+    said = PodSetRequests(name="main", at=2000, reason="OutsideRecommendedRange", state="TooSoon", message="later")
+    scaled = WorkloadScaled(uid="u", workload_generation=1, evaluated_at=1000, pod_sets=(), requests=(said,))
+    container = ContainerRequested(name="app", requests={"cpu": 57, "memory": 1 << 30}, limits={"cpu": 114})
+    placed = decided()
+    item = placed.pod_sets[0].model_copy(update={"requested": Requested(containers=(container,), position="t/0/9")})
+    found = Decided(7, 0, placed.model_copy(update={"pod_sets": (item,)}), scaled)
+    lines = [line for line in as_text(found) if isinstance(line, str)]
+    assert "requests of pod set main: TooSoon, applied at 1970-01-01T00:00:02Z: OutsideRecommendedRange; later" in lines
+    assert "  container app requests cpu 57m (limit 114m), memory 1Gi, as recommended by t/0/9" in lines
+    assert as_document(found)["scaling"]["requests"][0]["state"] == "TooSoon"

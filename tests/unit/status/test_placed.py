@@ -10,8 +10,9 @@ import pytest
 from services.status.decision.plan import Mode
 from services.status.placed import PodSetShape, placement_of
 from shared.events.registry import DecodeError
+from shared.events.v1.decisions import ContainerRequested, Requested
 from shared.events.v1.workloads import PodSet
-from tests.unit.status.world import placement
+from tests.unit.status.world import World, placement
 
 
 def document(pod_set: dict[str, Any] | None = None, **arguments: Any) -> dict[str, Any]:
@@ -108,3 +109,43 @@ def test_other_overrides_are_something_new_for_a_cluster_to_do() -> None:
     assert one is not None
     assert two is not None
     assert one.shares_in("a") != two.shares_in("a")
+
+
+def requested(milli: int, position: str = "fleet.scaling/0/1") -> dict[str, Any]:
+    """A placement that applies requests that were recommended."""
+    changed = document()
+    container = {"name": "web", "requests": {"cpu": milli}}
+    changed["placement"]["podSets"][0]["requested"] = {"containers": [container], "position": position}
+    return changed
+
+
+def test_requests_that_are_applied_make_other_pods_whoever_said_them() -> None:
+    assert len({template(item) for item in (document(), requested(100), requested(200))}) == 3
+    assert template(requested(100, "fleet.scaling/0/2")) == template(requested(100))
+
+
+def test_clusters_have_something_new_to_do_for_them() -> None:
+    world = World()
+    world.run({"east": 1})
+    before = world.status().clusters[0]
+    assert before.applied
+    changed = placement({"east": 1}, generation=2)
+    containers = (ContainerRequested(name="web", requests={"cpu": 100}),)
+    assert changed.placement is not None
+    pod_sets = tuple(
+        item.model_copy(update={"requested": Requested(containers=containers, position="t/0/1")})
+        for item in changed.placement.pod_sets
+    )
+    body = changed.placement.model_copy(update={"pod_sets": pod_sets})
+    world.place(changed.model_copy(update={"placement": body}))
+    world.end()
+    assert not world.status().clusters[0].applied
+    world.report("east", generation=2)
+    world.end()
+    assert world.status().clusters[0].applied
+    assert world.status().pod_sets[0].template != before.pod_sets[0].template
+
+
+def test_they_are_rolled_out_though_nobody_changed_the_workload() -> None:
+    plans = [placement_of(orjson.dumps(item)).plan for item in (document(), requested(100))]
+    assert [plan.sets[0].rolled for plan in plans if plan is not None] == [False, True]

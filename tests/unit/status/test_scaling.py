@@ -5,6 +5,7 @@ from __future__ import annotations
 from services.status.intake import Intake
 from shared.events.topics import SCALING
 from shared.events.v1.scaling import ConditionType, PodSetScaled, ScalingCondition, WorkloadScaled
+from shared.events.v1.vertical import PodSetRequests
 from shared.ports.event_log import Record
 from tests.unit.status.world import KEY, World, placement
 
@@ -115,3 +116,20 @@ def test_a_record_becomes_conditions_and_a_tombstone_none() -> None:
     world.feed(gone)
     world.end()
     assert "ScalingActive" not in kinds(world)
+
+
+def test_whether_containers_request_what_is_recommended() -> None:
+    world = World()
+    world.run({"east": 1})
+    fine = PodSetRequests(name="main", state="AsRecommended")
+    late = PodSetRequests(name="other", state="TooSoon", message="wait")
+    for offset, (said, expected) in enumerate(
+        [((fine,), ("True", "AsRecommended", "")), ((fine, late), ("False", "TooSoon", "pod set other: wait"))]
+    ):
+        body = WorkloadScaled(uid="u1", workload_generation=1, evaluated_at=1, pod_sets=(), requests=said)
+        seen = Intake().stimulus(Record(SCALING.name, 0, offset, 5, KEY.encode(), body.to_json()), 9)
+        assert seen is not None
+        world.feed(seen)
+        world.end()
+        condition = world.condition("RequestsApplied")
+        assert (condition.status, condition.reason, condition.message) == expected

@@ -12,6 +12,7 @@ from services.scheduler.decision.asked.demands import Demand
 from services.scheduler.decision.asked.manifests import Division
 from services.scheduler.decision.asked.plan_cache import PlanCache
 from services.scheduler.decision.asked.plans import PodSetPlan
+from services.scheduler.decision.asked.requested import Stated, as_requested, capped, rolls, stated
 from services.scheduler.decision.clusters import ClusterTable
 from services.scheduler.decision.config import SchedulerConfig, Weights
 from services.scheduler.decision.scoring.kernel import compiled
@@ -70,14 +71,19 @@ __all__ = [
     "SeenBudgets",
     "ShareKey",
     "Spread",
+    "Stated",
     "Term",
     "Weights",
     "allocatable",
+    "as_requested",
+    "capped",
     "compiled",
     "decode_node",
     "plan_workload",
+    "rolls",
     "rules_of",
     "share_of",
+    "stated",
     "taints_of",
     "take_alike",
     "terms_of",

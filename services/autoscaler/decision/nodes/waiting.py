@@ -16,6 +16,7 @@ from services.autoscaler.decision.nodes.scheduling import (
     PlanCache,
     PodSetPlan,
     ShareKey,
+    as_requested,
     plan_workload,
 )
 from services.autoscaler.decision.nodes.seen import NodeKey, PodSet
@@ -58,7 +59,8 @@ class WorkloadReader:
         """What was accepted by a scheduler of another version, and cannot be planned here, asks for nothing."""
         if placed.deleting:
             return NOTHING
-        plans, errors = plan_workload(placed.workload, self._gpu_resource, self._plans)
+        workload = as_requested(placed.workload, placed.pod_sets)
+        plans, errors = plan_workload(workload, self._gpu_resource, self._plans)
         if errors:
             return NOTHING
         by_name = {plan.name: plan for plan in plans}

@@ -15,6 +15,7 @@ from services.scheduler.decision.asked.manifests import Division
 from services.scheduler.decision.asked.plan_cache import PlanCache
 from services.scheduler.decision.asked.planning import Planner
 from services.scheduler.decision.asked.plans import PodSetPlan
+from services.scheduler.decision.asked.requested import vertical_errors
 from services.scheduler.decision.asked.scaled import scaling_errors
 from shared.events.v1.workloads import Binding, FieldError, Workload
 
@@ -35,7 +36,8 @@ def plan_workload(
     if known is not None and len(pod_sets) == 1:
         # As nearly all are.
         alone = known.find(workload, pod_sets[0])
-        if alone is not None and alone[0].desired <= MAX_WORKLOAD_REPLICAS and workload.scaling is None:
+        followed = workload.scaling is not None or workload.vertical is not None
+        if alone is not None and alone[0].desired <= MAX_WORKLOAD_REPLICAS and not followed:
             return alone, ()
     errors: list[FieldError] = []
     plans: list[PodSetPlan] = []
@@ -56,7 +58,7 @@ def plan_workload(
         if not errors and any(plan.division is Division.TOGETHER and not plan.holds_room for plan in plans):
             plans = _following(workload, plans)
     if not errors:
-        errors += scaling_errors(workload, tuple(plans))
+        errors += (*scaling_errors(workload, tuple(plans)), *vertical_errors(workload))
     most = {workload.scaled_pod_set: workload.scaling.max_replicas} if workload.scaling is not None else {}
     total = sum(max(plan.desired, most.get(plan.name, 0)) for plan in plans)
     if total > MAX_WORKLOAD_REPLICAS:

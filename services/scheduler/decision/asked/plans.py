@@ -11,7 +11,7 @@ from services.scheduler.decision.asked.manifests import Division
 from services.scheduler.decision.asked.overrides import PodSetOverrides
 from services.scheduler.decision.table.neighbours import PodFacts
 from services.scheduler.decision.table.rules import Term
-from shared.events.v1.decisions import Scaled
+from shared.events.v1.decisions import Requested, Scaled
 from shared.events.v1.policies import DisruptionBudget, Rebalance
 from shared.events.v1.workloads import PlacementTerms, Workload
 
@@ -40,7 +40,7 @@ class PodSetPlan:
     what its pods want of others that are to run beside them. `gpus` is None where a pod asks for none. `budget` bounds
     how many make room for others. `rebalance` is None where nothing that runs moves to a better place. `price_limit` is
     what all replicas of the workload together may cost an hour. `scaled` is whose word `desired` is, if it is the
-    autoscaler's.
+    autoscaler's; `requested` likewise of what its containers ask for, which `demand` has.
     """
 
     name: str
@@ -68,6 +68,7 @@ class PodSetPlan:
     rebalance: Rebalance | None = None
     price_limit: float | None = None
     scaled: Scaled | None = None
+    requested: Requested | None = None
 
     def __post_init__(self) -> None:
         duplicated = self.sharing is not None and self.sharing.division == "duplicated"

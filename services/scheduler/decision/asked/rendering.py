@@ -3,6 +3,7 @@
 With `binding: cluster`, an image or a template becomes a Deployment of the cluster's replicas; a manifest stays as it
 is, but for its replicas where its kind divides. With `binding: node` pods are named `<workload>-<pod set>-<ordinal>`;
 what has no pods is an object there too.
+Where a decision says what containers request, that stands in place of what the workload states.
 Labels that say which workload a pod belongs to are put on every object and every pod template; selectors and
 tolerations of the placement terms are merged into every pod spec, so that the cluster's own scheduler keeps them too.
 The namespace of a manifest is left to the executor, which knows which kinds have one. Overrides come last: those whose
@@ -20,6 +21,7 @@ import orjson
 from services.scheduler.decision.asked.labels import identity_of, labels_of
 from services.scheduler.decision.asked.manifests import Division, image_pod_spec, kind_for
 from services.scheduler.decision.asked.overrides import OverrideError, apply_unchecked
+from services.scheduler.decision.asked.requested import as_requested
 from shared.events.v1.commands import CommandIssued, ManagedObject, PodBinding, PodGroup
 from shared.events.v1.decisions import ClusterShare, WorkloadPlaced
 from shared.events.v1.workloads import Binding, Manifest, PodSet, Workload
@@ -40,9 +42,10 @@ _command = built(
 def render_commands(placed: WorkloadPlaced, epoch: int, generation: int) -> list[CommandIssued]:
     """One command for each cluster with a share (`run`) or being withdrawn (`withdraw`), in that order."""
     key = placed.workload.key
-    renderer = _Renderer(placed.workload)
+    workload = as_requested(placed.workload, placed.pod_sets)
+    renderer = _Renderer(workload)
     shares: dict[str, list[tuple[PodSet, ClusterShare]]] = {}
-    pod_sets = {pod_set.name: pod_set for pod_set in placed.workload.pod_sets}
+    pod_sets = {pod_set.name: pod_set for pod_set in workload.pod_sets}
     # What others need comes before them; all else in the workload's order.
     for placement in sorted(placed.pod_sets, key=lambda item: not item.follows):
         for share in placement.shares:

@@ -15,9 +15,9 @@ from services.scheduler.decision.asked.manifests import Division
 from services.scheduler.decision.asked.plan_cache import PlanCache
 from services.scheduler.decision.asked.plans import PodSetPlan
 from services.scheduler.decision.asked.priorities import PLAIN, Importance, importance_of
-from services.scheduler.decision.asked.scaled import scaled_plans
 from services.scheduler.decision.decided.records import WorkloadRecord, uid_for
 from services.scheduler.decision.decided.workloads import Workloads
+from services.scheduler.decision.deciding.following import Following
 from services.scheduler.decision.deciding.settling import Settling, settle_together
 from services.scheduler.decision.leaving.exodus import Exodus
 from services.scheduler.decision.placing.drafts import PodSetDraft
@@ -29,7 +29,6 @@ from shared.events.v1.decisions import (
     Decision,
     RequestRef,
     RequestRejected,
-    Scaled,
     WorkloadPlaced,
 )
 from shared.events.v1.requests import WorkloadRequested
@@ -56,6 +55,7 @@ class Requests:
         self._plans = PlanCache(_CACHED_PLANS)
         self._gpu_resource = fleet.config.gpu_resource
         self._by_images = fleet.config.weights.images > 0
+        self._following = Following(fleet.recommendations, self.plan)
         self._any_default = any(item.default for item in fleet.config.priority_classes.values())
 
     def decide(self, requests: Iterable[Asked], now_ms: int) -> Iterator[list[Answer]]:
@@ -110,8 +110,8 @@ class Requests:
         if (live is not None or body.operation == "change") and (errors := _misplaced(body, live)):
             return reject(key, ref, errors)
         plans, errors = self.plan(workload)
-        if live is not None:
-            plans = scaled_plans(workload, plans, self._scaled(key, workload, live))
+        if live is not None and not errors:
+            plans = self._following.changed(workload, plans, live)
         if not errors and self._is_plain(workload, plans):
             importance, wrong = PLAIN, _NO_ERRORS
         else:
@@ -132,7 +132,7 @@ class Requests:
     # --- what is scaled ---
 
     def decide_scaled(self, now_ms: int) -> list[Decision]:
-        """Workloads of which the autoscaler wants another number of replicas than was decided, up to a limit."""
+        """Workloads of which the autoscaler wants other replicas or requests than was decided, up to a limit."""
         changed, decisions = self._fleet.recommendations.changed, list[Decision]()
         left = self._fleet.config.placements_per_call
         for key in sorted(changed) if changed else ():
@@ -150,24 +150,12 @@ class Requests:
         return decisions
 
     def _rescaled(self, record: WorkloadRecord) -> Admitted | None:
-        """The workload as it was accepted, with as many replicas as it should have now; None if it has them."""
-        placed, workload = record.placed, record.placed.workload
-        scaled = self._scaled(record.key, workload, record)
-        plans = scaled_plans(workload, record.plans, scaled)
-        if [plan.desired for plan in plans] == [plan.desired for plan in record.plans]:
+        """The workload as it was accepted, as it should be now; None if it is so."""
+        placed, plans = record.placed, self._following.now(record)
+        if plans is None:
             return None
-        return Admitted(
-            record.key, workload, plans, placed.request, Importance(placed.priority, placed.preempts), False
-        )
-
-    def _scaled(self, key: str, workload: Workload, record: WorkloadRecord | None) -> Scaled | None:
-        """What the autoscaler said last of a workload that is there; of a new one that is nothing."""
-        if workload.scaling is None or record is None:
-            return None
-        name = workload.scaled_pod_set
-        placement = record.placement(name)
-        decided = placement.scaled if placement is not None else None
-        return self._fleet.recommendations.of(key, record.placed.uid, name, decided)
+        importance = Importance(placed.priority, placed.preempts)
+        return Admitted(record.key, placed.workload, plans, placed.request, importance, False)
 
     # --- new workloads of one pod ---
 

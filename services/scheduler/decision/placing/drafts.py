@@ -145,8 +145,8 @@ class PodSetDraft(Giving):
             outcome["follows"] = plan.follows
         if self.gang is not None and self.gang.started:
             outcome["started"] = self.gang.started
-        if plan.scaled is not None:
-            outcome["scaled"] = plan.scaled
+        followed = {"scaled": plan.scaled, "requested": plan.requested}
+        outcome |= {name: said for name, said in followed.items() if said is not None}
         return PodSetPlacement.model_validate(outcome)
 
     def _still_away(self, kept: Mapping[str, Sequence[Replica]]) -> dict[str, int]:

@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from shared.events.v1.decisions import Scaled
 from shared.events.v1.scaling import WorkloadScaled
+from shared.events.v1.vertical import ContainerRequests
+
+
+class RequestsSaid(NamedTuple):
+    """What containers of a pod set are to request, by which record."""
+
+    containers: Sequence[ContainerRequests]
+    position: str
 
 
 @dataclass(frozen=True, slots=True)
 class _Said:
     uid: str
     pod_sets: dict[str, Scaled]
+    requests: dict[str, RequestsSaid]
 
 
 class Recommendations:
@@ -31,7 +42,8 @@ class Recommendations:
             for item in said.pod_sets
             if item.replicas is not None
         }
-        self._said[key] = _Said(said.uid, pod_sets)
+        requests = {item.name: RequestsSaid(item.containers, position) for item in said.requests if item.containers}
+        self._said[key] = _Said(said.uid, pod_sets, requests)
         self.changed.add(key)
 
     def note(self, key: str) -> None:
@@ -45,11 +57,19 @@ class Recommendations:
         """
         said = self._said.get(key)
         found = said.pod_sets.get(pod_set) if said is not None and said.uid == uid else None
-        if found is None or (decided is not None and _offset(found) < _offset(decided)):
+        if found is None or (decided is not None and _offset(found.position) < _offset(decided.position)):
+            return decided
+        return found
+
+    def requests(self, key: str, uid: str, pod_set: str, decided: RequestsSaid | None) -> RequestsSaid | None:
+        """The same for what its containers request."""
+        said = self._said.get(key)
+        found = said.requests.get(pod_set) if said is not None and said.uid == uid else None
+        if found is None or (decided is not None and _offset(found.position) < _offset(decided.position)):
             return decided
         return found
 
 
-def _offset(scaled: Scaled) -> int:
+def _offset(position: str) -> int:
     """A workload's records are all in one partition."""
-    return int(scaled.position.rpartition("/")[2])
+    return int(position.rpartition("/")[2])
