@@ -69,9 +69,9 @@ arch: $(VENV)/.dev ## the layers, as pyproject.toml states them
 
 lock: $(VENV)/.dev ## resolve the hash-pinned requirement files anew
 	$(BIN)/uv pip compile -q --generate-hashes --no-emit-index-url --no-header --python-version 3.11 \
-		--extra embedded pyproject.toml -o requirements.lock
+		--extra embedded --extra aws pyproject.toml -o requirements.lock
 	$(BIN)/uv pip compile -q --generate-hashes --no-emit-index-url --no-header --python-version 3.11 \
-		--extra embedded --group dev pyproject.toml -o requirements-dev.lock
+		--extra embedded --extra aws --group dev pyproject.toml -o requirements-dev.lock
 	$(BIN)/uv pip compile -q --generate-hashes --no-emit-index-url --no-header --python-version 3.11 \
 		-c requirements.lock pyproject.toml -o deploy/docker/control-plane.lock
 	$(BIN)/uv pip compile -q --generate-hashes --no-emit-index-url --no-header --python-version 3.11 \

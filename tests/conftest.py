@@ -2,7 +2,12 @@
 
 from hypothesis import settings
 
-pytest_plugins = ("tests.fixtures.embedded", "tests.fixtures.prometheus", "tests.testbed.fixtures")
+pytest_plugins = (
+    "tests.fixtures.embedded",
+    "tests.fixtures.moto",
+    "tests.fixtures.prometheus",
+    "tests.testbed.fixtures",
+)
 
 # By default an example that takes 200 ms fails: a timed test, on a machine that is busy with other things.
 settings.register_profile("flotilla", deadline=None)

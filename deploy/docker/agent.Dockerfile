@@ -10,7 +10,10 @@ COPY deploy/docker/agent.lock /build/requirements.lock
 RUN --mount=type=cache,target=/root/.cache/pip,sharing=locked \
     python3 -m pip install --quiet --disable-pip-version-check --root-user-action ignore --require-hashes --no-deps \
       --only-binary :all: --no-compile --target /flotilla/lib -r /build/requirements.lock
-RUN rm -rf /flotilla/lib/bin \
+# Of AWS's services those that node groups ask, and that which gives a service account its role.
+RUN rm -rf /flotilla/lib/bin /flotilla/lib/boto3/examples \
+ && find /flotilla/lib/botocore/data /flotilla/lib/boto3/data -mindepth 1 -maxdepth 1 -type d \
+      ! -name autoscaling ! -name eks ! -name sts -exec rm -rf {} + \
  && python3 -m compileall -q -j 1 --invalidation-mode unchecked-hash /flotilla/lib
 COPY shared /flotilla/app/shared
 COPY services/__init__.py /flotilla/app/services/

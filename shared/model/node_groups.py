@@ -30,6 +30,13 @@ _STOCK_WORDS: Final = (
     "OverconstrainedAllocationRequest",
     "SkuNotAvailable",
     "OutOfStock",
+    # Sentences that stand in Auto Scaling's activities and EKS's health issues without a code.
+    "currently do not have sufficient",
+    "no Spot capacity available",
+    "Your quota allows for",
+    "more vCPU capacity than your current",
+    "InsufficientFreeAddresses",
+    "not enough free addresses",
 )
 
 

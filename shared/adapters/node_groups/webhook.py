@@ -19,6 +19,7 @@ import aiohttp
 import orjson
 from pydantic import Field, ValidationError
 
+from shared.adapters.node_groups.retried import retried
 from shared.events.v1.clusters import MAX_NODES, WebhookGroup
 from shared.model.base import Value
 from shared.model.node_groups import (
@@ -37,9 +38,7 @@ TIMESTAMP_HEADER: Final = "Flotilla-Timestamp"
 SIGNATURE_HEADER: Final = "Flotilla-Signature"
 ORDER_HEADER: Final = "Flotilla-Order-Id"
 DEADLINE_S: Final = 20.0
-_ATTEMPTS: Final = 3
 _ATTEMPT_S: Final = 6.0
-_PAUSE_S: Final = 0.5
 _MOST_BYTES: Final = 4 * 1024 * 1024
 _OK: Final = 200
 _ERROR: Final = 400
@@ -115,22 +114,9 @@ class WebhookProvider:
         url, order = f"{self._url}/{what}", str(uuid.uuid4())
         body = orjson.dumps({**self._facts, **facts, "orderId": order})
         key = await asyncio.to_thread(self._key)
-        error = ProviderError(PROVIDER_UNAVAILABLE, f"{url}: not asked")
-        try:
-            async with asyncio.timeout(self._deadline_s):
-                for attempt in range(_ATTEMPTS):
-                    if attempt:
-                        await self._clock.sleep(_PAUSE_S * 2**attempt)
-                    try:
-                        return await self._attempt(url, order, body, key)
-                    except ProviderError as refusal:
-                        error = refusal
-                        if refusal.reason != PROVIDER_UNAVAILABLE:
-                            raise
-        except TimeoutError as late:
-            message = f"{url}: no answer within {self._deadline_s:g} s; before that: {error.message}"
-            raise ProviderError(PROVIDER_UNAVAILABLE, message) from late
-        raise error
+        return await retried(
+            self._clock, lambda: self._attempt(url, order, body, key), what=url, deadline_s=self._deadline_s
+        )
 
     async def _attempt(self, url: str, order: str, body: bytes, key: bytes) -> bytes:
         timestamp = str(self._clock.now_ms() // 1000)

@@ -86,15 +86,18 @@ class Machinery:
     """The controllers of one MachineDeployment or MachinePool, as far as its number of nodes goes.
 
     Whom it deletes when fewer are asked for: first the annotated, then those without a node, then the first by name,
-    which no caller may count upon.
+    which no caller may count upon. `workload` is the cluster that the nodes join, if that is another one.
     """
 
-    def __init__(self, api: KubernetesApi, plural: str, name: str, group: str) -> None:
+    def __init__(
+        self, api: KubernetesApi, plural: str, name: str, group: str, *, workload: KubernetesApi | None = None
+    ) -> None:
         self.resource = Resource(GROUP, "v1beta1", plural)
         self.name = name
         self.stock: int | None = None
         self.paused = False
         self._api = api
+        self._workload = workload or api
         self._group = group
         self._label = f"cluster.x-k8s.io/{_LABELS[plural]}"
         self._numbers = itertools.count(1)
@@ -167,15 +170,15 @@ class Machinery:
         node, provider_id = f"node-of-{name}", f"test:///{name}"
         manifest = NodeShape(labels={NODE_GROUP_LABEL: self._group}).manifest(node)
         manifest["spec"]["providerID"] = provider_id
-        if await find(self._api, NODES, "", node) is None:
-            await self._api.create(NODES, "", manifest)
+        if await find(self._workload, NODES, "", node) is None:
+            await self._workload.create(NODES, "", manifest)
         await self._api.merge_patch(MACHINES, NAMESPACE, name, {"spec": {"providerID": provider_id}})
         await self._patch(MACHINES, name, {"status": {"nodeRef": {"kind": "Node", "name": node}}})
 
     async def _delete(self, machine: Object) -> None:
         ref = machine.get("status", {}).get("nodeRef")
         if ref:
-            await self._api.delete(NODES, "", ref["name"])
+            await self._workload.delete(NODES, "", ref["name"])
         await self._api.delete(MACHINES, NAMESPACE, machine["metadata"]["name"])
 
     async def _patch(self, resource: Resource, name: str, body: Object) -> None:

@@ -14,6 +14,7 @@ from services.simulator.spec import ClusterSpec
 from shared.adapters.kubernetes import KubernetesApi
 from shared.model.node_groups import NOT_FOUND, OUT_OF_STOCK, PROVIDER_UNAVAILABLE, GroupState, NodeRef
 from shared.ports.node_groups import ProviderError
+from tests.contract.node_groups.aws import aws
 from tests.contract.node_groups.beds import Bed, cluster_api, kwok
 from tests.contract.node_groups.webhook import webhook
 from tests.integration.executor.support import until
@@ -25,11 +26,20 @@ _ON_CLUSTERS = ("kwok", "machinedeployments", "machinepools")
 _ON_REAL_ONES = [pytest.param((kind, "real"), id=f"{kind}-real", marks=pytest.mark.testbed) for kind in _ON_CLUSTERS]
 
 
-@pytest.fixture(params=[*((kind, "simulated") for kind in _ON_CLUSTERS), *_ON_REAL_ONES, ("webhook", "")], ids=str)
+_AT_AWS = ("asg", "eks")
+_ELSEWHERE = [("webhook", ""), *((kind, "moto") for kind in _AT_AWS)]
+
+
+@pytest.fixture(params=[*((kind, "simulated") for kind in _ON_CLUSTERS), *_ON_REAL_ONES, *_ELSEWHERE], ids=str)
 def kind(request: pytest.FixtureRequest) -> tuple[str, str]:
-    """The kind of provider, and where it is: the kubeconfig of the session's real cluster, for those on one."""
+    """The kind of provider, and where it is: a kubeconfig of the session's real cluster, or the URL of its moto."""
     name, where = request.param
-    return name, str(request.getfixturevalue("real_cluster").kubeconfig) if where == "real" else where
+    if where == "real":
+        return name, str(request.getfixturevalue("real_cluster").kubeconfig)
+    if where == "moto":
+        request.getfixturevalue("aws_environment")
+        return name, str(request.getfixturevalue("moto_url"))
+    return name, where
 
 
 @pytest_asyncio.fixture
@@ -59,6 +69,10 @@ async def bed(where: tuple[str, str], tmp_path: Path) -> AsyncIterator[Bed]:
     kind, group = where[0], f"contract-{next(_numbers)}"
     if kind == "webhook":
         async with webhook(tmp_path, group) as bed:
+            yield bed
+        return
+    if kind in _AT_AWS:
+        async with aws(where[1], kind, group) as bed:
             yield bed
         return
     api = await KubernetesApi.from_kubeconfig(where[1])

@@ -104,6 +104,14 @@ async def test_wrong_values_are_refused_by_name(
         await run_helm("template", "fleet", str(chart), "-f", str(file), home=tmp_path)
 
 
+async def test_a_role_at_aws_is_the_executors_alone(helm_binary: Path, tmp_path: Path) -> None:
+    objects = await render(AGENT / "ci" / "secure-values.yaml", tmp_path)
+    accounts = {item["metadata"]["name"]: item["metadata"] for item in objects if item["kind"] == "ServiceAccount"}
+    assert accounts.keys() == {"agents-executor", "agents-watcher"}
+    assert "eks.amazonaws.com/role-arn" in accounts["agents-executor"]["annotations"]
+    assert "annotations" not in accounts["agents-watcher"]
+
+
 async def test_every_topic_and_principal_becomes_a_resource_of_strimzi(helm_binary: Path, tmp_path: Path) -> None:
     objects = await render(CONTROL_PLANE / "ci" / "strimzi-values.yaml", tmp_path)
     topics = yaml.safe_load((CONTROL_PLANE / "files" / "topics.yaml").read_text())["topics"]

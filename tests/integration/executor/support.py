@@ -41,7 +41,11 @@ class Running:
         self._source = source
         self._settings = ExecutorSettings(executor_cluster=cluster, **{**QUICK, **settings})
         self._stop = asyncio.Event()
-        self._providers = Providers(SystemClock())
+        self._providers = Providers(
+            SystemClock(),
+            management_kubeconfig=self._settings.executor_management_kubeconfig,
+            secrets_dir=self._settings.executor_secrets_dir,
+        )
         self.service = ExecutorService(self.log, source, self._providers, SystemClock(), self._settings)
         self._task: asyncio.Task[None] | None = None
 

@@ -49,8 +49,16 @@ async def group(bed: Bed) -> AsyncIterator[str]:
         await bed.api.delete(NODES, "", node["metadata"]["name"])
 
 
-def order(group: str, generation: int, size: int, *remove: str, epoch: int = 1) -> CommandIssued:
-    facts = {"group": group, "provider": {"kind": "kwok"}, "template": TEMPLATE, "size": size, "remove": remove}
+def order(
+    group: str, generation: int, size: int, *remove: str, epoch: int = 1, provider: dict[str, str] | None = None
+) -> CommandIssued:
+    facts = {
+        "group": group,
+        "provider": provider or {"kind": "kwok"},
+        "template": TEMPLATE,
+        "size": size,
+        "remove": remove,
+    }
     return CommandIssued(
         cluster=CLUSTER,
         subject=f"nodegroup/{group}",
@@ -302,7 +310,7 @@ async def test_what_an_executor_with_node_groups_may_do_is_enough(real_cluster: 
     binding = {"kind": "ClusterRoleBinding", "metadata": {"name": name}, "roleRef": role, "subjects": subjects}
     await api.create(NAMESPACES, "", {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
     await api.create(Resource("", "v1", "serviceaccounts"), name, account)
-    await api.create(ROLES, "", _role(name, EXECUTOR))
+    await api.create(ROLES, "", role_of(name, EXECUTOR))
     await api.create(Resource(RBAC, "v1", "clusterrolebindings"), "", {"apiVersion": f"{RBAC}/v1", **binding})
     write_token_kubeconfig(real_cluster, await token_of(real_cluster, name, name), path)
     try:
@@ -311,7 +319,7 @@ async def test_what_an_executor_with_node_groups_may_do_is_enough(real_cluster: 
             report = await reported(executor, name, 1, outcome="failed", reason="Forbidden")
             assert "nodes" in report.message
             more = (*EXECUTOR, *EXECUTOR_NODE_GROUPS, *EXECUTOR_KWOK)
-            await api.merge_patch(ROLES, "", name, {"rules": _role(name, more)["rules"]})
+            await api.merge_patch(ROLES, "", name, {"rules": role_of(name, more)["rules"]})
             leaving, staying = await grown(bed, executor, name, 2)
             await web_on(bed, leaving)
             await api.merge_patch(BUDGETS, name, "web", budget(1))
@@ -327,6 +335,6 @@ async def test_what_an_executor_with_node_groups_may_do_is_enough(real_cluster: 
         await api.close()
 
 
-def _role(name: str, rules: tuple[Rule, ...]) -> Object:
+def role_of(name: str, rules: tuple[Rule, ...]) -> Object:
     manifests = [rule.manifest() for rule in rules]
     return {"apiVersion": f"{RBAC}/v1", "kind": "ClusterRole", "metadata": {"name": name}, "rules": manifests}

