@@ -25,6 +25,7 @@ from shared.events.topics import (
     NODE_GROUPS,
     OBJECTS,
     PLACEMENTS,
+    REQUESTS_DECIDED,
     RESULTS,
     SAMPLING,
     SCALING,
@@ -271,11 +272,15 @@ class Session:
 
     async def _record(self, inputs: dict[str, dict[int, int]]) -> None:
         """What was decided stands in the journal before anybody is told of it."""
-        decided = self._workloads.take_decided()
-        for item in decided:
+        scaled, requests = self._workloads.take_decided(), self._workloads.applying.take_decided()
+        now_ms = self._clock.now_ms()
+        for item in scaled:
             body = item.model_copy(update={"scaled": item.scaled.model_copy(update={"inputs": inputs})})
-            await self._publisher.send(decision_record(SCALING_DECIDED, item.workload, body, self._clock.now_ms()))
-        if decided:
+            await self._publisher.send(decision_record(SCALING_DECIDED, item.workload, body, now_ms))
+        for each in requests:
+            said = each.model_copy(update={"inputs": inputs})
+            await self._publisher.send(decision_record(REQUESTS_DECIDED, each.workload, said, now_ms))
+        if scaled or requests:
             await self._publisher.flush()
 
     async def _ask(self) -> int:

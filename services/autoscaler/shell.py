@@ -121,13 +121,14 @@ class AutoscalerService:
         stack.push_async_callback(publisher.close)
         reader = await self._log.reader("autoscaler-inputs")
         stack.push_async_callback(reader.close)
+        life = new_id()
         workloads = ScaledWorkloads(
             defaults(self._settings),
             round(self._settings.autoscaler_stale_s * 1000),
             round(self._settings.autoscaler_remember_s * 1000),
             Learned(round(self._settings.autoscaler_learned_s * 1000)),
-            new_id(),
-            Applying(pace(self._settings)),
+            life,
+            Applying(pace(self._settings), life),
         )
         return Session(self._log, reader, publisher, self._windows, workloads, self._clock, self._settings)
 

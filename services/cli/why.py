@@ -23,7 +23,7 @@ from services.cli.connection import connected, run, workload_key
 from services.cli.past import Until, is_until, parse_at
 from services.cli.reading import latest, records
 from services.cli.why_nodes import NODE_GROUP, explain_group
-from services.cli.why_scaling import as_lines, requested_lines, scaled_until
+from services.cli.why_scaling import as_lines, requested_lines, requested_until, scaled_until
 from shared.events.registry import decode
 from shared.events.topics import DECISIONS, DECISIONS_MADE, EPOCH_STARTED, PLACEMENTS, SCALING, USAGE
 from shared.events.v1.decisions import DecisionsMade, EpochStarted, PodSetPlacement, Rebalanced, WorkloadPlaced
@@ -241,7 +241,17 @@ async def _find_until(log: EventLog, key: str, until: Until) -> Decided | None:
         found = decided_until(iter(journal), key, until)
         if found is not None and (last is None or found.at_ms > last.at_ms):
             last = found
-    scaled = scaled_until(first, last.placed, until) if last is not None else None
-    if last is None or scaled is None:
-        return last
-    return replace(last, scaled=scaled.scaled, basis=scaled.basis)
+    if last is None:
+        return None
+    made, requested = scaled_until(first, last.placed, until), requested_until(first, last.placed, until)
+    scaled = made.scaled if made is not None else None
+    if requested is not None:
+        # As both stand in one record of `fleet.scaling`.
+        known = scaled or WorkloadScaled(
+            uid=requested.uid,
+            workload_generation=last.placed.workload_generation,
+            evaluated_at=requested.basis.at,
+            pod_sets=(),
+        )
+        scaled = known.model_copy(update={"requests": requested.requests})
+    return replace(last, scaled=scaled, basis=made.basis if made is not None else None)

@@ -7,9 +7,10 @@ from datetime import UTC, datetime
 
 from services.cli.past import Until, is_until
 from shared.events.registry import decode
-from shared.events.topics import SCALING_DECIDED
+from shared.events.topics import REQUESTS_DECIDED, SCALING_DECIDED
 from shared.events.v1.decisions import Requested, WorkloadPlaced
 from shared.events.v1.forecasts import ForecastMade
+from shared.events.v1.requests_decisions import RequestsDecided
 from shared.events.v1.scaling import WorkloadScaled
 from shared.events.v1.scaling_decisions import ScalingBasis, ScalingDecided
 from shared.model.quantities import format_amount
@@ -26,6 +27,20 @@ def scaled_until(records: Iterable[Record], placed: WorkloadPlaced, until: Until
             continue
         decided = decode(ScalingDecided, record.value)
         if decided.scaled.uid == placed.uid and is_until(record.offset, decided.scaled.evaluated_at, until):
+            found = decided
+    return found
+
+
+def requested_until(records: Iterable[Record], placed: WorkloadPlaced, until: Until) -> RequestsDecided | None:
+    """The last decision on what its containers request that is not later."""
+    if placed.workload.vertical is None or placed.deleting:
+        return None
+    key, found = str(placed.workload.key), None
+    for record in records:
+        if record.header("ce_type") != REQUESTS_DECIDED.ce_type.encode() or record.key != key.encode():
+            continue
+        decided = decode(RequestsDecided, record.value)
+        if decided.uid == placed.uid and is_until(record.offset, decided.basis.at, until):
             found = decided
     return found
 

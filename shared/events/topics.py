@@ -25,6 +25,7 @@ from shared.events.v1 import (
     objects,
     placements,
     requests,
+    requests_decisions,
     results,
     sampling,
     scaling,
@@ -116,6 +117,9 @@ NODES_PLANNED = MessageType("fleet.nodes.planned.v1", node_groups.NodesPlanned, 
 EPOCH_STARTED = MessageType("fleet.epoch.started.v1", decisions.EpochStarted)
 DECISIONS_MADE = MessageType("fleet.decisions.made.v1", decisions.DecisionsMade)
 NODES_DECIDED = MessageType("fleet.nodes.decided.v1", node_decisions.NodesDecided, key=node_groups.PLAN_KEY)
+REQUESTS_DECIDED = MessageType(
+    "fleet.requests.decided.v1", requests_decisions.RequestsDecided, key="<namespace>/<name>"
+)
 SCALING_DECIDED = MessageType("fleet.scaling.decided.v1", scaling_decisions.ScalingDecided, key="<namespace>/<name>")
 PLACEMENT_PUBLISHED = MessageType("fleet.placement.published.v1", placements.PlacementPublished)
 COMMAND_ISSUED = MessageType("fleet.command.issued.v1", commands.CommandIssued)
@@ -242,7 +246,7 @@ DECISIONS = Topic(
     partitions=1,
     cleanup=Cleanup.DELETE,
     retention_ms=14 * DAY_MS,
-    messages=(EPOCH_STARTED, DECISIONS_MADE, SCALING_DECIDED, NODES_DECIDED),
+    messages=(EPOCH_STARTED, DECISIONS_MADE, SCALING_DECIDED, REQUESTS_DECIDED, NODES_DECIDED),
     written_by=("scheduler", "autoscaler"),
     read_by=("scheduler", "autoscaler", "cli"),
     extra={"max.message.bytes": str(16 * 1024 * 1024)},

@@ -31,6 +31,7 @@ from shared.events.v1.scaling import WorkloadScaled
 from shared.events.v1.status import Phase, WorkloadStatus
 from shared.events.v1.usage import PodSetLearned, UsageLearned
 from shared.ports.event_log import START, NewRecord
+from tests.autoscaling import command
 from tests.e2e.harness import Fleet, Json, workload
 
 pytestmark = [pytest.mark.kafka, pytest.mark.redis, pytest.mark.timeout(300)]
@@ -155,6 +156,12 @@ async def test_what_asks_for_far_too_much_gets_what_it_needs(fleet: Fleet, tmp_p
         (pod_set,) = explained["podSets"]
         assert pod_set["requested"]["containers"][0]["requests"] == {"cpu": milli, "memory": 512 * MIB}
         assert explained["scaling"]["requests"][0]["reason"] == "OutsideRecommendedRange"
+        # Each decision on it stands in the journal, and follows from what is said there.
+        code, text = await command(
+            fleet.local.kafka, "services.autoscaler", "replay", "--workload", key, "--to", str(2**62), **_AUTOSCALER
+        )
+        assert code == 0, text
+        assert f"{key}\trequested\tequal" in text
         # It was rolled once: the phases since then say so, and nothing is asked anew.
         await asyncio.wait_for(_looked(fleet, key, said.updated_at), _WITHIN_S)
         assert fleet.statuses[key].generation == after.generation

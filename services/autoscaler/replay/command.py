@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack
 
-from services.autoscaler.configuration import defaults, policy, scheduler_config, times
+from services.autoscaler.configuration import defaults, pace, policy, scheduler_config, times
 from services.autoscaler.decision.nodes.cycle import Terms
 from services.autoscaler.journal import PLACE
 from services.autoscaler.replay.judging import Judge, keys_of, read
@@ -87,7 +87,9 @@ async def _verdicts(
     """Of those that are asked for; of all others before them only that they are there."""
     if PLACE not in await events.partitions(DECISIONS.name):
         raise LogError(f"there is no topic {DECISIONS.name}: no control plane of Flotilla ever ran on this broker")
-    judge = Judge(defaults(settings), Terms(policy(settings), scheduler_config(settings)), times(settings))
+    judge = Judge(
+        defaults(settings), Terms(policy(settings), scheduler_config(settings)), times(settings), pace(settings)
+    )
     reader = await events.reader("autoscaler-replay")
     timeout_s = settings.kafka_timeout_s
     begin, end = asked.begin or 0, asked.end

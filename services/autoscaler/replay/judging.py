@@ -16,15 +16,19 @@ from services.autoscaler.decision.horizontal.terms import Defaults
 from services.autoscaler.decision.nodes.cycle import Terms
 from services.autoscaler.decision.nodes.draining import Times
 from services.autoscaler.decision.nodes.recorded import Derived, config_hash, derive
+from services.autoscaler.decision.vertical import applying
+from services.autoscaler.decision.vertical.applying import Pace
 from shared.events.registry import decode
-from shared.events.topics import NODES_DECIDED, SCALING_DECIDED
+from shared.events.topics import NODES_DECIDED, REQUESTS_DECIDED, SCALING_DECIDED
 from shared.events.v1.node_decisions import NodesDecided
 from shared.events.v1.node_groups import PLAN_KEY, NodeGroupPlanned
+from shared.events.v1.requests_decisions import RequestsDecided
 from shared.events.v1.scaling_decisions import ScalingDecided
 from shared.kernel.replay import Outcome, Verdict, difference
 from shared.ports.event_log import Record
 
 SCALED = "scaled"
+REQUESTED = "requested"
 PLANNED = "planned"
 _OTHER_CONFIG = "the configuration was another ({}, now {})"
 _TOO_MUCH = "not all that it was made from is in it: there was too much of that"
@@ -42,8 +46,8 @@ class _Last(NamedTuple):
 class Judge:
     """To be given all records of the journal, in their order."""
 
-    def __init__(self, defaults: Defaults, terms: Terms, times: Times) -> None:
-        self._defaults, self._terms, self._times = defaults, terms, times
+    def __init__(self, defaults: Defaults, terms: Terms, times: Times, pace: Pace) -> None:
+        self._defaults, self._terms, self._times, self._pace = defaults, terms, times, pace
         self._config, self._nodes_config = basis.config_hash(defaults), config_hash(terms, times)
         self._last: dict[str, _Last] = {}
         # Of the life that decided last, the last order of each group, by its key.
@@ -55,6 +59,9 @@ class Judge:
             decided = read(record)
             if isinstance(decided, ScalingDecided):
                 yield self._scaled(record.offset, decided)
+            elif isinstance(decided, RequestsDecided):
+                outcome, detail = self._requested(decided)
+                yield Verdict(record.offset, decided.workload, REQUESTED, outcome, detail)
             elif decided is not None:
                 yield from self._planned(record.offset, decided)
         except ValueError as error:
@@ -67,7 +74,7 @@ class Judge:
             decided = read(record)
             if isinstance(decided, ScalingDecided):
                 self._before(decided)
-            elif decided is not None:
+            elif isinstance(decided, NodesDecided):
                 self._note(decided)
 
     def _scaled(self, offset: int, decided: ScalingDecided) -> Verdict:
@@ -104,6 +111,15 @@ class Judge:
         where = difference(decided.scaled, scaled)
         if not where and state != made.state:
             where = f"basis.state: {made.state}, not {state}"
+        return (Outcome.DIFFERENT, where) if where else (Outcome.EQUAL, "")
+
+    def _requested(self, decided: RequestsDecided) -> tuple[Outcome, str]:
+        made, config = decided.basis, applying.config_hash(self._pace)
+        if made.config != config:
+            return Outcome.UNCHECKED, _OTHER_CONFIG.format(made.config, config)
+        if (spec := applying.spec_hash(made.vertical)) != made.spec:
+            return Outcome.DIFFERENT, f"basis.spec: {made.spec}, not {spec}"
+        where = difference(decided, applying.derive(decided, self._pace))
         return (Outcome.DIFFERENT, where) if where else (Outcome.EQUAL, "")
 
     # --- node groups ---
@@ -168,17 +184,23 @@ class Judge:
         self._orders |= found.orders_before
 
 
-def read(record: Record) -> ScalingDecided | NodesDecided | None:
+Decision = ScalingDecided | RequestsDecided | NodesDecided
+_MODELS: dict[bytes | None, type[Decision]] = {
+    SCALING_DECIDED.ce_type.encode(): ScalingDecided,
+    REQUESTS_DECIDED.ce_type.encode(): RequestsDecided,
+    NODES_DECIDED.ce_type.encode(): NodesDecided,
+}
+
+
+def read(record: Record) -> Decision | None:
     """None of what is no decision of the autoscaler. Raises DecodeError."""
-    kind = record.header("ce_type")
-    if kind == SCALING_DECIDED.ce_type.encode():
-        return decode(ScalingDecided, record.value)
-    return decode(NodesDecided, record.value) if kind == NODES_DECIDED.ce_type.encode() else None
+    model = _MODELS.get(record.header("ce_type"))
+    return decode(model, record.value) if model is not None else None
 
 
-def keys_of(decided: ScalingDecided | NodesDecided) -> tuple[str, ...]:
+def keys_of(decided: Decision) -> tuple[str, ...]:
     """What it decides on: a workload, or node groups; all of these together where none of them is another."""
-    if isinstance(decided, ScalingDecided):
+    if not isinstance(decided, NodesDecided):
         return (decided.workload,)
     return (*(_key(item) for item in decided.groups), *decided.ended) or (PLAN_KEY,)
 

@@ -22,6 +22,7 @@ from services.autoscaler.decision.nodes.seen import Cluster, Pod, Seen
 from services.autoscaler.decision.nodes.telling import command_of
 from services.autoscaler.decision.nodes.trail import WatchedFleet
 from services.autoscaler.decision.nodes.trial import Trial
+from services.autoscaler.decision.vertical.applying import Pace
 from services.autoscaler.journal import decision_record
 from services.autoscaler.replay.judging import Judge
 from shared.events.registry import decode
@@ -178,7 +179,7 @@ rounds = st.tuples(
 
 
 def judged(records: list[Record]) -> list[Verdict]:
-    judge = Judge(Defaults(), TERMS, TIMES)
+    judge = Judge(Defaults(), TERMS, TIMES, Pace())
     return [verdict for record in records for verdict in judge.judge(record)]
 
 

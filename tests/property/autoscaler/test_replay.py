@@ -18,6 +18,8 @@ from shared.events.v1.scaling import Scaling, WorkloadScaled
 from shared.kernel.replay import Outcome
 from tests.autoscaling import Json
 from tests.integration.autoscaler.cases import answers, case, defaults_of, seen_in
+from tests.unit.autoscaler.test_applying import World
+from tests.unit.autoscaler.test_applying import made as recommended
 from tests.unit.autoscaler.test_decided import journal, judged
 from tests.unit.autoscaler.test_workloads import KEY, Seen
 
@@ -164,3 +166,36 @@ def test_schedules_are_derived_by_the_calendar_that_they_went_by(ahead_ms: int) 
     (made,) = seen.workloads.take_decided()
     assert made.basis.calendar == (seen.now + ahead_ms if ahead_ms else None)
     assert judged(journal([made]))[0].outcome is Outcome.EQUAL
+
+
+APPLYING = st.lists(
+    st.tuples(
+        st.integers(100, 3_000),
+        st.sampled_from([(0.5, 2.0), (0.9, 1.1), (0.1, 50.0)]),
+        st.sampled_from([60_000, 60_000, 600_000, 13 * 3_600_000, -30_000]),
+        st.sampled_from(["runs", "placed", "taken", "pods", "nothing", "none"]),
+    ),
+    min_size=1,
+    max_size=20,
+)
+
+
+@given(APPLYING)
+def test_requests_that_are_applied_follow_from_their_decisions(story: list[Any]) -> None:
+    """`World.look` derives each again."""
+    world, said = World(), None
+    for target, (lower, upper), after_ms, happens in story:
+        world.made = {"main": {"main": recommended(target, int(target * lower), int(target * upper))}}
+        if happens == "runs":
+            world.run()
+        elif happens == "placed":
+            world.place()
+        elif happens == "taken":
+            world.place(said)
+        elif happens == "pods" and said is not None and said.containers:
+            world.pods = [said.containers[0].cpu or 0, *world.pods[1:]]
+        elif happens == "none":
+            world.pods = []
+        former, said = said, world.look(after_ms)
+        if former is not None and former.containers != said.containers:
+            assert world.decided[-1].requests == (said,)

@@ -10,10 +10,13 @@ import pytest
 
 from services.autoscaler.decision.horizontal.seen import Container, Pod
 from services.autoscaler.decision.nodes.scheduling import Stated
-from services.autoscaler.decision.vertical.applying import Applying, Pace
+from services.autoscaler.decision.vertical.applying import Applying, Pace, derive
 from services.autoscaler.decision.vertical.worth import DIFFERS, LIFETIME_MS, OUTSIDE, worth
+from services.autoscaler.journal import decision_record
 from services.autoscaler.observed import running_generation
-from shared.events.registry import DecodeError
+from services.cli.why_scaling import requested_until
+from shared.events.registry import DecodeError, decode
+from shared.events.topics import DECISIONS, REQUESTS_DECIDED
 from shared.events.v1.decisions import (
     ContainerRequested,
     PodSetPlacement,
@@ -21,11 +24,15 @@ from shared.events.v1.decisions import (
     RequestRef,
     WorkloadPlaced,
 )
+from shared.events.v1.requests_decisions import RequestsDecided
 from shared.events.v1.scaling import WorkloadScaled
 from shared.events.v1.usage import Requests, RequestsRecommended
 from shared.events.v1.vertical import PodSetRequests, Vertical
 from shared.events.v1.workloads import Workload
+from shared.kernel.replay import Outcome, Verdict, difference
+from shared.ports.event_log import Record
 from tests.autoscaling import CPU
+from tests.unit.autoscaler.test_decided import judged, rewritten
 
 Json = dict[str, Any]
 NOW = 1_800_000_000_000
@@ -55,7 +62,9 @@ class World:
         resources = {"requests": {"cpu": "2", "memory": "100Mi"}}
         pod_set = {"name": "main", "replicas": 2, "image": "nginx", "resources": resources}
         self.document = {"name": "web", "podSets": [pod_set], "vertical": terms, **more}
-        self.applying = Applying(pace)
+        self.pace = pace or Pace()
+        self.applying = Applying(self.pace, "life")
+        self.decided: list[RequestsDecided] = []
         self.made: Mapping[str, Mapping[str, RequestsRecommended]] = {"main": {"main": SURE}}
         self.now, self.generation, self.started = NOW, 0, NOW - 3_600_000
         # What each pod requests.
@@ -102,6 +111,11 @@ class World:
             for n, milli in enumerate(self.pods)
         ]
         (said,) = self.applying.look(KEY, self, {"main": pods}, self.now)
+        for item in self.applying.take_decided():
+            # By what the log has of it anybody comes to the same.
+            made = decode(RequestsDecided, item.to_json())
+            assert difference(made, derive(made, self.pace)) == ""
+            self.decided.append(made)
         return said
 
 
@@ -261,3 +275,72 @@ def test_a_status_says_which_decision_runs() -> None:
     assert running_generation(orjson.dumps({"generation": 7, "phase": "Applied"})) is None
     with pytest.raises(DecodeError):
         running_generation(b"{}")
+
+
+def test_what_is_decided_is_recorded_once_and_so_is_why_not() -> None:
+    world = World()
+    world.place()
+    world.look()
+    world.look()
+    world.run()
+    said = world.look()
+    assert [(item.requests[0].state, bool(item.requests[0].containers)) for item in world.decided] == [
+        ("NotRunning", False),
+        ("AsRecommended", True),
+    ]
+    made = world.decided[-1]
+    assert (made.workload, made.uid, made.requests) == (KEY, "u1", (said,))
+    (use,) = made.basis.pod_sets
+    assert (use.running, use.lived_ms, use.alike, use.recommended["main"]) == (2, 3_780_000, True, SURE)
+    assert use.containers[0].requests == {"cpu": 2000, "memory": 100 * MIB}
+    assert made.basis.vertical.rolls
+
+
+@pytest.mark.parametrize(
+    ("where", "value", "says"),
+    [
+        ("requests__0__containers__0__cpu", 7, "requests[0].containers[0].cpu: 7, not 200"),
+        ("requests__0__state", "TooSoon", 'requests[0].state: "TooSoon", not "AsRecommended"'),
+        ("basis__podSets__0__running", 0, "requests[0]."),
+        ("basis__settled", False, "requests[0]."),
+        ("basis__spec", "0", "basis.spec: 0, not "),
+        ("basis__config", "0", "the configuration was another"),
+    ],
+)
+def test_a_replay_names_what_does_not_follow(where: str, value: object, says: str) -> None:
+    world = World()
+    world.look()
+    (made,) = world.decided
+    record = decision_record(REQUESTS_DECIDED, made.workload, made, NOW)
+    known = Record(DECISIONS.name, 0, 3, NOW, record.key, record.value, record.headers)
+    assert judged([known]) == [Verdict(3, KEY, "requested", Outcome.EQUAL)]
+    (verdict,) = judged([rewritten(known, **{where: value})])
+    assert verdict.outcome is (Outcome.UNCHECKED if where == "basis__config" else Outcome.DIFFERENT)
+    assert verdict.detail.startswith(says)
+
+
+def test_of_the_past_requests_are_those_of_then() -> None:
+    world = World()
+    world.place()
+    world.look()
+    world.run()
+    world.look()
+    records = []
+    for offset, made in enumerate(world.decided):
+        record = decision_record(REQUESTS_DECIDED, made.workload, made, NOW)
+        records.append(Record(DECISIONS.name, 0, offset, NOW, record.key, record.value, record.headers))
+    placed = WorkloadPlaced(
+        workload=Workload.model_validate(world.document),
+        uid="u1",
+        workload_generation=1,
+        request=RequestRef(id="r", published_at=NOW),
+    )
+    states = [requested_until(records, placed, (last, None)) for last in (None, 1, 0, -1)]
+    assert [item.requests[0].state if item else None for item in states] == [
+        "AsRecommended",
+        "AsRecommended",
+        "NotRunning",
+        None,
+    ]
+    other = placed.model_copy(update={"uid": "u2"})
+    assert requested_until(records, other, (None, None)) is None

@@ -15,6 +15,7 @@ from services.autoscaler.decision.nodes.cycle import Terms
 from services.autoscaler.decision.nodes.draining import Times
 from services.autoscaler.decision.nodes.rewards import Policy
 from services.autoscaler.decision.nodes.scheduling import SchedulerConfig
+from services.autoscaler.decision.vertical.applying import Pace
 from services.autoscaler.journal import decision_record
 from services.autoscaler.replay.judging import Judge
 from shared.events.topics import DECISIONS, SCALING_DECIDED
@@ -37,7 +38,7 @@ def journal(decided: Iterable[ScalingDecided]) -> list[Record]:
 
 
 def judged(records: Iterable[Record], defaults: Defaults | None = None) -> list[Verdict]:
-    judge = Judge(defaults or Defaults(), Terms(Policy(), SchedulerConfig()), Times())
+    judge = Judge(defaults or Defaults(), Terms(Policy(), SchedulerConfig()), Times(), Pace())
     return [verdict for record in records for verdict in judge.judge(record)]
 
 

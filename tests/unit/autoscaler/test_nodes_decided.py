@@ -11,6 +11,8 @@ import pytest
 
 from services.autoscaler.decision.horizontal.terms import Defaults
 from services.autoscaler.decision.nodes import recorded
+from services.autoscaler.decision.nodes.draining import Times
+from services.autoscaler.decision.vertical.applying import Pace
 from services.autoscaler.replay.judging import Judge
 from services.cli.why_nodes import planned_until
 from shared.events.registry import decode
@@ -94,7 +96,7 @@ def test_an_order_that_was_left_out_is_missed_by_the_next() -> None:
         LARGE: Outcome.DIFFERENT,
     }
     # One that was only followed was there.
-    judge = Judge(Defaults(), TERMS, TIMES)
+    judge = Judge(Defaults(), TERMS, TIMES, Pace())
     for record in records[:2]:
         judge.follow(record)
     assert outcomes(list(judge.judge(records[2]))) == {LARGE: Outcome.EQUAL}
@@ -118,7 +120,7 @@ def test_what_was_not_all_written_is_unchecked_and_nothing_is_missed(monkeypatch
 def test_a_plan_with_a_defect_and_one_of_another_configuration_are_unchecked() -> None:
     record = grown().records[1]
     assert outcomes(judged([rewritten(record, basis__failed=["grow"])])) == {LARGE: Outcome.UNCHECKED}
-    other = Judge(Defaults(), TERMS, TIMES.__class__(provision=1))
+    other = Judge(Defaults(), TERMS, Times(provision=1), Pace())
     assert [verdict.outcome for verdict in other.judge(record)] == [Outcome.UNCHECKED]
 
 

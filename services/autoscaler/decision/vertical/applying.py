@@ -8,14 +8,16 @@ until something else is worth it.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from services.autoscaler.decision.horizontal.seen import Pod
 from services.autoscaler.decision.nodes.scheduling import Stated, as_requested, rolls, stated
-from services.autoscaler.decision.vertical.worth import Worth, worth
+from services.autoscaler.decision.vertical.worth import worth
 from shared.events.v1.decisions import WorkloadPlaced
+from shared.events.v1.requests_decisions import ContainerStated, PodSetUse, RequestsBasis, RequestsDecided
 from shared.events.v1.scaling import WorkloadScaled
 from shared.events.v1.usage import RequestsRecommended
 from shared.events.v1.vertical import AS_RECOMMENDED, PodSetRequests, Vertical
@@ -35,6 +37,7 @@ _MESSAGES: Final = {
     MANY: "other requests are recommended, and those of many other workloads were applied in the last minute",
 }
 _MINUTE_MS: Final = 60_000
+_HASHED: Final = 16
 _GONE: Final = frozenset({"Succeeded", "Failed"})
 
 
@@ -71,8 +74,12 @@ class _Known:
 
 
 class Applying:
-    def __init__(self, pace: Pace | None = None) -> None:
+    """`life` is what decisions say of who made them."""
+
+    def __init__(self, pace: Pace | None = None, life: str = "") -> None:
         self._pace = pace or Pace()
+        self._life = life
+        self._decided: list[RequestsDecided] = []
         self._known: dict[str, _Known] = {}
         self._restored: dict[str, WorkloadScaled] = {}
         # Of workloads that run as was decided, the generation.
@@ -120,50 +127,135 @@ class Applying:
     def look(
         self, key: str, learned: Recommending, pods: Mapping[str, Sequence[Pod]], now_ms: int
     ) -> tuple[PodSetRequests, ...]:
-        """What is to be said of a workload; `pods` by pod set."""
+        """What is to be said of a workload; `pods` by pod set. See also `take_decided`."""
         known = self._known.get(key)
         if known is None:
             return ()
         since = None if known.looked_ms is None else now_ms - known.looked_ms
         if since is None or not 0 <= since < self._pace.look_ms:
-            known.looked_ms, recommended = now_ms, learned.recommended(key)
-            for name, containers in known.containers.items():
-                found = worth(containers, recommended.get(name, {}), known.vertical)
-                known.said[name] = self._said(key, known, name, found, pods.get(name, ()), now_ms)
+            known.looked_ms = now_ms
+            self._decide(key, known, learned.recommended(key), pods, now_ms)
         return tuple(known.said[name] for name in known.containers if name in known.said)
 
-    def _said(
-        self, key: str, known: _Known, name: str, found: Worth, pods: Iterable[Pod], now_ms: int
-    ) -> PodSetRequests:
-        former = known.said.get(name) or PodSetRequests(name=name, state=NOT_LEARNED)
-        running = [pod for pod in pods if pod.phase not in _GONE and not pod.deleting]
-        lived_ms = max((now_ms - pod.started_ms for pod in running if pod.started_ms is not None), default=0)
-        reason = found.reason(lived_ms)
-        if not found.containers:
-            state = NOT_LEARNED
-        elif not running:
-            state = NO_PODS
-        elif not reason or former.containers == found.containers:
-            state = AS_RECOMMENDED
-        else:
-            state = self._hindrance(key, known, now_ms)
-            if not state and not _all_have(running, known.applied.get(name, {})):
-                state = ROLLING
-        if state or not reason:
-            return former.model_copy(update={"state": state, "message": _MESSAGES.get(state, "")})
-        self._applied[key] = now_ms
-        return PodSetRequests(name=name, containers=found.containers, at=now_ms, reason=reason, state=AS_RECOMMENDED)
+    def take_decided(self) -> list[RequestsDecided]:
+        """What looks decided since the last call, each to stand in the log before what is told of it."""
+        found, self._decided = self._decided, []
+        return found
 
-    def _hindrance(self, key: str, known: _Known, now_ms: int) -> str:
-        """Why what is worth it has to wait; empty if it has not."""
-        if known.vertical.rolls and self._running.get(key) != known.generation:
-            return ROLLING
+    def _decide(
+        self,
+        key: str,
+        known: _Known,
+        recommended: Mapping[str, Mapping[str, RequestsRecommended]],
+        pods: Mapping[str, Sequence[Pod]],
+        now_ms: int,
+    ) -> None:
+        uses = []
+        settled, before = self._running.get(key) == known.generation, dict(known.said)
+        for name in known.containers:
+            use = self._use(key, known, name, recommended.get(name, {}), pods.get(name, ()), now_ms)
+            uses.append(use)
+            said = known.said[name] = requested(use, known.vertical, self._pace, now_ms, settled=settled)
+            if said.at == now_ms:
+                self._applied[key] = now_ms
+        if any(_gist(before.get(name)) != _gist(said) for name, said in known.said.items()):
+            self._decided.append(self._record(key, known, uses, now_ms, settled=settled))
+
+    def _use(
+        self,
+        key: str,
+        known: _Known,
+        name: str,
+        recommended: Mapping[str, RequestsRecommended],
+        pods: Iterable[Pod],
+        now_ms: int,
+    ) -> PodSetUse:
+        running = [pod for pod in pods if pod.phase not in _GONE and not pod.deleting]
         last_ms = max((item.at for item in known.said.values() if item.at is not None), default=None)
-        if last_ms is not None and 0 < now_ms - last_ms < self._pace.interval_ms:
-            return TOO_SOON
         self._applied = {other: at for other, at in self._applied.items() if 0 <= now_ms - at < _MINUTE_MS}
-        full = key not in self._applied and len(self._applied) >= self._pace.most_a_minute
-        return MANY if known.vertical.rolls and full else ""
+        lived = (now_ms - pod.started_ms for pod in running if pod.started_ms is not None)
+        return PodSetUse(
+            name=name,
+            containers=tuple(
+                ContainerStated(name=item.name, requests=dict(item.requests), limits=dict(item.limits))
+                for item in known.containers[name]
+            ),
+            recommended=dict(recommended),
+            running=len(running),
+            lived_ms=max(0, max(lived, default=0)),
+            alike=_all_have(running, known.applied.get(name, {})),
+            former=known.said.get(name),
+            rested_ms=now_ms - last_ms if last_ms is not None else None,
+            full=key not in self._applied and len(self._applied) >= self._pace.most_a_minute,
+        )
+
+    def _record(
+        self, key: str, known: _Known, uses: Iterable[PodSetUse], now_ms: int, *, settled: bool
+    ) -> RequestsDecided:
+        return RequestsDecided(
+            workload=key,
+            uid=known.uid,
+            requests=tuple(known.said[name] for name in known.containers if name in known.said),
+            basis=RequestsBasis(
+                life=self._life,
+                config=config_hash(self._pace),
+                spec=spec_hash(known.vertical),
+                vertical=known.vertical,
+                at=now_ms,
+                settled=settled,
+                pod_sets=tuple(uses),
+            ),
+        )
+
+
+def requested(use: PodSetUse, vertical: Vertical, pace: Pace, now_ms: int, *, settled: bool) -> PodSetRequests:
+    """What is to be said of a pod set. `settled`: its workload runs as was decided last."""
+    found = worth([Stated(item.name, item.requests, item.limits) for item in use.containers], use.recommended, vertical)
+    former = use.former or PodSetRequests(name=use.name, state=NOT_LEARNED)
+    reason = found.reason(use.lived_ms)
+    if not found.containers:
+        state = NOT_LEARNED
+    elif not use.running:
+        state = NO_PODS
+    elif not reason or former.containers == found.containers:
+        state = AS_RECOMMENDED
+    else:
+        state = _hindrance(use, vertical, pace, settled=settled)
+    if state or not reason:
+        return former.model_copy(update={"state": state, "message": _MESSAGES.get(state, "")})
+    return PodSetRequests(name=use.name, containers=found.containers, at=now_ms, reason=reason, state=AS_RECOMMENDED)
+
+
+def _hindrance(use: PodSetUse, vertical: Vertical, pace: Pace, *, settled: bool) -> str:
+    """Why what is worth it has to wait; empty if it has not."""
+    if vertical.rolls and not settled:
+        return ROLLING
+    if use.rested_ms is not None and 0 < use.rested_ms < pace.interval_ms:
+        return TOO_SOON
+    if vertical.rolls and use.full:
+        return MANY
+    return "" if use.alike else ROLLING
+
+
+def derive(record: RequestsDecided, pace: Pace) -> RequestsDecided:
+    """What follows from the basis of a record, as a record."""
+    basis = record.basis
+    said = (requested(use, basis.vertical, pace, basis.at, settled=basis.settled) for use in basis.pod_sets)
+    return record.model_copy(update={"requests": tuple(said)})
+
+
+def config_hash(pace: Pace) -> str:
+    """Equal for configurations that decide alike."""
+    return hashlib.sha256(repr(pace).encode()).hexdigest()[:_HASHED]
+
+
+def spec_hash(vertical: Vertical) -> str:
+    return hashlib.sha256(vertical.to_json()).hexdigest()[:_HASHED]
+
+
+def _gist(said: PodSetRequests | None) -> object:
+    """What is decided, and why: not for how long."""
+    return said and (said.containers, said.at, said.state)
 
 
 def _applied(placed: WorkloadPlaced) -> dict[str, Mapping[str, Mapping[str, int]]]:
