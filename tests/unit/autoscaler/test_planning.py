@@ -203,6 +203,18 @@ def test_what_does_not_come_in_time_is_given_up() -> None:
     assert orders(plan.grow()) == {"small": (2, ())}
 
 
+def test_what_does_not_come_while_its_cluster_is_not_heard_may_have_come() -> None:
+    plan = Planned(SMALL)
+    plan.wait(7)
+    assert orders(plan.grow()) == {"small": (2, ())}
+    hear = plan.fleet.hear
+    hear(CLUSTER, decode(ClusterObserved, heartbeat(plan.now, ready=False).value), plan.now)
+    assert orders(plan.grow(5000)) == {}
+    hear(CLUSTER, decode(ClusterObserved, heartbeat(plan.now).value), plan.now)
+    assert orders(plan.grow(999)) == {}
+    assert orders(plan.grow(1)) == {"small": (0, ())}
+
+
 def test_a_report_of_an_older_order_says_nothing() -> None:
     plan = Planned(SMALL, LARGE)
     plan.wait(3)

@@ -81,6 +81,7 @@ class Orders:
     def step(self, seen: Seen, stock: Stock, now_ms: int) -> list[Fewer]:
         """Tells `stock` what came and what did not. Time begins anew with every node that comes or is asked for."""
         found: list[Fewer] = []
+        heard = {cluster.name for cluster in seen.clusters if cluster.open}
         waiting: dict[GroupKey, Awaited] = {}
         for group, count in zip(seen.groups, coming(seen), strict=True):
             known, there = self._waiting.get(group.key), max(0, group.size - count)
@@ -88,7 +89,8 @@ class Orders:
                 stock.delivered(group.key)
             if not count:
                 continue
-            if known is None or known[:2] != (count, there):
+            # Of who is not heard nobody knows what came.
+            if known is None or known[:2] != (count, there) or group.cluster not in heard:
                 known = Awaited(count, there, now_ms)
             if now_ms - known.since_ms >= self._provision_ms:
                 stock.lacked(group.key, now_ms)
