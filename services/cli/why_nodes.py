@@ -60,7 +60,8 @@ def as_text(planned: NodeGroupPlanned, plan: NodesPlanned | None) -> Iterator[st
         yield from _chosen(planned.chosen)
     for item in planned.removing:
         terms = ", ".join(f"{name} {weight:g} x {value:+g}" for name, (weight, value) in item.terms.items())
-        instead = f", in place of it one of {item.replacement}" if item.replacement else ""
+        those = f"it and {', '.join(item.beside)}" if item.beside else "it"
+        instead = f", in place of {those} one of {item.replacement}" if item.replacement else ""
         yield f"  {item.node} goes since {_time(item.at)}: worth {item.worth:g} ({terms}){instead}"
         for pod, node in item.moves.items():
             yield f"    {pod} to {node or 'the new node'}"

@@ -57,6 +57,9 @@ class NodeRemoval(Value):
         default_factory=dict, exclude_if=is_empty, description="where its pods were expected to go, by pod"
     )
     replacement: str = Field(default="", exclude_if=is_empty, description="the group that had a node more first")
+    beside: tuple[str, ...] = Field(
+        default=(), exclude_if=is_empty, description="other nodes that the same new one replaces; worth is of all"
+    )
 
 
 class NodesKept(Value):

@@ -156,16 +156,22 @@ def check_plan(world: Clusters, found: Shrinkage, policy: Policy) -> None:
     taken = {key: list(world.used(node)) for key, node in world.nodes.items()}
     going = {removal.node for removal in found.removals}
     gone: Counter[GroupKey] = Counter()
+    by_node = {removal.node: removal for removal in found.removals}
+    made: dict[frozenset[NodeKey], list[int]] = {}
     for removal in found.removals:
         node = world.nodes[removal.node]
+        together = frozenset((removal.node, *removal.beside))
+        assert together <= going
+        assert sum(by_node[key].leads for key in together) == 1
         assert not node.kept
         gone[removal.group] += 1
         movable = {pod.key: pod for pod in node.pods if not pod.daemon}
         assert not any(pod.pinned for pod in movable.values())
         assert sorted(move.pod for move in removal.moves) == sorted(movable)
-        new = [0, 0]
+        new = made.setdefault(together, [0, 0])
         for move in removal.moves:
             asked = dict(movable[move.pod].demand.shape.requests)
+            assert move.to is not None or removal.replacement is not None
             place = taken[move.to] if move.to is not None else new
             place[0], place[1] = place[0] + asked["cpu"], place[1] + asked["memory"]
             assert move.to is None or (move.to not in going and move.to.cluster == removal.node.cluster)
@@ -173,7 +179,12 @@ def check_plan(world: Clusters, found: Shrinkage, policy: Policy) -> None:
             has = world.groups[removal.replacement].template.allocatable
             assert new[0] <= has["cpu"]
             assert new[1] <= has["memory"]
-            assert world.groups[removal.replacement].price < world.groups[removal.group].price
+            assert removal.replacement.cluster == removal.node.cluster
+            saved = sum(world.groups[by_node[key].group].price for key in together)
+            assert world.groups[removal.replacement].price < saved
+            assert {by_node[key].replacement for key in together} == {removal.replacement}
+        else:
+            assert not removal.beside
     for key, (cpu, memory) in taken.items():
         if key not in going:
             assert cpu <= world.nodes[key].allocatable["cpu"]

@@ -114,6 +114,87 @@ def test_a_cheaper_node_takes_the_place_of_a_dear_one() -> None:
     assert not look(replace(seen, groups=(GROUP, group_of("small", 2000, price=0.5)))).removals
 
 
+LARGE = group_of("large", 16_000, price=2.0)
+
+
+def halves(count: int, cpu: int = 3000, **more: object) -> Seen:
+    """So many nodes of 4 cores with a pod of three on each, and a group of nodes of 16 that cost two of these."""
+    group = replace(GROUP, size=count)
+    nodes = tuple(node_of(group, f"n{number}", pod(f"x{number}", cpu)) for number in range(count))
+    return replace(fleet(*nodes, groups=(group, LARGE)), **more)  # type: ignore[arg-type]
+
+
+def test_one_node_takes_the_place_of_as_many_as_it_has_room_for() -> None:
+    found = look(halves(7))
+    assert [item.node.name for item in found.removals] == ["n0", "n1", "n2", "n3", "n4"]
+    assert [len(item.beside) for item in found.removals] == [4] * 5
+    assert [item.leads for item in found.removals] == [True, False, False, False, False]
+    assert {item.replacement for item in found.removals} == {LARGE.key}
+    assert {move.to for item in found.removals for move in item.moves} == {None}
+    # Of all of them: three of seven are saved, and five of seven pods move.
+    assert found.removals[0].worth == pytest.approx(10 * 3 / 7 - 5 / 7)
+    assert set(found.kept.values()) == {NO_PLACE}
+
+
+def test_too_few_of_them_would_cost_more() -> None:
+    assert look(halves(3)).removals
+    assert not look(halves(2)).removals
+    assert not look(halves(3), Policy(unneeded_ms=0, least_saving=0.5)).removals
+
+
+def test_limits_and_what_keeps_a_node_hold_for_several_as_well() -> None:
+    def names(seen: Seen, policy: Policy = NOW_POLICY) -> list[str]:
+        return [item.node.name for item in look(seen, policy).removals]
+
+    assert names(halves(7), Policy(unneeded_ms=0, most_draining=3)) == ["n0", "n1", "n2"]
+    assert names(halves(7), Policy(unneeded_ms=0, most_draining=2)) == []
+    seven = halves(7)
+    nodes = (replace(seven.nodes[0], kept="kept"), replace(seven.nodes[1], pods=(pod("b", 3000, budgets=("b",)),)))
+    assert names(replace(seven, nodes=(*nodes, *seven.nodes[2:]))) == ["n2", "n3", "n4", "n5", "n6"]
+    assert names(replace(seven, groups=(replace(GROUP, size=7, least=4), LARGE))) == ["n0", "n1", "n2"]
+    assert names(replace(seven, groups=(replace(GROUP, size=7), replace(LARGE, most=0)))) == []
+    assert names(replace(seven, groups=(replace(GROUP, size=7), replace(LARGE, cluster="other")))) == []
+    # Both are there together for a while.
+    assert names(seven, Policy(unneeded_ms=0, limits=Limits(price_per_hour=8.9))) == []
+    assert len(names(seven, Policy(unneeded_ms=0, limits=Limits(price_per_hour=9.0)))) == 5
+
+
+def test_the_group_that_saves_most_is_chosen() -> None:
+    medium = group_of("medium", 8000, price=1.1)
+    seen = halves(4, groups=(replace(GROUP, size=4), medium, LARGE))
+    assert {item.replacement for item in look(seen).removals} == {LARGE.key}
+    # Two for 1.1 save less than four for 2.
+    dear = replace(LARGE, price=3.5)
+    assert {item.replacement for item in look(halves(4, groups=(replace(GROUP, size=4), medium, dear))).removals} == {
+        medium.key
+    }
+
+
+def test_what_one_node_replaces_goes_together() -> None:
+    seen, drains, policy = halves(3), Drains(Times(provision=50)), Policy(unneeded_ms=10)
+    keys = [node.key for node in seen.nodes]
+    assert drains.step(seen, look(seen), policy, Stock(), 0) == []
+    # One of them is needed for a moment: none begins.
+    other = look(replace(seen, nodes=(replace(seen.nodes[0], kept="kept"), *seen.nodes[1:])))
+    assert drains.step(seen, other, policy, Stock(), 5) == []
+    assert drains.step(seen, look(seen), policy, Stock(), 10) == []
+    began = drains.step(seen, look(seen), policy, Stock(), 20)
+    assert began == [Grow(LARGE.key, keys[0], (keys[1], keys[2]))]
+    assert drains.going == set(keys)
+    ready = replace(seen, nodes=(*seen.nodes, node_of(LARGE, "new")))
+    assert removed([*drains.step(ready, look(ready, going=tuple(keys)), policy, Stock(), 30)]) == ["n0", "n1", "n2"]
+
+
+def test_the_outcome_is_replaced_by_nothing() -> None:
+    """What was consolidated stays so."""
+    found = look(halves(5))
+    moved = tuple(
+        item for each in found.removals for node in halves(5).nodes if node.key == each.node for item in node.pods
+    )
+    large = replace(LARGE, size=1)
+    assert not look(fleet(node_of(large, "new", *moved), groups=(replace(GROUP, size=0), large))).removals
+
+
 def removed(found: list[object]) -> list[str]:
     assert all(isinstance(item, Remove) for item in found)
     return [item.removal.node.name for item in found if isinstance(item, Remove)]

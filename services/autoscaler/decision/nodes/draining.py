@@ -10,7 +10,7 @@ As cluster-autoscaler, a node goes only when it was not needed at every look for
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, NamedTuple
 
@@ -24,10 +24,11 @@ LATE: Final = "its pods did not leave in time"
 
 
 class Grow(NamedTuple):
-    """One node more of a group, in place of one that goes."""
+    """One node more of a group, in place of one that goes, and of those `beside` it."""
 
     group: GroupKey
     instead_of: NodeKey
+    beside: tuple[NodeKey, ...] = ()
 
 
 class Remove(NamedTuple):
@@ -135,19 +136,25 @@ class Drains:
         now_ms, removals = look.now_ms, look.shrinkage.removals
         self._resting = {node: until for node, until in self._resting.items() if until > now_ms}
         self._unneeded = {item.node: self._unneeded.get(item.node, now_ms) for item in removals}
+        by_node = {removal.node: removal for removal in removals}
         for removal in removals:
-            waits = now_ms - self._unneeded[removal.node] < policy.unneeded_ms
-            full = len(self._drains) >= policy.most_draining
-            if waits or full or removal.node in self._resting or removal.node in self._drains:
+            if not removal.leads:
                 continue
-            yield self._start(removal, look)
+            # What one new node replaces goes together or not at all.
+            together = [removal, *(by_node[key] for key in removal.beside)]
+            waits = any(now_ms - self._unneeded[item.node] < policy.unneeded_ms for item in together)
+            full = len(self._drains) + len(together) > policy.most_draining
+            if waits or full or any(item.node in self._resting or item.node in self._drains for item in together):
+                continue
+            yield self._start(together, look)
 
-    def _start(self, removal: Removal, look: _Look) -> Instruction:
-        key, made = removal.node, removal.replacement
-        del self._unneeded[key]
+    def _start(self, together: Sequence[Removal], look: _Look) -> Instruction:
+        made = together[0].replacement
         known = look.nodes_of(made) if made is not None else frozenset()
-        self._drains[key] = Drain(key, removal.group, look.now_ms, removal, made, known)
-        return Remove(removal) if made is None else Grow(made, key)
+        for removal in together:
+            del self._unneeded[removal.node]
+            self._drains[removal.node] = Drain(removal.node, removal.group, look.now_ms, removal, made, known)
+        return Remove(together[0]) if made is None else Grow(made, together[0].node, together[0].beside)
 
     # --- who goes on ---
 

@@ -305,10 +305,9 @@ class NodePlans:
         refused, self._refused = self._refused, {}
         for item in self.drains.step(seen, shrinkage, self._policy, self.stock, now_ms, refused):
             match item:
-                case Grow(group, node):
-                    self._orders[group].set(
-                        self._orders[group].size + 1, CHEAPER, f"one node more in place of {node.name}"
-                    )
+                case Grow(group, node, beside):
+                    names = ", ".join(each.name for each in (node, *beside))
+                    self._orders[group].set(self._orders[group].size + 1, CHEAPER, f"one node more in place of {names}")
                 case Remove(removal):
                     order, name = self._orders[removal.group], removal.node.name
                     order.removing[name] = telling.removal_of(removal, now_ms)

@@ -4,11 +4,19 @@ A node goes for `Σ r_i · u_i` of its group with one node less, against that of
 fleet's price that is saved, against the part of its pods that move. Whoever waits, and the head-room, has its place
 first. What moves stays in its cluster, since its controller makes it anew there, and goes to nodes that are there: what
 is on its way may not come. A node that is to take any of these stays in the same plan.
+
+Nodes whose pods have no other place may be replaced by one cheaper node that is made first: several of a cluster by
+one, or one by one. As Karpenter's multi-node consolidation: candidates by what it disrupts to move their pods, and a
+binary search for how many of the first of them one new node, and the room that there is, can take; here for each group
+by itself, since a dearer node pays only in place of more of them. Every replacement saves a part of the price, so none
+is ever undone by another.
+
+Source: pkg/controllers/disruption (multinodeconsolidation.go) of sigs.k8s.io/karpenter.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -41,7 +49,8 @@ class Move(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class Removal:
     """`worth` is by how much the plan is better for it, by the terms `price` and `disruption`, weight and difference of
-    utility. `replacement` is the group that has a new node first, None where none is needed.
+    utility. `replacement` is the group that has a new node first, None where none is needed. `beside` are other nodes
+    that the same new one replaces; then terms and worth are of all of them together.
     """
 
     node: NodeKey
@@ -50,6 +59,20 @@ class Removal:
     worth: float
     terms: dict[str, tuple[float, float]]
     replacement: GroupKey | None = None
+    beside: tuple[NodeKey, ...] = ()
+
+    @property
+    def leads(self) -> bool:
+        """Whether it is the first of those that one new node replaces."""
+        return all(self.node < other for other in self.beside)
+
+
+class _Set(NamedTuple):
+    """Nodes that one of the group with this number replaces, and where their pods go."""
+
+    nodes: Sequence[Node]
+    number: int
+    moves: tuple[tuple[Move, ...], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,9 +129,11 @@ class _Shrinking:
                 self._kept[node.key] = reason
                 if reason == NO_PLACE:
                     lacking.append(node)
+        for cluster in self._seen.clusters:
+            self._consolidate([node for node in lacking if node.cluster == cluster.name])
         for node in sorted(lacking, key=lambda node: (-self._price_of(node), node.key)):
-            if node.key not in self._taking and not self._refusal(node) and self._replace(node):
-                del self._kept[node.key]
+            if node.key in self._kept and not self._refusal(node):
+                self._replace([node])
         return Shrinkage(tuple(self._removals), self._kept, stranded)
 
     def _empty(self, node: Node) -> bool:
@@ -152,36 +177,108 @@ class _Shrinking:
         trial.open(node.key)
         return NOT_WORTH if moves is not None else NO_PLACE
 
-    def _replace(self, node: Node) -> bool:
-        """Takes it out of the fleet, with a node of a cheaper group in its place, if there is one."""
-        trial, price = self._trial, self._price_of(node)
-        for number in sorted(range(len(self._prices)), key=lambda number: (self._prices[number], number)):
-            group = self._seen.groups[number]
-            if self._prices[number] >= price * (1 - self._policy.least_saving):
-                break
-            if group.cluster != node.cluster or self._room[group.key] <= 0 or not self._may_grow(group.key):
+    # --- in place of which one is made ---
+
+    def _consolidate(self, candidates: Iterable[Node]) -> None:
+        """Takes out of the fleet the nodes of a cluster that one new node replaces best, if any."""
+        found = list(self._first_ones(candidates))
+        sets = (self._most_by(number, found) for number in range(len(self._prices)))
+        best = max(filter(None, sets), key=lambda each: (self._worth(each), -each.number), default=None)
+        if best is not None:
+            self._replace(best.nodes, (best.number,))
+
+    def _first_ones(self, candidates: Iterable[Node]) -> Iterator[Node]:
+        """Those of which all may go together, by what that disrupts."""
+        places = self._policy.most_draining - len(self._removals) - len(self._going)
+        left = dict(self._left)
+        for node in sorted(candidates, key=lambda node: (len(_movable(node)), -self._price_of(node), node.key)):
+            group = GroupKey(node.cluster, node.group)
+            if places > 0 and not self._refusal(node) and left[group] > 0:
+                places, left[group] = places - 1, left[group] - 1
+                yield node
+
+    def _most_by(self, number: int, candidates: Iterable[Node]) -> _Set | None:
+        """As many of the first candidates as one node of a group replaces; two at least."""
+        group, found = self._seen.groups[number], None
+        # One of its own would be kept rather than replaced.
+        nodes = [node for node in candidates if (node.cluster, node.group) != group.key]
+        low, high = 2, len(nodes)
+        while low <= high:
+            count = (low + high) // 2
+            if not self._pays(number, nodes[:count]):
+                low = count + 1
                 continue
-            terms = self._terms(price - self._prices[number], len(_movable(node)))
-            worth = sum(weight * value for weight, value in terms.values())
-            if worth <= 0:
+            moves = self._try(number, nodes[:count])
+            if moves is None:
+                high = count - 1
+            else:
+                found, low = _Set(nodes[:count], number, moves), count + 1
+        return found
+
+    def _replace(self, nodes: Sequence[Node], numbers: Iterable[int] | None = None) -> None:
+        """Takes them out of the fleet, with one of the cheapest group in their place that will do, if there is one."""
+        cheapest = sorted(range(len(self._prices)), key=lambda number: (self._prices[number], number))
+        for number in cheapest if numbers is None else numbers:
+            moves = self._try(number, nodes, keep=True) if self._pays(number, nodes) else None
+            if moves is None:
                 continue
-            trial.add(number, 1)
+            chosen, keys = _Set(nodes, number, moves), [node.key for node in nodes]
+            self._room[self._seen.groups[number].key] -= 1
+            worth, terms = self._worth(chosen), self._terms_of(number, nodes)
+            for node, moved in zip(nodes, moves, strict=True):
+                beside = tuple(sorted(key for key in keys if key != node.key))
+                group = GroupKey(node.cluster, node.group)
+                self._accept(Removal(node.key, group, moved, worth, terms, self._seen.groups[number].key, beside))
+                del self._kept[node.key]
+            return
+
+    def _pays(self, number: int, nodes: Sequence[Node]) -> bool:
+        """Whether a new node of a group, which there may be, is worth it in place of these."""
+        group, price = self._seen.groups[number], sum(self._price_of(node) for node in nodes)
+        if self._prices[number] >= price * (1 - self._policy.least_saving):
+            return False
+        if any(node.cluster != group.cluster for node in nodes):
+            return False
+        if self._room[group.key] <= 0 or not self._may_grow(group.key):
+            return False
+        return sum(weight * value for weight, value in self._terms_of(number, nodes).values()) > 0
+
+    def _terms_of(self, number: int, nodes: Sequence[Node]) -> dict[str, tuple[float, float]]:
+        saved = sum(self._price_of(node) for node in nodes) - self._prices[number]
+        return self._terms(saved, sum(len(_movable(node)) for node in nodes))
+
+    def _worth(self, chosen: _Set) -> float:
+        return sum(weight * value for weight, value in self._terms_of(chosen.number, chosen.nodes).values())
+
+    def _try(self, number: int, nodes: Sequence[Node], *, keep: bool = False) -> tuple[tuple[Move, ...], ...] | None:
+        """Where pods of these nodes go with one new node of a group in their place; None where one has no place. With
+        `keep` they are there from then on, if all have one; else all is as before.
+        """
+        trial, mark = self._trial, self._trial.mark()
+        trial.add(number, 1)
+        for node in nodes:
             trial.close(node.key)
-            moves = self._moved(node, trial.new_rows(number)[-1])
-            if moves is not None:
-                self._room[group.key] -= 1
-                key = GroupKey(node.cluster, node.group)
-                self._accept(Removal(node.key, key, moves, worth, terms, replacement=group.key))
-                return True
+            trial.lift(node.key)
+        new, moves = trial.new_rows(number)[-1], list[tuple[Move, ...]]()
+        for node in nodes:
+            moved = self._placed(node, new)
+            if moved is None:
+                break
+            moves.append(moved)
+        found = tuple(moves) if len(moves) == len(nodes) else None
+        if found is None or not keep:
+            trial.take_back(mark)
+            for node in nodes:
+                trial.put_back(node.key)
+                trial.open(node.key)
             trial.drop(number)
-            trial.open(node.key)
-        return False
+        return found
 
     def _may_grow(self, group: GroupKey) -> bool:
         """Old and new are there together for a while: limits of the fleet have to leave room for that."""
         wanted = [int(other.key == group) for other in self._seen.groups]
         for removal in self._removals:
-            if removal.replacement is not None:
+            if removal.replacement is not None and removal.leads:
                 wanted[self._numbers[removal.replacement]] += 1
         return self._stock.is_open(group, self._now_ms) and bool(allowed_by(self._limits, np.array([wanted]))[0])
 
@@ -197,17 +294,23 @@ class _Shrinking:
             "disruption": (rewards.disruption, -moved / self._pods),
         }
 
-    def _moved(self, node: Node, new: int = -1) -> tuple[Move, ...] | None:
-        """Puts its pods elsewhere, on the row `new` as well; None, with all as before, where one finds no place."""
+    def _moved(self, node: Node) -> tuple[Move, ...] | None:
+        """Puts its pods elsewhere; None, with all as before, where one finds no place."""
         trial, mark = self._trial, self._trial.mark()
         trial.lift(node.key)
+        moves = self._placed(node)
+        if moves is None:
+            trial.take_back(mark)
+            trial.put_back(node.key)
+        return moves
+
+    def _placed(self, node: Node, new: int = -1) -> tuple[Move, ...] | None:
+        """Where its pods get a place, on the row `new` as well; None where one finds none."""
         moves: list[Move] = []
         for pod in _movable(node):
             demand = replace(pod.demand, clusters=(node.cluster,))
-            rows = trial.place_one(PodSet(pod.key, demand, 1, facts=pod.facts)).tolist()
+            rows = self._trial.place_one(PodSet(pod.key, demand, 1, facts=pod.facts)).tolist()
             if not rows or (rows[0] not in self._names and rows[0] != new):
-                trial.take_back(mark)
-                trial.put_back(node.key)
                 return None
             moves.append(Move(pod.key, self._names.get(rows[0])))
         return tuple(moves)

@@ -88,6 +88,7 @@ def removal_of(removal: Removal, now_ms: int) -> NodeRemoval:
         terms=removal.terms,
         moves={move.pod: move.to.name if move.to is not None else "" for move in removal.moves[:_MOST_MOVES]},
         replacement=removal.replacement.name if removal.replacement is not None else "",
+        beside=tuple(key.name for key in removal.beside),
     )
 
 
