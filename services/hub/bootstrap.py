@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from contextlib import AsyncExitStack
 
+from services.hub.management import ManagementClusters
+from services.hub.provisioning import Making
 from services.hub.settings import HubSettings
 from services.hub.shell import HubService
 from shared.adapters.clock import SystemClock
 from shared.adapters.kubernetes import KubernetesApi
+from shared.adapters.provisioning import ClusterApiProvisioner, KubeconfigFolder
 from shared.events.topics import ALL_TOPICS
 from shared.runtime.connections import open_log
 from shared.runtime.read_model import open_store
@@ -22,5 +25,13 @@ async def build(settings: HubSettings, stack: AsyncExitStack) -> HubService:
     else:
         api = await KubernetesApi.in_cluster()
     stack.push_async_callback(api.close)
+    management = ManagementClusters(api, settings.hub_management_dir, settings.hub_management_deadline_s)
+    stack.push_async_callback(management.close)
+    directory = settings.hub_kubeconfig_dir
+    making = Making(
+        ClusterApiProvisioner(management.connect),
+        KubeconfigFolder(directory) if directory is not None else None,
+        settings.hub_management_deadline_s,
+    )
     store = open_store(settings, stack)
-    return HubService(settings, api, events, store, SystemClock())
+    return HubService(settings, api, events, store, making, SystemClock())

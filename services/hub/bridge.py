@@ -10,11 +10,13 @@ import asyncio
 from collections.abc import Callable
 from itertools import count
 
-from services.hub.decision.instructions import Due, Item, Look, Source
+from services.hub import metrics
+from services.hub.decision.instructions import Deprovision, Due, Item, Look, Provision, Source
 from services.hub.decision.machine import Bridge
 from services.hub.decision.resources import CLUSTERS, WORKLOADS
-from services.hub.effects import Effects, RateLimit
+from services.hub.effects import Effects, LeaseLostError, RateLimit
 from services.hub.feeds import ObjectFeed, RecordFeed
+from services.hub.provisioning import WORKERS, Making, Provisioners
 from services.hub.settings import HubSettings
 from services.hub.work_queue import WorkQueue
 from shared.events.topics import CLUSTERS as DECLARATIONS
@@ -35,7 +37,13 @@ class BridgeTerm:
     """Made anew for each life."""
 
     def __init__(
-        self, api: ClusterApi, events: EventLog, settings: HubSettings, clock: Clock, holds: Callable[[], bool]
+        self,
+        api: ClusterApi,
+        events: EventLog,
+        making: Making,
+        settings: HubSettings,
+        clock: Clock,
+        holds: Callable[[], bool],
     ) -> None:
         self._api = api
         self._events = events
@@ -43,8 +51,9 @@ class BridgeTerm:
         self._clock = clock
         self._holds = holds
         self._bridge = Bridge(settings.policy())
-        self._queue = WorkQueue()
+        self._queue = WorkQueue(metrics.QUEUED)
         self._numbers = count(1)
+        self._provisioners = Provisioners(making, self._emit, self._check, clock)
 
     def readiness(self) -> Readiness:
         missing = sorted(set(Source) - self._bridge.state.caught_up)
@@ -71,6 +80,7 @@ class BridgeTerm:
             ObjectFeed(self._api, WORKLOADS, Source.WORKLOADS, emit, clock).run(),
             RecordFeed(records, Source.RECORDS, emit, effects.refuse, clock).run(self._events),
             RecordFeed((OBJECTS,), Source.HEARTBEATS, emit, effects.refuse, clock).run(self._events),
+            *(self._provisioners.work() for _ in range(WORKERS)),
             *(self._work(effects) for _ in range(self._settings.hub_workers)),
         ]
         tasks = [asyncio.create_task(part) for part in parts]
@@ -84,6 +94,10 @@ class BridgeTerm:
             for task in (stopping, *tasks):
                 task.cancel()
             await asyncio.gather(stopping, *tasks, return_exceptions=True)
+
+    def _check(self) -> None:
+        if not self._holds():
+            raise LeaseLostError("the lease was not renewed in time")
 
     def _emit(self, stimulus: Stimulus) -> None:
         for instruction in self._bridge.handle(stimulus):
@@ -108,6 +122,9 @@ class BridgeTerm:
         for instruction in self._bridge.handle(due):
             if isinstance(instruction, Look):
                 self._queue.add(instruction.item, instruction.after_ms / 1000)
+                continue
+            if isinstance(instruction, Provision | Deprovision):
+                self._provisioners.put(instruction)
                 continue
             log.debug("carrying out", instruction=type(instruction).__name__, item=_text(item), cause=due.id)
             stimulus = await effects.carry_out(instruction)

@@ -114,6 +114,24 @@ def _name_rules(pod_sets: str, what: str) -> list[dict[str, str]]:
     ]
 
 
+def _provision_rules() -> list[dict[str, str]]:
+    """At the root, since a specification that is taken away as a whole has no rules of its own."""
+    had, has = "oldSelf.spec.provision", "self.spec.provision"
+    # Each field by itself: of what an expression chooses between no size is known, and so no cost.
+    same = " && ".join(
+        f"has({has}.{name}) == has({had}.{name}) && (!has({has}.{name}) || {has}.{name} == {had}.{name})"
+        for name in ("management", "namespace")
+    )
+    return [
+        {
+            "rule": f"!has(oldSelf.spec) || !has({had}) || (has(self.spec) && has({has}) "
+            f"&& {has}.provider == {had}.provider && {same})",
+            "message": "spec.provision cannot be taken away, and its provider, management and namespace cannot change: "
+            "delete the Cluster, which drains it first",
+        }
+    ]
+
+
 def _column(name: str, path: str, kind: str = "string", *, wide: bool = False, about: str = "") -> dict[str, Any]:
     column: dict[str, Any] = {"name": name, "type": kind, "jsonPath": path}
     if about:
@@ -195,7 +213,7 @@ def cluster_crd() -> Crd:
             description="A member of the fleet: declared here, or joined by itself.",
             spec=ClusterSpec,
             status=ClusterStatusView,
-            rules=_name_rules("workloads", "cluster"),
+            rules=[*_name_rules("workloads", "cluster"), *_provision_rules()],
             columns=[
                 _column("Ready", ".status.conditions[?(@.type=='Ready')].status"),
                 _column("Nodes", ".status.summary.nodes", about="ready nodes of all"),
@@ -203,6 +221,7 @@ def cluster_crd() -> Crd:
                 _column("Memory", ".status.summary.memory", about="measured use of what is allocatable"),
                 _column("Version", ".status.version"),
                 _column("Location", ".status.summary.location", about="provider/region"),
+                _column("Provision", ".status.summary.provision", about="how far making or ending it has come"),
                 _column("Age", ".metadata.creationTimestamp", "date"),
                 _column("Node-Groups", ".status.summary.nodeGroups", wide=True, about="name and limits of each"),
                 _column("Workloads", ".status.workloads.total", "integer", wide=True),

@@ -7,6 +7,7 @@ from shared.runtime.dead_letters import begin_at_zero
 
 LEADER = Gauge("flotilla_hub_leader", "1 while this replica bridges")
 QUEUED = Gauge("flotilla_hub_queued_objects", "Objects that wait to be looked at")
+PROVISIONS_QUEUED = Gauge("flotilla_hub_queued_provisions", "Clusters that wait for a call to their management cluster")
 INSTRUCTIONS = Counter("flotilla_hub_instructions_total", "Instructions carried out", ["kind", "outcome"])
 DEAD_LETTERS = Counter("flotilla_hub_dead_letters_total", "Records refused", ["topic"])
 begin_at_zero(DEAD_LETTERS, "hub")

@@ -49,6 +49,39 @@ class HubSettings(CommonSettings):
         default=30.0, gt=0, description="how long a deletion waits for an answer about what the fleet does not know"
     )
 
+    hub_provision: bool = Field(
+        default=True, description="make the clusters of Clusters with spec.provision, and delete them with these"
+    )
+    hub_kubeconfig_dir: Path | None = Field(
+        default=None,
+        description="directory that gets a kubeconfig for each cluster that Cluster API made: the agents' "
+        "FLOTILLA_WATCHER_KUBECONFIG_DIR and FLOTILLA_EXECUTOR_KUBECONFIG_DIR; without it agents are run by others",
+    )
+    hub_management_dir: Path | None = Field(
+        default=None,
+        description="directory of kubeconfigs of management clusters, whose file names spec.provision.management names",
+    )
+    hub_management_deadline_s: float = Field(
+        default=10.0, gt=0, description="deadline of what is asked of a management cluster at a time, in seconds"
+    )
+    hub_provision_s: float = Field(
+        default=60.0, gt=0, description="time between two looks at a cluster that is as it should be, in seconds"
+    )
+    hub_provision_busy_s: float = Field(
+        default=5.0, gt=0, description="time between two looks at a cluster that comes, changes or goes, in seconds"
+    )
+    hub_drain_settle_s: float = Field(
+        default=5.0, ge=0, description="how long a cluster is closed before it is believed to be empty, in seconds"
+    )
+    hub_drain_s: float = Field(
+        default=60.0,
+        gt=0,
+        description="what has not begun to leave a cluster that is drained for so long is said to wait for room",
+    )
+    hub_leave_s: float = Field(
+        default=30.0, gt=0, description="longest wait for agents to leave before a cluster is deleted, in seconds"
+    )
+
     hub_webhook: bool = Field(default=True, description="register /admit with the hub cluster")
     hub_webhook_failure_policy: Literal["Ignore", "Fail"] = Field(
         default="Ignore",
@@ -82,4 +115,10 @@ class HubSettings(CommonSettings):
             refresh_ms=round(self.hub_refresh_s * 1000),
             answer_ms=round(self.hub_answer_s * 1000),
             delete_grace_ms=round(self.hub_delete_grace_s * 1000),
+            provision=self.hub_provision,
+            provision_ms=round(self.hub_provision_s * 1000),
+            provision_busy_ms=round(self.hub_provision_busy_s * 1000),
+            settle_ms=round(self.hub_drain_settle_s * 1000),
+            drain_ms=round(self.hub_drain_s * 1000),
+            leave_ms=round(self.hub_leave_s * 1000),
         )

@@ -15,6 +15,7 @@ from services.hub.decision.election import Terms
 from services.hub.effects import LeaseLostError
 from services.hub.install import install_crds, register_webhook
 from services.hub.leader import Elector
+from services.hub.provisioning import Making
 from services.hub.rest import Rest
 from services.hub.settings import HubSettings
 from services.hub.tls import ServerTls, from_files, self_signed
@@ -32,8 +33,17 @@ _AGAIN_S = 1.0
 
 
 class HubService:
-    def __init__(self, settings: HubSettings, api: ClusterApi, events: EventLog, store: KeyValue, clock: Clock) -> None:
+    def __init__(
+        self,
+        settings: HubSettings,
+        api: ClusterApi,
+        events: EventLog,
+        store: KeyValue,
+        making: Making,
+        clock: Clock,
+    ) -> None:
         self._settings = settings
+        self._making = making
         self._api = api
         self._events = events
         self._clock = clock
@@ -104,7 +114,7 @@ class HubService:
     async def _bridge(self, lost: asyncio.Event) -> None:
         await self._install()
         clock = SteadyClock(self._clock)
-        self._term = BridgeTerm(self._api, self._events, self._settings, clock, self._elector.holds)
+        self._term = BridgeTerm(self._api, self._events, self._making, self._settings, clock, self._elector.holds)
         await self._term.run(lost)
 
     async def _install(self) -> None:

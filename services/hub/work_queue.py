@@ -10,17 +10,18 @@ import asyncio
 import random
 from collections import deque
 
-from services.hub import metrics
 from services.hub.decision.instructions import Item
+from shared.observability.metrics import Gauge
 
 _FIRST_RETRY_S = 0.05
 _LAST_RETRY_S = 30.0
 
 
 class WorkQueue:
-    """Belongs to one event loop. `close` before leaving it."""
+    """Belongs to one event loop. `close` before leaving it. `queued` is told how many wait."""
 
-    def __init__(self) -> None:
+    def __init__(self, queued: Gauge) -> None:
+        self._queued = queued
         self._order: deque[Item] = deque()
         self._waiting: set[Item] = set()
         self._active: set[Item] = set()
@@ -43,7 +44,7 @@ class WorkQueue:
             self._waiting.add(item)
             self._order.append(item)
             self._filled.release()
-            metrics.QUEUED.set(len(self._waiting))
+            self._queued.set(len(self._waiting))
 
     async def take(self) -> Item:
         """The next object; `done` is to follow."""
@@ -51,7 +52,7 @@ class WorkQueue:
         item = self._order.popleft()
         self._waiting.discard(item)
         self._active.add(item)
-        metrics.QUEUED.set(len(self._waiting))
+        self._queued.set(len(self._waiting))
         return item
 
     def done(self, item: Item) -> None:

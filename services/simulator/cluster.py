@@ -14,7 +14,7 @@ from services.simulator.controllers.job import JobController
 from services.simulator.controllers.kubelet import KubeletController, pods_to_resume
 from services.simulator.controllers.namespaces import DefinitionController, NamespaceController
 from services.simulator.controllers.node_lifecycle import LeaseController, NodeLifecycleController
-from services.simulator.controllers.nodes import make_node
+from services.simulator.controllers.nodes import NODE_GROUP, make_node
 from services.simulator.controllers.replicaset import ReplicaSetController
 from services.simulator.controllers.scheduler import SchedulerController
 from services.simulator.controllers.statefulset import StatefulSetController
@@ -98,6 +98,11 @@ class Cluster:
             self.state.store.insert(NODES, node)
             names.append(node["metadata"]["name"])
         return names
+
+    def nodes_of(self, group: str) -> list[str]:
+        """Names of the nodes that have a group's label."""
+        nodes = (item.object["metadata"] for item in self.state.items(NODES))
+        return [meta["name"] for meta in nodes if (meta.get("labels") or {}).get(NODE_GROUP) == group]
 
     def remove_node(self, name: str) -> None:
         self.state.silent_nodes.discard(name)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import yaml
+
+from shared.adapters.files import write_whole
 
 
 def kubeconfig(name: str, server: str, token: str | None, ca_data: str | None = None) -> dict[str, Any]:
@@ -31,17 +31,9 @@ def path_for(directory: Path, name: str) -> Path:
 
 
 def write_kubeconfig(directory: Path, name: str, document: dict[str, Any]) -> Path:
-    """Writes `<name>.kubeconfig` by an atomic rename; readable by its owner only, as it may hold a token."""
-    directory.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(dir=directory, prefix=".", suffix=".tmp")
-    try:
-        with os.fdopen(descriptor, "w") as file:
-            yaml.safe_dump(document, file, sort_keys=False)
-        target = path_for(directory, name)
-        Path(temporary).replace(target)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    """Writes `<name>.kubeconfig`; readable by its owner only, as it may hold a token."""
+    target = path_for(directory, name)
+    write_whole(target, yaml.safe_dump(document, sort_keys=False))
     return target
 
 

@@ -24,8 +24,8 @@ MESSAGE_TYPES: Mapping[str, MessageType] = {
 
 _UNKNOWN = "extra_forbidden"
 _TAGS = frozenset({"create", "change", "apply", "delete"})
-# The field of a node group that is another model for each kind of provider.
-_TAGGED = "provider"
+# Fields that are another model for each kind of provider: of a node group, and of a cluster.
+_TAGGED = frozenset({"provider", "provision"})
 _MAX_ERRORS = 16
 _MAX_MESSAGE = 512
 
@@ -90,7 +90,7 @@ def _field_error(item: dict[str, Any]) -> FieldError:
     message = str(item["msg"]).removeprefix("Value error, ")
     # The tag of a discriminated union is not part of the document's path.
     location = ["", *(str(part) for part in item["loc"])]
-    path = [part for before, part in pairwise(location) if part not in _TAGS and before != _TAGGED]
+    path = [part for before, part in pairwise(location) if part not in _TAGS and before not in _TAGGED]
     return FieldError(
         field=".".join(path)[:_MAX_MESSAGE],
         reason=_reason(str(item["type"])),

@@ -19,7 +19,9 @@ from shared.security.permissions import (
     EXECUTOR_KWOK,
     EXECUTOR_NODE_GROUPS,
     HUB,
+    HUB_CLUSTER_API,
     HUB_LEASE,
+    HUB_PROVISION,
     HUB_WEBHOOK,
     OBSERVED,
     WATCHER,
@@ -48,6 +50,8 @@ def documents() -> Iterator[tuple[str, str]]:
     hub = {
         "flotilla.hubRules": _rules(HUB),
         "flotilla.hubLeaseRules": _rules(HUB_LEASE),
+        "flotilla.hubProvisionRules": _rules(HUB_PROVISION),
+        "flotilla.hubClusterApiRules": _rules(HUB_CLUSTER_API),
         "flotilla.hubWebhookRules": _rules(HUB_WEBHOOK),
     }
     yield "deploy/helm/agent/templates/_rules.tpl", _template(agents)

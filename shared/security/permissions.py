@@ -4,7 +4,8 @@ The charts' ClusterRoles and Roles are made from this module (`make gen`). A tes
 against a real kube-apiserver: each verb is used but the webhook's, everything else is refused
 (`tests/integration/deploy/test_permissions.py`).
 
-- No wildcard but where resources are names of metrics, no `get` where a list and a watch do, no secrets.
+- No wildcard but where resources are names of metrics, no `get` where a list and a watch do, no secrets but the
+  kubeconfigs of clusters that the hub makes.
 - A server-side apply is `patch`, and `create` as well where the object is not there yet.
 - `list` is what servers are asked that do not stream lists; the others are asked by `watch` alone.
 - Discovery and `/version` are everybody's who is authenticated (`system:discovery`, `system:public-info-viewer`).
@@ -95,6 +96,14 @@ HUB: Final = (
 HUB_LEASE: Final = (
     Rule("coordination.k8s.io", ("leases",), ("create",)),
     Rule("coordination.k8s.io", ("leases",), ("get", "update"), names=("6d45bc58.k8s.io",)),
+)
+# Only where it makes clusters: a Cluster that it makes has a finalizer.
+HUB_PROVISION: Final = (Rule("cluster.k8s.io", ("clusters",), ("patch",)),)
+# Where Cluster API is in the hub's own cluster, in the namespaces of the clusters that it makes; of a management
+# cluster its kubeconfig's account has these. The names of kubeconfigs' Secrets are not known before.
+HUB_CLUSTER_API: Final = (
+    Rule("cluster.x-k8s.io", ("clusters",), ("get", "create", "patch", "delete")),
+    Rule("", ("secrets",), ("get",)),
 )
 # Only where the hub registers /admit; `create` by server-side apply names its object.
 HUB_WEBHOOK: Final = (

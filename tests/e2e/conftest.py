@@ -45,6 +45,7 @@ async def fleet(
         "FLOTILLA_SCHEDULER_MOVE_AFTER_S": "3",
         "FLOTILLA_WATCHER_HEARTBEAT_S": "2",
         "FLOTILLA_WATCHER_METRICS_S": "3",
+        "FLOTILLA_HUB_PROVISION_BUSY_S": "1",
     }
     async with LocalFleet(FleetOptions(directory, clusters, schedulers=2, environment=environment)) as local:
         log = await KafkaLog.connect(KafkaOptions(bootstrap=local.kafka), "e2e")

@@ -10,6 +10,8 @@ import orjson
 
 from services.executor.settings import ExecutorSettings
 from services.executor.shell import ExecutorService
+from services.hub.management import ManagementClusters
+from services.hub.provisioning import Making
 from services.hub.settings import HubSettings
 from services.hub.shell import HubService
 from services.scheduler.bootstrap import assemble as assemble_scheduler
@@ -23,6 +25,7 @@ from services.watcher.bootstrap import assemble as assemble_watcher
 from services.watcher.settings import WatcherSettings
 from shared.adapters.kubernetes import KubernetesApi, ListWatchPolicy
 from shared.adapters.node_groups import Providers
+from shared.adapters.provisioning import ClusterApiProvisioner
 from shared.ports.cluster_api import ClusterApi
 from shared.runtime.service import Service
 from tests.simulation.api_client import SimTransport
@@ -98,7 +101,9 @@ def build(kind: str, process: Process, around: Surroundings, names: tuple[str, .
             transport = SimTransport(process, around.servers[HUB], around.link(process, HUB))
             store = SimKeyValue(process, around.store, around.link(process, "store"))
             api = KubernetesApi(transport, deadline_s=_CALL_S)
-            return HubService(_hub(str(process)), api, log, store, process.clock)
+            provisioner = ClusterApiProvisioner(ManagementClusters(api, None, _CALL_S).connect)
+            making = Making(provisioner, None, deadline_s=_CALL_S)
+            return HubService(_hub(str(process)), api, log, store, making, process.clock)
     raise ValueError(f"no service {kind!r}")
 
 

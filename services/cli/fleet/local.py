@@ -157,7 +157,11 @@ class LocalFleet:
                 return {"FLOTILLA_EXECUTOR_KUBECONFIG_DIR": str(self.kubeconfigs)}
             case "hub":
                 host = self._options.places.get(name, HERE).host
-                return {"FLOTILLA_HUB_KUBECONFIG": str(self.hub_kubeconfig), "FLOTILLA_HUB_ADMIT_HOST": host}
+                return {
+                    "FLOTILLA_HUB_KUBECONFIG": str(self.hub_kubeconfig),
+                    "FLOTILLA_HUB_KUBECONFIG_DIR": str(self.kubeconfigs),
+                    "FLOTILLA_HUB_ADMIT_HOST": host,
+                }
             case "scheduler":
                 return {"FLOTILLA_SCHEDULER_ID": f"{name}-{os.getpid()}"}
         return {}

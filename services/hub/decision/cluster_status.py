@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from services.hub.decision.conditions import ConditionWriter, format_seconds
+from services.hub.decision.provisioning import PROVISIONED_CONDITION, Said
 from services.hub.decision.resources import (
     ClusterSpec,
     ClusterStatusView,
@@ -36,15 +37,35 @@ class Apply:
     waits: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Made:
+    """How far making or ending it has come: conditions, and in a word. Nothing of one that is there by itself."""
+
+    said: tuple[Said, ...] = ()
+    word: str = ""
+
+
 def status_of(
-    view: ClusterView, pulse: Pulse | None, apply: Apply, counts: tuple[int, int], now_ms: int, *, alive: bool
+    view: ClusterView,
+    pulse: Pulse | None,
+    apply: Apply,
+    counts: tuple[int, int],
+    made: Made,
+    now_ms: int,
+    *,
+    alive: bool,
 ) -> Json:
     """The wanted status; `counts` are the cluster's workloads, all and running."""
     writer = ConditionWriter(view.status.get("conditions") or (), view.meta.generation, now_ms)
     heartbeat = pulse.heartbeat if pulse is not None else None
-    groups = _node_groups(view)
-    conditions = [*_membership(view.meta.name, heartbeat, writer, alive=alive), *_declaration(view, apply, writer)]
-    known: dict[str, Any] = {"summary": ClusterSummary(node_groups=groups)} if groups else {}
+    groups, word = _node_groups(view), made.word or None
+    conditions = [
+        *_membership(view.meta.name, heartbeat, made.said, writer, alive=alive),
+        *_declaration(view, apply, writer),
+        *(writer.make(item.kind, item.status, item.reason, item.message) for item in made.said),
+    ]
+    shown = groups or word
+    known: dict[str, Any] = {"summary": ClusterSummary(node_groups=groups, provision=word)} if shown else {}
     if pulse is not None and heartbeat is not None:
         known = {
             "version": heartbeat.kubernetes_version or None,
@@ -56,7 +77,7 @@ def status_of(
             "allocatable": heartbeat.allocatable or None,
             "usage": heartbeat.usage or None,
             "last_heartbeat": format_seconds(pulse.seen_ms),
-            "summary": _summary(heartbeat, groups),
+            "summary": _summary(heartbeat, groups, word),
         }
     total, running = counts
     status = ClusterStatusView(
@@ -70,8 +91,13 @@ def status_of(
 
 
 def _membership(
-    name: str, heartbeat: ClusterObserved | None, writer: ConditionWriter, *, alive: bool
+    name: str, heartbeat: ClusterObserved | None, said: Sequence[Said], writer: ConditionWriter, *, alive: bool
 ) -> Iterator[ConditionView]:
+    coming = next((item for item in said if item.kind == PROVISIONED_CONDITION and item.status != "True"), None)
+    if heartbeat is None and coming is not None:
+        yield writer.make(READY, "False", coming.reason, coming.message)
+        yield writer.make(JOINED, "False", "NotProvisioned", "there is no cluster yet that agents could join")
+        return
     if heartbeat is None:
         message = (
             f"no agents have joined under this name: run a watcher with FLOTILLA_WATCHER_CLUSTER={name} "
@@ -128,7 +154,7 @@ def _node_groups(view: ClusterView) -> str | None:
     return ", ".join(f"{group.name} {group.min_size}-{group.max_size}" for group in groups) or None
 
 
-def _summary(heartbeat: ClusterObserved, node_groups: str | None) -> ClusterSummary:
+def _summary(heartbeat: ClusterObserved, node_groups: str | None, provision: str | None) -> ClusterSummary:
     place = [heartbeat.labels.get(PROVIDER_LABEL), heartbeat.labels.get(REGION_LABEL)]
     return ClusterSummary(
         nodes=f"{heartbeat.nodes_ready}/{heartbeat.nodes}",
@@ -136,6 +162,7 @@ def _summary(heartbeat: ClusterObserved, node_groups: str | None) -> ClusterSumm
         memory=_percent("memory", heartbeat.usage, heartbeat.allocatable),
         location="/".join(part for part in place if part) or None,
         node_groups=node_groups,
+        provision=provision,
     )
 
 

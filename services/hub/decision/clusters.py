@@ -2,16 +2,16 @@
 
 A Cluster that a user made declares the cluster to the fleet, as does one that joined by itself (label
 `flotilla.dev/origin: joined`) once somebody wrote into its specification. What was declared before and is no longer is
-taken back by a tombstone. `spec.workloads` becomes one Workload of the cluster's name, owned by the Cluster.
+taken back by a tombstone. `spec.workloads` becomes one Workload of the cluster's name, owned by the Cluster. What has
+a `spec.provision` is made, and ends in steps: see `provisioning`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
-from services.hub.decision.cluster_status import Apply, status_of
-from services.hub.decision.conditions import parse_seconds
+from services.hub.decision.cluster_status import Apply, Made, status_of
 from services.hub.decision.instructions import (
     CreateObject,
     DeleteObject,
@@ -20,19 +20,27 @@ from services.hub.decision.instructions import (
     PublishAudit,
     PublishDeclaration,
     ReplaceObject,
+    SetFinalizers,
     WriteStatus,
 )
-from services.hub.decision.resources import API_VERSION, CLUSTERS, ORIGIN_JOINED, ORIGIN_LABEL, WORKLOADS, ClusterSpec
+from services.hub.decision.measured import is_worth_writing
+from services.hub.decision.provisioning import Provisioning, Said, declared_provision, needs_finalizer
+from services.hub.decision.resources import (
+    API_VERSION,
+    CLUSTERS,
+    FINALIZER,
+    ORIGIN_JOINED,
+    ORIGIN_LABEL,
+    WORKLOADS,
+    ClusterSpec,
+)
 from services.hub.decision.state import Policy, Pulse, State
-from services.hub.decision.views import UNKNOWN_ACTOR, ClusterView, Json, WorkloadView, dump
+from services.hub.decision.views import UNKNOWN_ACTOR, ClusterView, Json, Refusal, WorkloadView, dump
 from shared.events.v1.audit import ActionAudited
 from shared.events.v1.clusters import ClusterDeclared
 from shared.kernel.machine import Instruction
 from shared.model.identities import CLUSTER_LABEL, WorkloadKey
 from shared.model.names import dns_label_error
-
-# Measured use may drift this much of what is allocatable before it is written ahead of its time.
-_DRIFT = 0.05
 
 
 def decide_cluster(name: str, state: State, policy: Policy, now_ms: int, cause: str) -> Iterator[Instruction]:
@@ -52,6 +60,9 @@ class _Decision:
 
     def instructions(self) -> Iterator[Instruction]:
         view = self._state.clusters.get(self._name)
+        if view is not None and view.meta.deleting and FINALIZER in view.meta.finalizers:
+            yield from self._end(view)
+            return
         if view is None or view.meta.deleting:
             yield from self._take_back()
             if view is None:
@@ -60,12 +71,47 @@ class _Decision:
         if view.joined_by_itself and not view.spec and self._pulse is None:
             yield DeleteObject(cause=self._cause, resource=CLUSTERS, namespace="", name=self._name, uid=view.meta.uid)
             return
+        if self._policy.provision and needs_finalizer(view):
+            # The watch brings the object back with it; before that nothing may be made.
+            yield self._finalizers(view, (*view.meta.finalizers, FINALIZER))
+            return
         yield from self._declare(view)
         apply = Apply()
         if isinstance(view.declared, ClusterSpec):
             apply = self._check_workload(view)
             yield from self._bring_workload(view, view.declared, apply)
-        yield from self._write_status(view, apply)
+        provisioning = self._provisioning(view)
+        yield from provisioning.ask()
+        said = provisioning.said()
+        yield from self._write_status(view, apply, (said,) if said is not None else (), said.reason if said else "")
+
+    def _end(self, view: ClusterView) -> Iterator[Instruction]:
+        """One that is provisioned goes when it is empty: the step that is due."""
+        provisioning, known, present = self._provisioning(view), self._state.declared.get(self._name), self._present()
+        if present is not None and _owned_by(present, view) and not present.meta.deleting:
+            yield self._delete(present)
+        if isinstance(view.declared, Refusal) and not provisioning.is_forced:
+            # What is to be deleted is not known; the specification of what is being deleted may be put right.
+            yield from self._write_status(view, Apply(), (), "Invalid")
+            return
+        if known is not None:
+            yield from provisioning.close(known, ending=False)
+        drained = provisioning.drained()
+        if drained.status != "True":
+            said = provisioning.said()
+            yield from self._write_status(view, Apply(), (*((said,) if said else ()), drained), drained.reason)
+            return
+        if not provisioning.has_gone(known):
+            yield from provisioning.leave(known)
+            said = provisioning.ending()
+            yield from self._write_status(view, Apply(), (*((said,) if said else ()), drained), "Deleting")
+            return
+        if known is not None:
+            yield from self._withdraw(known)
+        yield self._finalizers(view, tuple(name for name in view.meta.finalizers if name != FINALIZER))
+
+    def _provisioning(self, view: ClusterView) -> Provisioning:
+        return Provisioning(view, self._state, self._policy, self._now_ms, self._cause)
 
     # What the fleet is told
 
@@ -87,6 +133,7 @@ class _Decision:
             node_prices=spec.node_prices,
             node_groups=spec.node_groups,
             watched_resources=spec.watched_resources,
+            provision=declared_provision(spec),
         )
         known = self._state.declared.get(self._name)
         if known == wanted:
@@ -104,11 +151,14 @@ class _Decision:
             return
         owner = present.meta.owner if present is not None else None
         if owner is None or owner.uid != known.uid:
-            yield self._audit("delete", UNKNOWN_ACTOR, f"{known.uid}.delete")
-            yield PublishDeclaration(cause=self._cause, name=self._name, declared=None)
+            yield from self._withdraw(known)
         elif not known.unschedulable:
             closed = known.model_copy(update={"unschedulable": True})
             yield PublishDeclaration(cause=self._cause, name=self._name, declared=closed)
+
+    def _withdraw(self, known: ClusterDeclared) -> Iterator[Instruction]:
+        yield self._audit("delete", UNKNOWN_ACTOR, f"{known.uid}.delete")
+        yield PublishDeclaration(cause=self._cause, name=self._name, declared=None)
 
     def _welcome(self) -> Iterator[Instruction]:
         """A cluster that joined by itself gets an object, if its agents are alive and its name can be one."""
@@ -213,16 +263,20 @@ class _Decision:
 
     # What the user is told
 
-    def _write_status(self, view: ClusterView, apply: Apply) -> Iterator[Instruction]:
+    def _write_status(
+        self, view: ClusterView, apply: Apply, said: Sequence[Said], provision: str
+    ) -> Iterator[Instruction]:
+        """`said` and `provision` are the conditions and the word of how far making or ending it has come."""
         pulse = self._pulse
         alive = pulse is not None and self._alive(pulse)
         counts = self._state.counts.of(self._name)
-        wanted = status_of(view, pulse, apply, counts, self._now_ms, alive=alive)
+        made = Made(tuple(said), provision)
+        wanted = status_of(view, pulse, apply, counts, made, self._now_ms, alive=alive)
         if pulse is not None and alive:
             # Wakes when it would be late, and when what was measured is due to be written again.
             wait_ms = min(pulse.expires_ms(self._policy) - self._now_ms, self._policy.refresh_ms)
             yield Look(cause=self._cause, item=self._item, after_ms=max(wait_ms, 1))
-        if not self._worth_writing(view.status, wanted):
+        if not is_worth_writing(view.status, wanted, self._now_ms, self._policy.refresh_ms):
             return
         due_ms = self._state.status_written_ms.get(self._item, 0) + self._policy.status_interval_ms
         if self._now_ms < due_ms:
@@ -232,17 +286,18 @@ class _Decision:
             cause=self._cause, resource=CLUSTERS, namespace="", name=self._name, uid=view.meta.uid, status=wanted
         )
 
-    def _worth_writing(self, present: Json, wanted: Json) -> bool:
-        """Measured values and the time of the last heartbeat alone are written at intervals, or when use moved far."""
-        if _lasting(present) != _lasting(wanted):
-            return True
-        written_ms = parse_seconds(str(present.get("lastHeartbeat", "")))
-        if wanted.get("lastHeartbeat") and self._now_ms - written_ms >= self._policy.refresh_ms:
-            return present != wanted
-        return _moved(present, wanted)
-
     def _alive(self, pulse: Pulse) -> bool:
         return self._now_ms < pulse.expires_ms(self._policy)
+
+    def _finalizers(self, view: ClusterView, finalizers: tuple[str, ...]) -> SetFinalizers:
+        return SetFinalizers(
+            cause=self._cause,
+            resource=CLUSTERS,
+            namespace="",
+            name=self._name,
+            resource_version=view.meta.resource_version,
+            finalizers=finalizers,
+        )
 
     def _audit(self, verb: Literal["create", "change", "delete"], actor: str, request_id: str) -> PublishAudit:
         return PublishAudit(
@@ -256,24 +311,3 @@ class _Decision:
 
 def _owned_by(workload: WorkloadView, view: ClusterView) -> bool:
     return workload.meta.owner is not None and workload.meta.owner.uid == view.meta.uid
-
-
-def _lasting(status: Json) -> Json:
-    """Without what changes with every heartbeat."""
-    summary = {name: text for name, text in (status.get("summary") or {}).items() if name not in {"cpu", "memory"}}
-    kept = {name: value for name, value in status.items() if name not in {"usage", "lastHeartbeat", "summary"}}
-    return {**kept, "summary": summary}
-
-
-def _moved(present: Json, wanted: Json) -> bool:
-    before, after = _shares(present), _shares(wanted)
-    if before.keys() != after.keys():
-        return True
-    return any(abs(after[name] - before[name]) >= _DRIFT for name in after)
-
-
-def _shares(status: Json) -> dict[str, float]:
-    """Used share by resource, from the percentages of the summary."""
-    summary = status.get("summary") or {}
-    texts = {name: str(summary[name]).rstrip("%") for name in ("cpu", "memory") if name in summary}
-    return {name: int(text) / 100 for name, text in texts.items() if text.isdigit()}

@@ -15,9 +15,11 @@ from shared.events.v1.audit import ActionAudited
 from shared.events.v1.clusters import ClusterDeclared
 from shared.events.v1.objects import ClusterObserved
 from shared.events.v1.placements import PlacementPublished
+from shared.events.v1.provisioning import ClusterApiProvision
 from shared.events.v1.status import WorkloadStatus
 from shared.kernel.machine import Instruction, Stimulus
 from shared.model.identities import Resource, WorkloadKey
+from shared.model.provisioning import Standing
 
 
 class Item(NamedTuple):
@@ -87,6 +89,16 @@ class DeclarationSeen(Stimulus):
 class HeartbeatSeen(Stimulus):
     cluster: str
     heartbeat: ClusterObserved | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProvisionSeen(Stimulus):
+    """What became of a `Provision`, or of a `Deprovision` (`ends`), for the Cluster of this uid."""
+
+    name: str
+    uid: str
+    ends: bool
+    standing: Standing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -189,3 +201,27 @@ class WriteStatus(Instruction):
     name: str
     uid: str
     status: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Provision(Instruction):
+    """At the management cluster, brought to what is wanted; its kubeconfig where agents look, when there is one.
+
+    `ProvisionSeen` is to follow, some time.
+    """
+
+    name: str
+    uid: str
+    generation: int
+    wanted: ClusterApiProvision
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deprovision(Instruction):
+    """The agents' kubeconfig is taken away and then, with `delete`, what the management cluster has of it."""
+
+    name: str
+    uid: str
+    generation: int
+    wanted: ClusterApiProvision
+    delete: bool

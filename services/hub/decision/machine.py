@@ -16,18 +16,21 @@ from services.hub.decision.instructions import (
     CaughtUp,
     ClusterSeen,
     DeclarationSeen,
+    Deprovision,
     Due,
     HeartbeatSeen,
     Item,
     Look,
     PlacementSeen,
+    Provision,
+    ProvisionSeen,
     RequestAcknowledged,
     Source,
     StatusSeen,
     WorkloadSeen,
     WriteStatus,
 )
-from services.hub.decision.state import Policy, Pulse, Sent, State
+from services.hub.decision.state import Asked, Policy, Pulse, Sent, State
 from services.hub.decision.views import deletion_id
 from services.hub.decision.workload_status import answers
 from services.hub.decision.workloads import decide_workload
@@ -36,6 +39,7 @@ from shared.events.v1.placements import PlacementPublished
 from shared.events.v1.status import Phase
 from shared.kernel.machine import Instruction, Stimulus
 from shared.model.identities import WorkloadKey
+from shared.model.provisioning import DRAINING
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -64,6 +68,11 @@ class Bridge:
         instructions = list(decided)
         if any(isinstance(instruction, WriteStatus) for instruction in instructions):
             self.state.status_written_ms[due.item] = due.at_ms
+        for ask in instructions:
+            if isinstance(ask, Provision | Deprovision):
+                self.state.asked[ask.name] = Asked.by(ask, due.at_ms)
+                if isinstance(ask, Deprovision):
+                    self.state.leaving_ms.setdefault(ask.name, due.at_ms)
         return instructions
 
     def _fold(self, stimulus: Stimulus) -> Iterable[Item]:
@@ -84,7 +93,9 @@ class Bridge:
         """What the hub did itself, and how far it has read."""
         match stimulus:
             case DeclarationSeen():
-                _put(self.state.declared, stimulus.name, stimulus.declared)
+                return self._declaration_seen(stimulus)
+            case ProvisionSeen():
+                self.state.provisions[stimulus.name] = stimulus
                 return [Item("", stimulus.name)]
             case RequestAcknowledged():
                 self.state.sent[stimulus.key] = Sent(stimulus.request_id, stimulus.at_ms)
@@ -93,6 +104,14 @@ class Bridge:
                 self.state.caught_up.add(stimulus.source)
                 return list(self.state.items())
         raise TypeError(f"the bridge knows no {type(stimulus).__name__}")
+
+    def _declaration_seen(self, seen: DeclarationSeen) -> Iterable[Item]:
+        _put(self.state.declared, seen.name, seen.declared)
+        if seen.declared is not None and DRAINING in seen.declared.taints:
+            self.state.closed_ms.setdefault(seen.name, seen.at_ms)
+        else:
+            self.state.closed_ms.pop(seen.name, None)
+        return [Item("", seen.name)]
 
     def _workload_seen(self, seen: WorkloadSeen) -> Iterable[Item]:
         before = self.state.workloads.get(seen.key)
@@ -114,6 +133,8 @@ class Bridge:
         item = Item("", seen.name)
         if seen.view is None:
             self.state.status_written_ms.pop(item, None)
+            for table in (self.state.provisions, self.state.asked, self.state.leaving_ms):
+                table.pop(seen.name, None)
             if seen.name in self.state.pulses:
                 self.state.deleted_ms[seen.name] = seen.at_ms
         else:

@@ -11,6 +11,7 @@ from typing import Annotated, Final, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from shared.events.v1.clusters import NodeGroup, NodePrice
+from shared.events.v1.provisioning import Provision
 from shared.events.v1.scaling import Scaling
 from shared.events.v1.vertical import Vertical
 from shared.events.v1.workloads import MAX_OBJECT_NAME, MAX_POD_SETS, PlacementTerms, PodSet
@@ -25,7 +26,7 @@ API_VERSION: Final = f"{GROUP}/{VERSION}"
 CLUSTERS: Final = Resource(GROUP, VERSION, "clusters")
 WORKLOADS: Final = Resource(GROUP, VERSION, "workloads")
 
-# Keeps a deleted Workload visible until the fleet has let go of it.
+# Keeps a deleted Workload visible until the fleet has let go of it, and a Cluster that is provisioned until it is gone.
 FINALIZER: Final = "cluster.k8s.io/flotilla"
 # Says that the hub made the object because of what it saw in the fleet, and from where.
 ORIGIN_LABEL: Final = "flotilla.dev/origin"
@@ -60,6 +61,9 @@ class ClusterSpec(StrictValue):
     )
     watched_resources: tuple[Annotated[str, Field(pattern=WATCHED_RESOURCE, max_length=253)], ...] = Field(
         default=(), max_length=64, description="further resources to watch, as group/version/resource"
+    )
+    provision: Provision | None = Field(
+        default=None, description="who makes the cluster, and how; absent where it is there by itself"
     )
     workloads: tuple[PodSet, ...] = Field(
         default=(),
@@ -158,6 +162,7 @@ class ClusterSummary(Value):
     memory: str | None = Field(default=None, description="measured use of what is allocatable")
     location: str | None = Field(default=None, description="provider/region")
     node_groups: str | None = Field(default=None, description="name and limits of each node group")
+    provision: str | None = Field(default=None, description="how far making or ending the cluster has come")
 
 
 class ClusterStatusView(Value):

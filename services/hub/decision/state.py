@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from services.hub.decision.instructions import Item, Source
+from services.hub.decision.instructions import Deprovision, Item, Provision, ProvisionSeen, Source
 from services.hub.decision.views import ClusterView, WorkloadView
 from shared.events.v1.clusters import ClusterDeclared
 from shared.events.v1.objects import ClusterObserved
@@ -26,6 +26,11 @@ class Policy:
     `answer_ms`: how long a request may go unanswered before the user is told. `delete_grace_ms`: how long a deletion
     waits for an answer about a workload that nobody seems to know. `late_heartbeats`: how many may be missing.
     `rejoin_ms`: how long a deleted Cluster is not shown again though it is heard.
+
+    `provision`: whether clusters are made at all. `provision_ms` and `provision_busy_ms`: how often the management
+    cluster is asked about one at which nothing, or something, is to be done. `settle_ms`: how long a cluster is closed
+    before it is believed that nothing more comes to it. `drain_ms`: what has not begun to leave it by then is told to
+    wait for room. `leave_ms`: the longest wait for agents to leave.
     """
 
     owned_namespace: str = "default"
@@ -35,6 +40,12 @@ class Policy:
     delete_grace_ms: int = 30_000
     late_heartbeats: int = 3
     rejoin_ms: int = 30_000
+    provision: bool = True
+    provision_ms: int = 60_000
+    provision_busy_ms: int = 5_000
+    settle_ms: int = 5_000
+    drain_ms: int = 60_000
+    leave_ms: int = 30_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +68,32 @@ class Sent:
     answered: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What the management cluster was asked about a Cluster last, and when."""
+
+    uid: str
+    generation: int
+    ends: bool
+    deletes: bool
+    at_ms: int
+
+    @classmethod
+    def by(cls, ask: Provision | Deprovision, at_ms: int) -> Asked:
+        deletes = isinstance(ask, Deprovision) and ask.delete
+        return cls(ask.uid, ask.generation, isinstance(ask, Deprovision), deletes, at_ms)
+
+    def is_again(self, ask: Provision | Deprovision) -> bool:
+        """Whether this asks for the same."""
+        return self == Asked.by(ask, self.at_ms)
+
+
 class Counts:
     """Workloads by cluster, kept as statuses come."""
 
     def __init__(self) -> None:
         self._where: dict[WorkloadKey, tuple[frozenset[str], bool]] = {}
+        self._keys: defaultdict[str, set[WorkloadKey]] = defaultdict(set)
         self._totals: defaultdict[str, int] = defaultdict(int)
         self._running: defaultdict[str, int] = defaultdict(int)
 
@@ -76,6 +108,10 @@ class Counts:
             self._where[key] = after
         self._add(before, -1)
         self._add(after, 1)
+        for name in before[0] - after[0]:
+            self._keys[name].discard(key)
+        for name in after[0] - before[0]:
+            self._keys[name].add(key)
         if before[1] == after[1]:
             return before[0] ^ after[0]
         return before[0] | after[0]
@@ -83,6 +119,10 @@ class Counts:
     def of(self, cluster: str) -> tuple[int, int]:
         """All, and those that are Running."""
         return self._totals[cluster], self._running[cluster]
+
+    def there(self, cluster: str) -> frozenset[WorkloadKey]:
+        """Which they are."""
+        return frozenset(self._keys[cluster])
 
     def _add(self, where: tuple[frozenset[str], bool], step: int) -> None:
         for cluster in where[0]:
@@ -101,6 +141,11 @@ class State:
     sent: dict[WorkloadKey, Sent] = field(default_factory=dict)
     status_written_ms: dict[Item, int] = field(default_factory=dict)
     deleted_ms: dict[str, int] = field(default_factory=dict)
+    # Of Clusters that are provisioned: what was seen and asked last, since when one is closed, and told to leave.
+    provisions: dict[str, ProvisionSeen] = field(default_factory=dict)
+    asked: dict[str, Asked] = field(default_factory=dict)
+    closed_ms: dict[str, int] = field(default_factory=dict)
+    leaving_ms: dict[str, int] = field(default_factory=dict)
     caught_up: set[Source] = field(default_factory=set)
     counts: Counts = field(default_factory=Counts)
 

@@ -20,7 +20,7 @@ from shared.ports.node_groups import ProviderError
 
 GROUP: Final = "cluster.x-k8s.io"
 # The newest one that the server has.
-_VERSIONS: Final = ("v1beta2", "v1beta1")
+VERSIONS: Final = ("v1beta2", "v1beta1")
 DELETE_ANNOTATION: Final = "cluster.x-k8s.io/delete-machine"
 # Whose mark it is: those of others (cluster-autoscaler writes a time) are left alone.
 _OURS: Final = "flotilla"
@@ -80,7 +80,7 @@ class ClusterApiProvider:
         await self._api.merge_patch(self._resource(version, "machines"), self._group.namespace, machine, body)
 
     async def _version(self) -> str:
-        for version in _VERSIONS:
+        for version in VERSIONS:
             if await self._api.discover(self._resource(version, self._group.resource)) is not None:
                 return version
         raise ProviderError(NOT_FOUND, f"the API server has no {self._group.resource}.{GROUP}")

@@ -8,6 +8,7 @@ from typing import Annotated, Final, Literal
 from pydantic import Field, StringConstraints, ValidationInfo, field_validator
 
 from shared.events.v1.policies import is_empty
+from shared.events.v1.provisioning import ProvisionDeclared
 from shared.model.base import StrictValue, Value
 from shared.model.names import DnsLabel, DnsSubdomain, LabelKey, LabelValue
 from shared.model.quantities import NonNegativeQuantity
@@ -139,4 +140,7 @@ class ClusterDeclared(Value):
     )
     node_groups: tuple[NodeGroup, ...] = Field(
         default=(), exclude_if=is_empty, description="nodes that the autoscaler may ask for and give back"
+    )
+    provision: ProvisionDeclared | None = Field(
+        default=None, exclude_if=is_empty, description="who makes the cluster; absent where it is there by itself"
     )

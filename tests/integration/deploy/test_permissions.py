@@ -19,8 +19,20 @@ import pytest_asyncio
 
 from services.cli.fleet import FleetOptions, LocalFleet
 from shared.adapters.kafka import KafkaLog, KafkaOptions
+from shared.adapters.kubernetes import KubernetesApi
 from shared.events.v1.status import Phase
-from shared.security.permissions import EXECUTOR, HUB, HUB_LEASE, WATCHER, WATCHER_METRICS, Rule, grants
+from shared.security.permissions import (
+    EXECUTOR,
+    HUB,
+    HUB_CLUSTER_API,
+    HUB_LEASE,
+    HUB_PROVISION,
+    WATCHER,
+    WATCHER_METRICS,
+    Rule,
+    grants,
+)
+from tests.contract.provisioning.topologies import Topologies, installed
 from tests.e2e.harness import Fleet, workload
 from tests.integration.deploy.accounts import HUB_NAMESPACE, NAMESPACE, noted, token_of, write_token_kubeconfig
 from tests.integration.deploy.charts import CONTROL_PLANE
@@ -38,19 +50,21 @@ pytestmark = [
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """A service account of a release: its rules everywhere, and those in its own namespace."""
+    """A service account of a release: its rules everywhere, and those in its own namespace and in MADE."""
 
     namespace: str
     name: str
     rules: tuple[Rule, ...]
-    at_home: tuple[Rule, ...] = ()
+    in_some: tuple[Rule, ...] = ()
 
 
 ACCOUNTS = {
     "watcher": Account(NAMESPACE, f"{RELEASE}-watcher", (*WATCHER, *WATCHER_METRICS)),
     "executor": Account(NAMESPACE, f"{RELEASE}-executor", EXECUTOR),
-    "hub": Account(HUB_NAMESPACE, "flotilla-hub", HUB, HUB_LEASE),
+    "hub": Account(HUB_NAMESPACE, "flotilla-hub", (*HUB, *HUB_PROVISION), (*HUB_LEASE, *HUB_CLUSTER_API)),
 }
+# Where Cluster API's objects are.
+MADE = "made-clusters"
 # Of the control plane's release the hub is all that has an account with rights.
 HUB_ALONE = "scheduler.enabled=false,status.enabled=false,autoscaler.enabled=false,topics.mode=none"
 POD = {"containers": [{"name": "main", "image": "nginx"}]}
@@ -85,7 +99,7 @@ class Bed:
         """And no more, by what the API server noted up to now."""
         mine = [entry for entry in noted(self.directory) if entry.account == account.name]
         used = {grant for entry in mine if not entry.refused for grant in entry.used()}
-        granted = grants(*account.rules, *account.at_home)
+        granted = grants(*account.rules, *account.in_some)
         assert granted - used == set(), f"{account.name}: granted and not used"
         assert used - granted == set(), f"{account.name}: used and not granted"
         assert [entry for entry in mine if entry.refused] == []
@@ -98,7 +112,9 @@ async def bed(deployed: Deployed, kafka_bootstrap: str, redis_url: str) -> Async
     directory = deployed.directory
     await deployed.restricted_namespace(HUB_NAMESPACE)
     release = ("flotilla", "-n", HUB_NAMESPACE)
-    values = ("-f", str(CONTROL_PLANE / "ci" / "plain-values.yaml"), "--set", HUB_ALONE)
+    await deployed.restricted_namespace(MADE)
+    making = f"hub.provision.enabled=true,hub.provision.namespaces={{{MADE}}}"
+    values = ("-f", str(CONTROL_PLANE / "ci" / "plain-values.yaml"), "--set", f"{HUB_ALONE},{making}")
     await deployed.helm("install", *release, str(CONTROL_PLANE), *values, "--wait", "--timeout", "90s")
     for name, account in ACCOUNTS.items():
         token = await token_of(deployed.cluster, account.namespace, account.name)
@@ -110,6 +126,9 @@ async def bed(deployed: Deployed, kafka_bootstrap: str, redis_url: str) -> Async
         "FLOTILLA_HUB_INSTALL_CRDS": "false",
         "FLOTILLA_HUB_ADMIT_PORT": "-1",
         "FLOTILLA_HUB_WEBHOOK": "false",
+        # Not the agents' own: what is made here runs nothing.
+        "FLOTILLA_HUB_KUBECONFIG_DIR": str(directory / "made"),
+        "FLOTILLA_HUB_PROVISION_BUSY_S": "0.5",
     }
     services = ("scheduler", "status", *ACCOUNTS)
     options = FleetOptions(directory / "fleet", OneCluster(directory), services=services, own=own)
@@ -171,6 +190,22 @@ async def test_workloads_of_every_kind_run_and_go_and_each_permission_is_used(be
 CLUSTER = {"apiVersion": "cluster.k8s.io/v1alpha1", "kind": "Cluster", "metadata": {"name": "mine"}}
 
 
+async def made_and_ended(bed: Bed) -> None:
+    """A Cluster that Cluster API makes, in the same API server."""
+    kubectl = bed.cluster.kubectl
+    provision = {"provider": "clusterApi", "namespace": MADE, "class": {"name": "any"}, "version": "v1.36.3"}
+    made = {**CLUSTER, "metadata": {"name": "made"}, "spec": {"provision": provision}}
+    api = await KubernetesApi.from_kubeconfig(bed.cluster.kubeconfig)
+    async with installed(api, "v1beta2"), Topologies(api, namespace=MADE).running() as topologies:
+        topologies.kubeconfigs["made"] = bed.cluster.kubeconfig.read_bytes()
+        await kubectl("create", "-f", "-", stdin=json.dumps(made))
+        await kubectl("wait", "--for=condition=Provisioned", "cluster.cluster.k8s.io/made", "--timeout=60s")
+        assert (bed.directory / "made" / "made.kubeconfig").exists()
+        await kubectl("delete", "cluster.cluster.k8s.io", "made", "--timeout=60s", within=90.0)
+        assert await topologies.find("made") is None
+    await api.close()
+
+
 async def test_the_hub_uses_each_permission(bed: Bed) -> None:
     """Objects of users come, change and go; what is on the topic is shown, also in a namespace that is not there."""
     fleet, kubectl = bed.fleet, bed.cluster.kubectl
@@ -197,6 +232,7 @@ async def test_the_hub_uses_each_permission(bed: Bed) -> None:
     await kubectl("delete", "cluster.cluster.k8s.io", "mine", "--timeout=60s", within=90.0)
     assert not await shows("workloads.cluster.k8s.io", "mine")
     await fleet.until_true(lambda: shows("cluster.cluster.k8s.io", "real"), "the cluster that joined by itself")
+    await made_and_ended(bed)
     (bed.directory / "watcher" / "real.kubeconfig").unlink()
     await fleet.until_true(
         lambda: clean(lambda: shows("cluster.cluster.k8s.io", "real")), "the cluster that left is gone", within=60.0

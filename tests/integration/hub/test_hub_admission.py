@@ -88,6 +88,12 @@ def provided(kind: str, **fields: str) -> dict[str, Any]:
     return node_group(provider={"kind": kind, **fields})
 
 
+def made(**changes: Any) -> dict[str, Any]:
+    workers = [{"name": "small", "class": "default-worker", "replicas": 2, "failureDomain": "a"}]
+    fields = {"namespace": "fleet", "class": {"name": "quick-start"}, "version": "v1.36.3", "workers": workers}
+    return {"provision": {"provider": "clusterApi", **fields, **changes}}
+
+
 GOOD_CLUSTERS: dict[str, dict[str, Any]] = {
     "nothing said": {},
     "all said": {
@@ -103,6 +109,9 @@ GOOD_CLUSTERS: dict[str, dict[str, Any]] = {
     "nodes of an Auto Scaling group": provided("awsAutoScalingGroup", region="eu-west-1", name="small"),
     "nodes of EKS": provided("awsEksNodeGroup", region="eu-west-1", cluster="west", name="small"),
     "nodes of a webhook": provided("webhook", url="https://nodes.example.org/v1", secret="nodes"),
+    "made by Cluster API": made(management="berlin", controlPlaneReplicas=3, podCidrs=["10.0.0.0/8", "fd00::/48"]),
+    "with variables of any kind": made(variables=[{"name": str(n), "value": v} for n, v in enumerate((1, "a", [{}]))]),
+    "made by the simulator": {"provision": {"provider": "simulator", "nodes": [{"name": "a", "count": 0, "cpu": 4}]}},
 }
 BAD_CLUSTERS: dict[str, dict[str, Any]] = {
     "a negative price": {"pricePerHour": -1},
@@ -117,6 +126,15 @@ BAD_CLUSTERS: dict[str, dict[str, Any]] = {
     "a provider without its fields": provided("clusterApi", namespace="fleet", name="small"),
     "a provider with another's fields": provided("kwok", region="eu-west-1"),
     "no URL": provided("webhook", url="nodes.example.org", secret="nodes"),
+    "made by nobody": {"provision": {"provider": "magic"}},
+    "made of no class": {"provision": {"provider": "clusterApi", "namespace": "fleet", "version": "v1.36.3"}},
+    "a version that is none": made(version="1.36"),
+    "a management cluster by its address": made(management="https://berlin"),
+    "workers twice": made(workers=[{"name": "a", "class": "b"}] * 2),
+    "workers of no class": made(workers=[{"name": "a"}]),
+    "a variable without a value": made(variables=[{"name": "a"}]),
+    "nodes of another provider": made(nodes=[]),
+    "a simulated class": {"provision": {"provider": "simulator", "class": {"name": "a"}}},
 }
 
 

@@ -12,6 +12,11 @@ from shared.security.permissions import (
     EXECUTOR_CLUSTER_API,
     EXECUTOR_KWOK,
     EXECUTOR_NODE_GROUPS,
+    HUB,
+    HUB_CLUSTER_API,
+    HUB_LEASE,
+    HUB_PROVISION,
+    HUB_WEBHOOK,
     OBSERVED,
     WATCHER,
     WATCHER_ASKED,
@@ -44,3 +49,9 @@ def test_nothing_is_granted_twice_and_nothing_by_a_wildcard() -> None:
     assert {group for group, _, _ in grants(*WATCHER_ASKED)} == {CUSTOM, EXTERNAL}
     assert {verb for _, _, verb in grants(*WATCHER_ASKED)} == {"get", "list"}
     assert not [grant for grant in grants(*EVERYTHING) if grant[1] in {"secrets", "serviceaccounts/token"}]
+
+
+def test_of_secrets_the_hub_may_get_those_that_it_knows_by_name_where_it_makes_clusters() -> None:
+    assert [grant for grant in grants(*HUB_CLUSTER_API) if grant[1] == "secrets"] == [("", "secrets", "get")]
+    for rules in (HUB, HUB_PROVISION, HUB_LEASE, HUB_WEBHOOK):
+        assert not [grant for grant in grants(*rules) if grant[1] == "secrets"]

@@ -8,6 +8,7 @@ from typing import cast
 from unittest.mock import patch
 
 from services.hub import shell
+from services.hub.provisioning import Making
 from services.hub.settings import HubSettings
 from services.hub.shell import HubService
 from shared.adapters.memory.event_log import MemoryLog
@@ -38,9 +39,15 @@ class Term:
     seen: tuple[int, int]
 
     def __init__(
-        self, api: ClusterApi, events: EventLog, settings: HubSettings, clock: Clock, holds: Callable[[], bool]
+        self,
+        api: ClusterApi,
+        events: EventLog,
+        making: Making,
+        settings: HubSettings,
+        clock: Clock,
+        holds: Callable[[], bool],
     ) -> None:
-        del api, events, settings, holds
+        del api, events, making, settings, holds
         self._given = clock
 
     async def run(self, lost: asyncio.Event) -> None:
@@ -55,8 +62,9 @@ async def test_a_wall_clock_that_is_set_back_delays_nothing() -> None:
     """By an hour: statuses would not be due before it has passed, and deletions would be held as long."""
     Term.clock, Term.stop = SetClock(), asyncio.Event()
     settings = HubSettings(hub_admit_port=-1, hub_install_crds=False)
+    nobody = cast("Making", None)
     service = HubService(
-        settings, cast("ClusterApi", Leases()), MemoryLog(), cast("KeyValue", None), cast("Clock", Term.clock)
+        settings, cast("ClusterApi", Leases()), MemoryLog(), cast("KeyValue", None), nobody, cast("Clock", Term.clock)
     )
     with patch.object(shell, "BridgeTerm", Term):
         async with asyncio.timeout(10):

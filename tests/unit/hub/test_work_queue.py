@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from services.hub import metrics
 from services.hub.decision.instructions import Item
 from services.hub.work_queue import WorkQueue
 
@@ -17,7 +18,7 @@ A, B = Item("", "a"), Item("ns", "b")
 
 @pytest.fixture
 def queue() -> Iterator[WorkQueue]:
-    made = WorkQueue()
+    made = WorkQueue(metrics.QUEUED)
     yield made
     made.close()
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
@@ -20,11 +20,14 @@ from services.hub.decision.instructions import (
     CreateObject,
     DeclarationSeen,
     DeleteObject,
+    Deprovision,
     Due,
     HeartbeatSeen,
     Item,
     Look,
     PlacementSeen,
+    Provision,
+    ProvisionSeen,
     PublishAudit,
     PublishDeclaration,
     PublishRequest,
@@ -50,6 +53,7 @@ from shared.events.v1.status import ClusterStatus, Counts, Phase, WorkloadStatus
 from shared.events.v1.workloads import ApplyWorkload, FieldError, Workload
 from shared.kernel.machine import Instruction, Stimulus
 from shared.model.identities import Resource, WorkloadKey
+from shared.model.provisioning import Standing
 
 Json = dict[str, Any]
 Address = tuple[str, str, str]
@@ -196,6 +200,7 @@ class World:
     """`settle` lets everything happen that is due, and fails if that does not end.
 
     With `dies_behind` the hub is killed when it has carried out an instruction of that type, before anything else.
+    `management` answers for the management cluster; None is no answer yet.
     """
 
     def __init__(self, policy: Policy | None = None, hub: HubCluster | None = None) -> None:
@@ -210,6 +215,8 @@ class World:
         self.statuses: dict[WorkloadKey, WorkloadStatus] = {}
         self.heartbeats: dict[str, ClusterObserved] = {}
         self._numbers = count(1)
+        self.wishes: list[Provision | Deprovision] = []
+        self.management: Callable[[Provision | Deprovision], Standing | None] = lambda _: None
         self.dies_behind: type[Instruction] | None = None
         self.start()
 
@@ -343,6 +350,8 @@ class World:
                     self._feed(acknowledged)
                 case PublishDeclaration():
                     self._declare(instruction)
+                case Provision() | Deprovision():
+                    self._wish(instruction)
                 case PublishAudit():
                     self.audits.append(instruction.action)
                     self._die(instruction)
@@ -352,6 +361,15 @@ class World:
                     except ConflictError:
                         self._due[item] = self.now_ms
                         return
+                    self._die(instruction)
+
+    def _wish(self, wish: Provision | Deprovision) -> None:
+        self.wishes.append(wish)
+        standing = self.management(wish)
+        self._die(wish)
+        if standing is not None:
+            ends = isinstance(wish, Deprovision)
+            self._feed(ProvisionSeen(**self._stamp(), name=wish.name, uid=wish.uid, ends=ends, standing=standing))
 
     def _die(self, instruction: Instruction) -> None:
         if type(instruction) is self.dies_behind:

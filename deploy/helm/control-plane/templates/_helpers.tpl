@@ -114,7 +114,7 @@ affinity: {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- end }}
 
-{{/* The pod of a service; takes what `env` takes, and `component`, `mounts`, `writable` (folders), `ports`. */}}
+{{/* The pod of a service; takes what `env` takes, and `component`, `mounts`, `writable` (folders), `ports`, `claim` (of kubeconfigs). */}}
 {{- define "flotilla.pod" -}}
 {{- $values := .root.Values -}}
 {{- $secrets := include "flotilla.secrets" . | fromJsonArray -}}
@@ -157,13 +157,16 @@ spec:
       readinessProbe: { httpGet: { path: /readyz, port: http }, periodSeconds: 5, timeoutSeconds: 3 }
       resources: {{- toYaml .own.resources | nindent 8 }}
       securityContext: {{- include "flotilla.containerSecurity" . | nindent 8 }}
-      {{- if or $secrets .writable }}
+      {{- if or $secrets .writable .claim }}
       volumeMounts:
         {{- range $secrets }}
         - { name: {{ index . 0 }}, mountPath: /flotilla/{{ index . 0 }}, readOnly: true }
         {{- end }}
         {{- if .writable }}
         - { name: tmp, mountPath: /tmp }
+        {{- end }}
+        {{- if .claim }}
+        - { name: kubeconfigs, mountPath: /flotilla/kubeconfigs }
         {{- end }}
   volumes:
         {{- range $secrets }}
@@ -172,6 +175,9 @@ spec:
         {{- end }}
         {{- if .writable }}
     - { name: tmp, emptyDir: { sizeLimit: 256Mi } }
+        {{- end }}
+        {{- with .claim }}
+    - { name: kubeconfigs, persistentVolumeClaim: { claimName: {{ . }} } }
         {{- end }}
       {{- end }}
 {{- end }}
@@ -198,6 +204,7 @@ spec:
       "FLOTILLA_HUB_INSTALL_CRDS" "false"
       "FLOTILLA_HUB_LEASE_NAMESPACE" .Release.Namespace
       "FLOTILLA_HUB_NAMESPACE" $hub.workloadNamespace
+      "FLOTILLA_HUB_PROVISION" (toString $hub.provision.enabled)
       "FLOTILLA_HUB_WEBHOOK" (toString $hub.webhook.enabled)
       "FLOTILLA_HUB_ADMIT_PORT" "-1" -}}
 {{- $mounts := list -}}
@@ -214,7 +221,13 @@ spec:
 {{- $mounts = list (list "admit" $hub.webhook.certificate.secret) -}}
 {{- $ports = list (dict "name" "admit" "containerPort" 8443 "protocol" "TCP") -}}
 {{- end -}}
-{{- $_ := set $all "hub" (dict "more" $more "redis" true "mounts" $mounts "writable" false "ports" $ports) -}}
+{{- with $hub.provision.managementSecret -}}
+{{- $_ := set $more "FLOTILLA_HUB_MANAGEMENT_DIR" "/flotilla/management" -}}
+{{- $mounts = append $mounts (list "management" .) -}}
+{{- end -}}
+{{- if $hub.provision.kubeconfigsClaim }}{{ $_ := set $more "FLOTILLA_HUB_KUBECONFIG_DIR" "/flotilla/kubeconfigs" }}{{ end -}}
+{{- $_ := set $all "hub" (dict
+      "more" $more "redis" true "mounts" $mounts "writable" false "ports" $ports "claim" $hub.provision.kubeconfigsClaim) -}}
 {{- end -}}
 {{- toJson $all -}}
 {{- end }}

@@ -25,6 +25,21 @@
   verbs: [get, update]
 {{- end }}
 
+{{- define "flotilla.hubProvisionRules" -}}
+- apiGroups: [cluster.k8s.io]
+  resources: [clusters]
+  verbs: [patch]
+{{- end }}
+
+{{- define "flotilla.hubClusterApiRules" -}}
+- apiGroups: [cluster.x-k8s.io]
+  resources: [clusters]
+  verbs: [get, create, patch, delete]
+- apiGroups: ['']
+  resources: [secrets]
+  verbs: [get]
+{{- end }}
+
 {{- define "flotilla.hubWebhookRules" -}}
 - apiGroups: [admissionregistration.k8s.io]
   resources: [validatingwebhookconfigurations]

@@ -1,0 +1,105 @@
+"""The directory of kubeconfigs in which agents find the clusters that were made.
+
+A file is written whole or not at all, is readable by its owner only, and says in its first line for which Cluster it
+was written: another's is never replaced or removed. What is written is no copy: an address and credentials that stand
+in the document itself, and nothing that would make the agents run a program or read a file of theirs.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+
+from shared.adapters.files import write_whole
+from shared.model.provisioning import BAD_KUBECONFIG, NAME_CONFLICT
+from shared.ports.provisioning import KubeconfigError
+
+Json = dict[str, Any]
+
+_MARK: Final = "# Written by the hub for the Cluster of uid "
+_CLUSTER: Final = ("server", "certificate-authority-data", "tls-server-name", "proxy-url", "insecure-skip-tls-verify")
+_USER: Final = ("client-certificate-data", "client-key-data", "token")
+# Of the agents' side: programs that they would run, files that they would read, whom they would play.
+_REFUSED: Final = (
+    "exec",
+    "auth-provider",
+    "tokenFile",
+    "client-certificate",
+    "client-key",
+    "certificate-authority",
+    "as",
+    "as-groups",
+)
+
+
+class KubeconfigFolder:
+    """Names are DNS labels. Blocking calls: small files."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    def write(self, name: str, owner: str, document: bytes) -> bool:
+        """Whether the file changed. Raises KubeconfigError, OSError."""
+        text = f"{_mark(owner)}\n{yaml.safe_dump(inline(name, document), sort_keys=False)}"
+        present = self._read(name)
+        if present is not None and not present.startswith(_mark(owner)):
+            message = (
+                f"{self._path(name).name} is in the agents' directory already and was not written for this Cluster"
+            )
+            raise KubeconfigError(NAME_CONFLICT, message)
+        if present == text:
+            return False
+        write_whole(self._path(name), text)
+        return True
+
+    def remove(self, name: str, owner: str) -> bool:
+        """Whether there was one of this Cluster. Raises OSError."""
+        present = self._read(name)
+        if present is None or not present.startswith(_mark(owner)):
+            return False
+        self._path(name).unlink(missing_ok=True)
+        return True
+
+    def _read(self, name: str) -> str | None:
+        try:
+            return self._path(name).read_text(errors="replace")
+        except FileNotFoundError:
+            return None
+
+    def _path(self, name: str) -> Path:
+        return self._directory / f"{name}.kubeconfig"
+
+
+def _mark(owner: str) -> str:
+    return f"{_MARK}{owner}; changes are lost."
+
+
+def inline(name: str, document: bytes) -> Json:
+    """The current context of a kubeconfig, as a kubeconfig of its own. Raises KubeconfigError."""
+    try:
+        found = yaml.safe_load(document)
+        context = _entry(found, "contexts", "context", found["current-context"])
+        cluster = _entry(found, "clusters", "cluster", context["cluster"])
+        user = _entry(found, "users", "user", context["user"])
+    except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError, AttributeError, StopIteration):
+        # Without the cause: its text may quote the document.
+        raise KubeconfigError(BAD_KUBECONFIG, "it is no kubeconfig with a current context") from None
+    if refused := sorted({*cluster, *user}.intersection(_REFUSED)):
+        raise KubeconfigError(BAD_KUBECONFIG, f"it has {', '.join(refused)}, which agents are not given")
+    if not isinstance(cluster.get("server"), str):
+        raise KubeconfigError(BAD_KUBECONFIG, "it names no server")
+    return {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [{"name": name, "cluster": {key: cluster[key] for key in _CLUSTER if key in cluster}}],
+        "users": [{"name": name, "user": {key: user[key] for key in _USER if key in user}}],
+        "contexts": [{"name": name, "context": {"cluster": name, "user": name}}],
+        "current-context": name,
+    }
+
+
+def _entry(document: Any, plural: str, singular: str, name: str) -> Json:
+    found = next(item for item in document[plural] if item["name"] == name)[singular]
+    return dict(found or {})

@@ -1,0 +1,112 @@
+"""A cluster comes because somebody creates a Cluster, runs a workload, and is drained and gone when it is deleted.
+
+On simulated clusters the simulator makes it. On real ones Cluster API does, on the hub's own API server: its own
+definition, and controllers that the test plays, which hand out the kubeconfig of another real cluster. The workload is
+named to the new cluster until it runs there, and may then leave it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+
+import pytest
+
+from shared.adapters.kubernetes import KubernetesApi
+from shared.events.v1.status import Phase, WorkloadStatus
+from tests.contract.provisioning.topologies import NAMESPACE, Topologies, installed
+from tests.e2e.harness import Fleet, workload
+from tests.testbed import RealCluster
+from tests.testbed.cluster_api import definition
+from tests.testbed.fixtures import needed
+
+pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.kafka, pytest.mark.timeout(240)]
+
+NAME = "made"
+# Beside Cluster API, `cluster` alone would be ambiguous.
+KIND = "clusters.cluster.k8s.io"
+SIMULATOR: dict[str, Any] = {"provider": "simulator", "nodes": [{"name": "small", "count": 2}]}
+CLUSTER_API: dict[str, Any] = {
+    "provider": "clusterApi",
+    "namespace": NAMESPACE,
+    "class": {"name": "quick-start"},
+    "version": "v1.36.3",
+    "workers": [{"name": "small", "class": "default-worker", "replicas": 2}],
+}
+
+
+@asynccontextmanager
+async def maker(fleet: Fleet, bed: str) -> AsyncIterator[dict[str, Any]]:
+    """What makes the cluster, as a Cluster's `spec.provision` names it."""
+    if bed == "simulated":
+        yield SIMULATOR
+        return
+    needed(definition)
+    async with AsyncExitStack() as stack:
+        api = await KubernetesApi.from_kubeconfig(fleet.local.hub_kubeconfig)
+        stack.push_async_callback(api.close)
+        await stack.enter_async_context(installed(api, "v1beta2"))
+        topologies = await stack.enter_async_context(Topologies(api).running())
+        other = await stack.enter_async_context(RealCluster(NAME, nodes=2, with_metrics=True))
+        topologies.kubeconfigs[NAME] = other.kubeconfig.read_bytes()
+        yield CLUSTER_API
+
+
+async def conditions(fleet: Fleet) -> dict[str, tuple[str, str]]:
+    found = json.loads(await fleet.hub_kubectl("get", KIND, NAME, "-o", "json"))
+    return {item["type"]: (item["status"], item["reason"]) for item in found.get("status", {}).get("conditions", ())}
+
+
+async def test_a_cluster_comes_runs_a_workload_and_goes_drained(fleet: Fleet, bed: str) -> None:
+    async with maker(fleet, bed) as provision:
+        document = {
+            "apiVersion": "cluster.k8s.io/v1alpha1",
+            "kind": "Cluster",
+            "metadata": {"name": NAME},
+            "spec": {"provision": provision},
+        }
+        await fleet.hub_kubectl("create", "-f", "-", stdin=json.dumps(document))
+
+        async def ready() -> bool:
+            found = await conditions(fleet)
+            return found.get("Provisioned", ("", ""))[0] == "True" and found["Ready"][0] == "True"
+
+        await fleet.until_true(ready, "it is made, has joined, and is Ready", within=60)
+        assert NAME in fleet.clusters
+
+        there = {"clusters": [NAME]}
+        key = await fleet.apply(workload("mover", replicas=2, placement=there))
+        await fleet.until_phase(key, Phase.RUNNING)
+        assert set(await fleet.pods("mover")) == {NAME}
+
+        # Nothing else may have it: it stays, and the Cluster says why.
+        await fleet.hub_kubectl("delete", KIND, NAME, "--wait=false")
+
+        async def draining() -> bool:
+            return (await conditions(fleet)).get("Drained", ("", ""))[0] == "False"
+
+        await fleet.until_true(draining, "it is being drained")
+        assert NAME in fleet.clusters
+        assert sum(len(pods) for pods in (await fleet.pods("mover")).values()) == 2
+
+        # Now it may: its replicas start elsewhere first.
+        await fleet.apply(workload("mover", replicas=2))
+
+        def elsewhere(status: WorkloadStatus) -> bool:
+            counted = {part.cluster for part in status.clusters if part.counts.desired}
+            return status.phase is Phase.RUNNING and status.ready == 2 and bool(counted) and NAME not in counted
+
+        await fleet.until(key, elsewhere, within=60)
+
+        async def gone() -> bool:
+            return not await fleet.hub_kubectl("get", KIND, NAME, "--ignore-not-found", "-o", "name")
+
+        await fleet.until_true(gone, "the Cluster is gone", within=90)
+        assert NAME not in fleet.clusters
+        moved = await fleet.pods("mover")
+        assert sum(len(pods) for pods in moved.values()) == 2
+        assert all(item.phase not in {Phase.FAILED, Phase.DEGRADED} for item in fleet.history[key]), "out of service"
+        await fleet.delete(key)
+        await fleet.until_phase(key, Phase.DELETED)
