@@ -117,10 +117,10 @@ def _name_rules(pod_sets: str, what: str) -> list[dict[str, str]]:
 def _provision_rules() -> list[dict[str, str]]:
     """At the root, since a specification that is taken away as a whole has no rules of its own."""
     had, has = "oldSelf.spec.provision", "self.spec.provision"
-    # Each field by itself: of what an expression chooses between no size is known, and so no cost.
+    # Of a word that CEL reserves, and of what an expression chooses between, no size is known, and so no cost.
     same = " && ".join(
         f"has({has}.{name}) == has({had}.{name}) && (!has({has}.{name}) || {has}.{name} == {had}.{name})"
-        for name in ("management", "namespace")
+        for name in ("management", "__namespace__")
     )
     return [
         {
