@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 
 from shared.adapters.kubernetes import KubernetesApi
-from shared.events.v1.status import Phase, WorkloadStatus
+from shared.events.v1.status import Phase
 from tests.contract.provisioning.topologies import NAMESPACE, Topologies, installed
-from tests.e2e.harness import Fleet, workload
+from tests.e2e.harness import Fleet, alive, workload
 from tests.testbed import RealCluster
 from tests.testbed.cluster_api import definition
 from tests.testbed.fixtures import needed
@@ -59,6 +59,12 @@ async def conditions(fleet: Fleet) -> dict[str, tuple[str, str]]:
     return {item["type"]: (item["status"], item["reason"]) for item in found.get("status", {}).get("conditions", ())}
 
 
+async def running(fleet: Fleet, clusters: list[str]) -> int:
+    """Pods of the workload that run in these clusters; one that has gone has none."""
+    found = [await fleet.objects(name, "pods", "mover") for name in clusters if name in fleet.clusters]
+    return sum(alive(pod) and pod["status"].get("phase") == "Running" for pods in found for pod in pods)
+
+
 async def test_a_cluster_comes_runs_a_workload_and_goes_drained(fleet: Fleet, bed: str) -> None:
     async with maker(fleet, bed) as provision:
         document = {
@@ -91,14 +97,18 @@ async def test_a_cluster_comes_runs_a_workload_and_goes_drained(fleet: Fleet, be
         assert NAME in fleet.clusters
         assert sum(len(pods) for pods in (await fleet.pods("mover")).values()) == 2
 
-        # Now it may: its replicas start elsewhere first.
+        # Now it may: its replicas start elsewhere, and run there before they are removed here.
         await fleet.apply(workload("mover", replicas=2))
+        counted: list[int] = []
 
-        def elsewhere(status: WorkloadStatus) -> bool:
-            counted = {part.cluster for part in status.clusters if part.counts.desired}
-            return status.phase is Phase.RUNNING and status.ready == 2 and bool(counted) and NAME not in counted
+        async def elsewhere() -> bool:
+            there = await running(fleet, [NAME])
+            others = await running(fleet, [name for name in fleet.clusters if name != NAME])
+            counted.append(there + others)
+            return there == 0
 
-        await fleet.until(key, elsewhere, within=60)
+        await fleet.until_true(elsewhere, "the workload has left", within=90)
+        assert min(counted) >= 2, counted
 
         async def gone() -> bool:
             return not await fleet.hub_kubectl("get", KIND, NAME, "--ignore-not-found", "-o", "name")
@@ -107,6 +117,5 @@ async def test_a_cluster_comes_runs_a_workload_and_goes_drained(fleet: Fleet, be
         assert NAME not in fleet.clusters
         moved = await fleet.pods("mover")
         assert sum(len(pods) for pods in moved.values()) == 2
-        assert all(item.phase not in {Phase.FAILED, Phase.DEGRADED} for item in fleet.history[key]), "out of service"
         await fleet.delete(key)
         await fleet.until_phase(key, Phase.DELETED)
