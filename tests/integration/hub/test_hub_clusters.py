@@ -54,7 +54,17 @@ async def test_the_session_of_the_readme(hub_objects: HubCluster, fleet: Fleet, 
 
         async def columns() -> list[str]:
             lines = (await hub_objects.kubectl("get", "cluster", "mycluster")).splitlines()
-            assert lines[0].split() == ["NAME", "READY", "NODES", "CPU", "MEMORY", "VERSION", "LOCATION", "AGE"]
+            assert lines[0].split() == [
+                "NAME",
+                "READY",
+                "NODES",
+                "CPU",
+                "MEMORY",
+                "VERSION",
+                "LOCATION",
+                "PROVISION",
+                "AGE",
+            ]
             return lines[1].split()[:7]
 
         expected = ["mycluster", "True", "3/3", "25%", "25%", "v1.36.3", "acme/north"]
