@@ -81,6 +81,7 @@ testbed: $(VENV)/.dev ## build the real test bed (kube-apiserver, etcd, kwok, He
 	$(BIN)/python -m tests.testbed.build
 	$(BIN)/python -m tests.testbed.oracle
 	$(BIN)/python -m tests.testbed.helm_cli
+	$(BIN)/python -m tests.testbed.cluster_api
 
 images: ## both container images; the same commit gives the same bytes. ARGS="--build-arg BASE=..."
 	@export SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct); for image in control-plane agent; do \

@@ -17,6 +17,7 @@ from tests.testbed.installation import MissingBinariesError
 
 MODULE: Final = "sigs.k8s.io/cluster-api"
 VERSION: Final = "v1.13.2"
+SUM: Final = "h1:NVdbVLmh6IyfdtENQAi80AijJf/FjfQLODz/6caDjlc="
 _FILE: Final = "config/crd/bases/cluster.x-k8s.io_clusters.yaml"
 _DOWNLOAD_S: Final = 300
 
@@ -28,6 +29,8 @@ def definition() -> dict[str, Any]:
         found = json.loads(run_go(find_go(), "mod", "download", "-json", f"{MODULE}@{VERSION}", timeout_s=_DOWNLOAD_S))
     except BuildError as error:
         raise MissingBinariesError(f"{MODULE}@{VERSION} is not in the module cache: {error}") from error
+    if found["Sum"] != SUM:
+        raise BuildError(f"{MODULE}@{VERSION} is another than it was: {found['Sum']}")
     document: dict[str, Any] = yaml.safe_load((Path(found["Dir"]) / _FILE).read_text())
     document["spec"].pop("conversion", None)
     return document
