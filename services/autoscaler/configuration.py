@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from services.autoscaler.decision.horizontal.terms import Defaults
 from services.autoscaler.decision.nodes.draining import Times
-from services.autoscaler.decision.nodes.rewards import NAMES, Limits, Policy, Rewards
+from services.autoscaler.decision.nodes.rewards import NAMES, Policy, Rewards
 from services.autoscaler.decision.nodes.scheduling import SchedulerConfig, Weights
+from services.autoscaler.decision.nodes.seen import Limits
 from services.autoscaler.decision.vertical.applying import Pace
 from services.autoscaler.settings import AutoscalerSettings
 

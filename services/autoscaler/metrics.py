@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 
 from shared.observability.metrics import Counter, Gauge, Histogram
@@ -33,9 +34,22 @@ NODES_ORDERED: Final = Gauge(
     "flotilla_autoscaler_nodes_ordered", "nodes that a node group should have", ("cluster", "group")
 )
 NODE_ORDERS: Final = Counter("flotilla_autoscaler_node_orders_total", "orders of node groups", ("reason",))
+# Series that begin with what they count would show no increase of it.
+for _reason in ("OutOfStock", "DidNotCome"):
+    NODE_ORDERS.labels(_reason)
 PODS_WAITING: Final = Gauge("flotilla_autoscaler_pods_waiting", "pods that no node had room for at the last plan")
 PODS_WITHOUT_NODE: Final = Gauge(
     "flotilla_autoscaler_pods_without_node", "pods for which the last plan of node groups has no node either"
+)
+HEAD_ROOM: Final = Gauge(
+    "flotilla_autoscaler_head_room_ratio", "part of the wished head-room that had room at the last plan, or will have"
+)
+# Whoever plans nothing lacks none.
+HEAD_ROOM.set(1)
+LIMITS_REACHED: Final = Gauge(
+    "flotilla_autoscaler_limits_reached",
+    "1 for a limit that kept nodes from pods or head-room at the last plan; without a cluster it is the fleet's",
+    ("cluster", "limit"),
 )
 PLAN_SECONDS: Final = Histogram(
     "flotilla_autoscaler_plan_seconds",
@@ -46,3 +60,12 @@ PLAN_SECONDS: Final = Histogram(
 PLANS_FAILED: Final = Counter("flotilla_autoscaler_failed_plans_total", "plans of node groups with a defect", ("of",))
 for _of in ("grow", "shrink", "record"):
     PLANS_FAILED.labels(_of)
+
+
+def told_of_plan(without_node: int, head_room: float | None, limits: Iterable[tuple[str, str]]) -> None:
+    """What the last plan of node groups left over; `limits` that are reached, by cluster and name."""
+    PODS_WITHOUT_NODE.set(without_node)
+    HEAD_ROOM.set(1.0 if head_room is None else head_room)
+    LIMITS_REACHED.clear()
+    for cluster, limit in limits:
+        LIMITS_REACHED.labels(cluster, limit).set(1)

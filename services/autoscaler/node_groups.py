@@ -72,7 +72,7 @@ class NodeGroups:
         self._terms = Terms(self._policy, self._config)
         self._period_ms = round(settings.autoscaler_nodes_period_s * 1000)
         lasting = times(settings)
-        self._fleet = FleetSeen(self._config, lasting.provision)
+        self._fleet = FleetSeen(self._config, lasting.provision, settings.autoscaler_head_room)
         self._watched = WatchedFleet(self._fleet)
         self._plans = NodePlans(self._watched, self._policy, lasting)
         self._life, self._hash = life, config_hash(self._terms, lasting)
@@ -185,7 +185,7 @@ class NodeGroups:
                 failed.append(work.of)
         if waiting is not None:
             metrics.PODS_WAITING.set(waiting.pods)
-            metrics.PODS_WITHOUT_NODE.set(waiting.without_node)
+            metrics.told_of_plan(waiting.without_node, waiting.head_room, waiting.limits)
 
     async def _record(self, made: Made, inputs: Positions) -> None:
         """What was decided stands in the journal before anybody is told of it."""

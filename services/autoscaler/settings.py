@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
+from shared.events.v1.clusters import HeadRoom
 from shared.runtime.settings import CommonSettings
 
 
@@ -86,6 +87,11 @@ class AutoscalerSettings(CommonSettings):
         ge=0,
         allow_inf_nan=False,
         description="what the nodes of all groups together may cost an hour; absent means no limit",
+    )
+    autoscaler_head_room: HeadRoom | None = Field(
+        default=None,
+        description="room that every cluster with node groups keeps, unless its own says something else, as JSON: "
+        '{"cpu": "10%", "memory": "10%"}',
     )
     autoscaler_rewards: dict[str, float] = Field(
         default_factory=dict, description='weights of utilities of sizes, as JSON: {"price": 10, "head_room": 5}'

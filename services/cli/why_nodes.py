@@ -78,7 +78,7 @@ def as_text(planned: NodeGroupPlanned, plan: NodesPlanned | None) -> Iterator[st
     elif planned.generation:
         yield "  its executor has said nothing of it yet"
     if plan is not None:
-        yield from _without_node(plan)
+        yield from _without_node(plan, planned.cluster)
 
 
 def _chosen(chosen: SizeChosen) -> Iterator[str | Table]:
@@ -95,12 +95,19 @@ def _chosen(chosen: SizeChosen) -> Iterator[str | Table]:
         yield f"  with {chosen.runner_up} nodes {chosen.unplaced_beside} pods more would have no place"
 
 
-def _without_node(plan: NodesPlanned) -> Iterator[str]:
+def _without_node(plan: NodesPlanned, cluster: str) -> Iterator[str]:
+    """The fleet's plan; of limits, those that bind this cluster's groups."""
     yield f"all groups, at {_time(plan.planned_at)}: {plan.waiting} pods waited"
     for item in plan.unplaced:
         yield f"  {item.count} of {item.pod_set} get no node: {item.reason}"
     if plan.left_out:
         yield f"  and {plan.left_out} more pod sets"
+    if plan.head_room is not None:
+        yield f"  {plan.head_room:.0%} of the head-room has room"
+    for limit in plan.limits:
+        if limit.cluster in ("", cluster):
+            scope = f"cluster {limit.cluster}" if limit.cluster else "the fleet"
+            yield f"  {limit.what} of {scope} is at its limit: {limit.most:g} at most, {limit.left:g} were left"
 
 
 def _time(at_ms: int) -> str:

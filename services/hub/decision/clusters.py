@@ -132,6 +132,8 @@ class _Decision:
             price_per_hour=spec.price_per_hour,
             node_prices=spec.node_prices,
             node_groups=spec.node_groups,
+            head_room=spec.head_room,
+            node_limits=spec.node_limits,
             watched_resources=spec.watched_resources,
             provision=declared_provision(spec),
         )

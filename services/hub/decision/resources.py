@@ -10,7 +10,7 @@ from typing import Annotated, Final, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from shared.events.v1.clusters import NodeGroup, NodePrice
+from shared.events.v1.clusters import HeadRoom, NodeGroup, NodeLimits, NodePrice
 from shared.events.v1.provisioning import Provision
 from shared.events.v1.scaling import Scaling
 from shared.events.v1.vertical import Vertical
@@ -59,6 +59,10 @@ class ClusterSpec(StrictValue):
     node_groups: tuple[NodeGroup, ...] = Field(
         default=(), max_length=32, description="nodes that the autoscaler may ask for and give back"
     )
+    head_room: HeadRoom | None = Field(
+        default=None, description="room that its node groups keep; absent means as much as the fleet's settings say"
+    )
+    node_limits: NodeLimits | None = Field(default=None, description="what its node groups together may come to")
     watched_resources: tuple[Annotated[str, Field(pattern=WATCHED_RESOURCE, max_length=253)], ...] = Field(
         default=(), max_length=64, description="further resources to watch, as group/version/resource"
     )

@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Final, Literal
 
-from pydantic import Field, StringConstraints, ValidationInfo, field_validator
+from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, ValidationInfo, field_validator
 
 from shared.events.v1.policies import is_empty
 from shared.events.v1.provisioning import ProvisionDeclared
 from shared.model.base import StrictValue, Value
 from shared.model.names import DnsLabel, DnsSubdomain, LabelKey, LabelValue
-from shared.model.quantities import NonNegativeQuantity
+from shared.model.quantities import NonNegativeQuantity, parse_quantity
 from shared.model.resources import ResourceName
 from shared.model.taints import Taint
 
 MAX_NODES: Final = 10_000
+MAX_PERCENT: Final = 1000
 # Without these three no pod fits a node.
 _NEEDED: Final = ("cpu", "memory", "pods")
 _ProviderName = Annotated[str, StringConstraints(min_length=1, max_length=255)]
@@ -123,6 +124,60 @@ class NodeGroup(StrictValue):
         return value
 
 
+def is_part(text: str) -> bool:
+    """Whether an amount is a part, such as 20%."""
+    return text.endswith("%")
+
+
+def _check_spare(text: str) -> str:
+    if is_part(text):
+        if not text[:-1].isascii() or not text[:-1].isdigit() or int(text[:-1]) > MAX_PERCENT:
+            raise ValueError(f"{text!r}: want a whole number of percent, {MAX_PERCENT}% at most")
+    elif parse_quantity(text) < 0:
+        raise ValueError(f"{text!r} is negative")
+    return text
+
+
+_Spare = Annotated[
+    str,
+    StringConstraints(max_length=64),
+    BeforeValidator(lambda value: str(value) if isinstance(value, int | float) and value is not True else value),
+    AfterValidator(_check_spare),
+    Field(
+        json_schema_extra={
+            "format": "int-or-string",
+            "pattern": r"^([0-9]{1,4}%|([0-9]+|[0-9]+\.[0-9]*|\.[0-9]+)(([KMGTPE]i)|[numkMGTPE]|([eE][+-]?[0-9]+))?)$",
+        }
+    ),
+]
+
+
+class HeadRoom(StrictValue):
+    """Room that is kept in a cluster beside all that runs and waits: an amount, or a part of what its pods request."""
+
+    cpu: _Spare = Field(default="0", description="such as 8, or 20%")
+    memory: _Spare = Field(default="0", description="such as 32Gi, or 20%")
+    pods: _Spare = Field(default="0", description="such as 50, or 10%")
+
+    def of(self, resource: str) -> str:
+        return {"cpu": self.cpu, "memory": self.memory, "pods": self.pods}[resource]
+
+    @property
+    def has_parts(self) -> bool:
+        return any(map(is_part, (self.cpu, self.memory, self.pods)))
+
+
+class NodeLimits(StrictValue):
+    """What all node groups of a cluster together may come to. What is absent is not limited."""
+
+    nodes: int | None = Field(default=None, ge=0, le=MAX_NODES, description="nodes")
+    cpu: NonNegativeQuantity | None = Field(default=None, description="allocatable cpu of these nodes")
+    memory: NonNegativeQuantity | None = Field(default=None, description="allocatable memory of these nodes")
+    price_per_hour: float | None = Field(
+        default=None, ge=0, allow_inf_nan=False, description="their price for an hour, in the fleet's currency"
+    )
+
+
 class ClusterDeclared(Value):
     """What the fleet is told of a cluster, over what its own watcher says of it."""
 
@@ -144,3 +199,7 @@ class ClusterDeclared(Value):
     provision: ProvisionDeclared | None = Field(
         default=None, exclude_if=is_empty, description="who makes the cluster; absent where it is there by itself"
     )
+    head_room: HeadRoom | None = Field(
+        default=None, description="room that its node groups keep; absent means as much as the fleet's settings say"
+    )
+    node_limits: NodeLimits | None = Field(default=None, description="what its node groups together may come to")

@@ -127,6 +127,15 @@ class PodsWithoutNode(Value):
     reason: str
 
 
+class LimitReached(Value):
+    """A limit that kept nodes from what has no place."""
+
+    cluster: str = Field(default="", exclude_if=is_empty, description="absent: of the whole fleet")
+    what: str = Field(description="nodes, pricePerHour or a resource")
+    most: float = Field(description="cpu in thousandths")
+    left: float = Field(description="of it, before this plan")
+
+
 class NodesPlanned(Value):
     """The last plan of all groups together."""
 
@@ -135,3 +144,5 @@ class NodesPlanned(Value):
     added_price: float = Field(default=0.0, description="an hour, of the nodes that were added")
     unplaced: tuple[PodsWithoutNode, ...] = Field(default=(), exclude_if=is_empty, description="the first of them")
     left_out: int = Field(default=0, exclude_if=is_empty, description="pod sets that are not listed")
+    head_room: float | None = Field(default=None, description="the part of it that has room, where any is wished")
+    limits: tuple[LimitReached, ...] = Field(default=(), exclude_if=is_empty, description="that keep nodes from these")

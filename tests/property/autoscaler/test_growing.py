@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from services.autoscaler.decision.nodes.growing import Growth, grow
 from services.autoscaler.decision.nodes.judging import Sizing
-from services.autoscaler.decision.nodes.rewards import Limits, Policy, Rewards
+from services.autoscaler.decision.nodes.rewards import Policy, Rewards
 from services.autoscaler.decision.nodes.scheduling import SchedulerConfig
-from services.autoscaler.decision.nodes.seen import Cluster, GroupKey, NodeGroup, Seen, Template
+from services.autoscaler.decision.nodes.seen import Cluster, GroupKey, Limits, NodeGroup, Seen, Template
 from services.autoscaler.decision.nodes.stock import Stock
 from services.scheduler.decision.seen.observed import NODES
 from shared.model.identities import ObjectKey

@@ -22,8 +22,9 @@ from services.autoscaler.decision.nodes.cycle import Terms, plan
 from services.autoscaler.decision.nodes.draining import Times
 from services.autoscaler.decision.nodes.fleet import FleetSeen
 from services.autoscaler.decision.nodes.planning import PODS_WAIT, NodePlans, Told
-from services.autoscaler.decision.nodes.rewards import Limits, Policy
+from services.autoscaler.decision.nodes.rewards import Policy
 from services.autoscaler.decision.nodes.scheduling import SchedulerConfig
+from services.autoscaler.decision.nodes.seen import Limits
 from services.autoscaler.decision.nodes.telling import command_of
 from shared.events.registry import decode
 from shared.events.v1.clusters import ClusterDeclared

@@ -9,12 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.autoscaler.decision.nodes.draining import Drains, Grow, Keep, Remove
-from services.autoscaler.decision.nodes.rewards import Limits, Policy
+from services.autoscaler.decision.nodes.rewards import Policy
 from services.autoscaler.decision.nodes.scheduling import SchedulerConfig
 from services.autoscaler.decision.nodes.seen import (
     LOCAL_STORAGE,
     Cluster,
     GroupKey,
+    Limits,
     Node,
     NodeGroup,
     NodeKey,

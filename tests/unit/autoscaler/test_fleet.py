@@ -20,12 +20,13 @@ from services.autoscaler.decision.nodes.seen import (
     UNKNOWN,
     UNOWNED,
     GroupKey,
+    Limits,
     Node,
     Seen,
 )
 from services.autoscaler.decision.nodes.stock import Stock
 from shared.events.registry import DecodeError, decode
-from shared.events.v1.clusters import ClusterDeclared
+from shared.events.v1.clusters import ClusterDeclared, HeadRoom
 from shared.events.v1.decisions import ContainerRequested, Requested, WorkloadPlaced
 from shared.events.v1.objects import ClusterObserved
 from shared.model.identities import POD_SET_LABEL, WORKLOAD_LABEL, WORKLOAD_NAMESPACE_LABEL, ObjectKey
@@ -95,6 +96,70 @@ def test_what_waits_asks_for_what_was_decided_and_not_for_what_is_stated() -> No
     fleet.place(placed.model_copy(update={"pod_sets": pod_sets}))
     (pod_set,) = fleet.seen().pending
     assert dict(pod_set.demand.shape.requests)["cpu"] == 300
+
+
+def with_terms(**terms: Json) -> Fleet:
+    fleet = Fleet()
+    document = orjson.loads(declared(group_json()).value or b"{}")
+    fleet.fleet.declare(CLUSTER, ClusterDeclared.model_validate(document | terms))
+    return fleet
+
+
+def test_head_room_is_an_amount_or_a_part_of_what_pods_request() -> None:
+    fleet = with_terms(headRoom={"cpu": "150%", "memory": "10Gi", "pods": 2})
+    fleet.put(node_at("n0", node_json()), *(pod_at(f"p{n}", running_pod("n0", cpu="1")) for n in range(4)))
+    (wanted,) = fleet.seen().head_room
+    requests = dict(wanted.demand.shape.requests)
+    # Six cores, 10 GiB and two pods: a core each.
+    assert (wanted.key, wanted.count, wanted.demand.clusters) == (f"{CLUSTER}/head-room", 6, (CLUSTER,))
+    assert (requests["cpu"], requests["pods"]) == (1000, 1)
+    assert requests["memory"] * 6 >= 10 << 30
+    assert fleet.seen(coming=False).head_room == (wanted,)
+
+
+@pytest.mark.parametrize("nothing", [{}, {"cpu": "0"}, {"cpu": "20%"}])
+def test_no_head_room_where_nothing_is_to_be_spare(nothing: Json) -> None:
+    assert with_terms(headRoom=nothing).seen().head_room == ()
+
+
+def test_head_room_of_the_fleet_is_that_of_clusters_with_groups_that_have_none() -> None:
+    fleet = Fleet()
+    fleet.fleet = FleetSeen(SchedulerConfig(), 1000, HeadRoom(pods="3"))
+    fleet.fleet.hear(CLUSTER, decode(ClusterObserved, heartbeat(NOW).value), NOW)
+    fleet.fleet.declare(CLUSTER, ClusterDeclared(name=CLUSTER))
+    assert fleet.seen().head_room == ()
+    document = orjson.loads(declared(group_json()).value or b"{}")
+    before = fleet.fleet.changed
+    fleet.fleet.declare(CLUSTER, ClusterDeclared.model_validate(document))
+    assert [item.count for item in fleet.seen().head_room] == [3]
+    fleet.fleet.declare(CLUSTER, ClusterDeclared.model_validate(document | {"headRoom": {"pods": 5}}))
+    assert [item.count for item in fleet.seen().head_room] == [5]
+    assert fleet.fleet.changed == before + 2
+    # Of who is not heard nobody knows what is there.
+    assert fleet.seen(after_ms=10**9).head_room == ()
+
+
+def test_limits_of_a_cluster() -> None:
+    fleet = with_terms(nodeLimits={"nodes": 3, "cpu": "8", "memory": "16Gi", "pricePerHour": 2.5})
+    (cluster,) = fleet.seen().clusters
+    assert cluster.limits == Limits(nodes=3, price_per_hour=2.5, amounts={"cpu": 8000, "memory": 16 << 30})
+    assert Fleet().seen().clusters[0].limits == Limits()
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("headRoom", {"cpu": "-1"}),
+        ("headRoom", {"cpu": "2000%"}),
+        ("headRoom", {"memory": "some%"}),
+        ("headRoom", {"disk": "1"}),
+        ("nodeLimits", {"nodes": -1}),
+        ("nodeLimits", {"cpu": "much"}),
+    ],
+)
+def test_terms_of_a_cluster_that_are_none(field: str, value: Json) -> None:
+    with pytest.raises(ValueError, match=field):
+        ClusterDeclared.model_validate({"name": CLUSTER, field: value})
 
 
 @pytest.mark.parametrize("reason", ["OverBudget", "QueueLimit", "AwaitingWithdrawal", "Placing"])

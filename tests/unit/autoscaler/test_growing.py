@@ -8,10 +8,10 @@ import numpy as np
 
 from services.autoscaler.decision.nodes.growing import Growth, grow
 from services.autoscaler.decision.nodes.judging import AT_LIMIT, NO_GROUP, OUT_OF_STOCK
-from services.autoscaler.decision.nodes.rewards import Limits, Policy
+from services.autoscaler.decision.nodes.rewards import Policy
 from services.autoscaler.decision.nodes.scheduling import BoolArray, Demand, FloatArray, IntArray, SchedulerConfig
 from services.autoscaler.decision.nodes.searching import Candidate, Search, Sizes
-from services.autoscaler.decision.nodes.seen import Cluster, GroupKey, NodeGroup, PodSet, Seen
+from services.autoscaler.decision.nodes.seen import Cluster, GroupKey, Limits, NodeGroup, PodSet, Seen
 from services.autoscaler.decision.nodes.stock import Stock
 from shared.model.pods import HostPort, PodShape
 from shared.model.taints import Taint
@@ -23,7 +23,7 @@ GPU = "nvidia.com/gpu"
 
 def plan(
     *groups: NodeGroup,
-    pending: tuple[PodSet, ...],
+    pending: tuple[PodSet, ...] = (),
     policy: Policy | None = None,
     stock: Stock | None = None,
     **more: object,
@@ -95,7 +95,12 @@ def test_limits_of_the_fleet_a_cluster_and_a_group_are_kept() -> None:
     policy = Policy(limits=Limits(price_per_hour=5.0), cluster_limits={"one": Limits(amounts={"cpu": 8000})})
     growth = plan(here, there, pending=(waiting(40),), policy=policy)
     assert growth.sizes == {here.key: 2, there.key: 1}
-    assert [(item.count, item.reason) for item in growth.unplaced] == [(28, AT_LIMIT)]
+    names = "pricePerHour of the fleet, cpu of cluster one"
+    assert [(item.count, item.reason) for item in growth.unplaced] == [(28, f"{AT_LIMIT}: {names}")]
+    assert [(item.cluster, item.what, item.most) for item in growth.limits] == [
+        ("", "pricePerHour", 5.0),
+        ("one", "cpu", 8000),
+    ]
 
 
 def test_the_more_important_get_what_limits_leave() -> None:
@@ -108,6 +113,43 @@ def test_head_room_is_beside_what_waits() -> None:
     group = group_of("a", 4000, price=1.0)
     growth = plan(group, pending=(waiting(4),), head_room=(waiting(2, key="head-room"),))
     assert (growth.sizes, growth.head_room) == ({group.key: 2}, 1.0)
+
+
+def spare(count: int, cpu: int = 1000) -> PodSet:
+    return waiting(count, cpu=cpu, key="one/head-room")
+
+
+def test_head_room_is_kept_whatever_it_costs_and_comes_behind_who_waits() -> None:
+    dear = group_of("dear", 4000, price=100.0, most=2)
+    alone = plan(dear, head_room=(spare(4),))
+    assert (alone.sizes, alone.head_room, alone.proven) == ({dear.key: 1}, 1.0, True)
+    assert plan(dear, head_room=(spare(5),)).sizes == {dear.key: 2}
+    full = plan(dear, pending=(waiting(8),), head_room=(spare(4),))
+    assert (full.sizes, full.unplaced, full.head_room) == ({dear.key: 2}, (), 0.0)
+    assert full.choices[0].unplaced_beside == 4
+
+
+def test_no_more_nodes_than_head_room_needs() -> None:
+    small, large = group_of("small", 4000, price=1.0), group_of("large", 16_000, price=3.0)
+    assert plan(small, large, head_room=(spare(12),)).sizes == {large.key: 1}
+    assert plan(small, large, head_room=(spare(5),)).sizes == {small.key: 2}
+    there = node_of(small, "n")
+    assert plan(replace(small, size=1), large, nodes=(there,), head_room=(spare(4),)).sizes == {}
+
+
+def test_limits_of_a_cluster_count_what_is_there_and_are_named_where_they_bind() -> None:
+    group, other = group_of("a", 4000, price=1.0, size=1), group_of("b", 8000, price=3.0)
+    there, clusters = node_of(group, "n"), {"nodes": 2, "price_per_hour": 4.0, "amounts": {"cpu": 8000}}
+    for name, limit in clusters.items():
+        cluster = Cluster("one", limits=Limits(**{name: limit}))  # type: ignore[arg-type]
+        seen = Seen((cluster, Cluster("other")), (group, other), (there,), (waiting(40),))
+        found = grow(seen, Policy(), SchedulerConfig(), Stock(), 0)
+        more = found.sizes.get(other.key, 0), found.sizes.get(group.key, 1) - 1
+        assert more == {"nodes": (1, 0), "price_per_hour": (0, 3), "amounts": (0, 1)}[name]
+        assert [(item.cluster, item.most) for item in found.limits] == [("one", limit if name != "amounts" else 8000)]
+    # Nothing lacks: no limit binds.
+    seen = Seen((Cluster("one", limits=Limits(nodes=1)),), (group,), (there,), (waiting(2),))
+    assert grow(seen, Policy(), SchedulerConfig(), Stock(), 0).limits == ()
 
 
 def test_taints_and_clusters_are_the_schedulers_business() -> None:

@@ -7,12 +7,13 @@ from dataclasses import replace
 import pytest
 
 from services.autoscaler.decision.nodes.draining import LATE, STRANDED, Drains, Grow, Keep, Remove, Times
-from services.autoscaler.decision.nodes.rewards import Limits, Policy
+from services.autoscaler.decision.nodes.rewards import Policy
 from services.autoscaler.decision.nodes.scheduling import SchedulerConfig
-from services.autoscaler.decision.nodes.seen import LOCAL_STORAGE, Cluster, Node, NodeKey, Pod, PodSet, Seen
+from services.autoscaler.decision.nodes.seen import LOCAL_STORAGE, Cluster, Limits, Node, NodeKey, Pod, PodSet, Seen
 from services.autoscaler.decision.nodes.shrinking import (
     AT_LEAST,
     ENOUGH,
+    HEAD_ROOM,
     NO_GROUP,
     NO_PLACE,
     NOT_WORTH,
@@ -93,7 +94,34 @@ def test_what_waits_and_the_head_room_come_first() -> None:
     # There is room elsewhere for what runs there, and none for what waits.
     idle = fleet(nodes[0], replace(nodes[1], pods=()), pending=(waits,))
     assert look(idle).kept[nodes[1].key] == TAKES_PODS
-    assert not look(fleet(*nodes, head_room=(waits,))).removals
+    for count, goes in ((1, False), (2, False)):
+        wanted = PodSet("one/head-room", demand_of(2000), count)
+        found = look(fleet(*nodes, head_room=(wanted,)))
+        assert (bool(found.removals), found.kept[nodes[1].key]) == (goes, HEAD_ROOM)
+    # As much of it as there was is there still.
+    assert look(fleet(*nodes, head_room=(PodSet("one/head-room", demand_of(1000), 1),))).removals
+    assert look(fleet(*nodes, head_room=(PodSet("one/head-room", demand_of(9000), 1),))).removals
+    elsewhere = replace(demand_of(2000), clusters=("other",))
+    assert look(fleet(*nodes, head_room=(PodSet("other/head-room", elsewhere, 1),))).removals
+
+
+def test_nodes_go_though_head_room_would_be_spread_over_all_of_them() -> None:
+    group = replace(GROUP, size=4)
+    nodes = tuple(node_of(group, f"n{number}") for number in range(4))
+    found = look(fleet(*nodes, groups=(group,), head_room=(PodSet("one/head-room", demand_of(1000), 5),)))
+    assert len(found.removals) == 2
+    assert set(found.kept.values()) == {HEAD_ROOM}
+
+
+def test_what_is_replaced_leaves_the_head_room() -> None:
+    cheap = group_of("cheap", 4000, price=0.5)
+    dear = node_of(replace(GROUP, size=1), "dear", *(pod(f"x{n}") for n in range(2)))
+    for count, goes in ((2, True), (3, True)):
+        wanted = PodSet("one/head-room", demand_of(1000), count)
+        assert bool(look(fleet(dear, groups=(GROUP, cheap), head_room=(wanted,))).removals) == goes
+    small = group_of("small", 3000, price=0.5)
+    wanted = PodSet("one/head-room", demand_of(1000), 2)
+    assert not look(fleet(dear, groups=(GROUP, small), head_room=(wanted,))).removals
 
 
 def test_no_more_go_at_once_than_may() -> None:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from services.autoscaler.decision.nodes.catalogue import Catalogue
-from services.autoscaler.decision.nodes.rewards import Limits, Policy
+from services.autoscaler.decision.nodes.rewards import Policy
 from services.autoscaler.decision.nodes.scheduling import BoolArray, FloatArray, IntArray
-from services.autoscaler.decision.nodes.seen import GroupKey, NodeGroup, Seen
+from services.autoscaler.decision.nodes.seen import GroupKey, Limits, NodeGroup, Seen
 from services.autoscaler.decision.nodes.trial import Trial
 
 # Sums of prices are off in their last digits.
@@ -18,10 +18,15 @@ _EXACT = 1e-9
 
 
 class Limit(NamedTuple):
-    """What a node of each group adds, and how much may be added."""
+    """What a node of each group adds, and how much may be added; of a cluster or, without one, of the fleet, and which
+    limit it is.
+    """
 
     each: FloatArray
     left: float
+    cluster: str
+    what: str
+    most: float
 
 
 class Bounding:
@@ -53,6 +58,13 @@ class Bounding:
         """Candidates by row, as new nodes by group."""
         return allowed_by(self._limits, vectors)
 
+    def reached(self, sizes: IntArray, useful: BoolArray) -> list[Limit]:
+        """The limits that allow no node more, beside these, of any group that is of use; none if one may grow."""
+        more = sizes + np.eye(len(sizes), dtype=np.int64)[useful]
+        if self.allows(more).any():
+            return []
+        return [limit for limit in self._limits if not allowed_by([limit], more).all()]
+
     def may_fit(self, vectors: IntArray) -> BoolArray:
         """Whether there is as much as pods ask for in all, for those that may go to some groups alone as well, and
         room for those of each kind if no others were there. Pods that no group takes do not count.
@@ -65,22 +77,23 @@ class Bounding:
 
 def limits_of(seen: Seen, policy: Policy) -> list[Limit]:
     """All that apply to the fleet and to its clusters."""
-    scopes = [(policy.limits, seen.groups)]
-    for cluster, limits in sorted(policy.cluster_limits.items()):
-        scopes.append((limits, tuple(group for group in seen.groups if group.cluster == cluster)))
+    scopes = [("", policy.limits, seen.groups)]
+    own = [(cluster.name, cluster.limits) for cluster in seen.clusters]
+    for name, limits in sorted([*policy.cluster_limits.items(), *own], key=lambda item: item[0]):
+        scopes.append((name, limits, tuple(group for group in seen.groups if group.cluster == name)))
     return [
-        Limit(np.array([each.get(group.key, 0.0) for group in seen.groups], np.float64), left)
-        for limits, groups in scopes
-        for each, left in _left(limits, groups)
+        Limit(np.array([each.get(group.key, 0.0) for group in seen.groups], np.float64), most - there, name, what, most)
+        for name, limits, groups in scopes
+        for what, each, there, most in _sums_of(limits, groups)
     ]
 
 
 def allowed_by(limits: Iterable[Limit], vectors: IntArray) -> BoolArray:
     """Candidates by row, as new nodes by group. What adds nothing is allowed though there is more already."""
     allowed = np.ones(len(vectors), np.bool_)
-    for each, left in limits:
-        added = vectors @ each
-        allowed &= (added <= left + _EXACT * max(1.0, abs(left))) | (added == 0)
+    for limit in limits:
+        added = vectors @ limit.each
+        allowed &= (added <= limit.left + _EXACT * max(1.0, abs(limit.left))) | (added == 0)
     return allowed
 
 
@@ -100,17 +113,18 @@ def _sums(catalogue: Catalogue, trial: Trial, takes: IntArray, pods: IntArray) -
     return found
 
 
-def _left(limits: Limits, groups: Sequence[NodeGroup]) -> list[tuple[dict[GroupKey, float], float]]:
-    """For each limit what a node of each group adds, and how much may be added."""
-    found: list[tuple[dict[GroupKey, float], float]] = []
+def _sums_of(limits: Limits, groups: Sequence[NodeGroup]) -> Iterator[tuple[str, dict[GroupKey, float], float, float]]:
+    """For each limit its name, what a node of each group adds, what there is, and how much there may be."""
+    wanted: list[tuple[str, dict[GroupKey, float], float]] = []
+    if limits.nodes is not None:
+        wanted.append(("nodes", {group.key: 1.0 for group in groups}, float(limits.nodes)))
     if limits.price_per_hour is not None:
-        each = {group.key: group.price for group in groups}
-        found.append((each, limits.price_per_hour - sum(group.price * group.size for group in groups)))
+        wanted.append(("pricePerHour", {group.key: group.price for group in groups}, limits.price_per_hour))
     for name, most in sorted(limits.amounts.items()):
         amounts = {group.key: float(group.template.allocatable.get(name, 0)) for group in groups}
-        there = sum(amounts[group.key] * group.size for group in groups)
-        found.append((amounts, most - there))
-    return found
+        wanted.append((name, amounts, float(most)))
+    for what, each, limit in wanted:
+        yield what, each, sum(each[group.key] * group.size for group in groups), limit
 
 
 def effective_prices(groups: Sequence[NodeGroup]) -> FloatArray:

@@ -23,10 +23,14 @@ class Work(NamedTuple):
 
 
 class Waiting(NamedTuple):
-    """Pods that no node had room for, and those of them for which there is none in the plan either."""
+    """Pods that no node had room for, and those of them for which there is none in the plan either; the part of the
+    head-room that has room, None where none is wished; and limits that bind, by cluster and name.
+    """
 
     pods: int = 0
     without_node: int = 0
+    head_room: float | None = None
+    limits: tuple[tuple[str, str], ...] = ()
 
 
 class Terms(NamedTuple):
@@ -63,11 +67,13 @@ def _grow(plans: NodePlans, terms: Terms, now_ms: int) -> Plan:
     if plans.wait(seen, now_ms):
         seen = plans.look(now_ms, coming=True)
     waiting = sum(item.count for item in seen.pending)
-    if not waiting:
+    if not waiting and not seen.head_room:
         plans.nothing_waits(now_ms)
         return Waiting()
     growth = yield Work("grow", lambda: grow(seen, terms.policy, terms.config, plans.stock, now_ms))
     if not isinstance(growth, Growth):
         return None
     plans.grew(seen, growth, now_ms)
-    return Waiting(waiting, sum(item.count for item in growth.unplaced))
+    spare = growth.head_room if seen.head_room else None
+    limits = tuple((limit.cluster, limit.what) for limit in growth.limits)
+    return Waiting(waiting, sum(item.count for item in growth.unplaced), spare, limits)

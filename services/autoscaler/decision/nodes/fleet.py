@@ -25,6 +25,7 @@ from services.autoscaler.decision.nodes.scheduling import (
     PODS,
     ClusterTable,
     Demand,
+    KnownCluster,
     NodeObject,
     PodFacts,
     SchedulerConfig,
@@ -38,6 +39,7 @@ from services.autoscaler.decision.nodes.seen import (
     EXPECTED,
     Cluster,
     GroupKey,
+    Limits,
     Node,
     NodeGroup,
     NodeKey,
@@ -45,13 +47,15 @@ from services.autoscaler.decision.nodes.seen import (
     PodSet,
     Seen,
 )
+from services.autoscaler.decision.nodes.spare import head_room_of
 from services.autoscaler.decision.nodes.templates import taken_by_daemons, template_of
 from services.autoscaler.decision.nodes.waiting import NOTHING, Asked, Share, WorkloadReader
-from shared.events.v1.clusters import ClusterDeclared
+from shared.events.v1.clusters import ClusterDeclared, HeadRoom, NodeLimits
 from shared.events.v1.clusters import NodeGroup as DeclaredGroup
 from shared.events.v1.decisions import WorkloadPlaced
 from shared.events.v1.objects import ClusterObserved
 from shared.model.identities import NODE_GROUP_LABEL, ZONE_LABEL, ObjectKey
+from shared.model.quantities import resource_amount
 from shared.model.taints import Taint
 
 KEPT: Final = "its annotation forbids it"
@@ -93,6 +97,13 @@ class _Node:
         return self.labels.get(NODE_GROUP_LABEL, "")
 
 
+class _Terms(NamedTuple):
+    """Of the node groups of a cluster together."""
+
+    head_room: HeadRoom | None
+    limits: Limits
+
+
 class _Look(NamedTuple):
     """What one look goes by. `limits` is None where no node is to go."""
 
@@ -108,11 +119,13 @@ class _Look(NamedTuple):
 class FleetSeen:
     """`changed` rises with what asks for a plan: somebody waits who did not, or groups are others.
 
-    A node may take `provision_ms` until it is ready.
+    A node may take `provision_ms` until it is ready. `head_room` is that of clusters that say nothing of theirs.
     """
 
-    def __init__(self, config: SchedulerConfig, provision_ms: int) -> None:
+    def __init__(self, config: SchedulerConfig, provision_ms: int, head_room: HeadRoom | None = None) -> None:
         self._config = config
+        self._head_room = head_room
+        self._terms: dict[str, _Terms] = {}
         self._provision_ms = provision_ms
         self._clusters = ClusterTable(config)
         self._groups: dict[GroupKey, DeclaredGroup] = {}
@@ -146,7 +159,10 @@ class FleetSeen:
         self._clusters.declare(cluster, declared)
         groups = {GroupKey(cluster, item.name): item for item in (declared.node_groups if declared else ())}
         former = {key: item for key, item in self._groups.items() if key.cluster == cluster}
-        if groups != former:
+        terms = self._terms.pop(cluster, None)
+        if declared is not None and groups:
+            self._terms[cluster] = _Terms(declared.head_room or self._head_room, _limits(declared.node_limits))
+        if groups != former or terms != self._terms.get(cluster):
             self.changed += 1
             self._groups = {key: item for key, item in self._groups.items() if key.cluster != cluster} | groups
 
@@ -264,14 +280,29 @@ class FleetSeen:
         )
         nodes = tuple(self._node(key, node, look) for key, node in self._nodes.items())
         return Seen(
-            clusters=tuple(
-                Cluster(item.name, item.labels, item.taints, open=item.name in open_now) for item in self._clusters
-            ),
+            clusters=tuple(self._cluster(item, open_now) for item in self._clusters),
             groups=tuple(self._group(key, sized[key], nodes) for key in sorted(self._groups) if key in sized),
             nodes=nodes,
             pending=(*(item for each in self._pending.values() for item in each), *self._unplaced(look.knowledge)),
+            head_room=tuple(self._spare(nodes, open_now)),
             budgets={} if coming else {"/".join(item.key): item.left for item in self._budgets},
         )
+
+    def _cluster(self, item: KnownCluster, open_now: frozenset[str]) -> Cluster:
+        terms = self._terms.get(item.name)
+        limits = terms.limits if terms is not None else Limits()
+        return Cluster(item.name, item.labels, item.taints, open=item.name in open_now, limits=limits)
+
+    def _spare(self, nodes: Iterable[Node], open_now: frozenset[str]) -> Iterator[PodSet]:
+        """The head-room of clusters whose nodes are known."""
+        wanted = {name: terms.head_room for name, terms in sorted(self._terms.items()) if name in open_now}
+        of_cluster: dict[str, list[Node]] = {}
+        for node in nodes:
+            of_cluster.setdefault(node.cluster, []).append(node)
+        for name, head_room in wanted.items():
+            found = head_room_of(name, head_room, of_cluster.get(name, ())) if head_room is not None else None
+            if found is not None:
+                yield found
 
     def _places_expected(self, sized: Mapping[GroupKey, Sized]) -> dict[NodeKey, list[Pod]]:
         """Pods that are to come, by node; in place of those on a node that goes they are expected anywhere else."""
@@ -360,6 +391,17 @@ class FleetSeen:
                 first = min(known.requested_at, pod.created_ms)
                 found[key] = replace(known, count=known.count + 1, desired=known.count + 1, requested_at=first)
         return iter(found.values())
+
+
+def _limits(declared: NodeLimits | None) -> Limits:
+    if declared is None:
+        return Limits()
+    amounts = {
+        name: resource_amount(name, text)
+        for name, text in (("cpu", declared.cpu), ("memory", declared.memory))
+        if text is not None
+    }
+    return Limits(nodes=declared.nodes, price_per_hour=declared.price_per_hour, amounts=amounts)
 
 
 class _Limits:

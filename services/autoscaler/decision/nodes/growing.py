@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from services.autoscaler.decision.nodes.bounding import Limit
 from services.autoscaler.decision.nodes.judging import Sizing
 from services.autoscaler.decision.nodes.packing import pack
 from services.autoscaler.decision.nodes.rewards import Policy
@@ -62,7 +63,8 @@ class Unplaced:
 class Growth:
     """`choices` of the groups that grow, in the order of the groups. `added_price` is an hour's, and
     `least_price` as of `judging.Sizing`; `proven` says that no
-    other sizes are worth more; `trials` is how many candidates were tried.
+    other sizes are worth more; `trials` is how many candidates were tried. `limits` are those that keep nodes from what
+    has no place.
     """
 
     choices: tuple[SizeChoice, ...]
@@ -72,6 +74,7 @@ class Growth:
     head_room: float
     proven: bool
     trials: int
+    limits: tuple[Limit, ...] = ()
 
     @property
     def sizes(self) -> dict[GroupKey, int]:
@@ -128,6 +131,7 @@ def _plan(seen: Seen, policy: Policy, sizing: Sizing, search: Search, best: Cand
         head_room=best.utilities["head_room"],
         proven=search.proven,
         trials=len(search.tried),
+        limits=tuple(sizing.reached(best.sizes)),
     )
 
 
@@ -146,7 +150,7 @@ def _choice(seen: Seen, policy: Policy, search: Search, best: Candidate, number:
         terms=terms,
         runner_up=group.size + beside.sizes[number] if beside is not None else None,
         value_beside=beside.value if beside is not None else 0.0,
-        unplaced_beside=sum(best.placed) - sum(beside.placed) if beside is not None else 0,
+        unplaced_beside=sum(best.placed[:-1]) - sum(beside.placed[:-1]) if beside is not None else 0,
     )
 
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from services.autoscaler.decision.nodes.bounding import Bounding, effective_prices
+from services.autoscaler.decision.nodes.bounding import Bounding, Limit, effective_prices
 from services.autoscaler.decision.nodes.catalogue import Catalogue
 from services.autoscaler.decision.nodes.packing import Kinds
 from services.autoscaler.decision.nodes.rewards import Policy
@@ -73,10 +73,11 @@ class Sizing:
         """All pods for which any group may have nodes; of others as many as find room where nobody else waits."""
         self._trial.resize(self._coming)
         some: list[bool] = np.asarray((kinds.most > 0).any(axis=1)).tolist()
-        return self._by_rank(
-            item.count if some[self._catalogue.kind_of(item)] else min(item.count, self._trial.room_for(item))
-            for item in self._seen.pending
-        )
+
+        def most(item: PodSet) -> int:
+            return item.count if some[self._catalogue.kind_of(item)] else min(item.count, self._trial.room_for(item))
+
+        return self._placed(map(most, self._seen.pending), map(most, self._seen.head_room))
 
     # --- for the search ---
 
@@ -91,7 +92,8 @@ class Sizing:
             "availability": float(self._availability(vectors)[0]),
             "fit": tried.fit,
         }
-        return Candidate(sizes, self._by_rank(tried.placed), self._rewards.of(utilities), utilities)
+        placed = self._placed(tried.placed, tried.head_room)
+        return Candidate(sizes, placed, self._rewards.of(utilities), utilities)
 
     def allows(self, vectors: IntArray) -> BoolArray:
         return self._bounding.allows(vectors)
@@ -115,7 +117,7 @@ class Sizing:
 
     def satisfied(self, candidate: Candidate) -> bool:
         """Whether more nodes would be of no use."""
-        return candidate.placed == self.complete and candidate.utilities["head_room"] >= 1.0
+        return candidate.placed == self.complete
 
     def left(self, sizes: Sizes) -> IntArray:
         """By kind, how many pods find no place, head-room included."""
@@ -161,10 +163,19 @@ class Sizing:
             return AT_LIMIT
         if not (self._possible[takes] > 0).any():
             return OUT_OF_STOCK
-        more = (
-            np.array(sizes, np.int64) + np.eye(len(sizes), dtype=np.int64)[takes & (self._possible > np.array(sizes))]
-        )
-        return NOT_ENOUGH if len(more) and self.allows(more).any() else AT_LIMIT
+        counts = np.array(sizes, np.int64)
+        useful = takes & (self._possible > counts)
+        if not useful.any():
+            return AT_LIMIT
+        reached = self._bounding.reached(counts, useful)
+        return f"{AT_LIMIT}: {', '.join(map(_named, reached))}" if reached else NOT_ENOUGH
+
+    def reached(self, sizes: Sizes) -> list[Limit]:
+        """The limits that allow no node more of those that would take what has no place, head-room included."""
+        counts = np.array(sizes, np.int64)
+        useful = (self._catalogue.most > 0)[self.left(sizes) > 0] & (self._possible > counts)
+        found = [limit for each in np.unique(useful, axis=0) for limit in self._bounding.reached(counts, each)]
+        return list({(limit.cluster, limit.what): limit for limit in found}.values())
 
     # --- trying ---
 
@@ -199,11 +210,17 @@ class Sizing:
         )
         return tuple(count - none for count, none in zip(sizes, empty, strict=True))
 
-    def _by_rank(self, counts: Iterable[int]) -> tuple[int, ...]:
+    def _placed(self, counts: Iterable[int], head_room: Iterable[int]) -> tuple[int, ...]:
+        """As of a candidate."""
         found: Counter[int] = Counter()
         for item, count in zip(self._seen.pending, counts, strict=True):
             found[item.priority] += count
-        return tuple(found[rank] for rank in self._ranks)
+        return (*(found[rank] for rank in self._ranks), sum(head_room))
+
+
+def _named(limit: Limit) -> str:
+    scope = f"cluster {limit.cluster}" if limit.cluster else "the fleet"
+    return f"{limit.what} of {scope}"
 
 
 def coming(seen: Seen) -> list[int]:

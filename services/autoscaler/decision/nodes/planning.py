@@ -40,6 +40,7 @@ from shared.model.identities import NODE_GROUP_SUBJECT
 FOUND: Final = "Found"
 LEAST: Final = "LeastSize"
 PODS_WAIT: Final = "PodsWait"
+HEAD_ROOM: Final = "HeadRoom"
 NOT_NEEDED: Final = "NotNeeded"
 CHEAPER: Final = "Cheaper"
 STAYS: Final = "Stays"
@@ -297,7 +298,9 @@ class NodePlans:
                 self.drains.take_back(NodeKey(choice.group.cluster, name), now_ms)
             waiting = sum(item.count for item in seen.pending)
             stay = f", {len(back)} of them were to go" if back else ""
-            order.set(order.size + added, PODS_WAIT, f"{added} nodes more for {waiting} pods that wait{stay}")
+            whom = f"{waiting} pods that wait" if waiting else "head-room"
+            reason = PODS_WAIT if waiting else HEAD_ROOM
+            order.set(order.size + added, reason, f"{added} nodes more for {whom}{stay}")
             order.chosen = telling.chosen(choice, growth, now_ms)
 
     def shrank(self, seen: Seen, shrinkage: Shrinkage, now_ms: int) -> None:

@@ -4,7 +4,8 @@ The utilities are at most 1, and more is better:
 
 - price: 1 less what is added to the fleet's price an hour, in parts of twice the least that it could be
   (`growing.least_price`), or taken from it. Below zero where more is added than twice the least;
-- head_room: the part of the wished head-room that has room, beside all that waits;
+- head_room: the part of the wished head-room that has room, beside all that waits. How much has room comes before what
+  sizes are worth, as pods do; the utility says what is lacking, where limits allow no more;
 - disruption: the part of the pods that run which stay where they are;
 - availability: of the new nodes' groups, how likely their providers have them, by what they lacked lately (`stock`);
 - fit: the part of the new nodes' cpu and memory that is used.
@@ -17,6 +18,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+
+from services.autoscaler.decision.nodes.seen import Limits
 
 Utilities = Mapping[str, float]
 
@@ -44,17 +47,10 @@ NAMES: tuple[str, ...] = tuple(item.name for item in fields(Rewards))
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
-    """What node groups together may come to: their price an hour, and allocatable amounts as in the node table."""
-
-    price_per_hour: float | None = None
-    amounts: Mapping[str, int] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
 class Policy:
-    """`limits` of the whole fleet, `cluster_limits` by cluster. `most_trials` candidates are tried on the node table
-    for one plan, and no more than come to `most_work` pods and nodes; where the search begins is always tried.
+    """`limits` of the whole fleet, `cluster_limits` by cluster, beside what clusters say themselves. `most_trials`
+    candidates are tried on the node table for one plan, and no more than come to `most_work` pods and nodes; where the
+    search begins is always tried.
 
     Down: a node goes when it was not needed for `unneeded_ms`, at most `most_draining` at a time. One is replaced by
     a cheaper one if that saves more than the part `least_saving` of its price.

@@ -13,6 +13,7 @@ from services.scheduler.decision.asked.manifests import Division
 from services.scheduler.decision.asked.plan_cache import PlanCache
 from services.scheduler.decision.asked.plans import PodSetPlan
 from services.scheduler.decision.asked.requested import Stated, as_requested, capped, rolls, stated
+from services.scheduler.decision.clusters import Cluster as KnownCluster
 from services.scheduler.decision.clusters import ClusterTable
 from services.scheduler.decision.config import SchedulerConfig, Weights
 from services.scheduler.decision.scoring.kernel import compiled
@@ -52,6 +53,7 @@ __all__ = [
     "Division",
     "FloatArray",
     "IntArray",
+    "KnownCluster",
     "Line",
     "Neighbours",
     "NodeFacts",

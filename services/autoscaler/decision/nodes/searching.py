@@ -1,9 +1,10 @@
 """The best of many candidates, of which each costs a trial on the node table.
 
 A candidate is how many new nodes each group gets. First come those for whom every pending pod finds a place, the more
-important ones before all others; among equals counts what the candidate is worth. Where there are few enough candidates
-it is the argmax over all of them: they are taken by the most that each could be worth, and what cannot be better than
-the best so far is not tried. Else it is one that no exchange of single nodes makes better, as far as trials reach.
+important ones before all others, and then the head-room; among equals counts what the candidate is worth. Where there
+are few enough candidates it is the argmax over all of them: they are taken by the most that each could be worth, and
+what cannot be better than the best so far is not tried. Else it is one that no exchange of single nodes makes better,
+as far as trials reach.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ Sizes = tuple[int, ...]
 
 
 class Candidate(NamedTuple):
-    """`placed` counts pods that wait and find a place, by priority from the highest."""
+    """`placed` counts pods that wait and find a place, by priority from the highest; last the head-room's."""
 
     sizes: Sizes
     placed: tuple[int, ...]

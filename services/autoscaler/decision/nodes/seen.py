@@ -21,13 +21,25 @@ class NodeKey(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
+class Limits:
+    """What node groups together may come to: their price an hour, allocatable amounts as in the node table, and how
+    many nodes.
+    """
+
+    price_per_hour: float | None = None
+    amounts: Mapping[str, int] = field(default_factory=dict)
+    nodes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Cluster:
-    """`open` says whether it takes new pods now."""
+    """`open` says whether it takes new pods now; `limits` are those of its node groups together."""
 
     name: str
     labels: Mapping[str, str] = field(default_factory=dict)
     taints: tuple[Taint, ...] = ()
     open: bool = True
+    limits: Limits = field(default_factory=Limits)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,9 +1,9 @@
 """Which nodes are not needed, since their pods fit elsewhere by the scheduler's own choices; which could be cheaper.
 
 A node goes for `Σ r_i · u_i` of its group with one node less, against that of its size as it is: the part of the
-fleet's price that is saved, against the part of its pods that move. Whoever waits, and the head-room, has its place
-first. What moves stays in its cluster, since its controller makes it anew there, and goes to nodes that are there: what
-is on its way may not come. A node that is to take any of these stays in the same plan.
+fleet's price that is saved, against the part of its pods that move. Whoever waits has its place first, and as much of
+the head-room has room as before. What moves stays in its cluster, since its controller makes it anew there, and goes to
+nodes that are there: what is on its way may not come. A node that is to take any of these stays in the same plan.
 
 Nodes whose pods have no other place may be replaced by one cheaper node that is made first: several of a cluster by
 one, or one by one. As Karpenter's multi-node consolidation: candidates by what it disrupts to move their pods, and a
@@ -36,6 +36,7 @@ AT_LEAST = "its group is at its least size"
 NO_PLACE = "its pods find no place on other nodes of its cluster"
 NOT_WORTH = "what it costs is not worth moving its pods"
 TAKES_PODS = "it is to take pods that wait, or those of nodes that go"
+HEAD_ROOM = "its room is head-room that there is to be"
 ENOUGH = "as many nodes as may go at once do"
 
 
@@ -106,6 +107,8 @@ class _Shrinking:
         self._left = {group.key: group.size - group.least for group in seen.groups}
         self._room = {group.key: group.most - group.size for group in seen.groups}
         self._taking: set[NodeKey] = set()
+        # By pod set of the head-room, how many have room before any node goes.
+        self._spare: dict[str, int] = {}
         self._removals: list[Removal] = []
         self._kept: dict[NodeKey, str] = {}
 
@@ -118,10 +121,11 @@ class _Shrinking:
             trial.close(node.key)
             if node.group:
                 self._left[GroupKey(node.cluster, node.group)] -= 1
-        for rows in (*trial.place(self._seen.pending), *trial.place(self._seen.head_room)):
+        for rows in trial.place(self._seen.pending):
             self._taking.update(self._names[row] for row in rows.tolist() if row in self._names)
         trial.close_new()
         stranded = frozenset(node.key for node in leaving if not self._empty(node))
+        self._spare = self._head_room(self._seen.head_room)
         others = [node for node in self._seen.nodes if node.key not in self._going]
         lacking = []
         for node in sorted(others, key=lambda node: (len(_movable(node)), -self._price_of(node), node.key)):
@@ -166,16 +170,30 @@ class _Shrinking:
         trial, mark = self._trial, self._trial.mark()
         trial.close(node.key)
         moves = self._moved(node)
+        reason = NO_PLACE
         if moves is not None:
             terms = self._terms(self._price_of(node), len(moves))
             worth = sum(weight * value for weight, value in terms.values())
-            if worth > 0:
+            reason = NOT_WORTH if worth <= 0 else "" if self._keeps_head_room(node.cluster) else HEAD_ROOM
+            if not reason:
                 self._accept(Removal(node.key, GroupKey(node.cluster, node.group), moves, worth, terms))
                 return ""
             trial.take_back(mark)
             trial.put_back(node.key)
         trial.open(node.key)
-        return NOT_WORTH if moves is not None else NO_PLACE
+        return reason
+
+    def _head_room(self, wanted: Iterable[PodSet]) -> dict[str, int]:
+        """How many of these have room on the fleet as it is."""
+        trial, mark, pod_sets = self._trial, self._trial.mark(), list(wanted)
+        found = {item.key: len(rows) for item, rows in zip(pod_sets, trial.place(pod_sets), strict=True)}
+        trial.take_back(mark)
+        return found
+
+    def _keeps_head_room(self, cluster: str) -> bool:
+        """Whether as much of the head-room has room as before, as far as it is this cluster's."""
+        own = [item for item in self._seen.head_room if not item.demand.clusters or cluster in item.demand.clusters]
+        return all(count >= self._spare[key] for key, count in self._head_room(own).items())
 
     # --- in place of which one is made ---
 
@@ -265,7 +283,8 @@ class _Shrinking:
             if moved is None:
                 break
             moves.append(moved)
-        found = tuple(moves) if len(moves) == len(nodes) else None
+        complete = len(moves) == len(nodes) and self._keeps_head_room(nodes[0].cluster)
+        found = tuple(moves) if complete else None
         if found is None or not keep:
             trial.take_back(mark)
             for node in nodes:

@@ -11,6 +11,7 @@ from services.autoscaler.decision.nodes.shrinking import Removal, Shrinkage
 from shared.events.v1.clusters import NodeGroup as DeclaredGroup
 from shared.events.v1.commands import CommandIssued, NodeGroupOrder
 from shared.events.v1.node_groups import (
+    LimitReached,
     NodeGroupPlanned,
     NodeRemoval,
     NodesKept,
@@ -116,4 +117,9 @@ def plan_of(seen: Seen, growth: Growth, now_ms: int) -> NodesPlanned:
             for item in unplaced[:_MOST_LISTED]
         ),
         left_out=max(0, len(unplaced) - _MOST_LISTED),
+        head_room=growth.head_room if seen.head_room else None,
+        limits=tuple(
+            LimitReached(cluster=limit.cluster, what=limit.what, most=limit.most, left=limit.left)
+            for limit in growth.limits[:_MOST_LISTED]
+        ),
     )
