@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
+import os
+import pickle
+import sys
 import zlib
 from typing import Any
 
@@ -19,6 +23,7 @@ from shared.events.registry import decode
 from shared.events.v1.node_decisions import NodesDecided
 from shared.kernel.replay import Outcome, Verdict
 from shared.ports.event_log import Record
+from tests.autoscaling import ROOT
 from tests.node_groups import CLUSTER, node_at, node_json, pod_at, running_pod
 from tests.property.autoscaler.test_nodes_replay import TERMS, TIMES, Live, judged
 from tests.unit.autoscaler.test_decided import rewritten
@@ -174,3 +179,36 @@ def test_what_was_seen_is_not_what_is_read_from_nonsense() -> None:
         (verdict,) = judged([rewritten(record, basis__document=packed)])
         assert verdict.outcome is Outcome.DIFFERENT
         assert verdict.detail.startswith("basis: ")
+
+
+_ELSEWHERE = """
+import pickle, sys
+from tests.property.autoscaler.test_nodes_replay import judged
+print({verdict.outcome for verdict in judged(pickle.load(sys.stdin.buffer))})
+"""
+
+
+@pytest.mark.parametrize("seed", ["1", "2", "3"])
+async def test_another_process_makes_it_again(seed: str) -> None:
+    """Where sets have another order; while a cheaper node is awaited, which is told from those that were there."""
+    live = Live()
+    for number in range(1, 5):
+        live.do(("node", number, 2, True))
+        live.put(pod_at(f"full-{number}", running_pod(f"n{number}", cpu="4")))
+    live.do(("node", 0, 1, True))
+    live.put(pod_at("one", running_pod("n0")))
+    for _ in range(3):
+        live.now += 1_100
+        live.plan(down=True)
+    assert max(len(drain.known) for drain in live.plans.memory().drains.drains) > 3
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", _ELSEWHERE),
+        cwd=ROOT,
+        env={**os.environ, "PYTHONHASHSEED": seed},
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    async with asyncio.timeout(60):
+        said, complaint = await process.communicate(pickle.dumps(live.records))
+    assert said.decode().strip() == "{<Outcome.EQUAL: 'equal'>}", complaint.decode()

@@ -12,7 +12,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Final, NamedTuple
+from typing import Annotated, Final, NamedTuple
+
+from pydantic import PlainSerializer
 
 from services.autoscaler.decision.nodes.rewards import Policy
 from services.autoscaler.decision.nodes.seen import GroupKey, Node, NodeKey, Seen
@@ -46,6 +48,8 @@ class Keep(NamedTuple):
 
 
 Instruction = Grow | Remove | Keep
+# Written in one order: that of a set is another in each process.
+_Names = Annotated[frozenset[NodeKey], PlainSerializer(sorted)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +74,7 @@ class Drain:
     began_ms: int
     removal: Removal | None = None
     awaits: GroupKey | None = None
-    known: frozenset[NodeKey] = frozenset()
+    known: _Names = frozenset()
 
 
 class DrainsMemory(NamedTuple):
