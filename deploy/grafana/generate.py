@@ -370,6 +370,53 @@ DASHBOARDS: Final[dict[str, tuple[str, tuple[Panel, ...]]]] = {
                 "Times the state was built anew.",
                 ("sum by (instance) (rate(flotilla_autoscaler_restarts_total[5m]))", "{{instance}}"),
             ),
+            lines(
+                "Requests applied",
+                "cps",
+                "Pod sets whose containers were to request something else, by their use.",
+                ("sum(rate(flotilla_autoscaler_requests_applied_total[5m]))", "pod sets"),
+            ),
+            lines(
+                "Nodes ordered",
+                "short",
+                "Nodes that each node group should have.",
+                ("max by (cluster, group) (flotilla_autoscaler_nodes_ordered)", "{{cluster}}/{{group}}"),
+            ),
+            lines(
+                "Orders of node groups",
+                "cps",
+                "By reason.",
+                ("sum by (reason) (rate(flotilla_autoscaler_node_orders_total[5m]))", "{{reason}}"),
+            ),
+            lines(
+                "Pods that wait for nodes",
+                "short",
+                "At the last plan; for some of them no node may be made.",
+                ("max(flotilla_autoscaler_pods_waiting)", "waiting"),
+                ("max(flotilla_autoscaler_pods_without_node)", "without a node"),
+            ),
+            lines(
+                "Head-room",
+                "percentunit",
+                "The part of what there should be that has room.",
+                ("min(flotilla_autoscaler_head_room_ratio)", "has room"),
+            ),
+            lines(
+                "Limits that bind",
+                "short",
+                "Limits of clusters, or without a cluster of the fleet, that keep nodes from what has no place.",
+                ("max by (cluster, limit) (flotilla_autoscaler_limits_reached)", "{{cluster}} {{limit}}"),
+            ),
+            lines(
+                "A plan of node groups, p99",
+                "s",
+                "To grow and to shrink.",
+                (
+                    "histogram_quantile(0.99, sum by (le, of) (rate(flotilla_autoscaler_plan_seconds_bucket[5m])))",
+                    "{{of}}",
+                ),
+                ("sum by (of) (rate(flotilla_autoscaler_failed_plans_total[5m]))", "failed {{of}}"),
+            ),
         ),
     ),
 }
