@@ -6,6 +6,7 @@ kinds of nodes each; each could do with 0.8 of what the day needs at its peak. A
 is ready `--start` seconds after it was bound. The fleet begins empty an hour before midnight, and counted is from then.
 
 - **flotilla**: its own decisions (`day_flotilla`), as its settings are by default.
+- **flotilla, head-room**: the same with `headRoom` in every cluster (`HEAD_ROOM`), so that few wait for a node.
 - **flotilla, price first**: the same with weights of the scheduler's cost terms of somebody for whom price matters
   most (`PRICE_FIRST`), and with `rebalance`.
 - **reactive**: replicas divided by static weights, the clusters' capacities; in each cluster cluster-autoscaler's
@@ -43,7 +44,8 @@ WARM_UP_MS = 3_600_000
 BEGIN_MS = 1_800_000_000_000
 PRICE_FIRST = {"price": 4.0, "spread": 0.5}
 REBALANCING = {"rebalance": {"minimumGain": 0.1, "cooldownSeconds": 600}}
-FLOTILLA, PRICED = "flotilla", "flotilla, price first"
+HEAD_ROOM = {"cpu": "15%", "memory": "15%"}
+FLOTILLA, ROOMY, PRICED = "flotilla", "flotilla, head-room", "flotilla, price first"
 REACTIVE, PRIORITY, FORESEEN = "reactive", "reactive, priority", "reactive, foreseen"
 
 
@@ -67,6 +69,7 @@ class Day(NamedTuple):
 Make = Callable[[VirtualFleet, Day], Side]
 SIDES: Mapping[str, Make] = {
     FLOTILLA: lambda fleet, day: Flotilla(fleet, day.workloads),
+    ROOMY: lambda fleet, day: Flotilla(fleet, day.workloads, head_room=HEAD_ROOM),
     PRICED: lambda fleet, day: Flotilla(fleet, day.workloads, PRICE_FIRST, REBALANCING),
     REACTIVE: lambda fleet, day: _reactive(fleet, day, "least-waste"),
     PRIORITY: lambda fleet, day: _reactive(fleet, day, "priority,least-waste"),
@@ -129,7 +132,7 @@ def result_of(found: Mapping[str, Sequence[Figures]], options: argparse.Namespac
         key = name.replace(", ", "_").replace(" ", "_")
         result[key] = {field: round(value, 5) for field, value in mean(all_figures)._asdict().items()}
     for other in (REACTIVE, PRIORITY, FORESEEN):
-        for mine, prefix in ((FLOTILLA, ""), (PRICED, "price_first_")):
+        for mine, prefix in ((FLOTILLA, ""), (ROOMY, "head_room_"), (PRICED, "price_first_")):
             if not {other, mine} <= found.keys():
                 continue
             for field in ("cost", "ready_p95", "short"):

@@ -70,7 +70,9 @@ class _Looks:
 
 
 class Flotilla:
-    """`weights` of the scheduler's cost terms replace defaults; `placement` is that of every workload."""
+    """`weights` of the scheduler's cost terms replace defaults; `placement` is that of every workload, `head_room` that
+    of every cluster.
+    """
 
     def __init__(
         self,
@@ -78,10 +80,11 @@ class Flotilla:
         workloads: Sequence[Served],
         weights: dict[str, float] | None = None,
         placement: Json | None = None,
+        head_room: Json | None = None,
     ) -> None:
         settings = AutoscalerSettings(scheduler_weights=weights or {})
         self._fleet, self._workloads = fleet, {of.key: of for of in workloads}
-        self._placement = placement or {}
+        self._placement, self._head_room = placement or {}, head_room
         self._terms = Terms(policy(settings), scheduler_config(settings))
         self._period_ms = round(1000 * settings.autoscaler_nodes_period_s)
         self._seen = FleetSeen(self._terms.config, times(settings).provision)
@@ -106,7 +109,8 @@ class Flotilla:
             beat = ClusterObserved(
                 cluster=cluster, epoch=1, observed_at=fleet.now_ms, interval_ms=_NEVER_SILENT_MS, ready=True
             )
-            told = declared(cluster, [group for group in fleet.groups.values() if group.cluster == cluster])
+            mine = [group for group in fleet.groups.values() if group.cluster == cluster]
+            told = declared(cluster, mine, self._head_room)
             self._scheduler.state.observe_cluster(beat, fleet.now_ms)
             self._scheduler.state.declare_cluster(cluster, told)
             self._seen.hear(cluster, beat, fleet.now_ms)
@@ -232,11 +236,12 @@ class Flotilla:
             fleet.delete(node)
 
 
-def declared(cluster: str, groups: Sequence[Group]) -> ClusterDeclared:
+def declared(cluster: str, groups: Sequence[Group], head_room: Json | None = None) -> ClusterDeclared:
     """As a user declares a cluster, with what its nodes cost."""
     return ClusterDeclared.model_validate(
         {
             "name": cluster,
+            "headRoom": head_room,
             "nodePrices": [
                 {"nodeSelector": {NODE_GROUP_LABEL: group.name}, "pricePerHour": group.price} for group in groups
             ],
