@@ -1,12 +1,13 @@
 """`custom.metrics.k8s.io` and `external.metrics.k8s.io`: whatever values the simulator's own API was told. Pure.
 
-Served once a cluster was told any. Source of paths and types: k8s.io/metrics pkg/apis.
+Served once a cluster was told any. The test bed serves them behind a real API server.
+Source of paths and types: k8s.io/metrics pkg/apis.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Literal
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
@@ -14,11 +15,25 @@ from pydantic.alias_generators import to_camel
 from services.simulator.core.errors import ApiError, no_such_path
 from services.simulator.core.meta import Json, timestamp
 from services.simulator.core.selectors import parse_labels
-from services.simulator.core.state import PODS, ClusterState
+from services.simulator.core.state import PODS
 
 CUSTOM = "custom.metrics.k8s.io"
 EXTERNAL = "external.metrics.k8s.io"
 _VERSIONS = {CUSTOM: ("v1beta2", "v1beta1"), EXTERNAL: ("v1beta1",)}
+
+
+class Item(Protocol):
+    @property
+    def object(self) -> Json: ...
+
+
+class Observed(Protocol):
+    """The cluster that is asked: its time in seconds since the epoch, and its pods."""
+
+    @property
+    def now(self) -> float: ...
+
+    def items(self, storage: str, namespace: str = "") -> Iterable[Item]: ...
 
 
 class MetricValue(BaseModel):
@@ -42,11 +57,16 @@ class MetricValues(BaseModel):
     values: tuple[MetricValue, ...]
 
 
+def versions() -> tuple[tuple[str, str], ...]:
+    """All that is served: group and version."""
+    return tuple((group, version) for group, served in _VERSIONS.items() for version in served)
+
+
 def serves(parts: Sequence[str]) -> bool:
     return len(parts) > 1 and parts[0] == "apis" and parts[1] in _VERSIONS
 
 
-def answer(state: ClusterState, values: Sequence[MetricValue], parts: Sequence[str], query: Mapping[str, str]) -> Json:
+def answer(state: Observed, values: Sequence[MetricValue], parts: Sequence[str], query: Mapping[str, str]) -> Json:
     """The document of a path below /apis. Raises ApiError."""
     group = parts[1]
     if len(parts) == 2:  # noqa: PLR2004
@@ -85,7 +105,7 @@ def _list(kind: str, group: str, version: str, items: list[Json]) -> Json:
 
 
 def _external(
-    state: ClusterState, values: Sequence[MetricValue], namespace: str, metric: str, query: Mapping[str, str]
+    state: Observed, values: Sequence[MetricValue], namespace: str, metric: str, query: Mapping[str, str]
 ) -> list[Json]:
     wanted = parse_labels(query.get("labelSelector", ""))
     return [
@@ -101,7 +121,7 @@ def _external(
 
 
 def _pods(
-    state: ClusterState, values: Sequence[MetricValue], namespace: str, metric: str, query: Mapping[str, str]
+    state: Observed, values: Sequence[MetricValue], namespace: str, metric: str, query: Mapping[str, str]
 ) -> list[Json]:
     wanted = parse_labels(query.get("labelSelector", ""))
     found = []
@@ -116,7 +136,7 @@ def _pods(
     return found
 
 
-def _object(state: ClusterState, values: Sequence[MetricValue], namespace: str, about: str, metric: str) -> list[Json]:
+def _object(state: Observed, values: Sequence[MetricValue], namespace: str, about: str, metric: str) -> list[Json]:
     name = about.rpartition("/")[2]
     return [
         _value(state, value, {"kind": "", "namespace": namespace, "name": name})
@@ -125,7 +145,7 @@ def _object(state: ClusterState, values: Sequence[MetricValue], namespace: str, 
     ]
 
 
-def _value(state: ClusterState, value: MetricValue, described: Json) -> Json:
+def _value(state: Observed, value: MetricValue, described: Json) -> Json:
     return {
         "describedObject": described,
         "metric": {"name": value.metric, "selector": None},

@@ -23,6 +23,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
+from services.simulator import asked_metrics
+from services.simulator.asked_metrics import MetricValues
 from tests.testbed import commands, metrics, nodes
 from tests.testbed.api import MERGE_PATCH, Api, ApiError
 from tests.testbed.kubectl import run_kubectl
@@ -165,6 +167,18 @@ class RealCluster:
         new = self.layout.data / "load.json.new"
         new.write_text(profile.model_dump_json())
         new.rename(self.layout.data / "load.json")
+
+    async def measure(self, values: MetricValues, within: float = 30.0) -> None:
+        """What `custom.metrics.k8s.io` and `external.metrics.k8s.io` say from now on; registers them at first."""
+        served, new = self.layout.data / "asked.json", self.layout.data / "asked.json.new"
+        first = not served.exists()
+        new.write_text(values.model_dump_json(by_alias=True))
+        new.rename(served)
+        if first:
+            authority = self.layout.authority.certificate.read_bytes()
+            await metrics.register_asked(self.api, authority, self.layout.ports[metrics.COMPONENT].number)
+        wanted = asked_metrics.versions()
+        await self._wait(lambda: metrics.available(self.api, wanted), "custom and external metrics", within)
 
     # -- nodes ---------------------------------------------------------------------------------------------------
 

@@ -146,6 +146,7 @@ def _metrics_server(layout: Layout) -> list[str]:
         f"--serving-key={layout.server.key}",
         f"--front-proxy-authority={layout.front_proxy_authority.certificate}",
         f"--load={layout.data / 'load.json'}",
+        f"--asked={layout.data / 'asked.json'}",
     ]
 
 

@@ -1,8 +1,9 @@
-"""An extension API server for `metrics.k8s.io/v1beta1`, behind the real aggregator.
+"""An extension API server for `metrics.k8s.io/v1beta1`, behind the real aggregator; and for the groups of custom and
+external metrics, which say what the simulator would (`services.simulator.asked_metrics`).
 
 Discovery, node and pod metrics, one by one and as lists with label selectors. It keeps nothing: each request reads the
-load profile and lists the nodes and pods that it is about. Except for `/readyz`, only the front proxy is let in, so who
-a request is from, and whether RBAC lets them, was settled in the API server.
+load profile or the values and lists the nodes and pods that it is about. Except for `/readyz`, only the front proxy is
+let in, so who a request is from, and whether RBAC lets them, was settled in the API server.
 """
 
 from __future__ import annotations
@@ -13,12 +14,15 @@ import datetime as dt
 import signal
 import ssl
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlencode
 
 from aiohttp import web
 
+from services.simulator import asked_metrics
+from services.simulator.core.errors import ApiError as Refused
 from tests.testbed.api import Api, ApiError
 from tests.testbed.load import GROUP_VERSION, LoadProfile, is_running, node_metrics, pod_metrics
 from tests.testbed.pki import KeyPair
@@ -33,11 +37,14 @@ ROOT: Final = f"/apis/{GROUP_VERSION}"
 
 
 class MetricsServer:
-    """The handlers; `load` is the file of the profile, which need not exist."""
+    """The handlers; `load` is the file of the profile, which need not exist, `asked` that of custom and external
+    metrics.
+    """
 
-    def __init__(self, api: Api, load: Path) -> None:
+    def __init__(self, api: Api, load: Path, asked: Path) -> None:
         self._api = api
         self._load = load
+        self._asked = asked
 
     def application(self) -> web.Application:
         application = web.Application(middlewares=[_guard])
@@ -52,6 +59,8 @@ class MetricsServer:
                 web.get(f"{ROOT}/pods", self._pods),
                 web.get(f"{ROOT}/namespaces/{{namespace}}/pods", self._pods),
                 web.get(f"{ROOT}/namespaces/{{namespace}}/pods/{{name}}", self._pod),
+                *(web.get(f"/apis/{g}/{v}", self._asked_for) for g, v in asked_metrics.versions()),
+                *(web.get(f"/apis/{g}/{v}/{{rest:.+}}", self._asked_for) for g, v in asked_metrics.versions()),
             ]
         )
         return application
@@ -96,6 +105,13 @@ class MetricsServer:
             raise ApiError(404, f"no metrics of pod {namespace}/{name}, which does not run")
         return web.json_response(pod_metrics(pod, self._profile(), _now()))
 
+    async def _asked_for(self, request: web.Request) -> web.Response:
+        parts = request.path.strip("/").split("/")
+        values = asked_metrics.MetricValues.model_validate_json(self._asked.read_bytes()).values
+        pods = await self._list("/api/v1/pods") if "pods" in parts else []
+        seen = _Seen(_now().timestamp(), pods)
+        return web.json_response(asked_metrics.answer(seen, values, parts, request.query))
+
     async def _list(self, path: str, source: web.Request | Mapping[str, str] | None = None) -> list[dict[str, Any]]:
         """Nodes, or the pods that run, by the selectors of a request."""
         query = source.query if isinstance(source, web.Request) else source or {}
@@ -109,6 +125,23 @@ class MetricsServer:
         return LoadProfile.model_validate_json(self._load.read_bytes())
 
 
+@dataclass(frozen=True, slots=True)
+class _Pod:
+    object: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """As much of the cluster as custom metrics are about."""
+
+    now: float
+    pods: list[dict[str, Any]]
+
+    def items(self, storage: str, namespace: str = "") -> list[_Pod]:
+        del storage  # of nothing but pods
+        return [_Pod(pod) for pod in self.pods if pod["metadata"]["namespace"] == namespace]
+
+
 @web.middleware
 async def _guard(request: web.Request, handler: Any) -> web.StreamResponse:
     """Refuse who is not the front proxy; say errors as a Status object, which Kubernetes clients expect."""
@@ -116,6 +149,8 @@ async def _guard(request: web.Request, handler: Any) -> web.StreamResponse:
         return _failure(401, "only the front proxy may ask")
     try:
         response: web.StreamResponse = await handler(request)
+    except Refused as error:
+        return _failure(error.code, str(error))
     except (ApiError, web.HTTPException) as error:
         return _failure(error.status, str(error))
     return response
@@ -145,7 +180,7 @@ async def serve(options: argparse.Namespace) -> None:
     context.verify_mode = ssl.CERT_OPTIONAL
     stopped = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopped.set)
-    runner = web.AppRunner(MetricsServer(api, options.load).application())
+    runner = web.AppRunner(MetricsServer(api, options.load, options.asked).application())
     await runner.setup()
     try:
         await web.TCPSite(runner, "127.0.0.1", options.port, ssl_context=context, reuse_port=True).start()
@@ -161,6 +196,7 @@ def main() -> None:
     for path in ("authority", "certificate", "key", "serving-certificate", "serving-key", "front-proxy-authority"):
         parser.add_argument(f"--{path}", type=Path, required=True)
     parser.add_argument("--load", type=Path, required=True, help="the load profile (JSON), read at each request")
+    parser.add_argument("--asked", type=Path, required=True, help="custom and external metrics (JSON), likewise")
     asyncio.run(serve(parser.parse_args()))
 
 

@@ -1,4 +1,7 @@
-"""What workloads ask to be measured: from the metrics APIs of simulated clusters, and from Prometheus' HTTP API."""
+"""What workloads ask to be measured: from metrics APIs, and from Prometheus' HTTP API.
+
+The metrics APIs are those of a simulated cluster, and the same behind the aggregation layer of a real API server.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +9,13 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Protocol
 
 import orjson
 import pytest
 from aiohttp import web
 
-from services.simulator.asked_metrics import MetricValue
+from services.simulator.asked_metrics import MetricValue, MetricValues
 from services.simulator.faults import FaultSpec
 from services.simulator.simulator import Simulator
 from services.watcher.bootstrap import TOPICS
@@ -23,6 +27,7 @@ from shared.events.v1.sampling import SampledMetric, SampledObject, SamplingRequ
 from shared.model.identities import Resource
 from shared.ports.event_log import NewRecord
 from tests.integration.watcher.test_clusters import spec, watching
+from tests.testbed.cluster import RealCluster
 
 LAG = SampledMetric(type="External", namespace="default", name="lag", selector="topic=orders")
 HITS = SampledMetric(type="Pods", namespace="default", name="hits", pods="app=web")
@@ -51,6 +56,58 @@ async def simulator(tmp_path: Path) -> AsyncIterator[Simulator]:
     async with Simulator(kubeconfig_dir=tmp_path) as running:
         await running.add_cluster(spec("east"))
         yield running
+
+
+class Bed(Protocol):
+    """A cluster called `east` with its kubeconfig in the test's directory, and what its metrics APIs say."""
+
+    async def measure(self, *values: MetricValue) -> None: ...
+
+    async def fail(self) -> None:
+        """Those who would answer are away."""
+
+    async def heal(self) -> None: ...
+
+
+class SimulatedBed:
+    def __init__(self, simulator: Simulator) -> None:
+        self._simulator = simulator
+
+    async def measure(self, *values: MetricValue) -> None:
+        self._simulator.measure("east", values)
+
+    async def fail(self) -> None:
+        self._simulator.inject("east", FaultSpec(error_rate=1.0, error_status=503, path_contains="external.metrics"))
+
+    async def heal(self) -> None:
+        self._simulator.inject("east", None)
+
+
+class RealBed:
+    def __init__(self, cluster: RealCluster) -> None:
+        self._cluster = cluster
+
+    async def measure(self, *values: MetricValue) -> None:
+        await self._cluster.measure(MetricValues(values=values))
+
+    async def fail(self) -> None:
+        self._cluster.kill("metrics-server")
+
+    async def heal(self) -> None:
+        await self._cluster.restart("metrics-server")
+
+
+@pytest.fixture(params=["simulated", "real"])
+async def bed(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Bed]:
+    if request.param == "simulated":
+        async with Simulator(kubeconfig_dir=tmp_path) as running:
+            await running.add_cluster(spec("east"))
+            yield SimulatedBed(running)
+        return
+    request.getfixturevalue("testbed_binaries")
+    async with RealCluster("east", nodes=1, with_metrics=True) as cluster:
+        (tmp_path / "east.kubeconfig").symlink_to(cluster.kubeconfig)
+        yield RealBed(cluster)
 
 
 def ask(log: MemoryLog, *metrics: SampledMetric, workload: str = "default/web") -> None:
@@ -96,22 +153,17 @@ async def run_pods(directory: Path, count: int) -> None:
     await api.close()
 
 
-async def test_it_reads_what_is_asked_for_from_the_metrics_apis(
-    log: MemoryLog, simulator: Simulator, tmp_path: Path
-) -> None:
+async def test_it_reads_what_is_asked_for_from_the_metrics_apis(log: MemoryLog, bed: Bed, tmp_path: Path) -> None:
     await run_pods(tmp_path, 3)
-    simulator.measure(
-        "east",
-        (
-            value("External", "lag", "1500m", labels={"topic": "orders", "partition": "0"}),
-            value("External", "lag", "3", labels={"topic": "orders", "partition": "1"}, age=40),
-            value("External", "lag", "99", labels={"topic": "other"}),
-            value("External", "lag", "99", labels={"topic": "orders"}, namespace="elsewhere"),
-            value("Pods", "hits", "7"),
-            value("Object", "rate", "12", object="services/web"),
-            value("Object", "depth", "4k", object="deployments.apps/web"),
-            value("Object", "quota", "0.5", object="namespaces/default"),
-        ),
+    await bed.measure(
+        value("External", "lag", "1500m", labels={"topic": "orders", "partition": "0"}),
+        value("External", "lag", "3", labels={"topic": "orders", "partition": "1"}, age=40),
+        value("External", "lag", "99", labels={"topic": "other"}),
+        value("External", "lag", "99", labels={"topic": "orders"}, namespace="elsewhere"),
+        value("Pods", "hits", "7"),
+        value("Object", "rate", "12", object="services/web"),
+        value("Object", "depth", "4k", object="deployments.apps/web"),
+        value("Object", "quota", "0.5", object="namespaces/default"),
     )
     async with watching(log, tmp_path):
         ask(log, LAG, HITS, RATE, CLAIM, SPACE)
@@ -135,27 +187,24 @@ async def test_it_reads_what_is_asked_for_from_the_metrics_apis(
         assert len(answers(log, HITS)) == count
 
 
-async def test_what_cannot_be_measured_is_said_with_its_reason(
-    log: MemoryLog, simulator: Simulator, tmp_path: Path
-) -> None:
+async def test_what_cannot_be_measured_is_said_with_its_reason(log: MemoryLog, bed: Bed, tmp_path: Path) -> None:
     ask(log, LAG, RATE)
     async with watching(log, tmp_path):
         absent = await until(log, LAG, lambda answer: answer.absent)
         assert absent.error == "NotFound: external.metrics.k8s.io is not served"
-        simulator.measure("east", (value("External", "other", "1"),))
+        await bed.measure(value("External", "other", "1"))
         # Whoever installs an adapter later is found, though asked more rarely.
         nothing = await until(log, LAG, lambda answer: "not served" not in answer.error)
         assert (nothing.absent, nothing.error) == (True, "no values")
         unknown = await until(log, RATE, lambda answer: "not served" not in answer.error)
         assert unknown.absent
         assert "could not find the metric rate" in unknown.error
-        away = FaultSpec(error_rate=1.0, error_status=503, path_contains="external.metrics.k8s.io")
-        simulator.inject("east", away)
+        await bed.fail()
         failed = await until(log, LAG, lambda answer: not answer.absent)
         assert "503" in failed.error or "ServiceUnavailable" in failed.error
         assert not failed.values
-        simulator.inject("east", None)
-        simulator.measure("east", (value("External", "lag", "many", labels={"topic": "orders"}),))
+        await bed.heal()
+        await bed.measure(value("External", "lag", "many", labels={"topic": "orders"}))
         broken = await until(log, LAG, lambda answer: "does not parse" in answer.error)
         assert not broken.absent
 
