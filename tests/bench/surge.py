@@ -98,8 +98,12 @@ def declared(cluster: int) -> Json:
 
 
 def surging(most: int) -> WorkloadRequested:
-    """As many replicas as the metric says, at once both ways."""
-    rules = {"stabilizationWindowSeconds": 0, "policies": [{"type": "Pods", "value": most, "periodSeconds": 5}]}
+    """As many replicas as the metric says, at once both ways.
+
+    Without a tolerance: within one a HorizontalPodAutoscaler asks for as many as there are, and on their way are fewer.
+    """
+    policies = [{"type": "Pods", "value": most, "periodSeconds": 5}]
+    rules = {"stabilizationWindowSeconds": 0, "tolerance": "0", "policies": policies}
     target = {"type": "AverageValue", "averageValue": "1"}
     pod_set = {"name": "main", "replicas": 1, "image": "nginx", "resources": {"requests": _POD}}
     scaling = {
