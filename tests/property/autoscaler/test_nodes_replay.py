@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import fields
 from typing import Any
 
 import orjson
@@ -18,7 +19,7 @@ from services.autoscaler.decision.nodes.planning import NodePlans
 from services.autoscaler.decision.nodes.recorded import Made, changes_orders, config_hash, decided
 from services.autoscaler.decision.nodes.rewards import Policy
 from services.autoscaler.decision.nodes.scheduling import PodFacts, SchedulerConfig
-from services.autoscaler.decision.nodes.seen import Cluster, Pod, Seen
+from services.autoscaler.decision.nodes.seen import Cluster, Node, Pod, PodSet, Seen
 from services.autoscaler.decision.nodes.telling import command_of
 from services.autoscaler.decision.nodes.trail import WatchedFleet
 from services.autoscaler.decision.nodes.trial import Trial
@@ -37,7 +38,6 @@ from shared.model.identities import ObjectKey
 from shared.ports.event_log import NewRecord, Record
 from tests.node_groups import (
     CLUSTER,
-    declared,
     demand_of,
     group_json,
     heartbeat,
@@ -87,8 +87,9 @@ class Live:
         self.fleet.hear(CLUSTER, decode(ClusterObserved, heartbeat(NOW).value), NOW)
         self.plans.begin(NOW)
 
-    def declare(self, groups: tuple[Json, ...]) -> None:
-        self.fleet.declare(CLUSTER, decode(ClusterDeclared, declared(*groups).value))
+    def declare(self, groups: tuple[Json, ...], **more: Json) -> None:
+        document = {"name": CLUSTER, "nodeGroups": list(groups), **more}
+        self.fleet.declare(CLUSTER, ClusterDeclared.model_validate(document))
 
     def put(self, record: NewRecord) -> None:
         assert record.key is not None
@@ -150,8 +151,9 @@ class Live:
                     else ()
                 )
                 self.report(group, reason=reason, outcome="failed" if reason else "applied", failures=failures)
-            case "declare", count:
-                self.declare(GROUPS[:count])
+            case "declare", count, spare:
+                terms: Json = {"headRoom": {"cpu": "2", "pods": "10%"}, "nodeLimits": {"nodes": 3}} if spare else {}
+                self.declare(GROUPS[:count], **terms)
 
 
 numbers = st.integers(0, 7)
@@ -168,7 +170,7 @@ happenings = st.one_of(
         st.sampled_from(["", "OutOfStock", "ProviderUnavailable"]),
         st.sampled_from([None, 0, 1]),
     ),
-    st.tuples(st.just("declare"), st.integers(1, 3)),
+    st.tuples(st.just("declare"), st.integers(1, 3), st.booleans()),
 )
 rounds = st.tuples(
     st.lists(happenings, max_size=5),
@@ -217,6 +219,8 @@ def test_what_was_seen_is_read_as_it_was(fleet: list[tuple[str, Json, int]], dat
     written = writer.write(look)
     again = LooksReader(orjson.loads(orjson.dumps(writer.document()))).read(orjson.loads(orjson.dumps(written)))
     assert (again.clusters, again.groups, again.budgets) == (look.clusters, look.groups, look.budgets)
+    # Whoever adds a field has to write it, or plans would be made again without.
+    assert [len(fields(item)) for item in (Seen, Node, Pod, PodSet)] == [6, 12, 8, 8]
     for one, other in zip((*look.pending, *look.head_room), (*again.pending, *again.head_room), strict=True):
         assert (one.key, one.demand, one.count, one.placed) == (other.key, other.demand, other.count, other.placed)
     for node, same in zip(look.nodes, again.nodes, strict=True):

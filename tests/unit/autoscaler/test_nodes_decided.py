@@ -158,7 +158,7 @@ def test_of_the_past_it_says_what_was_ordered_then(until: tuple[int | None, int 
 
 def test_a_group_that_ended_is_not_explained_of_afterwards() -> None:
     live = grown()
-    live.do(("declare", 1))
+    live.do(("declare", 1, False))
     live.now += 100
     live.plan(down=True)
     records: list[Record] = live.records
@@ -212,3 +212,12 @@ async def test_another_process_makes_it_again(seed: str) -> None:
     async with asyncio.timeout(60):
         said, complaint = await process.communicate(pickle.dumps(live.records))
     assert said.decode().strip() == "{<Outcome.EQUAL: 'equal'>}", complaint.decode()
+
+
+def test_head_room_is_among_what_it_was_made_from() -> None:
+    live = Live()
+    live.do(("declare", 3, True))
+    live.plan(down=True)
+    made = decode(NodesDecided, live.records[-1].value)
+    assert sum(item.count for item in made.basis.head_room) > 0
+    assert {verdict.outcome for verdict in judged(live.records)} == {Outcome.EQUAL}
