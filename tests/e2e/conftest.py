@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -12,8 +11,7 @@ import pytest_asyncio
 from services.cli.demo.command import CLUSTERS
 from services.cli.fleet import FleetOptions, LocalFleet
 from services.cli.fleet.clusters import ClusterSource, RealClusters, SimulatedClusters
-from shared.adapters.kafka import KafkaLog, KafkaOptions
-from tests.e2e.harness import Fleet
+from tests.e2e.harness import Fleet, followed
 
 BEDS = ["simulated", pytest.param("real", marks=pytest.mark.testbed)]
 
@@ -47,12 +45,6 @@ async def fleet(
         "FLOTILLA_WATCHER_METRICS_S": "3",
         "FLOTILLA_HUB_PROVISION_BUSY_S": "1",
     }
-    async with LocalFleet(FleetOptions(directory, clusters, schedulers=2, environment=environment)) as local:
-        log = await KafkaLog.connect(KafkaOptions(bootstrap=local.kafka), "e2e")
-        running, ready = Fleet(local, log, kubectl), asyncio.Event()
-        following = asyncio.create_task(running.follow(ready))
-        await asyncio.wait_for(ready.wait(), 30)
+    options = FleetOptions(directory, clusters, schedulers=2, environment=environment)
+    async with LocalFleet(options) as local, followed(local, kubectl) as running:
         yield running
-        following.cancel()
-        await asyncio.gather(following, return_exceptions=True)
-        await log.close()

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import sys
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 from services.cli.fleet import LocalFleet
+from services.cli.fleet.process import ROOT
 from services.cli.fleet.requesting import request_record
 from shared.adapters.kafka import KafkaLog
 from shared.events.registry import decode
@@ -18,6 +22,7 @@ from shared.events.v1.requests import WorkloadRequested
 from shared.events.v1.status import Phase, WorkloadPhaseChanged, WorkloadStatus
 from shared.model.identities import WORKLOAD_LABEL
 from shared.ports.event_log import START, NewRecord
+from shared.runtime.connections import kafka_options
 from tests.testbed import run_kubectl
 
 Json = dict[str, Any]
@@ -65,6 +70,20 @@ class Fleet:
                         self.statuses[key] = decode(WorkloadStatus, record.value)
         finally:
             await reader.close()
+
+    async def why(self, *words: str) -> Json:
+        """What `flotilla why` says, as JSON."""
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "services.cli", "why", *words, "-o", "json"),
+            env={**os.environ, **self.local.common_environment(), "PYTHONPATH": str(ROOT)},
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        async with asyncio.timeout(60):
+            said, complaint = await process.communicate()
+        assert process.returncode == 0, complaint.decode()
+        document: Json = json.loads(said)
+        return document
 
     async def publish(self, operation: str, body: Mapping[str, Any]) -> str:
         """Publishes a request; returns the workload's key."""
@@ -141,3 +160,18 @@ class Fleet:
 
 def alive(pod: Json) -> bool:
     return "deletionTimestamp" not in pod["metadata"] and pod["status"].get("phase") in {"Pending", "Running"}
+
+
+@asynccontextmanager
+async def followed(local: LocalFleet, kubectl: Path) -> AsyncIterator[Fleet]:
+    """A fleet that runs, with statuses that are kept up to date."""
+    log = await KafkaLog.connect(kafka_options(local.settings()), "e2e")
+    fleet, ready = Fleet(local, log, kubectl), asyncio.Event()
+    following = asyncio.create_task(fleet.follow(ready))
+    try:
+        await asyncio.wait_for(ready.wait(), 30)
+        yield fleet
+    finally:
+        following.cancel()
+        await asyncio.gather(following, return_exceptions=True)
+        await log.close()

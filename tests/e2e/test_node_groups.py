@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,11 +18,9 @@ import pytest_asyncio
 from services.cli.fleet import FleetOptions, LocalFleet
 from services.cli.fleet.clusters import RealClusters
 from services.cli.fleet.local import SERVICES
-from services.cli.fleet.process import ROOT
-from shared.adapters.kafka import KafkaLog, KafkaOptions
 from shared.events.v1.status import Phase
 from shared.model.identities import NODE_GROUP_LABEL
-from tests.e2e.harness import Fleet, Json, workload
+from tests.e2e.harness import Fleet, Json, followed, workload
 
 pytestmark = [pytest.mark.kafka, pytest.mark.redis, pytest.mark.testbed, pytest.mark.timeout(600)]
 
@@ -74,18 +70,8 @@ async def fleet(
     del kafka_bootstrap, redis_url
     source = RealClusters(tmp_path / "clusters", clusters=1, nodes=1)
     options = FleetOptions(tmp_path, source, services=(*SERVICES, "autoscaler"), environment=_ENVIRONMENT)
-    async with LocalFleet(options) as local:
-        log = await KafkaLog.connect(KafkaOptions(bootstrap=local.kafka), "node-groups")
-        running, ready = Fleet(local, log, testbed_binaries["kubectl"]), asyncio.Event()
-        following = asyncio.create_task(running.follow(ready))
-        try:
-            await asyncio.wait_for(ready.wait(), 30)
-            yield running
-        finally:
-            following.cancel()
-            with suppress(asyncio.CancelledError):
-                await following
-            await log.close()
+    async with LocalFleet(options) as local, followed(local, testbed_binaries["kubectl"]) as running:
+        yield running
 
 
 def of_cpus(name: str, replicas: int) -> Json:
@@ -96,21 +82,6 @@ def of_cpus(name: str, replicas: int) -> Json:
 async def nodes_of_group(fleet: Fleet) -> set[str]:
     found = await fleet.kubectl(MEMBER, "get", "nodes", "-l", f"{NODE_GROUP_LABEL}={GROUP}", "-o", "json")
     return {node["metadata"]["name"] for node in json.loads(found)["items"]}
-
-
-async def why(fleet: Fleet) -> Json:
-    """What `flotilla why nodegroup` says."""
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "services.cli", "why", "nodegroup", f"{MEMBER}/{GROUP}", "-o", "json"),
-        env={**os.environ, **fleet.local.common_environment(), "PYTHONPATH": str(ROOT)},
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    async with asyncio.timeout(60):
-        said, complaint = await process.communicate()
-    assert process.returncode == 0, complaint.decode()
-    document: Json = json.loads(said)
-    return document
 
 
 @dataclass
@@ -166,7 +137,7 @@ async def test_nodes_come_for_what_waits_and_go_when_nobody_needs_them(fleet: Fl
     await fleet.until(web, lambda s: s.phase is Phase.RUNNING and s.ready == REPLICAS, within=_WITHIN_S)
     made = await nodes_of_group(fleet)
     assert len(made) == REPLICAS // NODE_CPUS
-    told = (await why(fleet))["nodeGroup"]
+    told = (await fleet.why("nodegroup", f"{MEMBER}/{GROUP}"))["nodeGroup"]
     assert (told["size"], told["reported"]["outcome"]) == (len(made), "applied")
     assert told["chosen"]["size"] == len(made)
 
@@ -184,6 +155,6 @@ async def test_nodes_come_for_what_waits_and_go_when_nobody_needs_them(fleet: Fl
     drained = availability.seen[REPLICAS - 1 :]
     assert min(drained) == AVAILABLE, "pods were evicted, and never more than the budget allows"
 
-    told = (await why(fleet))["nodeGroup"]
+    told = (await fleet.why("nodegroup", f"{MEMBER}/{GROUP}"))["nodeGroup"]
     assert told["size"] == MIN_SIZE
     assert {kept["reason"] for kept in told["kept"]} == {"its group is at its least size"}

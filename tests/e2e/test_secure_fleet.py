@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 
 import aiohttp
@@ -13,11 +12,9 @@ from services.cli.demo.command import CLUSTERS
 from services.cli.fleet import FleetOptions, LocalFleet
 from services.cli.fleet.clusters import SimulatedClusters
 from services.cli.fleet.local import SERVICES
-from shared.adapters.kafka import KafkaLog
 from shared.events.v1.status import Phase
-from shared.runtime.connections import kafka_options
 from shared.runtime.embedded import EmbeddedValkey
-from tests.e2e.harness import Fleet, workload
+from tests.e2e.harness import followed, workload
 from tests.fixtures.secure import PASSWORD, USER, SecureBroker, TlsFront, secure_broker, tls_front
 
 pytestmark = [pytest.mark.kafka, pytest.mark.redis, pytest.mark.slow, pytest.mark.timeout(600)]
@@ -57,11 +54,7 @@ async def test_a_fleet_over_tls_runs_what_is_asked(kafka_bootstrap: str, redis_u
 
 
 async def place_one(local: LocalFleet, directory: Path) -> None:
-    log = await KafkaLog.connect(kafka_options(local.settings()), "e2e")
-    fleet, ready = Fleet(local, log, directory), asyncio.Event()
-    following = asyncio.create_task(fleet.follow(ready))
-    try:
-        await asyncio.wait_for(ready.wait(), 30)
+    async with followed(local, directory) as fleet:
         key = await fleet.apply(workload("guarded"))
         await fleet.until_phase(key, Phase.RUNNING, within=60)
 
@@ -73,7 +66,3 @@ async def place_one(local: LocalFleet, directory: Path) -> None:
                 return response.status == 200 and (await response.json())["phase"] == Phase.RUNNING.value
 
         await fleet.until_true(in_redis, "the hub reads its status from Redis")
-    finally:
-        following.cancel()
-        await asyncio.gather(following, return_exceptions=True)
-        await log.close()

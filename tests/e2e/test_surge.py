@@ -7,10 +7,8 @@ their groups grow and shrink as well: a small size of `tests.bench.surge`.
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import AsyncIterator
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -20,10 +18,9 @@ import yaml
 from services.cli.fleet import FleetOptions, LocalFleet
 from services.cli.fleet.clusters import SimulatedClusters
 from services.cli.fleet.local import SERVICES
-from shared.adapters.kafka import KafkaLog, KafkaOptions
 from shared.events.v1.status import Phase
 from tests.bench.surge import surge, up_and_down
-from tests.e2e.harness import Fleet, Json
+from tests.e2e.harness import Fleet, Json, followed
 
 pytestmark = [pytest.mark.kafka, pytest.mark.redis, pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -55,18 +52,8 @@ async def fleet(kafka_bootstrap: str, redis_url: str, tmp_path: Path) -> AsyncIt
     specification.write_text(yaml.safe_dump({"clusters": [*clusters, {"name": "hub", "controllers": False}]}))
     source = SimulatedClusters(tmp_path / "clusters", specification)
     options = FleetOptions(tmp_path, source, services=(*SERVICES, "autoscaler"), environment=_ENVIRONMENT)
-    async with LocalFleet(options) as local:
-        log = await KafkaLog.connect(KafkaOptions(bootstrap=local.kafka), "surge")
-        running, ready = Fleet(local, log, Path("kubectl")), asyncio.Event()
-        following = asyncio.create_task(running.follow(ready))
-        try:
-            await asyncio.wait_for(ready.wait(), 30)
-            yield running
-        finally:
-            following.cancel()
-            with suppress(asyncio.CancelledError):
-                await following
-            await log.close()
+    async with LocalFleet(options) as local, followed(local, Path("kubectl")) as running:
+        yield running
 
 
 def surging(begins_in_steps: int, lasts_steps: int) -> Json:

@@ -7,12 +7,9 @@ the log before it starts, as its predecessor would have told it.
 from __future__ import annotations
 
 import asyncio
-import json
-import os
-import sys
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -23,8 +20,7 @@ from services.autoscaler.decision.vertical.estimates import recommended
 from services.autoscaler.decision.vertical.use import ContainerUse, Instance
 from services.cli.fleet import FleetOptions, LocalFleet
 from services.cli.fleet.clusters import SimulatedClusters
-from services.cli.fleet.process import ROOT, ServiceProcess
-from shared.adapters.kafka import KafkaLog, KafkaOptions
+from services.cli.fleet.process import ServiceProcess
 from shared.events.registry import decode
 from shared.events.topics import SCALING, USAGE
 from shared.events.v1.scaling import WorkloadScaled
@@ -32,7 +28,7 @@ from shared.events.v1.status import Phase, WorkloadStatus
 from shared.events.v1.usage import PodSetLearned, UsageLearned
 from shared.ports.event_log import START, NewRecord
 from tests.autoscaling import command
-from tests.e2e.harness import Fleet, Json, workload
+from tests.e2e.harness import Fleet, Json, followed, workload
 
 pytestmark = [pytest.mark.kafka, pytest.mark.redis, pytest.mark.timeout(300)]
 
@@ -62,18 +58,9 @@ async def fleet(kafka_bootstrap: str, redis_url: str, tmp_path: Path) -> AsyncIt
     specification = tmp_path / "clusters.yaml"
     specification.write_text(yaml.safe_dump({"clusters": [*clusters, {"name": "hub", "controllers": False}]}))
     source = SimulatedClusters(tmp_path / "clusters", specification)
-    async with LocalFleet(FleetOptions(tmp_path, source, environment=_ENVIRONMENT)) as local:
-        log = await KafkaLog.connect(KafkaOptions(bootstrap=local.kafka), "vertical")
-        running, ready = Fleet(local, log, Path("kubectl")), asyncio.Event()
-        following = asyncio.create_task(running.follow(ready))
-        try:
-            await asyncio.wait_for(ready.wait(), 30)
-            yield running
-        finally:
-            following.cancel()
-            with suppress(asyncio.CancelledError):
-                await following
-            await log.close()
+    options = FleetOptions(tmp_path, source, environment=_ENVIRONMENT)
+    async with LocalFleet(options) as local, followed(local, Path("kubectl")) as running:
+        yield running
 
 
 def oversized() -> Json:
@@ -111,20 +98,6 @@ async def autoscaler(fleet: Fleet, directory: Path) -> AsyncIterator[ServiceProc
         await process.stop()
 
 
-async def why(fleet: Fleet, key: str) -> Json:
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "services.cli", "why", key, "-o", "json"),
-        env={**os.environ, **fleet.local.common_environment(), "PYTHONPATH": str(ROOT)},
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    async with asyncio.timeout(60):
-        said, complaint = await process.communicate()
-    assert process.returncode == 0, complaint.decode()
-    document: Json = json.loads(said)
-    return document
-
-
 def condition(status: WorkloadStatus) -> tuple[str, str] | None:
     return next(((item.status, item.reason) for item in status.conditions if item.type == "RequestsApplied"), None)
 
@@ -152,7 +125,7 @@ async def test_what_asks_for_far_too_much_gets_what_it_needs(fleet: Fleet, tmp_p
         assert given[0]["limits"]["cpu"] == f"{2 * milli}m"
         assert (given[0]["requests"]["memory"], given[0]["limits"]["memory"]) == ("512Mi", "512Mi")
         said = await fleet.until(key, lambda status: condition(status) == ("True", "AsRecommended"), within=_WITHIN_S)
-        explained = await why(fleet, key)
+        explained = await fleet.why(key)
         (pod_set,) = explained["podSets"]
         assert pod_set["requested"]["containers"][0]["requests"] == {"cpu": milli, "memory": 512 * MIB}
         assert explained["scaling"]["requests"][0]["reason"] == "OutsideRecommendedRange"

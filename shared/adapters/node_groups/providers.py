@@ -82,8 +82,10 @@ class Providers:
             return api
         if self._management is None:
             with as_provider_error():
-                self._management = await KubernetesApi.from_kubeconfig(self._management_kubeconfig)
-            self._open.push_async_callback(self._management.close)
+                opened = await KubernetesApi.from_kubeconfig(self._management_kubeconfig)
+            self._open.push_async_callback(opened.close)
+            # Two groups may have asked at once: all ask by the same.
+            self._management = self._management or opened
         return self._management
 
 

@@ -61,10 +61,10 @@ class Unplaced:
 
 @dataclass(frozen=True, slots=True)
 class Growth:
-    """`choices` of the groups that grow, in the order of the groups. `added_price` is an hour's, and
-    `least_price` as of `judging.Sizing`; `proven` says that no
-    other sizes are worth more; `trials` is how many candidates were tried. `limits` are those that keep nodes from what
-    has no place.
+    """`choices` of the groups that grow, in the order of the groups. `added_price` is an hour's, and `least_price` as
+    of `judging.Sizing`; `proven` says that no other sizes of use are worth more, which are those with no more nodes of
+    a group than pods that could have one each; `trials` is how many candidates were tried. `limits` are those that keep
+    nodes from what has no place.
     """
 
     choices: tuple[SizeChoice, ...]
