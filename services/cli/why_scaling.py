@@ -4,29 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
+from typing import TypeVar
 
 from services.cli.past import Until, is_until
 from shared.events.registry import decode
-from shared.events.topics import REQUESTS_DECIDED, SCALING_DECIDED
+from shared.events.topics import REQUESTS_DECIDED, SCALING_DECIDED, MessageType
 from shared.events.v1.decisions import Requested, WorkloadPlaced
 from shared.events.v1.forecasts import ForecastMade
 from shared.events.v1.requests_decisions import RequestsDecided
 from shared.events.v1.scaling import WorkloadScaled
 from shared.events.v1.scaling_decisions import ScalingBasis, ScalingDecided
+from shared.model.base import Value
 from shared.model.quantities import format_amount
 from shared.ports.event_log import Record
+
+V = TypeVar("V", bound=Value)
 
 
 def scaled_until(records: Iterable[Record], placed: WorkloadPlaced, until: Until) -> ScalingDecided | None:
     """The last decision of the autoscaler on a workload, as it was placed, that is not later."""
     if placed.workload.scaling is None or placed.deleting:
         return None
-    key, found = str(placed.workload.key), None
-    for record in records:
-        if record.header("ce_type") != SCALING_DECIDED.ce_type.encode() or record.key != key.encode():
-            continue
-        decided = decode(ScalingDecided, record.value)
-        if decided.scaled.uid == placed.uid and is_until(record.offset, decided.scaled.evaluated_at, until):
+    found = None
+    for offset, decided in _decisions(records, SCALING_DECIDED, ScalingDecided, placed):
+        if decided.scaled.uid == placed.uid and is_until(offset, decided.scaled.evaluated_at, until):
             found = decided
     return found
 
@@ -35,14 +36,21 @@ def requested_until(records: Iterable[Record], placed: WorkloadPlaced, until: Un
     """The last decision on what its containers request that is not later."""
     if placed.workload.vertical is None or placed.deleting:
         return None
-    key, found = str(placed.workload.key), None
-    for record in records:
-        if record.header("ce_type") != REQUESTS_DECIDED.ce_type.encode() or record.key != key.encode():
-            continue
-        decided = decode(RequestsDecided, record.value)
-        if decided.uid == placed.uid and is_until(record.offset, decided.basis.at, until):
+    found = None
+    for offset, decided in _decisions(records, REQUESTS_DECIDED, RequestsDecided, placed):
+        if decided.uid == placed.uid and is_until(offset, decided.basis.at, until):
             found = decided
     return found
+
+
+def _decisions(
+    records: Iterable[Record], message: MessageType, model: type[V], placed: WorkloadPlaced
+) -> Iterator[tuple[int, V]]:
+    """Those of one type on a workload, whichever of its name, with their offsets."""
+    key = str(placed.workload.key).encode()
+    for record in records:
+        if record.key == key and record.header("ce_type") == message.ce_type.encode():
+            yield record.offset, decode(model, record.value)
 
 
 def as_lines(scaled: WorkloadScaled, basis: ScalingBasis | None) -> Iterator[str]:

@@ -6,7 +6,6 @@ not read again exactly as they were (docs/adr/0032).
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from itertools import chain, groupby, repeat
@@ -16,6 +15,7 @@ import orjson
 
 from services.autoscaler.decision.asked import terms_of
 from services.autoscaler.decision.deciding import Inputs, decide
+from services.autoscaler.decision.hashes import short_hash
 from services.autoscaler.decision.horizontal.limits import At, Memory
 from services.autoscaler.decision.horizontal.seen import Container, Pod, PodSamples, Reading, Sample, Unmeasured, Values
 from services.autoscaler.decision.horizontal.terms import Defaults
@@ -35,7 +35,6 @@ from shared.events.v1.scaling_decisions import (
 
 # Pods, samples and what is remembered, together: about 2 MB.
 MOST_VALUES = 50_000
-_HASHED = 16
 T = TypeVar("T")
 
 
@@ -115,20 +114,16 @@ def inputs_of(record: ScalingDecided) -> Inputs:
 
 def config_hash(defaults: Defaults) -> str:
     """Equal for configurations that decide alike."""
-    return _hash(orjson.dumps(asdict(defaults), option=orjson.OPT_SORT_KEYS))
+    return short_hash(orjson.dumps(asdict(defaults), option=orjson.OPT_SORT_KEYS))
 
 
 def spec_hash(scaling: Scaling) -> str:
-    return _hash(scaling.to_json())
+    return short_hash(scaling.to_json())
 
 
 def state_hash(said: PodSetScaled) -> str:
     """Of what is asked from then on, and what is remembered."""
-    return _hash(b"%d/" % (-1 if said.replicas is None else said.replicas) + said.memory.to_json())
-
-
-def _hash(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()[:_HASHED]
+    return short_hash(b"%d/" % (-1 if said.replicas is None else said.replicas) + said.memory.to_json())
 
 
 # --- as it is written ---

@@ -2,83 +2,43 @@
 
 Nothing is written. The settings must be those of the autoscaler whose decisions these are.
 
-Exit codes: 0 nothing is different, 1 something is, or the log is away, 2 wrong usage.
+Exit codes: see `shared.runtime.replaying`.
 """
 
 from __future__ import annotations
 
-import asyncio
-import sys
-from argparse import ArgumentParser, Namespace
-from collections import Counter
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AsyncExitStack
+from argparse import Namespace
+from collections.abc import AsyncIterator, Sequence
 
 from services.autoscaler.configuration import defaults, pace, policy, scheduler_config, times
 from services.autoscaler.decision.nodes.cycle import Terms
 from services.autoscaler.journal import PLACE
 from services.autoscaler.replay.judging import Judge, keys_of, read
 from services.autoscaler.settings import AutoscalerSettings
-from shared.adapters.clock import SystemClock
 from shared.events.registry import DecodeError
 from shared.events.topics import DECISIONS
 from shared.events.v1.node_groups import PLAN_KEY
-from shared.kernel.replay import Outcome, Verdict
-from shared.model.identities import WorkloadKey
-from shared.observability.logs import configure_logs
+from shared.kernel.replay import Verdict
 from shared.ports.clock import Clock
 from shared.ports.event_log import EventLog, LogError, Record
-from shared.runtime.connections import open_log
 from shared.runtime.reading import all_of
+from shared.runtime.replaying import Write, options_of, run, tell
 
 
 def main(arguments: Sequence[str]) -> int:
-    asked = parse(arguments)
-    configure_logs("autoscaler", level="warning", fmt="console")
-    try:
-        return asyncio.run(_run(AutoscalerSettings(), asked))
-    except LogError as error:
-        sys.stderr.write(f"{error}\n")
-        return 1
+    return run("autoscaler", AutoscalerSettings(), parse(arguments), replay)
 
 
 def parse(arguments: Sequence[str]) -> Namespace:
     """Exits with 2 for what it does not understand."""
-    parser = ArgumentParser(
-        "python -m services.autoscaler replay", description="Derive decisions again from what stands in them."
-    )
-    parser.add_argument(
-        "--from", dest="begin", type=int, metavar="OFFSET", help="those at this offset of the journal on"
-    )
-    parser.add_argument("--to", dest="end", type=int, metavar="OFFSET", help="those up to this offset of the journal")
-    parser.add_argument(
-        "--workload", dest="key", type=_key, metavar="NAMESPACE/NAME", help="those on this workload alone"
-    )
+    parser = options_of("autoscaler", "Derive decisions again from what stands in them.")
     parser.add_argument("--nodegroup", dest="key", metavar="CLUSTER/GROUP", help="those on this node group alone")
-    parser.add_argument("--all", action="store_true", help="all that the journal has; without any of these: the newest")
     return parser.parse_args(arguments)
 
 
-def _key(text: str) -> str:
-    return str(WorkloadKey.parse(text if "/" in text else f"default/{text}"))
-
-
-async def _run(settings: AutoscalerSettings, asked: Namespace) -> int:
-    async with AsyncExitStack() as stack:
-        events = await open_log(settings, "autoscaler-replay", stack)
-        return await replay(events, SystemClock(), settings, asked, sys.stdout.write)
-
-
-async def replay(
-    events: EventLog, clock: Clock, settings: AutoscalerSettings, asked: Namespace, write: Callable[[str], object]
-) -> int:
+async def replay(events: EventLog, clock: Clock, settings: AutoscalerSettings, asked: Namespace, write: Write) -> int:
     """Raises LogError."""
-    counts: Counter[Outcome] = Counter()
-    async for verdict in _verdicts(events, clock, settings, asked):
-        counts[verdict.outcome] += 1
-        write(verdict.line() + "\n")
-    write(", ".join(f"{counts[outcome]} {outcome}" for outcome in Outcome) + "\n")
-    return 1 if counts[Outcome.DIFFERENT] else 0
+    return await tell(_verdicts(events, clock, settings, asked), write)
 
 
 async def _verdicts(

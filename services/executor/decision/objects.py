@@ -96,7 +96,7 @@ def raise_fence(plan: Plan, resolved: Resolved) -> None:
     share of its workload changes. A Deployment's controller passes what is written here on to its ReplicaSet.
     """
     subject, command = plan.subject, fence_of(plan.subject.command)
-    if subject.stamped == command or cluster_fence(plan).raised_by(command) == cluster_fence(plan):
+    if subject.stamped == command or command <= cluster_fence(plan):
         subject.stamp_at_ms = None
         return
     if subject.stamp_at_ms is None:

@@ -92,8 +92,9 @@ def test_a_group_that_was_out_of_stock_is_left_alone_and_comes_back() -> None:
 
 def test_limits_of_the_fleet_a_cluster_and_a_group_are_kept() -> None:
     here, there = group_of("a", 4000, price=1.0), group_of("b", 4000, cluster="other", price=2.0)
-    policy = Policy(limits=Limits(price_per_hour=5.0), cluster_limits={"one": Limits(amounts={"cpu": 8000})})
-    growth = plan(here, there, pending=(waiting(40),), policy=policy)
+    clusters = (Cluster("one", limits=Limits(amounts={"cpu": 8000})), Cluster("other"))
+    policy = Policy(limits=Limits(price_per_hour=5.0))
+    growth = plan(here, there, pending=(waiting(40),), policy=policy, clusters=clusters)
     assert growth.sizes == {here.key: 2, there.key: 1}
     names = "pricePerHour of the fleet, cpu of cluster one"
     assert [(item.count, item.reason) for item in growth.unplaced] == [(28, f"{AT_LIMIT}: {names}")]

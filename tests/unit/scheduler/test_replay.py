@@ -267,7 +267,7 @@ def test_the_command_shows_what_was_asked_for_and_fails_only_for_what_is_differe
         assert total.startswith("1 equal, 0 different, 0 unchecked; ")
         _, (_, _, _, total) = await shown(fleet, all=True)
         assert total.startswith("3 equal")
-        _, (one, _) = await shown(fleet, workload="default/b")
+        _, (one, _) = await shown(fleet, key="default/b")
         assert one.split("\t")[1:] == ["default/b", "placed", "equal"]
         _, (behind, *_) = await shown(fleet, begin=int(one.split("\t")[0]))
         assert behind == one

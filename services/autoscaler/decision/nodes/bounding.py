@@ -78,9 +78,10 @@ class Bounding:
 def limits_of(seen: Seen, policy: Policy) -> list[Limit]:
     """All that apply to the fleet and to its clusters."""
     scopes = [("", policy.limits, seen.groups)]
-    own = [(cluster.name, cluster.limits) for cluster in seen.clusters]
-    for name, limits in sorted([*policy.cluster_limits.items(), *own], key=lambda item: item[0]):
-        scopes.append((name, limits, tuple(group for group in seen.groups if group.cluster == name)))
+    scopes += [
+        (cluster.name, cluster.limits, tuple(group for group in seen.groups if group.cluster == cluster.name))
+        for cluster in sorted(seen.clusters, key=lambda item: item.name)
+    ]
     return [
         Limit(np.array([each.get(group.key, 0.0) for group in seen.groups], np.float64), most - there, name, what, most)
         for name, limits, groups in scopes

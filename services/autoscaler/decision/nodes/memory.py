@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from typing import Any, Final
 
 import orjson
 from pydantic import TypeAdapter
 
+from services.autoscaler.decision.hashes import short_hash
 from services.autoscaler.decision.nodes.draining import DrainsMemory
 from services.autoscaler.decision.nodes.orders import Awaited
 from services.autoscaler.decision.nodes.seen import GroupKey, NodeKey
@@ -21,8 +21,6 @@ from shared.events.v1.node_groups import (
     NodesPlanned,
     SizeChosen,
 )
-
-_HASHED = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,4 +69,4 @@ def read(document: Any) -> PlansMemory:
 
 
 def state_hash(memory: PlansMemory) -> str:
-    return hashlib.sha256(orjson.dumps(written(memory))).hexdigest()[:_HASHED]
+    return short_hash(orjson.dumps(written(memory)))

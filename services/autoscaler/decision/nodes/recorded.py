@@ -7,7 +7,6 @@ seen, and when, is in no other record.
 from __future__ import annotations
 
 import base64
-import hashlib
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
+from services.autoscaler.decision.hashes import short_hash
 from services.autoscaler.decision.nodes import memory as memories
 from services.autoscaler.decision.nodes import trail
 from services.autoscaler.decision.nodes.cycle import Terms, plan
@@ -32,7 +32,6 @@ MOST_BYTES = 1 << 20
 # And before that, so that nobody unpacks what nobody wrote.
 _MOST_UNPACKED = 1 << 27
 _MOST_LISTED = 16
-_HASHED = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +68,7 @@ def without_node(plan: NodesPlanned | None) -> frozenset[tuple[str, str]]:
 def config_hash(terms: Terms, times: Times) -> str:
     """Equal for configurations that plan alike, as far as a replay of the same settings can tell."""
     document = repr((terms.policy, terms.config.weights, terms.config.largest_first_ms, times))
-    return hashlib.sha256(document.encode()).hexdigest()[:_HASHED]
+    return short_hash(document.encode())
 
 
 def decided(made: Made, inputs: Mapping[str, Mapping[int, int]], config: str) -> NodesDecided:

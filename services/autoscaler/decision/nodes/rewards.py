@@ -48,9 +48,8 @@ NAMES: tuple[str, ...] = tuple(item.name for item in fields(Rewards))
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """`limits` of the whole fleet, `cluster_limits` by cluster, beside what clusters say themselves. `most_trials`
-    candidates are tried on the node table for one plan, and no more than come to `most_work` pods and nodes; where the
-    search begins is always tried.
+    """`limits` of the whole fleet; clusters say theirs themselves. `most_trials` candidates are tried on the node table
+    for one plan, and no more than come to `most_work` pods and nodes; where the search begins is always tried.
 
     Down: a node goes when it was not needed for `unneeded_ms`, at most `most_draining` at a time. One is replaced by
     a cheaper one if that saves more than the part `least_saving` of its price.
@@ -58,7 +57,6 @@ class Policy:
 
     rewards: Rewards = field(default_factory=Rewards)
     limits: Limits = field(default_factory=Limits)
-    cluster_limits: Mapping[str, Limits] = field(default_factory=dict)
     most_trials: int = 400
     most_work: int = 100_000
     unneeded_ms: int = 600_000

@@ -8,11 +8,11 @@ until something else is worth it.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
+from services.autoscaler.decision.hashes import short_hash
 from services.autoscaler.decision.horizontal.seen import Pod
 from services.autoscaler.decision.nodes.scheduling import Stated, as_requested, rolls, stated
 from services.autoscaler.decision.vertical.worth import worth
@@ -37,7 +37,6 @@ _MESSAGES: Final = {
     MANY: "other requests are recommended, and those of many other workloads were applied in the last minute",
 }
 _MINUTE_MS: Final = 60_000
-_HASHED: Final = 16
 _GONE: Final = frozenset({"Succeeded", "Failed"})
 
 
@@ -246,11 +245,11 @@ def derive(record: RequestsDecided, pace: Pace) -> RequestsDecided:
 
 def config_hash(pace: Pace) -> str:
     """Equal for configurations that decide alike."""
-    return hashlib.sha256(repr(pace).encode()).hexdigest()[:_HASHED]
+    return short_hash(repr(pace).encode())
 
 
 def spec_hash(vertical: Vertical) -> str:
-    return hashlib.sha256(vertical.to_json()).hexdigest()[:_HASHED]
+    return short_hash(vertical.to_json())
 
 
 def _gist(said: PodSetRequests | None) -> object:
