@@ -11,4 +11,6 @@ pytest_plugins = (
 
 # By default an example that takes 200 ms fails: a timed test, on a machine that is busy with other things.
 settings.register_profile("flotilla", deadline=None)
+# `pytest tests/property --hypothesis-profile=deep`: what a hundred examples meet once in many runs.
+settings.register_profile("deep", deadline=None, max_examples=3000)
 settings.load_profile("flotilla")

@@ -120,7 +120,10 @@ class Preemption:
                 break
             looked = self._search.looked
             made = self._preempt(record, budget, now_ms)
-            decisions += made
+            if made is None and decisions:
+                # What was made for others has room for it as well: it was not in vain, and its turn is next.
+                break
+            decisions += made or []
             if made and self._ledger is not None:
                 break
             if not made:
@@ -184,7 +187,8 @@ class Preemption:
 
     # --- one workload ---
 
-    def _preempt(self, record: WorkloadRecord, budget: Budget, now_ms: int) -> list[Decision]:
+    def _preempt(self, record: WorkloadRecord, budget: Budget, now_ms: int) -> list[Decision] | None:
+        """None where it has room without that of others."""
         self._begin(record)
         drafts = self._drafts(record, now_ms)
         taken: list[_Taken] = []
@@ -198,9 +202,10 @@ class Preemption:
         if self._ledger is not None:
             self._ledger.begin()
         if not taken:
+            lacking = any(draft.missing for draft in drafts if not draft.plan.follows)
             for draft in drafts:
                 draft.discard()
-            return []
+            return [] if lacking else None
         settle_followers(drafts)
         decisions: list[Decision] = []
         victims = [(unit, self._told_to(record, item, unit)) for item in taken for unit in item.found.units]
