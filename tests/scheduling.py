@@ -22,7 +22,7 @@ from shared.model.taints import Taint
 NOW = 1_700_000_000_000
 # Since when a cluster that is not heard is silent, how long that is tolerated, and how time passes.
 SILENT_MS = 15_000
-TOLERATED_MS = 10_000
+TOLERATED_MS = SchedulerConfig().tolerate_loss_ms
 STEP_MS = 1_000
 Json = dict[str, Any]
 JOB = {

@@ -62,7 +62,7 @@ class SchedulerSettings(CommonSettings):
         "0 is none: the oldest first",
     )
     scheduler_tolerate_loss_s: float = Field(
-        default=10.0,
+        default=5.0,
         ge=0,
         description="a cluster that is silent for longer than it takes to notice is left, unless a workload's "
         "tolerations of flotilla.dev/silent say something else",

@@ -122,7 +122,7 @@ class SchedulerConfig:
     silent_after_intervals: float = 3.0
     silent_after_ms: int = 9_000
     placements_per_call: int = 2_000
-    tolerate_loss_ms: int = 10_000
+    tolerate_loss_ms: int = 5_000
     evacuations_per_s: float = 100.0
     evacuations_at_once: int = 1_000
     cluster_evacuations_at_once: int = 500
