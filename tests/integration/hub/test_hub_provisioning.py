@@ -303,7 +303,7 @@ async def test_what_was_made_cannot_be_made_elsewhere(
             {"op": "add", "path": "/spec/provision/namespace", "value": "other"},
             {"op": "replace", "path": "/spec/provision", "value": {"provider": "simulator"}},
         ):
-            # A patch, which the API server does again when the hub writes the status meanwhile; a replacement conflicts.
+            # A patch, which the API server does again when the hub writes the status meanwhile.
             with pytest.raises(KubectlError, match="cannot be taken away"):
                 await hub_objects.kubectl(
                     "patch", "clusters.cluster.k8s.io", "west", "--type=json", "-p", json.dumps([change])
