@@ -21,6 +21,8 @@ from shared.events.v1.vertical import ContainerPolicy, ContainerRequests, Contro
 # --pod-update-threshold, --in-recommendation-bounds-eviction-lifetime-threshold
 LEAST_CHANGE: Final = 0.1
 LIFETIME_MS: Final = 12 * 3_600_000
+# It counts in thousandths of a core and of a byte, and nothing as one of them.
+_UNITS: Final = {"cpu": 1, "memory": 1000}
 
 OUTSIDE: Final = "OutsideRecommendedRange"
 DIFFERS: Final = "ResourceDiff"
@@ -61,8 +63,12 @@ def worth(containers: Iterable[Stated], recommended: Mapping[str, RequestsRecomm
             asked[resource] += request or 0
             outside |= request is None or not lower <= request <= most
         wanted.append(ContainerRequests(name=container.name, cpu=amounts.get("cpu"), memory=amounts.get("memory")))
-    change = sum((abs(max(asked[name], 1) - target[name]) / max(asked[name], 1) for name in target), 0.0)
+    change = sum((_change(asked[name] * _UNITS[name], target[name] * _UNITS[name]) for name in target), 0.0)
     return Worth(outside, change, tuple(item for item in wanted if item.cpu is not None or item.memory is not None))
+
+
+def _change(asked: int, target: int) -> float:
+    return abs(max(asked, 1) - target) / max(asked, 1)
 
 
 def _amount(container: Stated, policy: ContainerPolicy, resource: Controlled, amounts: Requests) -> int:

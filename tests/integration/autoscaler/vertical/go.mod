@@ -1,9 +1,13 @@
-// The Vertical Pod Autoscaler, pinned: what `test_recommender.py` builds.
+// The Vertical Pod Autoscaler, pinned: what `oracle.py` builds.
 module flotilla/tests/integration/autoscaler/vertical
 
 go 1.26.0
 
-require k8s.io/autoscaler/vertical-pod-autoscaler v1.8.1
+require (
+	k8s.io/api v0.37.1
+	k8s.io/apimachinery v0.37.1
+	k8s.io/autoscaler/vertical-pod-autoscaler v1.8.1
+)
 
 require (
 	github.com/beorn7/perks v1.0.1 // indirect
@@ -55,8 +59,6 @@ require (
 	google.golang.org/protobuf v1.36.12 // indirect
 	gopkg.in/evanphx/json-patch.v4 v4.13.0 // indirect
 	gopkg.in/inf.v0 v0.9.1 // indirect
-	k8s.io/api v0.37.1 // indirect
-	k8s.io/apimachinery v0.37.1 // indirect
 	k8s.io/client-go v0.37.1 // indirect
 	k8s.io/component-base v0.37.1 // indirect
 	k8s.io/klog/v2 v2.140.0 // indirect

@@ -1,4 +1,5 @@
-// The Vertical Pod Autoscaler's recommender as a program: cases as JSON lines in, its recommendations as JSON lines out.
+// The Vertical Pod Autoscaler as a program: cases as JSON lines in, its answers as JSON lines out. Asked are its
+// recommender, what it recommends, or, with the argument "updater", its updater: whether pods get that.
 package main
 
 import (
@@ -46,15 +47,23 @@ var defaults = logic.RecommendationConfig{
 }
 
 func main() {
+	if len(os.Args) > 1 && os.Args[1] == "updater" {
+		each(updated)
+	} else {
+		each(recommend)
+	}
+}
+
+func each[Question, Answer any](answered func(Question) Answer) {
 	input := bufio.NewScanner(os.Stdin)
 	input.Buffer(nil, 1<<28)
 	output := json.NewEncoder(os.Stdout)
 	for input.Scan() {
-		var asked question
+		var asked Question
 		if err := json.Unmarshal(input.Bytes(), &asked); err != nil {
 			fail(err)
 		}
-		if err := output.Encode(recommend(asked)); err != nil {
+		if err := output.Encode(answered(asked)); err != nil {
 			fail(err)
 		}
 	}

@@ -1,45 +1,20 @@
-"""Recommended requests beside the Vertical Pod Autoscaler's own, on $FLOTILLA_ORACLE_CASES random histories.
-
-`main.go` runs its recommender's packages, at the version that `go.mod` pins; built once, into the cache.
-"""
+"""Recommended requests beside the Vertical Pod Autoscaler's own, on $FLOTILLA_ORACLE_CASES random histories."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
-import subprocess
-from pathlib import Path
 from random import Random
-from typing import Any, Final
+from typing import Final
 
 import pytest
 
 from services.autoscaler.decision.vertical.estimates import recommended
 from services.autoscaler.decision.vertical.use import ContainerUse, Instance
 from shared.events.v1.usage import Requests
-from tests.testbed.build import find_go, made_once, run_go
-from tests.testbed.installation import cache_root
+from tests.integration.autoscaler.vertical.oracle import BUILD_S, Json, ask, cases
 
-_CASES: Final = min(int(os.environ.get("FLOTILLA_ORACLE_CASES", "500")), 20_000)
-_MODULE: Final = Path(__file__).parent
-_FILES: Final = ("main.go", "go.mod", "go.sum")
 _BEGIN: Final = 1_800_000_000_000
 _MINUTE_MS: Final = 60_000
 _DAY_MS: Final = 86_400_000
-
-Json = dict[str, Any]
-
-
-def recommender() -> Path:
-    """Builds the program if it is missing; safe to call from several processes. Raises BuildError."""
-    digest = hashlib.sha256(b"".join((_MODULE / name).read_bytes() for name in _FILES)).hexdigest()[:16]
-
-    def make(built: Path) -> None:
-        flags = ("-trimpath", "-buildvcs=false", "-mod=readonly")
-        run_go(find_go(_MODULE), "build", *flags, "-o", str(built), ".", module=_MODULE, timeout_s=1800)
-
-    return made_once(cache_root() / f"vertical-{digest}", make, "lock-vertical")
 
 
 def case(number: int) -> Json:
@@ -85,19 +60,13 @@ def _pair(requests: Requests) -> list[int]:
     return [requests.cpu, requests.memory]
 
 
-# It may have to be built: about 5 minutes on 2 idle cores.
-@pytest.mark.timeout(2400)
+@pytest.mark.timeout(BUILD_S)
 def test_it_recommends_as_the_original() -> None:
-    cases = [case(number) for number in range(_CASES)]
-    asked = "".join(json.dumps(item) + "\n" for item in cases)
-    done = subprocess.run([recommender()], input=asked, capture_output=True, text=True, timeout=600, check=False)
-    if done.returncode:
-        pytest.fail(f"the oracle failed:\n{done.stderr[-4000:]}")
-    theirs = [json.loads(line) for line in done.stdout.splitlines()]
+    asked = [case(number) for number in range(cases())]
     kinds = set()
-    for number, (document, wanted) in enumerate(zip(cases, theirs, strict=True)):
+    for number, (document, wanted) in enumerate(zip(asked, ask(asked), strict=True)):
         ours = answers(document)
         assert ours == wanted, f"case {number}"
         kinds |= {tuple(one["target"]) for one in ours}
     # Cases that all come to the least would prove nothing.
-    assert len(kinds) > _CASES / 4
+    assert len(kinds) > len(asked) / 4
