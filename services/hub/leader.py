@@ -161,13 +161,25 @@ class Elector:
         """Lets the next one begin at once. If it fails, the lease runs out."""
         try:
             async with asyncio.timeout(_RELEASE_S):
-                present = await self._get()
-                wanted = self._election.release(present, self._clock.now_ms()) if present is not None else None
-                if wanted is not None:
-                    await self._api.replace(LEASES, self._terms.namespace, self._terms.name, wanted)
-                    log.info("lease released")
+                while not await self._released():
+                    log.debug("lease was renewed meanwhile: released again")
         except (ApiError, TimeoutError) as error:
             log.warning("lease not released: it runs out by itself", error=str(error))
+
+    async def _released(self) -> bool:
+        """False where it was written between reading and writing: a renewal that was cancelled may still arrive."""
+        present = await self._get()
+        wanted = self._election.release(present, self._clock.now_ms()) if present is not None else None
+        if wanted is None:
+            return True
+        try:
+            await self._api.replace(LEASES, self._terms.namespace, self._terms.name, wanted)
+        except ApiError as error:
+            if error.code != _CONFLICT:
+                raise
+            return False
+        log.info("lease released")
+        return True
 
 
 async def _awaited(work: Awaitable[None]) -> None:
