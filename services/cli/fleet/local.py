@@ -99,6 +99,7 @@ class LocalFleet:
         options.say("starting the clusters")
         await self._stack.enter_async_context(options.clusters.running(self.directory, self.common_environment()))
         options.say("starting the services")
+        self._stack.push_async_callback(self._stop_services)
         for name in self._names():
             self._start_service(name)
         await asyncio.gather(*(service.wait_ready() for service in self.services.values()))
@@ -147,7 +148,10 @@ class LocalFleet:
         service = ServiceProcess(name, module, environment, self.directory / "services", place)
         service.start()
         self.services[name] = service
-        self._stack.push_async_callback(service.stop)
+
+    async def _stop_services(self) -> None:
+        """At once: each drains by itself, while broker and clusters are still there."""
+        await asyncio.gather(*(service.stop() for service in self.services.values()))
 
     def _service_environment(self, name: str) -> dict[str, str]:
         match name.partition("-")[0]:
