@@ -103,8 +103,7 @@ def hub_settings(hub_bootstrap: str, hub_kubeconfig: Path) -> Callable[..., HubS
         settings: dict[str, Any] = {
             "kafka_bootstrap": hub_bootstrap,
             "hub_kubeconfig": hub_kubeconfig,
-            "hub_lease_s": 3,
-            "hub_renew_s": 2.0,
+            # The lease as by default: it is released at the end, and a short one is lost where a machine stands still.
             "hub_retry_s": 0.3,
             "hub_status_interval_s": 0.1,
             "hub_answer_s": 2.0,
@@ -132,7 +131,7 @@ def run_hub(hub_settings: Callable[..., HubSettings]) -> RunHub:
                 yield service
             finally:
                 stop.set()
-                await asyncio.wait_for(running, 15)
+                await asyncio.wait_for(running, 30)
 
     return run
 

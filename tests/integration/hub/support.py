@@ -46,7 +46,8 @@ from shared.ports.event_log import START, NewRecord, Publisher, Record
 from shared.runtime.ids import new_id
 from tests.testbed.kubectl import run_kubectl
 
-WAIT_S = 20.0
+# Whatever is waited for comes within a second or two; a machine that is busy with other things may take its time.
+WAIT_S = 60.0
 ROOT = Path(__file__).parents[3]
 
 

@@ -19,6 +19,10 @@ real_only = pytest.mark.parametrize("hub_kubeconfig", ["real"], indirect=True)
 pytestmark = [pytest.mark.kafka, pytest.mark.testbed, pytest.mark.timeout(180), real_only]
 
 
+# Short enough that a leader gives up while its API server is away.
+SHORT_LEASE = {"hub_lease_s": 3, "hub_renew_s": 2.0}
+
+
 async def runs(hub_objects: HubCluster, name: str) -> bool:
     return (await hub_objects.status(WORKLOADS, name, "default")).get("phase") == "Running"
 
@@ -26,7 +30,7 @@ async def runs(hub_objects: HubCluster, name: str) -> bool:
 async def test_the_api_server_is_away_for_a_while(
     hub_objects: HubCluster, fleet: Fleet, run_hub: RunHub, real_hub_cluster: RealCluster
 ) -> None:
-    async with run_hub():
+    async with run_hub(**SHORT_LEASE):
         await hub_objects.kubectl("create", "-f", "-", stdin=manifest("Workload", "before", WEB))
         placed = await fleet.place(await fleet.request("default/before"))
         real_hub_cluster.kill("kube-apiserver")
@@ -60,9 +64,9 @@ async def test_who_loses_the_lease_stops_and_takes_part_again(
 ) -> None:
     async with run_hub() as hub:
         # Long enough that a slow machine sees all that follows while it lasts.
-        spec = {"holderIdentity": "a-thief", "leaseDurationSeconds": 12}
+        spec = {"holderIdentity": "a-thief", "leaseDurationSeconds": 15}
         await hub_objects.api.merge_patch(LEASES, "flotilla-system", "6d45bc58.k8s.io", {"spec": spec})
-        await until(lambda: hub._term is None, "the bridge to stop", within=8)
+        await until(lambda: hub._term is None, "the bridge to stop", within=10)
         assert hub.readiness().ready, "a standby serves"
         await hub_objects.kubectl("create", "-f", "-", stdin=manifest("Workload", "web", WEB))
         await asyncio.sleep(1)

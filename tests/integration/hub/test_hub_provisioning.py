@@ -17,7 +17,7 @@ import pytest
 import pytest_asyncio
 import yaml
 
-from services.hub.decision.resources import CLUSTERS
+from services.hub.decision.resources import CLUSTERS, WORKLOADS
 from services.simulator.simulator import Simulator
 from services.simulator.spec import ClusterSpec
 from shared.adapters.kubernetes import KubernetesApi
@@ -25,6 +25,7 @@ from shared.events.registry import decode
 from shared.events.topics import ALL_TOPICS, OBJECTS
 from shared.events.topics import CLUSTERS as DECLARATIONS
 from shared.events.v1.clusters import ClusterDeclared
+from shared.events.v1.decisions import WorkloadPlaced
 from shared.events.v1.status import Phase
 from shared.events.v1.workloads import Workload
 from shared.model.identities import heartbeat_key
@@ -77,7 +78,6 @@ class Berlin:
             "hub_provision_busy_s": 0.3,
             "hub_drain_settle_s": 0.5,
             "hub_drain_s": 2.0,
-            "hub_leave_s": 5.0,
         }
 
     def environment(self) -> dict[str, str]:
@@ -115,6 +115,18 @@ def shows(hub: HubCluster, kind: str, status: str, reason: str) -> Callable[[], 
     return look
 
 
+async def runs_there(hub: HubCluster, fleet: Fleet) -> WorkloadPlaced:
+    """A workload in the cluster, of which the hub has heard: else it would take the cluster for empty."""
+    placed = await fleet.place_workload(Workload.model_validate(WEB), "asked")
+    await fleet.report(placed, Phase.RUNNING, 1)
+
+    async def mirrored() -> bool:
+        return (await hub.status(WORKLOADS, "web", "shop")).get("phase") == Phase.RUNNING
+
+    await until(mirrored, "the hub shows the workload")
+    return placed
+
+
 async def gone(hub: HubCluster) -> bool:
     return await hub.find(CLUSTERS, "west") is None
 
@@ -145,7 +157,8 @@ async def test_it_is_made_joined_changed_drained_and_deleted(
         assert await joined.version()
         await joined.close()
         await until(shows(hub_objects, "Provisioned", "True", "Provisioned"), "that it is there")
-        await fleet.beat("west")
+        # Heard until its watcher says that it left, however long the rest takes.
+        await fleet.beat("west", interval_ms=600_000)
         await until(shows(hub_objects, "Ready", "True", "AgentReady"), "that it is Ready")
         row = (await hub_objects.kubectl("get", "clusters.cluster.k8s.io", "west")).splitlines()[1]
         assert "Provisioned" in row.split()
@@ -166,8 +179,7 @@ async def test_it_is_made_joined_changed_drained_and_deleted(
         berlin.topologies.kubeconfigs["west"] = berlin.joined.replace(TOKEN.encode(), b"rotated")
         await until(lambda: "rotated" in berlin.file.read_text(), "the rotated kubeconfig")
 
-        placed = await fleet.place_workload(Workload.model_validate(WEB), "asked")
-        await fleet.report(placed, Phase.RUNNING, 1)
+        await runs_there(hub_objects, fleet)
         await hub_objects.kubectl("delete", "clusters.cluster.k8s.io", "west", "--wait=false")
         await until(shows(hub_objects, "Drained", "False", "WaitingForRoom"), "what holds it up")
         closed = (await declarations(fleet))[-1]
@@ -198,8 +210,7 @@ async def test_with_the_annotation_it_goes_with_what_runs_there(
     async with run_hub(**berlin.settings()):
         await create(hub_objects)
         await until(berlin.file.exists, "the agents' kubeconfig")
-        placed = await fleet.place_workload(Workload.model_validate(WEB), "asked")
-        await fleet.report(placed, Phase.RUNNING, 1)
+        await runs_there(hub_objects, fleet)
         await hub_objects.kubectl("delete", "clusters.cluster.k8s.io", "west", "--wait=false")
         await until(shows(hub_objects, "Drained", "False", "WaitingForRoom"), "what holds it up")
         await hub_objects.kubectl("annotate", "clusters.cluster.k8s.io", "west", f"{FORCE_DELETE_ANNOTATION}=true")
@@ -213,6 +224,8 @@ async def test_it_is_made_and_ended_by_hubs_that_are_killed(
 ) -> None:
     """Each step is seen, then that hub is killed, and the next one goes on."""
     environment = hub_environment | berlin.environment() | {"FLOTILLA_HUB_WEBHOOK": "false"}
+    # Each of the next ones waits for the lease of the one before to run out.
+    environment |= {"FLOTILLA_HUB_LEASE_S": "2", "FLOTILLA_HUB_RENEW_S": "1.5"}
     logs: list[Path] = []
 
     async def step(what: Callable[[], Any], text: str) -> None:
@@ -220,7 +233,7 @@ async def test_it_is_made_and_ended_by_hubs_that_are_killed(
         directory.mkdir()
         logs.append(directory)
         async with HubProcess(directory, environment):
-            await until(what, text, within=40)
+            await until(what, text)
 
     async with HubProcess(tmp_path, environment):
 
@@ -251,7 +264,8 @@ async def test_it_is_made_and_ended_by_hubs_that_are_killed(
     await step(lambda: gone(hub_objects), "the Cluster is gone")
     assert not await berlin.exists()
     text = "".join(file.read_text() for directory in (tmp_path, *logs) for file in directory.glob("hub-*.log"))
-    assert "kubeconfig handed to the agents" in text
+    # Said of each answer; that the file was written is not, where the kill comes between the two.
+    assert "asked for a cluster" in text
     assert TOKEN not in text
     assert VARIABLE not in text
 
@@ -269,7 +283,8 @@ async def test_a_management_cluster_that_does_not_answer_holds_nothing_else_up(
     document = yaml.safe_load((berlin.management / "berlin").read_text())
     document["clusters"][0]["cluster"]["server"] = f"http://127.0.0.1:{port}"
     (berlin.management / "silent").write_text(yaml.safe_dump(document))
-    settings = berlin.settings() | {"hub_management_deadline_s": 1.0}
+    # One by one they would take longer than is waited for another.
+    settings = berlin.settings() | {"hub_management_deadline_s": 2.0}
     async with silent, run_hub(**settings):
         for number in range(8):
             spec = {"provision": {**WEST["provision"], "management": "silent"}}
@@ -278,7 +293,7 @@ async def test_a_management_cluster_that_does_not_answer_holds_nothing_else_up(
         body = manifest("Cluster", "unknown", {"provision": {**WEST["provision"], "management": "nobody"}})
         await hub_objects.kubectl("create", "-f", "-", stdin=body)
         await hub_objects.kubectl("create", "-f", "-", stdin=manifest("Cluster", "west", {}))
-        await until(shows(hub_objects, "Declared", "True", "Published"), "another Cluster is worked on", within=5)
+        await until(shows(hub_objects, "Declared", "True", "Published"), "another Cluster is worked on", within=12)
 
         async def condition(name: str) -> tuple[str, str]:
             return await hub_objects.condition(CLUSTERS, name, "Provisioned")
@@ -288,7 +303,7 @@ async def test_a_management_cluster_that_does_not_answer_holds_nothing_else_up(
                 "unknown"
             ) == ("Unknown", "NotFound")
 
-        await until(both, "why nothing comes", within=30)
+        await until(both, "why nothing comes")
 
 
 async def test_what_was_made_cannot_be_made_elsewhere(
