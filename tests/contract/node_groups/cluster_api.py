@@ -137,8 +137,16 @@ class Machinery:
     async def _run(self) -> None:
         while True:
             if not self.paused:
-                await self._reconcile()
+                await self._look()
             await asyncio.sleep(_POLL_S)
+
+    async def _look(self) -> None:
+        try:
+            await self._reconcile()
+        except ApiError as error:
+            # Something changed, or went, meanwhile; or the server is busy. The next look begins with what is there.
+            if not error.retryable and error.code != 404:
+                raise
 
     async def _reconcile(self) -> None:
         wanted, machines = await self.replicas(), await self.machines()

@@ -92,14 +92,17 @@ class Topologies:
     async def _run(self) -> None:
         while True:
             if not self.paused:
-                for item in await self._api.list(self.resource, Selection(self._namespace)):
-                    try:
-                        await self._reconcile(item)
-                    except ApiError as error:
-                        # It changed, or went, meanwhile.
-                        if error.code not in {404, 409}:
-                            raise
+                await self._look()
             await asyncio.sleep(_POLL_S)
+
+    async def _look(self) -> None:
+        try:
+            for item in await self._api.list(self.resource, Selection(self._namespace)):
+                await self._reconcile(item)
+        except ApiError as error:
+            # One changed, or went, meanwhile; or the server is busy. The next look begins with what is there.
+            if not error.retryable and error.code != 404:
+                raise
 
     async def _reconcile(self, item: Object) -> None:
         meta, name = item["metadata"], item["metadata"]["name"]
