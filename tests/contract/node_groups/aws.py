@@ -20,7 +20,7 @@ from aiohttp import web
 from moto.backends import get_backend
 
 from shared.adapters.clock import SystemClock
-from shared.adapters.node_groups.aws import DEADLINE_S, AwsProvider
+from shared.adapters.node_groups.aws import AwsProvider
 from shared.adapters.node_groups.aws_calls import AwsConnection
 from shared.events.v1.clusters import AwsAutoScalingGroup, AwsEksNodeGroup
 from shared.model.node_groups import NodeRef
@@ -189,9 +189,7 @@ class AwsBed:
         self.unknown = self.provider_of("no-such-group")
         self.unreachable = self.provider_of(name, url="http://127.0.0.1:9")
 
-    def provider_of(
-        self, name: str, *, url: str = "", read_s: float = 5.0, deadline_s: float = DEADLINE_S
-    ) -> AwsProvider:
+    def provider_of(self, name: str, *, url: str = "", read_s: float = 5.0) -> AwsProvider:
         connection = AwsConnection(endpoint=url or self._url, read_s=read_s)
         self._connections.append(connection)
         group = (
@@ -199,7 +197,7 @@ class AwsBed:
             if self._kind == "asg"
             else AwsEksNodeGroup(region=REGION, cluster=EKS_CLUSTER, name=name)
         )
-        return AwsProvider(connection.caller(REGION), SystemClock(), group, deadline_s=deadline_s)
+        return AwsProvider(connection.caller(REGION), SystemClock(), group)
 
     async def nodes(self) -> list[NodeRef]:
         return await asyncio.to_thread(self.cloud.nodes, self.scaling)
