@@ -108,7 +108,7 @@ class Fleet:
         namespace, _, name = key.partition("/")
         await self.publish("delete", {"namespace": namespace, "name": name})
 
-    async def until(self, key: str, predicate: Predicate, *, within: float = 40.0) -> WorkloadStatus:
+    async def until(self, key: str, predicate: Predicate, *, within: float = 90.0) -> WorkloadStatus:
         """The first status of the workload for which the predicate holds; fails with the last one seen."""
         deadline = time.monotonic() + within
         while time.monotonic() < deadline:
@@ -119,10 +119,10 @@ class Fleet:
             await asyncio.sleep(0.05)
         raise AssertionError(f"{key} did not get there within {within} s; last: {self.statuses.get(key)}")
 
-    async def until_phase(self, key: str, phase: Phase, *, within: float = 40.0) -> WorkloadStatus:
+    async def until_phase(self, key: str, phase: Phase, *, within: float = 90.0) -> WorkloadStatus:
         return await self.until(key, lambda status: status.phase is phase, within=within)
 
-    async def until_true(self, condition: Callable[[], Awaitable[bool]], what: str, *, within: float = 30.0) -> None:
+    async def until_true(self, condition: Callable[[], Awaitable[bool]], what: str, *, within: float = 90.0) -> None:
         """Waits for something that is seen with kubectl: asked again and again."""
         deadline = time.monotonic() + within
         while not await condition():

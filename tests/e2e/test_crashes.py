@@ -12,7 +12,7 @@ from shared.events.v1.status import Phase
 from shared.model.quantities import resource_amount
 from tests.e2e.harness import Fleet, Json, Predicate, alive, workload
 
-pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.kafka, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.kafka, pytest.mark.timeout(480)]
 
 NAMESPACE = "crash"
 WORKLOADS = 60

@@ -12,7 +12,7 @@ import pytest
 from tests.e2e.harness import Fleet
 from tests.testbed import KubectlError
 
-pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.kafka, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.kafka, pytest.mark.timeout(300)]
 
 
 async def columns(fleet: Fleet, *arguments: str) -> dict[str, str]:
@@ -46,11 +46,11 @@ async def test_a_workload_goes_its_whole_way_through_kubectl(fleet: Fleet, tmp_p
         pods = [pod for items in (await fleet.pods("kubectl-web", "default")).values() for pod in items]
         return {pod["spec"]["containers"][0]["image"] for pod in pods} == {image}
 
-    await fleet.until_true(lambda: runs("2/2", "nginx"), "two replicas of nginx", within=60)
+    await fleet.until_true(lambda: runs("2/2", "nginx"), "two replicas of nginx")
     document["spec"]["podSets"][0] |= {"replicas": 4, "image": "nginx:1.29"}
     file.write_text(json.dumps(document))
     await fleet.hub_kubectl("apply", "-f", str(file))
-    await fleet.until_true(lambda: runs("4/4", "nginx:1.29"), "four replicas of the new image", within=60)
+    await fleet.until_true(lambda: runs("4/4", "nginx:1.29"), "four replicas of the new image")
 
     # kubectl waits by itself until the finalizer is off, which is when the fleet let go of it.
     await fleet.hub_kubectl("delete", "-f", str(file), "--timeout=60s")
@@ -65,7 +65,7 @@ async def test_a_workload_of_the_topic_is_seen_and_deleted_with_kubectl(fleet: F
         line = await columns(fleet, "get", "wl", "of-the-topic", "-n", "e2e")
         return line.get("PHASE") == "Running"
 
-    await fleet.until_true(runs, "the workload appears and runs", within=60)
+    await fleet.until_true(runs, "the workload appears and runs")
     await fleet.hub_kubectl("delete", "wl", "of-the-topic", "-n", "e2e", "--timeout=60s")
     assert await fleet.pods("of-the-topic") == {}
 

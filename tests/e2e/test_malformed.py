@@ -17,7 +17,7 @@ from shared.ports.event_log import END, Record
 from tests.e2e.harness import Fleet, workload
 from tests.e2e.malformed import generate
 
-pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.kafka, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.kafka, pytest.mark.timeout(480)]
 
 COUNT = 10_000
 GOOD = 20
@@ -44,7 +44,7 @@ async def test_each_wrong_request_is_refused_with_a_reason_and_the_good_ones_run
     await publisher.close()
 
     found: list[Record] = []
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 200
     while len(found) < COUNT and time.monotonic() < deadline:
         found += await letters.read(max_records=5000, timeout_s=0.5)
     await letters.close()
@@ -56,7 +56,7 @@ async def test_each_wrong_request_is_refused_with_a_reason_and_the_good_ones_run
     for name in good:
         await fleet.until_phase(name, Phase.RUNNING)
     expected = {f"bad/w{number}" for number in range(COUNT)}
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(120):
         while not all(_refused(fleet, key) for key in expected):  # noqa: ASYNC110 - statuses come by a topic
             await asyncio.sleep(0.2)
     assert all(fleet.statuses[key].message for key in expected)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -84,6 +84,21 @@ async def nodes_of_group(fleet: Fleet) -> set[str]:
     return {node["metadata"]["name"] for node in json.loads(found)["items"]}
 
 
+async def until_told(fleet: Fleet, is_so: Callable[[Json], bool]) -> None:
+    """Until `flotilla why` says so of the group: executor and autoscaler tell it after it came to be."""
+    told: Json = {}
+
+    async def said() -> bool:
+        told.clear()
+        told.update((await fleet.why("nodegroup", f"{MEMBER}/{GROUP}"))["nodeGroup"])
+        return is_so(told)
+
+    try:
+        await fleet.until_true(said, "why says so", within=_WITHIN_S)
+    except AssertionError as error:
+        raise AssertionError(told) from error
+
+
 @dataclass
 class Availability:
     """How many pods of a workload were ready at each change of one, as a watch tells them."""
@@ -132,14 +147,19 @@ async def test_nodes_come_for_what_waits_and_go_when_nobody_needs_them(fleet: Fl
     await fleet.hub_kubectl("apply", "-f", "-", stdin=json.dumps(DECLARED))
 
     web = await fleet.apply(of_cpus("web", REPLICAS))
-    waiting = await fleet.until_phase(web, Phase.PENDING)
-    assert "Insufficient cpu" in waiting.message
+
+    async def waited() -> bool:
+        return any(c.phase is Phase.PENDING and "Insufficient cpu" in c.message for c in fleet.history.get(web, ()))
+
+    # By its history: the status may be another before it is looked at.
+    await fleet.until_true(waited, "it waits, and says for what")
     await fleet.until(web, lambda s: s.phase is Phase.RUNNING and s.ready == REPLICAS, within=_WITHIN_S)
     made = await nodes_of_group(fleet)
     assert len(made) == REPLICAS // NODE_CPUS
-    told = (await fleet.why("nodegroup", f"{MEMBER}/{GROUP}"))["nodeGroup"]
-    assert (told["size"], told["reported"]["outcome"]) == (len(made), "applied")
-    assert told["chosen"]["size"] == len(made)
+    await until_told(
+        fleet,
+        lambda told: told["size"] == told["chosen"]["size"] == len(made) and told["reported"]["outcome"] == "applied",
+    )
 
     await fleet.kubectl(MEMBER, "create", "-f", "-", stdin=json.dumps(BUDGET))
     async with watched(fleet, "web") as availability:
@@ -155,6 +175,9 @@ async def test_nodes_come_for_what_waits_and_go_when_nobody_needs_them(fleet: Fl
     drained = availability.seen[REPLICAS - 1 :]
     assert min(drained) == AVAILABLE, "pods were evicted, and never more than the budget allows"
 
-    told = (await fleet.why("nodegroup", f"{MEMBER}/{GROUP}"))["nodeGroup"]
-    assert told["size"] == MIN_SIZE
-    assert {kept["reason"] for kept in told["kept"]} == {"its group is at its least size"}
+    await until_told(
+        fleet,
+        lambda told: (
+            told["size"] == MIN_SIZE and {kept["reason"] for kept in told["kept"]} == {"its group is at its least size"}
+        ),
+    )

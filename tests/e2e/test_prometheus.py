@@ -33,6 +33,7 @@ CPU = {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 60
 SCALING = {"minReplicas": 1, "maxReplicas": 3, "metrics": [{"type": "Resource", "resource": CPU}]}
 
 Json = dict[str, Any]
+Values = dict[tuple[tuple[str, str], ...], float]
 
 
 class Prometheus:
@@ -85,11 +86,20 @@ async def ask(session: aiohttp.ClientSession, path: str, **parameters: str) -> J
     return data
 
 
-async def values(session: aiohttp.ClientSession, query: str) -> dict[tuple[tuple[str, str], ...], float]:
+async def values(session: aiohttp.ClientSession, query: str) -> Values:
     """By labels; NaN is a quantile of nothing, and no value."""
     found = (await ask(session, "query", query=query))["result"]
     every = {tuple(sorted(item["metric"].items())): float(item["value"][1]) for item in found}
     return {labels: value for labels, value in every.items() if not math.isnan(value)}
+
+
+async def asked(session: aiohttp.ClientSession, query: str, is_so: Callable[[Values], bool]) -> None:
+    """Until its answer is so: a service that is busy misses a scrape, and has no value until the next one."""
+
+    async def right() -> bool:
+        return is_so(await values(session, query))
+
+    await until(right, lambda: values(session, query))
 
 
 async def rules(session: aiohttp.ClientSession) -> list[Json]:
@@ -147,9 +157,9 @@ async def test_what_ships_works_on_a_running_fleet(
             await until(all_up, lambda: values(session, "up"))
             await exercise(fleet, session)
             await every_recording_rule_has_a_value(session)
-            assert await values(session, "sum(flotilla_scheduler_leader)") == {(): 1}
-            assert set((await values(session, "flotilla_service_ready")).values()) == {1.0}
-            assert await values(session, 'flotilla_reader_lag_records{reader="autoscaler-windows"}')
+            await asked(session, "sum(flotilla_scheduler_leader)", lambda found: found == {(): 1})
+            await asked(session, "flotilla_service_ready", lambda found: set(found.values()) == {1.0})
+            await asked(session, 'flotilla_reader_lag_records{reader="autoscaler-windows"}', bool)
             await the_refused_record_is_an_alert(fleet, session)
             assert [rule["name"] for rule in await rules(session) if rule["health"] != "ok"] == []
 

@@ -20,7 +20,7 @@ from tests.e2e.harness import Fleet, Json, workload
 from tests.e2e.next_version import ADDED
 from tests.e2e.test_crashes import is_running, pods_of
 
-pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.kafka, pytest.mark.timeout(420)]
+pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.kafka, pytest.mark.timeout(600)]
 
 NAMESPACE = "rolling"
 EVERY_S = 0.5
@@ -28,7 +28,7 @@ NEXT = ("tests.e2e.next_version",)
 # Where each service's next version leaves its mark, commands apart.
 WRITTEN = (DECISIONS.name, EVENTS.name, RESULTS.name, METRICS.name)
 SERVICES = ("scheduler", "scheduler-2", "status", "watcher", "executor", "hub")
-GONE_S = 30.0
+GONE_S = 60.0
 
 
 def asked(number: int) -> Json:

@@ -56,11 +56,11 @@ async def test_a_fleet_over_tls_runs_what_is_asked(kafka_bootstrap: str, redis_u
 async def place_one(local: LocalFleet, directory: Path) -> None:
     async with followed(local, directory) as fleet:
         key = await fleet.apply(workload("guarded"))
-        await fleet.until_phase(key, Phase.RUNNING, within=60)
+        await fleet.until_phase(key, Phase.RUNNING)
 
         async def in_redis() -> bool:
             async with (
-                aiohttp.ClientSession(local.services["hub"].url, timeout=aiohttp.ClientTimeout(total=5)) as session,
+                aiohttp.ClientSession(local.services["hub"].url, timeout=aiohttp.ClientTimeout(total=30)) as session,
                 session.get(f"/workload/{key}") as response,
             ):
                 return response.status == 200 and (await response.json())["phase"] == Phase.RUNNING.value

@@ -153,7 +153,8 @@ async def _rolled(fleet: Fleet) -> bool:
 def _is_rolled(status: WorkloadStatus, generation: int) -> bool:
     """Whether every cluster has what was decided, and all of it is ready."""
     applied = all(part.applied and (part.generation or 0) >= generation for part in status.clusters)
-    return applied and status.ready == REPLICAS == sum(part.counts.pods for part in status.clusters)
+    pods = sum(part.counts.pods for part in status.clusters)
+    return applied and status.phase is Phase.RUNNING and status.ready == REPLICAS == pods
 
 
 async def _looked(fleet: Fleet, key: str, since_ms: int) -> None:
