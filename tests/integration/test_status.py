@@ -41,7 +41,7 @@ from tests.unit.status.records import (
 )
 from tests.unit.status.world import placement, refusal
 
-pytestmark = [pytest.mark.kafka, pytest.mark.redis, pytest.mark.slow]
+pytestmark = [pytest.mark.kafka, pytest.mark.redis, pytest.mark.slow, pytest.mark.timeout(300)]
 
 ROOT = Path(__file__).parents[2]
 NOW = SystemClock().now_ms
@@ -375,6 +375,9 @@ async def test_every_step_is_told_while_it_lives_and_a_restart_adds_nothing(
         return len(found.get(key, ())) >= 8 and f"s{run}/bad" in found
 
     await until_async(told)
+    # Statuses are written behind the history.
+    await until_async(lambda: reached_step(log, key, 8))
+    await until_async(lambda: reached_step(log, f"s{run}/bad", 1))
     await service.until_ready()
     before = await read_all(log, EVENTS.name, STATUS.name)
     assert await service.end(signal.SIGTERM) == 0

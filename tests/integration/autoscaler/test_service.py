@@ -119,7 +119,7 @@ async def check_decisions(log: KafkaLog, bootstrap: str) -> None:
     reader = await log.reader("journal")
     kind = SCALING_DECIDED.ce_type.encode()
     try:
-        records = [item async for item in all_of(reader, PLACE, SystemClock(), 10.0)]
+        records = [item async for item in all_of(reader, PLACE, SystemClock(), 60.0)]
     finally:
         await reader.close()
     numbers = [body(item)["scaled"]["podSets"][0].get("replicas") for item in records if item.header("ce_type") == kind]
@@ -157,6 +157,6 @@ async def dead_letters(log: KafkaLog) -> list[Record]:
     reader = await log.reader("letters")
     partitions = await log.partitions(f"{METRICS.name}.dlq")
     await reader.assign(dict.fromkeys(partitions, -2))
-    records = await reader.read(timeout_s=5.0)
+    records = await reader.read(timeout_s=30.0)
     await reader.close()
     return list(records)

@@ -70,9 +70,8 @@ async def test_a_workload_comes_back_from_zero(broker: EmbeddedKafka, log: Kafka
             await until(commands, lambda record: b'"replicas":4' in (record.value or b""))
             # An adapter that is gone scales nothing, and is told of.
             simulator.measure(CLUSTER, ())
-            told = body(await until(scaling, _is_inactive))["podSets"][0]
+            told = body(await until(scaling, _is_not_served))["podSets"][0]
             assert told["replicas"] == 4
-            assert "external.metrics.k8s.io is not served" in told["error"]
             simulator.measure(CLUSTER, lag(0))
             await until(scaling, wants(0))
             await until(placements, lambda record: scaled_to(record) == 0)
@@ -88,7 +87,9 @@ async def test_a_workload_comes_back_from_zero(broker: EmbeddedKafka, log: Kafka
             await reader.close()
 
 
-def _is_inactive(record: Record) -> bool:
+def _is_not_served(record: Record) -> bool:
+    """Not only that samples came late, as they may on a busy machine."""
     pod_sets = body(record).get("podSets", ())
     reasons = {item["reason"] for pod_set in pod_sets for item in pod_set.get("conditions", ())}
-    return record.key == b"default/web" and "FailedGetExternalMetric" in reasons
+    said = any("external.metrics.k8s.io is not served" in pod_set.get("error", "") for pod_set in pod_sets)
+    return record.key == b"default/web" and "FailedGetExternalMetric" in reasons and said

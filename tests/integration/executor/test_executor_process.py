@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import aiohttp
+import orjson
 import pytest
 import pytest_asyncio
 
@@ -38,18 +39,23 @@ class Process:
 
     def __init__(self, bootstrap: str, directory: Path) -> None:
         (self.port,) = free_ports(1)
+        self._log = directory / "executor.log"
         self._environment = {
             **os.environ,
             "FLOTILLA_KAFKA_BOOTSTRAP": bootstrap,
             "FLOTILLA_EXECUTOR_KUBECONFIG_DIR": str(directory),
             "FLOTILLA_EXECUTOR_BACKOFF_MAX_S": "2",
+            "FLOTILLA_LOG_FORMAT": "json",
             "FLOTILLA_HTTP_PORT": str(self.port),
         }
         self.process: asyncio.subprocess.Process | None = None
 
     async def start(self) -> None:
         arguments = (sys.executable, "-m", "services.executor")
-        self.process = await asyncio.create_subprocess_exec(*arguments, env=self._environment)
+        with self._log.open("ab") as output:
+            self.process = await asyncio.create_subprocess_exec(
+                *arguments, env=self._environment, stdout=output, stderr=output
+            )
 
     async def end(self, number: signal.Signals) -> int:
         assert self.process is not None
@@ -66,6 +72,14 @@ class Process:
                 return answer.status, await answer.text()
         except aiohttp.ClientError as error:
             return 0, str(error)
+
+    async def until_left(self, cluster: str) -> None:
+        async def left() -> bool:
+            lines = [line for line in self._log.read_bytes().splitlines() if line.startswith(b"{")]
+            said = [(line.get("event"), line.get("cluster")) for line in map(orjson.loads, lines)]
+            return ("a cluster leaves", cluster) in said
+
+        await until(left, f"the executor leaves {cluster} alone")
 
     async def until_ready(self) -> None:
         async def ready() -> bool:
@@ -195,7 +209,7 @@ async def test_clusters_come_and_go(results: Results, simulator: Simulator, exec
     kubeconfig = tmp_path / f"{first}.kubeconfig"
     text = kubeconfig.read_text()
     kubeconfig.unlink()
-    await asyncio.sleep(4)
+    await executor.until_left(first)
     await results.publish(command(2, deployment(image="late"), cluster=first))
     more = [command(2, deployment(image="nginx:2"), cluster=second, subject="workload/shop/w0")]
     await results.publish(*more)
