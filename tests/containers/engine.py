@@ -39,7 +39,7 @@ class Engine:
         """What it prints. Raises AssertionError with its complaint."""
         return self._run(["docker", *arguments], seconds, environment)
 
-    def inside(self, *command: str, seconds: float = 30, **environment: str) -> str:
+    def inside(self, *command: str, seconds: float = 90, **environment: str) -> str:
         """The same for a command beside the engine."""
         return self._run(["bash", str(TOOLS / "dockerd.sh"), "exec", *command], seconds, environment)
 

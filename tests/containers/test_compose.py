@@ -74,7 +74,7 @@ def fleet(engine: Engine) -> Iterator[Engine]:
         assert leftovers(engine) == before
 
 
-def until(what: str, look: Callable[[], bool], within: float = 60) -> None:
+def until(what: str, look: Callable[[], bool], within: float = 120) -> None:
     deadline = time.monotonic() + within
     while not look():
         assert time.monotonic() < deadline, what
@@ -120,7 +120,7 @@ def test_the_session_of_the_readme(fleet: Engine, testbed_binaries: Mapping[str,
     told = fleet.inside(*command, FLOTILLA_KAFKA_BOOTSTRAP="127.0.0.1:9092", COLUMNS="200")
     assert "default/mycluster" in told, "by the broker's published port"
     assert fleet.inside("curl", "-fsS", "http://127.0.0.1:18080/workload/default/mycluster").startswith("{")
-    kubectl("delete", "cluster", "mycluster", "--timeout=30s")
+    kubectl("delete", "cluster", "mycluster", "--timeout=60s")
 
 
 def test_nobody_is_root_or_may_write(fleet: Engine) -> None:

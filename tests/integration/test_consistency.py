@@ -130,7 +130,7 @@ class Fleet:
         """Scheduler and executor."""
         settings = SchedulerSettings(scheduler_id="one", scheduler_renew_s=0.2, scheduler_lease_s=0.5, http_port=-1)
         await self.start(scheduler.assemble(settings, self.log, SystemClock()))
-        quick = ExecutorSettings(executor_cluster=CLUSTER, executor_inventory_s=0.5, http_port=-1)
+        quick = ExecutorSettings(executor_cluster=CLUSTER, executor_inventory_s=1.0, http_port=-1)
         source, providers = OneCluster(CLUSTER, self.kubeconfig), Providers(SystemClock())
         await self.start(ExecutorService(self.log, source, providers, SystemClock(), quick))
 

@@ -155,7 +155,7 @@ class TestProcesses:
         server = _process(await _line(owner))
         owner.kill()
         await owner.wait()
-        assert await until(partial(_ended, server), within_s=10)
+        assert await until(partial(_ended, server), within_s=30)
 
     async def test_a_detached_server_outlives_it(self, redis_url: str, tmp_path: Path) -> None:
         assert redis_url
@@ -167,7 +167,7 @@ class TestProcesses:
             assert not await until(partial(_ended, server), within_s=0.5)
         finally:
             server.signal(signal.SIGKILL)
-        assert await until(partial(_ended, server), within_s=10)
+        assert await until(partial(_ended, server), within_s=30)
 
     def test_a_reused_pid_is_not_signalled(self) -> None:
         child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
@@ -181,11 +181,11 @@ class TestProcesses:
             with pytest.raises(subprocess.TimeoutExpired):
                 child.wait(0.3)
             mine.signal(signal.SIGKILL)
-            assert child.wait(10) == -signal.SIGKILL
+            assert child.wait(30) == -signal.SIGKILL
             assert not mine.alive
         finally:
             child.kill()
-            child.wait(10)
+            child.wait(30)
 
 
 _OWNER = """

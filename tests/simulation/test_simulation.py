@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -19,14 +20,14 @@ from tests.simulation.simulate import Result
 from tests.simulation.world import World
 
 _SEEDS = 24
-pytestmark = pytest.mark.timeout(330)
+pytestmark = pytest.mark.timeout(660)
 
 
 def simulation(*arguments: str, home: Path | None = None) -> subprocess.CompletedProcess[str]:
     """In a process of its own: it fixes its hash seed and patches its logs."""
     environment = {**os.environ, **({"HOME": str(home)} if home else {})}
     command = [sys.executable, "-m", "tests.simulation", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, env=environment, check=False, timeout=300)
+    return subprocess.run(command, capture_output=True, text=True, env=environment, check=False, timeout=600)
 
 
 def test_nothing_is_lost_and_nothing_is_done_twice_whatever_breaks() -> None:
@@ -35,9 +36,14 @@ def test_nothing_is_lost_and_nothing_is_done_twice_whatever_breaks() -> None:
     assert f"{_SEEDS} seeds, 0 failed" in done.stdout
 
 
+@cache
+def digest_of_seven() -> str:
+    found: list[str] = re.findall(r"digest (\w+)", simulation("--seed", "7").stdout)
+    return found[0]
+
+
 def test_a_seed_replays_exactly() -> None:
-    digests = {re.findall(r"digest (\w+)", simulation("--seed", "7").stdout)[0] for _ in range(2)}
-    assert len(digests) == 1
+    assert re.findall(r"digest (\w+)", simulation("--seed", "7").stdout) == [digest_of_seven()]
 
 
 def test_a_plan_is_stretched_over_hours() -> None:
@@ -66,8 +72,8 @@ def test_a_plan_is_written_and_read_again(tmp_path: Path) -> None:
     plan = generate(7)
     (tmp_path / "plan.json").write_text(plan.model_dump_json())
     assert Plan.model_validate_json((tmp_path / "plan.json").read_bytes()) == plan
-    by_plan, by_seed = simulation("--plan", str(tmp_path / "plan.json")), simulation("--seed", "7")
-    assert re.findall(r"digest (\w+)", by_plan.stdout) == re.findall(r"digest (\w+)", by_seed.stdout)
+    by_plan = simulation("--plan", str(tmp_path / "plan.json"))
+    assert re.findall(r"digest (\w+)", by_plan.stdout) == [digest_of_seven()]
 
 
 def test_a_burst_of_decisions_overcommits_no_node(tmp_path: Path) -> None:

@@ -60,7 +60,7 @@ def _compile(output: Path) -> None:
     run_go(find_go(_PINS), *arguments, module=_PINS, timeout_s=_BUILD_S)
 
 
-async def run_helm(*arguments: str, home: Path, kubeconfig: Path | None = None, within: float = 120.0) -> str:
+async def run_helm(*arguments: str, home: Path, kubeconfig: Path | None = None, within: float = 200.0) -> str:
     """What helm prints. `home` keeps its configuration and cache; raises HelmError."""
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("HELM_", "KUBE"))}
     for name in ("CONFIG", "CACHE", "DATA"):

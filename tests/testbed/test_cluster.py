@@ -26,7 +26,7 @@ async def namespace(real_cluster: RealCluster, request: pytest.FixtureRequest) -
     """A namespace of the test's own, in which pods can be created."""
     name = request.node.name.replace("_", "-").removeprefix("test-")[:60]
     await real_cluster.kubectl("create", "namespace", name)
-    await real_cluster.kubectl("wait", f"--namespace={name}", "--for=create", "serviceaccount/default", "--timeout=20s")
+    await real_cluster.kubectl("wait", f"--namespace={name}", "--for=create", "serviceaccount/default", "--timeout=60s")
     yield name
     await real_cluster.kubectl("delete", "namespace", name, "--wait=false")
 
@@ -40,7 +40,7 @@ async def _pods(cluster: RealCluster, namespace: str) -> list[dict[str, Any]]:
 
 async def test_deployment_of_three_becomes_three_running_pods(real_cluster: RealCluster, namespace: str) -> None:
     await real_cluster.kubectl("create", "deployment", "nginx", "--image=nginx", "--replicas=3", "-n", namespace)
-    await real_cluster.kubectl("rollout", "status", "deployment/nginx", "-n", namespace, "--timeout=30s")
+    await real_cluster.kubectl("rollout", "status", "deployment/nginx", "-n", namespace, "--timeout=60s")
 
     pods = await _pods(real_cluster, namespace)
 
@@ -51,7 +51,7 @@ async def test_deployment_of_three_becomes_three_running_pods(real_cluster: Real
 
 async def test_job_completes(real_cluster: RealCluster, namespace: str) -> None:
     await real_cluster.kubectl("create", "job", "once", "--image=busybox", "-n", namespace)
-    await real_cluster.kubectl("wait", "--for=condition=complete", "job/once", "-n", namespace, "--timeout=30s")
+    await real_cluster.kubectl("wait", "--for=condition=complete", "job/once", "-n", namespace, "--timeout=60s")
 
 
 async def test_client_and_server_report_the_pinned_version(real_cluster: RealCluster) -> None:
@@ -117,7 +117,7 @@ async def test_nodes_come_and_go_with_what_they_were_given(real_cluster: RealClu
 
 async def test_metrics_follow_the_load_profile(real_cluster: RealCluster, namespace: str) -> None:
     await real_cluster.kubectl("create", "deployment", "busy", "--image=nginx", "--replicas=1", "-n", namespace)
-    await real_cluster.kubectl("rollout", "status", "deployment/busy", "-n", namespace, "--timeout=30s")
+    await real_cluster.kubectl("rollout", "status", "deployment/busy", "-n", namespace, "--timeout=60s")
 
     real_cluster.set_load(
         LoadProfile(rules=[Rule(pods=f"{namespace}/busy-*", cpu_millicores=1500, memory_mebibytes=300)])
@@ -145,13 +145,13 @@ async def test_watch_delivers_what_happens(real_cluster: RealCluster, namespace:
         since = (await core.list_namespaced_config_map(namespace)).metadata.resource_version
         # Untyped: without preloading it is the response, whatever the annotation says.
         events: Any = await core.list_namespaced_config_map(
-            namespace, watch=True, resource_version=since, timeout_seconds=20, _preload_content=False
+            namespace, watch=True, resource_version=since, timeout_seconds=60, _preload_content=False
         )
         await real_cluster.kubectl("create", "configmap", "seen", "-n", namespace)
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         names = []
         while "seen" not in names and time.monotonic() < deadline:
-            line = await asyncio.wait_for(events.content.readline(), 20)
+            line = await asyncio.wait_for(events.content.readline(), 60)
             names.append(json.loads(line)["object"]["metadata"]["name"])
         events.close()
     assert "seen" in names

@@ -298,7 +298,7 @@ async def test_a_resource_that_is_not_served_is_waited_for(connect: Connect) -> 
     policy = ListWatchPolicy(backoff_max_s=0.2)
     api = await connect(policy)
     errors = []
-    async with asyncio.timeout(10), aclosing(api.list_watch(Resource("example.com", "v1", "ghosts"))) as changes:
+    async with asyncio.timeout(30), aclosing(api.list_watch(Resource("example.com", "v1", "ghosts"))) as changes:
         async for change in changes:
             errors.append(change.error)
             if len(errors) == 3:

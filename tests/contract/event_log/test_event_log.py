@@ -192,7 +192,7 @@ async def test_a_waiting_read_wakes_when_a_record_comes(log: EventLog) -> None:
     reading = asyncio.create_task(read_until(reader, 1))
     await asyncio.sleep(0.05)
     await publisher.send(NewRecord(topic.name, b"k", b"v"))
-    assert (await asyncio.wait_for(reading, 10))[0].value == b"v"
+    assert (await asyncio.wait_for(reading, 30))[0].value == b"v"
     await publisher.close()
     await reader.close()
 
@@ -286,7 +286,7 @@ async def test_partitions_that_were_told_refuse_the_older_publisher_before_the_n
     await reader.assign(dict.fromkeys(partitions, START))
     records = await read_until(reader, 4)
     assert [record.value for record in records].count(b"late") == 0
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         ends = await reader.end_offsets(partitions)
         while any(reader.positions()[partition] < end for partition, end in ends.items()):
             assert not await reader.read(timeout_s=0.2)

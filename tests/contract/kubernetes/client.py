@@ -184,12 +184,12 @@ class Watch:
     def __init__(self, response: aiohttp.ClientResponse) -> None:
         self._lines = response.content
 
-    async def next(self, within: float = 10.0) -> Json | None:
+    async def next(self, within: float = 30.0) -> Json | None:
         """The next event; None at the end of the stream."""
         line = await asyncio.wait_for(self._lines.readline(), within)
         return json.loads(line) if line.strip() else None
 
-    async def rest(self, within: float = 25.0) -> list[Json]:
+    async def rest(self, within: float = 30.0) -> list[Json]:
         """Every event until the server ends the stream."""
         found = []
         while (event := await self.next(within)) is not None:

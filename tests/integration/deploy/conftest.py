@@ -59,5 +59,5 @@ async def deployed(
     async with RealCluster("real", nodes=3, with_metrics=True, flags=flags) as cluster:
         bed = Deployed(cluster, directory)
         await bed.restricted_namespace(NAMESPACE)
-        await bed.helm("install", RELEASE, str(AGENT), "-n", NAMESPACE, "-f", str(PLAIN), "--wait", "--timeout", "90s")
+        await bed.helm("install", RELEASE, str(AGENT), "-n", NAMESPACE, "-f", str(PLAIN), "--wait", "--timeout", "180s")
         yield bed

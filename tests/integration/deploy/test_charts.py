@@ -156,7 +156,7 @@ async def test_the_control_plane_is_installed_upgraded_rolled_back_and_taken_awa
     namespace = HUB_NAMESPACE
     await deployed.restricted_namespace(namespace)
     values = str(CONTROL_PLANE / "ci" / "plain-values.yaml")
-    chart: tuple[str, ...] = (str(CONTROL_PLANE), "-n", namespace, "-f", values, "--wait", "--timeout", "90s")
+    chart: tuple[str, ...] = (str(CONTROL_PLANE), "-n", namespace, "-f", values, "--wait", "--timeout", "180s")
     said = await deployed.helm("install", "flotilla", *chart)
     assert "whoever reaches it can command the whole fleet" in said
     assert await running(deployed, namespace) == [
@@ -177,14 +177,14 @@ async def test_the_control_plane_is_installed_upgraded_rolled_back_and_taken_awa
     budgets = await deployed.cluster.kubectl("get", "pdb", "-n", namespace, "-o", "name")
     assert {line.rpartition("-")[2] for line in budgets.splitlines()} == {"hub", "scheduler"}
 
-    await deployed.helm("rollback", "flotilla", "1", "-n", namespace, "--wait", "--timeout", "90s")
+    await deployed.helm("rollback", "flotilla", "1", "-n", namespace, "--wait", "--timeout", "180s")
     assert await images(deployed, namespace) == {"flotilla-control-plane:0.1.0"}
     revisions: list[dict[str, Any]] = json.loads(
         await deployed.helm("history", "flotilla", "-n", namespace, "-o", "json")
     )
     assert [revision["status"] for revision in revisions] == ["superseded", "superseded", "deployed"]
 
-    await deployed.helm("uninstall", "flotilla", "-n", namespace, "--wait", "--timeout", "90s")
+    await deployed.helm("uninstall", "flotilla", "-n", namespace, "--wait", "--timeout", "180s")
     left = "deployments,services,pdb,networkpolicies,roles,rolebindings,jobs"
     assert await deployed.cluster.kubectl("get", left, "-n", namespace, "-o", "name") == ""
     assert "clusters.cluster.k8s.io" in await deployed.cluster.kubectl("get", "crds", "-o", "name")

@@ -115,7 +115,7 @@ async def bed(deployed: Deployed, kafka_bootstrap: str, redis_url: str) -> Async
     await deployed.restricted_namespace(MADE)
     making = f"hub.provision.enabled=true,hub.provision.namespaces={{{MADE}}}"
     values = ("-f", str(CONTROL_PLANE / "ci" / "plain-values.yaml"), "--set", f"{HUB_ALONE},{making}")
-    await deployed.helm("install", *release, str(CONTROL_PLANE), *values, "--wait", "--timeout", "90s")
+    await deployed.helm("install", *release, str(CONTROL_PLANE), *values, "--wait", "--timeout", "180s")
     for name, account in ACCOUNTS.items():
         token = await token_of(deployed.cluster, account.namespace, account.name)
         write_token_kubeconfig(deployed.cluster, token, directory / name / "real.kubeconfig")
@@ -141,7 +141,7 @@ async def bed(deployed: Deployed, kafka_bootstrap: str, redis_url: str) -> Async
         following.cancel()
         await asyncio.gather(following, return_exceptions=True)
         await log.close()
-    await deployed.helm("uninstall", *release, "--wait", "--timeout", "90s")
+    await deployed.helm("uninstall", *release, "--wait", "--timeout", "180s")
 
 
 def manifest(kind: str, **spec: Any) -> dict[str, Any]:

@@ -57,7 +57,7 @@ class Running:
     async def __aexit__(self, *_: object) -> None:
         self._stop.set()
         assert self._task is not None
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(30):
             await self._task
         await self._providers.close()
 

@@ -355,7 +355,7 @@ async def test_the_topic_may_come_later_than_the_executor(bed: Bed) -> None:
     await executor.until_reported(bed.subject, "applied", 1)
     assert executor.service.readiness().ready
     executor._stop.set()
-    await asyncio.wait_for(task, 10)
+    await asyncio.wait_for(task, 30)
 
 
 async def test_bound_pods_stay_as_they_are_over_a_restart(bed: Bed) -> None:

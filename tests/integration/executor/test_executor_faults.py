@@ -113,9 +113,10 @@ async def test_a_subject_whose_calls_hang_holds_up_no_other(simulated: Bed) -> N
         executor.issue(*commands)
         started = time.monotonic()
         await all_applied(executor, [item for item in commands if not item.subject.endswith("web-1")])
-        assert time.monotonic() - started < 10
+        # A call that hangs is given up after thirty seconds.
+        assert time.monotonic() - started < 25
         stopping = time.monotonic()
-    assert time.monotonic() - stopping < 8, "a call that hangs does not keep the service from stopping"
+    assert time.monotonic() - stopping < 25, "a call that hangs does not keep the service from stopping"
 
 
 async def _until_found(bed: Bed, name: str) -> bool:

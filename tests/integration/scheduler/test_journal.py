@@ -80,7 +80,7 @@ async def test_what_a_replaced_leader_appends_is_void(world: World) -> None:
     state = await world.until(PLACEMENTS.name, PlacementPublished, lambda s: placed(s, "real"))
     await first.crash()
     second = start_scheduler(world.log, "second")
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while len(await epochs(world)) < 2:  # noqa: ASYNC110 - what is awaited is in the log
             await asyncio.sleep(0.05)
     item = state["it/real"]

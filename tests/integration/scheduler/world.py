@@ -144,7 +144,7 @@ class World:
         return state
 
     async def until(
-        self, topic: str, model: type[M], condition: Callable[[dict[str, M]], bool], within: float = 20.0
+        self, topic: str, model: type[M], condition: Callable[[dict[str, M]], bool], within: float = 60.0
     ) -> dict[str, M]:
         """The latest values of a topic as soon as the condition holds for them."""
         deadline = time.monotonic() + within
@@ -170,7 +170,7 @@ class RunningScheduler:
     async def stop(self) -> None:
         """A clean stop."""
         self._stop.set()
-        await asyncio.wait_for(self.task, 20)
+        await asyncio.wait_for(self.task, 30)
 
     async def crash(self) -> None:
         """Gone between two steps, without a farewell."""

@@ -190,7 +190,7 @@ async def existing(api: KubernetesApi, cluster: str, resources: Iterable[Resourc
 
 
 async def converged(
-    log: EventLog, api: KubernetesApi, cluster: str, resources: Iterable[Resource], within: float = 40
+    log: EventLog, api: KubernetesApi, cluster: str, resources: Iterable[Resource], within: float = 90
 ) -> list[Record]:
     """Waits until the log ends with exactly the objects that exist, and returns all records of the cluster."""
     deadline = time.monotonic() + within

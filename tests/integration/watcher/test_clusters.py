@@ -65,7 +65,7 @@ async def watching(log: MemoryLog, directory: Path, **more: Any) -> AsyncIterato
         yield service
     finally:
         stop.set()
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(30):
             await task
 
 
@@ -80,7 +80,7 @@ def spec(name: str, nodes: int = 2) -> ClusterSpec:
     return ClusterSpec(name=name, node_groups=(NodeGroup(count=nodes),))
 
 
-async def until(condition: Callable[[], bool], within: float = 20) -> None:
+async def until(condition: Callable[[], bool], within: float = 60) -> None:
     deadline = time.monotonic() + within
     while not condition():
         assert time.monotonic() < deadline, "it never came to be"

@@ -35,7 +35,7 @@ class Running:
 
     async def stop(self) -> None:
         self._stop.set()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(30):
             await self._task
 
     async def crash(self) -> None:
@@ -47,7 +47,7 @@ def epochs(records: Iterable[Record]) -> list[int]:
     return [int((record.header("fleet_epoch") or b"0").decode()) for record in records]
 
 
-async def until(log: EventLog, condition: Callable[[list[int]], bool], within: float = 20) -> list[int]:
+async def until(log: EventLog, condition: Callable[[list[int]], bool], within: float = 60) -> list[int]:
     deadline = time.monotonic() + within
     while not condition(found := epochs(of_cluster(await read_all(log), "east"))):
         assert time.monotonic() < deadline, sorted(set(found))

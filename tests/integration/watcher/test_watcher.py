@@ -25,7 +25,7 @@ from tests.integration.watcher.support import (
 )
 from tests.testbed import RealCluster
 
-pytestmark = [pytest.mark.kafka, pytest.mark.testbed, pytest.mark.slow]
+pytestmark = [pytest.mark.kafka, pytest.mark.testbed, pytest.mark.slow, pytest.mark.timeout(300)]
 
 RESOURCES = parse_resources(DEFAULT_RESOURCES)
 CONFIG_MAPS = Resource("", "v1", "configmaps")
@@ -48,7 +48,7 @@ async def api(real_cluster: RealCluster) -> AsyncIterator[KubernetesApi]:
 async def namespace(real_cluster: RealCluster, request: pytest.FixtureRequest) -> AsyncIterator[str]:
     name = request.node.name.replace("_", "-").removeprefix("test-")[:40].rstrip("-")
     await real_cluster.kubectl("create", "namespace", name)
-    await real_cluster.kubectl("wait", f"--namespace={name}", "--for=create", "serviceaccount/default", "--timeout=20s")
+    await real_cluster.kubectl("wait", f"--namespace={name}", "--for=create", "serviceaccount/default", "--timeout=60s")
     yield name
     await real_cluster.kubectl("delete", "namespace", name, "--wait=false")
 
@@ -71,7 +71,7 @@ async def test_log_ends_with_what_exists_after_kill_and_deletions(
     async with process:
         await real_cluster.kubectl("create", "deployment", "web", "--image=nginx", "--replicas=4", "-n", namespace)
         await real_cluster.kubectl("create", "deployment", "db", "--image=nginx", "--replicas=2", "-n", namespace)
-        await real_cluster.kubectl("rollout", "status", "deployment/web", "-n", namespace, "--timeout=40s")
+        await real_cluster.kubectl("rollout", "status", "deployment/web", "-n", namespace, "--timeout=60s")
         before = await converged(log, api, cluster, RESOURCES)
         await process.kill()
 
@@ -132,7 +132,7 @@ async def test_heartbeat_tells_version_nodes_and_sums(
     more = {"FLOTILLA_WATCHER_LABELS": "flotilla.dev/provider=kwok", "FLOTILLA_WATCHER_METRICS_S": "1"}
     async with WatcherProcess(tmp_path, environment(kafka_bootstrap, cluster, real_cluster.kubeconfig, **more)):
         await _until_ready(log, cluster, ready=True)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while True:
                 heartbeat = last_heartbeat(of_cluster(await read_all(log), cluster), cluster)
                 if heartbeat is not None and heartbeat.usage:
@@ -159,7 +159,7 @@ async def test_an_extra_resource_that_is_not_served_leaves_the_cluster_ready(
         await converged(log, api, cluster, RESOURCES | {CONFIG_MAPS})
 
 
-async def _until_ready(log: KafkaLog, cluster: str, *, ready: bool, within: float = 40) -> None:
+async def _until_ready(log: KafkaLog, cluster: str, *, ready: bool, within: float = 90) -> None:
     async with asyncio.timeout(within):
         while True:
             heartbeat = last_heartbeat(of_cluster(await read_all(log), cluster), cluster)

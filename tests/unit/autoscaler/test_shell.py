@@ -64,7 +64,7 @@ class Instance:
 
     async def stop(self) -> None:
         self._stop.set()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             await self._task
 
     def use(self, milli: int, pods: int = 2) -> None:
@@ -102,7 +102,7 @@ def scaled(log: MemoryLog) -> list[WorkloadScaled | None]:
 
 
 async def until(is_so: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while not is_so():  # noqa: ASYNC110 - whatever it is has no event
             await asyncio.sleep(0.01)
 

@@ -38,6 +38,6 @@ async def test_a_provider_is_asked_while_all_slots_are_taken(step: Step, asked: 
     slots, provider = asyncio.Semaphore(1), Provider()
     # No request goes to the API server.
     caller = NodeCaller("east", cast("ClusterApi", object()), slots, Wakefulness(SystemClock()))
-    async with slots, asyncio.timeout(5):
+    async with slots, asyncio.timeout(30):
         await caller.take(step, provider)
     assert provider.asked == [asked]

@@ -39,7 +39,7 @@ async def heard(*records: tuple[str, bytes | None]) -> list[Stimulus]:
     feed = asyncio.create_task(RecordFeed((OBJECTS,), Source.HEARTBEATS, emit, refuse, FakeClock()).run(log))
     waiting = asyncio.create_task(done.wait())
     try:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             await asyncio.wait({feed, waiting}, return_when=asyncio.FIRST_COMPLETED)
         if feed.done():
             await feed

@@ -67,7 +67,7 @@ async def test_a_wall_clock_that_is_set_back_delays_nothing() -> None:
         settings, cast("ClusterApi", Leases()), MemoryLog(), cast("KeyValue", None), nobody, cast("Clock", Term.clock)
     )
     with patch.object(shell, "BridgeTerm", Term):
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             await service.run(Term.stop)
     before, after = Term.seen
     assert after == before

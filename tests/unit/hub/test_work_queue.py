@@ -46,17 +46,17 @@ async def test_a_waiting_worker_is_woken(queue: WorkQueue) -> None:
     taking = asyncio.create_task(queue.take())
     await asyncio.sleep(0)
     queue.add(B)
-    assert await asyncio.wait_for(taking, 1) == B
+    assert await asyncio.wait_for(taking, 10) == B
 
 
 async def test_the_sooner_of_two_times_holds(queue: WorkQueue) -> None:
     queue.add(A, 0.05)
     queue.add(A, 30)
-    assert await asyncio.wait_for(queue.take(), 1) == A
+    assert await asyncio.wait_for(queue.take(), 10) == A
     queue.done(A)
     queue.add(B, 30)
     queue.add(B, 0.05)
-    assert await asyncio.wait_for(queue.take(), 1) == B
+    assert await asyncio.wait_for(queue.take(), 10) == B
 
 
 async def test_failures_come_back_later_and_later(queue: WorkQueue) -> None:
@@ -108,4 +108,4 @@ async def test_a_worker_that_is_cancelled_when_woken_leaves_the_object_to_anothe
     await asyncio.sleep(0)
     queue.add(A)
     first.cancel()
-    assert await asyncio.wait_for(second, 1) == A
+    assert await asyncio.wait_for(second, 10) == A

@@ -42,7 +42,7 @@ class Guarded:
         """All that are repeated up to a placement that surely is."""
         self.say(LAST, placement(key=LAST, generation=1))
         found: set[str] = set()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while LAST not in found:
                 found.add(await self.repeated.get())
         return found - {LAST, MISSTATED}
@@ -117,6 +117,6 @@ async def test_a_placement_without_the_refusal_that_was_told_beside_it_is_publis
 
 
 async def test_what_was_found_to_stand_last_before_is_published_over_unless_that_was_done(guarded: Guarded) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         assert await guarded.repeated.get() == MISSTATED
     assert await guarded.repeats() == set()

@@ -59,7 +59,7 @@ async def bed(directory: Path) -> AsyncIterator[Bed]:
 
 
 async def until(condition: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 30
     while not condition():
         assert time.monotonic() < deadline, what
         await asyncio.sleep(0.02)

@@ -268,6 +268,6 @@ async def test_a_reconcile_that_fails_does_not_stop_the_others(simulator: Simula
 
 
 async def _eventually(holds: Callable[[], bool]) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while not holds():  # noqa: ASYNC110  # what is waited for has no event
             await asyncio.sleep(0.01)

@@ -36,7 +36,7 @@ class Instance:
 
     async def stop(self) -> None:
         self._stop.set()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             await self._task
 
     async def kill(self) -> None:
@@ -102,7 +102,7 @@ async def test_a_claim_replaces_the_one_before_it() -> None:
     assert not keeping.done()
     await second.claim()
     with pytest.raises(WriterReplacedError):
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             await keeping
     # It stays away as long as the other one shows signs of life.
     stop = asyncio.Event()
@@ -111,5 +111,5 @@ async def test_a_claim_replaces_the_one_before_it() -> None:
     await asyncio.sleep(1.5)
     assert not waiting.done()
     kept.cancel()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         await waiting

@@ -98,7 +98,7 @@ async def test_a_hole_before_the_end_does_not_wait_for_ever(log: CountingLog, mo
     monkeypatch.setattr(published, "READ_S", 0.01)
 
     index = PublishedIndex(log, partition_for)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         found = await index.of("west")
     await index.close()
 
