@@ -10,7 +10,7 @@ from shared.events.v1.status import Phase, WorkloadStatus
 from tests.e2e.harness import Fleet, Json, workload
 from tests.testbed import NodeShape
 
-pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.kafka, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.kafka]
 
 RESOURCES = {"requests": {"cpu": "100m", "memory": "64Mi"}}
 

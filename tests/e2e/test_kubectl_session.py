@@ -17,7 +17,7 @@ from shared.events.v1.status import Phase
 from tests.e2e.harness import Fleet
 from tests.testbed import RealCluster
 
-pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.kafka, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.kafka]
 
 MYCLUSTER = """\
 apiVersion: cluster.k8s.io/v1alpha1

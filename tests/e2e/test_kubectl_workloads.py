@@ -12,7 +12,7 @@ import pytest
 from tests.e2e.harness import Fleet
 from tests.testbed import KubectlError
 
-pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.kafka, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.kafka]
 
 
 async def columns(fleet: Fleet, *arguments: str) -> dict[str, str]:

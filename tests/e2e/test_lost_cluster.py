@@ -9,7 +9,7 @@ import pytest
 
 from tests.bench.evacuation import SIMULATED, scene
 
-pytestmark = [pytest.mark.kafka, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.kafka]
 
 PODS = 40
 WORKLOADS = 4

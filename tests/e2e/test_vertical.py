@@ -30,7 +30,7 @@ from shared.ports.event_log import START, NewRecord
 from tests.autoscaling import command
 from tests.e2e.harness import Fleet, Json, followed, workload
 
-pytestmark = [pytest.mark.kafka, pytest.mark.redis, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.kafka, pytest.mark.redis]
 
 REPLICAS = 4
 MIB = 1 << 20

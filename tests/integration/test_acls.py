@@ -28,7 +28,7 @@ from tests.autoscaling import CPU, command, follow, until
 from tests.e2e.harness import Fleet, workload
 from tests.integration.test_topics import run
 
-pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.kafka, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.kafka]
 
 ACCOUNTS = {
     "scheduler": "scheduler",

@@ -11,7 +11,7 @@ from services.cli.connection import connected
 from shared.events.topics import REQUESTS
 from shared.ports.event_log import LogError
 
-pytestmark = [pytest.mark.kafka, pytest.mark.timeout(60)]
+pytestmark = [pytest.mark.kafka]
 
 
 async def test_who_lacks_the_topics_is_told_what_makes_them(

@@ -13,7 +13,7 @@ from shared.events.topics import EVENTS, REQUESTS
 from shared.ports.event_log import LogError
 from shared.runtime.embedded import EmbeddedKafkaCluster, EmbeddedSettings
 
-pytestmark = [pytest.mark.kafka, pytest.mark.slow, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.kafka, pytest.mark.slow]
 
 
 async def configured(log: KafkaLog, name: str) -> str:

@@ -15,7 +15,7 @@ from shared.events.topics import Cleanup, Topic
 from shared.ports.event_log import START, Committed, NewRecord, Partition, Record
 from shared.runtime.embedded import EmbeddedKafka
 
-pytestmark = [pytest.mark.kafka, pytest.mark.timeout(60)]
+pytestmark = [pytest.mark.kafka]
 
 
 def a_topic() -> Topic:

@@ -22,7 +22,7 @@ from shared.runtime.embedded import EmbeddedValkey
 from tests.fixtures.secure import PASSWORD, USER, SecureBroker, TlsFront, secure_broker, tls_front
 from tests.testbed.pki import Authority
 
-pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.kafka, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.kafka]
 
 MECHANISMS = ("SCRAM-SHA-512", "SCRAM-SHA-256", "PLAIN")
 

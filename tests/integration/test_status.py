@@ -41,7 +41,7 @@ from tests.unit.status.records import (
 )
 from tests.unit.status.world import placement, refusal
 
-pytestmark = [pytest.mark.kafka, pytest.mark.redis, pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.kafka, pytest.mark.redis, pytest.mark.slow]
 
 ROOT = Path(__file__).parents[2]
 NOW = SystemClock().now_ms

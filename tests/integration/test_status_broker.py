@@ -24,7 +24,7 @@ from tests.integration.test_status import (
 )
 from tests.unit.status.records import heartbeat_record, placement_record
 
-pytestmark = [pytest.mark.kafka, pytest.mark.redis, pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.kafka, pytest.mark.redis, pytest.mark.slow]
 
 TIMEOUT_S = 3.0
 

@@ -11,7 +11,7 @@ import pytest
 from shared.adapters.kafka import KafkaLog, KafkaOptions
 from shared.events.topics import ALL_TOPICS
 
-pytestmark = [pytest.mark.kafka, pytest.mark.timeout(90)]
+pytestmark = [pytest.mark.kafka]
 
 
 async def run(bootstrap: str, **more: str) -> tuple[int, str]:

@@ -6,9 +6,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
-pytestmark = pytest.mark.timeout(60)
 _ROOT = Path(__file__).parents[2]
 # A worker inherits the standard output: who reads that to its end waits until the last of them is gone.
 _PARENT = """

@@ -36,8 +36,6 @@ SERVICE_ACCOUNTS = Resource("", "v1", "serviceaccounts")
 DEPLOYMENTS = Resource("apps", "v1", "deployments")
 SYNC_STARTED, SYNC_FINISHED = ChangeType.SYNC_STARTED, ChangeType.SYNC_FINISHED
 
-pytestmark = pytest.mark.timeout(180)
-
 
 Connect = Callable[[ListWatchPolicy | None], Awaitable[KubernetesApi]]
 

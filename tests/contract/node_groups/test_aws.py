@@ -42,8 +42,6 @@ from tests.contract.node_groups.aws import (
     scaling_group,
 )
 
-pytestmark = pytest.mark.timeout(120)
-
 GUIDE = Path(__file__).parents[3] / "docs" / "node-groups.md"
 TERMINATE = "TerminateInstanceInAutoScalingGroup"
 _numbers = itertools.count(1)

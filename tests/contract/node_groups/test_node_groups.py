@@ -19,8 +19,6 @@ from tests.contract.node_groups.beds import Bed, cluster_api, kwok
 from tests.contract.node_groups.webhook import webhook
 from tests.integration.executor.support import until
 
-pytestmark = pytest.mark.timeout(120)
-
 _numbers = itertools.count(1)
 _ON_CLUSTERS = ("kwok", "machinedeployments", "machinepools")
 _ON_REAL_ONES = [pytest.param((kind, "real"), id=f"{kind}-real", marks=pytest.mark.testbed) for kind in _ON_CLUSTERS]

@@ -34,7 +34,7 @@ from tests.integration.executor.support import until
 from tests.testbed.cluster_api import definition
 from tests.testbed.fixtures import needed
 
-pytestmark = [pytest.mark.timeout(120), pytest.mark.testbed]
+pytestmark = [pytest.mark.testbed]
 
 OWNER = "11111111-1111-1111-1111-111111111111"
 KUBECONFIG = b"apiVersion: v1\nkind: Config\n"

@@ -35,7 +35,7 @@ from tests.autoscaling import (
     until,
 )
 
-pytestmark = [pytest.mark.kafka, pytest.mark.slow, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.kafka, pytest.mark.slow]
 PODS = 4
 
 

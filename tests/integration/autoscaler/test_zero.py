@@ -18,7 +18,7 @@ from tests.autoscaling import CLUSTER, Json, ServiceProcess, apply_record, follo
 from tests.integration.autoscaler.test_service import body, log, scaled_to, send, wants
 
 __all__ = ["log"]
-pytestmark = [pytest.mark.kafka, pytest.mark.slow, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.kafka, pytest.mark.slow]
 
 LAG: Json = {
     "type": "External",

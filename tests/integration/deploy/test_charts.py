@@ -20,7 +20,7 @@ from tests.integration.deploy.conftest import RELEASE, Deployed
 from tests.testbed.helm_cli import HelmError, run_helm
 from tests.testbed.kubectl import KubectlError
 
-pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.testbed, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.testbed]
 
 STRIMZI = "kafka.strimzi.io"
 RECOMMENDED = {

@@ -28,7 +28,7 @@ from tests.integration.deploy.refusals import EVERYBODYS, answers, questions
 from tests.integration.executor.support import NODES, Running
 from tests.integration.executor.test_node_groups import QUICK, RBAC, ROLES, order, reported, role_of
 
-pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.testbed, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.testbed]
 
 WORKLOAD_CLUSTER = "east"
 ACCOUNT = "cluster-api"

@@ -44,7 +44,6 @@ pytestmark = [
     pytest.mark.asyncio(loop_scope="session"),
     pytest.mark.testbed,
     pytest.mark.kafka,
-    pytest.mark.timeout(240),
 ]
 
 

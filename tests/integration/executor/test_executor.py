@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-import pytest
-
 from shared.adapters.memory.event_log import MemoryLog
 from shared.events.topics import RESULTS, commands_topic
 from shared.events.v1.commands import CommandIssued
@@ -26,8 +24,6 @@ from tests.integration.executor.support import (
     until,
 )
 from tests.unit.executor.builders import command, config_map, deployment, job, pod_group, withdrawal
-
-pytestmark = pytest.mark.timeout(120)
 
 
 def run(bed: Bed, generation: int, *objects: dict[str, Any], **more: Any) -> CommandIssued:

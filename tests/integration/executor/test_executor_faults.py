@@ -17,8 +17,6 @@ from tests.integration.executor.conftest import CLUSTER, Bed
 from tests.integration.executor.support import CONFIG_MAPS, DEPLOYMENTS, Running, find, until
 from tests.unit.executor.builders import command, config_map, deployment
 
-pytestmark = pytest.mark.timeout(120)
-
 
 def many(bed: Bed, count: int, *, generation: int, image: str = "nginx:1") -> list[CommandIssued]:
     return [

@@ -31,7 +31,7 @@ from shared.runtime.embedded.network import free_ports
 from tests.integration.executor.support import PODS, until
 from tests.unit.executor.builders import command, deployment, pod_group, withdrawal
 
-pytestmark = [pytest.mark.kafka, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.kafka]
 
 
 class Process:

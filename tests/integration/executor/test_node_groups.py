@@ -24,8 +24,6 @@ from tests.integration.executor.support import DEPLOYMENTS, NAMESPACES, NODES, P
 from tests.testbed.cluster import RealCluster
 from tests.testbed.nodes import is_ready
 
-pytestmark = pytest.mark.timeout(120)
-
 BUDGETS = Resource("policy", "v1", "poddisruptionbudgets")
 RBAC = "rbac.authorization.k8s.io"
 ROLES = Resource(RBAC, "v1", "clusterroles")

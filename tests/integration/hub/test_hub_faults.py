@@ -16,7 +16,7 @@ from tests.testbed import RealCluster
 
 real_only = pytest.mark.parametrize("hub_kubeconfig", ["real"], indirect=True)
 
-pytestmark = [pytest.mark.kafka, pytest.mark.testbed, pytest.mark.timeout(180), real_only]
+pytestmark = [pytest.mark.kafka, pytest.mark.testbed, real_only]
 
 
 # Short enough that a leader gives up while its API server is away.

@@ -38,7 +38,7 @@ from tests.testbed.cluster_api import definition
 from tests.testbed.fixtures import needed
 from tests.testbed.kubectl import KubectlError
 
-pytestmark = [pytest.mark.kafka, pytest.mark.testbed, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.kafka, pytest.mark.testbed]
 
 TOKEN = "not-for-anybody-elses-eyes"
 VARIABLE = "nor-is-this-variable"

@@ -20,7 +20,7 @@ from tests.integration.hub.support import WEB, Fleet, HubCluster, until
 
 COUNT = int(os.environ.get("FLOTILLA_TEST_WORKLOADS", "500"))
 
-pytestmark = [pytest.mark.kafka, pytest.mark.slow, pytest.mark.timeout(120 + COUNT // 5)]
+pytestmark = [pytest.mark.kafka, pytest.mark.slow, pytest.mark.timeout(300 + COUNT // 5)]
 
 
 def written(kind: str) -> float:

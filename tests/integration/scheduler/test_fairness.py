@@ -6,8 +6,6 @@ import asyncio
 import time
 from collections import Counter
 
-import pytest
-
 from services.cli.fleet.requesting import request_record
 from services.scheduler.journal import Checkpoint, decode_entry, is_entry
 from shared.events.topics import DECISIONS
@@ -16,7 +14,6 @@ from shared.events.v1.requests import WorkloadRequested
 from shared.ports.event_log import NewRecord
 from tests.integration.scheduler.world import World, start_scheduler
 
-pytestmark = pytest.mark.timeout(240)
 FLOOD = 4000
 
 

@@ -16,7 +16,7 @@ from shared.events.v1.placements import PlacementPublished
 from shared.runtime.embedded import EmbeddedKafka
 from tests.integration.scheduler.world import World, apply_request, delete_request, start_scheduler
 
-pytestmark = [pytest.mark.kafka, pytest.mark.usefixtures("kafka_bootstrap"), pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.kafka, pytest.mark.usefixtures("kafka_bootstrap")]
 _ROOT = Path(__file__).parents[3]
 
 

@@ -16,7 +16,7 @@ from shared.ports.event_log import Record
 from shared.runtime.embedded import EmbeddedKafka
 from tests.integration.watcher.support import WatcherProcess, connected, converged
 
-pytestmark = [pytest.mark.kafka, pytest.mark.slow, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.kafka, pytest.mark.slow]
 CONFIG_MAPS = Resource("", "v1", "configmaps")
 WATCHED = "v1/nodes,v1/configmaps,v1/namespaces"
 

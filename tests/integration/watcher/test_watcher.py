@@ -25,7 +25,7 @@ from tests.integration.watcher.support import (
 )
 from tests.testbed import RealCluster
 
-pytestmark = [pytest.mark.kafka, pytest.mark.testbed, pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.kafka, pytest.mark.testbed, pytest.mark.slow]
 
 RESOURCES = parse_resources(DEFAULT_RESOURCES)
 CONFIG_MAPS = Resource("", "v1", "configmaps")

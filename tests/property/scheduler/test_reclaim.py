@@ -6,7 +6,6 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
-import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
@@ -249,4 +248,3 @@ def usage(pods: list[Pod]) -> Usage:
 
 TestReclaiming = Reclaiming.TestCase
 TestReclaiming.settings = settings(stateful_step_count=25)
-pytestmark = pytest.mark.timeout(240)

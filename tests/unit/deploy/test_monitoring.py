@@ -167,7 +167,6 @@ def test_dashboards_ask_the_data_source_that_is_provisioned() -> None:
 
 
 # promtool makes a database for each of its tests, which takes half a minute where others have the disk.
-@pytest.mark.timeout(300)
 @pytest.mark.parametrize(
     "arguments",
     [

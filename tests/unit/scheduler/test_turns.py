@@ -92,7 +92,6 @@ class SlowJournal(MemoryLog):
                 await asyncio.sleep(0.01)
 
 
-@pytest.mark.timeout(90)
 @pytest.mark.parametrize("slice_s", [SLICE_S, 0.0], ids=["some in a slice", "one in a slice"])
 async def test_who_comes_in_a_flood_is_decided_before_what_could_have_been_done_ahead_of_it(
     slice_s: float, monkeypatch: pytest.MonkeyPatch
@@ -121,7 +120,6 @@ async def test_who_comes_in_a_flood_is_decided_before_what_could_have_been_done_
     await leading
 
 
-@pytest.mark.timeout(90)
 async def test_what_a_crowd_asks_while_an_entry_is_on_its_way_makes_up_the_next_one(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -150,7 +148,6 @@ async def test_what_a_crowd_asks_while_an_entry_is_on_its_way_makes_up_the_next_
     await leading
 
 
-@pytest.mark.timeout(90)
 async def test_behind_the_entry_of_a_crowd_the_next_one_gathers_and_behind_all_others_it_does_not(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -184,7 +181,6 @@ async def test_behind_the_entry_of_a_crowd_the_next_one_gathers_and_behind_all_o
     await leading
 
 
-@pytest.mark.timeout(90)
 async def test_where_many_namespaces_have_a_backlog_an_entry_has_some_turns_of_each() -> None:
     log, stop, namespaces = SlowJournal(), asyncio.Event(), 60
     await log.ensure_topics(ALL_TOPICS)
@@ -211,7 +207,6 @@ async def test_where_many_namespaces_have_a_backlog_an_entry_has_some_turns_of_e
     await leading
 
 
-@pytest.mark.timeout(90)
 async def test_a_backlog_of_many_is_gathered_though_the_last_entry_is_published(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -20,7 +20,7 @@ from tests.integration.autoscaler.beside.twin import Fault, Json, Play, Twin
 from tests.testbed import NodeShape, RealCluster
 from tests.testbed.fixtures import MakeCluster
 
-pytestmark = [pytest.mark.testbed, pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.testbed, pytest.mark.slow]
 
 EVALUATIONS = 40
 DOWN_S = 4
