@@ -106,7 +106,7 @@ def _as_simulated(life: Lived) -> Lived:
 def removed(evidence: Evidence) -> Iterator[Violation]:
     """Nobody asked for it: of what leaves clusters as many stay as others are not ready, wherever these are."""
     ready = Ready(evidence)
-    for at_ms, decision, before, after in unasked(evidence):
+    for at_ms, _, decision, before, after in unasked(evidence):
         key = str(decision.workload.key)
         unready = sum(
             max(share.kept - ready.most(key, after.name, share.cluster, at_ms + _LATE_MS), 0) for share in after.shares
@@ -158,7 +158,7 @@ def flapped(evidence: Evidence) -> Iterator[Violation]:
             begun[life.process] = life.at_ms
         elif life.event == STEADY and life.process in begun:
             periods[life.process].append((begun.pop(life.process) + _BEFORE_MS, life.at_ms))
-    for at_ms, decision, before, after in unasked(evidence):
+    for at_ms, _, decision, before, after in unasked(evidence):
         for cluster in begins_to_leave(before, after):
             flaps = any(begin <= at_ms <= end for begin, end in periods[cluster])
             if flaps and beats.silent_ms(cluster, at_ms) < _SILENT_MS:
@@ -214,7 +214,7 @@ def counts(evidence: Evidence) -> dict[str, int]:
     """How often each policy had something to do: a rule that judged nothing found nothing."""
     evidence.take()
     evacuated = returned = rebalanced = 0
-    for _, _, before, after in unasked(evidence):
+    for _, _, _, before, after in unasked(evidence):
         evacuated += bool([*begins_to_leave(before, after)])
         returned += bool(after.returning) and not before.returning
         move, last = after.rebalanced, before.rebalanced

@@ -7,7 +7,7 @@ from dataclasses import fields
 from typing import Any
 
 import orjson
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from services.autoscaler.decision.horizontal.terms import Defaults
@@ -185,6 +185,14 @@ def judged(records: list[Record]) -> list[Verdict]:
     return [verdict for record in records for verdict in judge.judge(record)]
 
 
+# A node that goes is of a group that nobody declares by then.
+@example(
+    [
+        ([("node", 3, 0, True), ("declare", 1, False)], 100, True, None),
+        ([], 1_000, True, ("node", 3, 1, False)),
+        ([], 100, True, None),
+    ]
+)
 @given(st.lists(rounds, min_size=1, max_size=8))
 def test_a_replay_of_any_plan_is_the_same(story: list[Any]) -> None:
     live = Live()

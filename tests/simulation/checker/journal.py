@@ -7,7 +7,14 @@ from dataclasses import dataclass, field
 
 from shared.events.registry import decode
 from shared.events.topics import EPOCH_STARTED
-from shared.events.v1.decisions import DecisionsMade, EpochStarted, RequestRejected, WorkloadForgotten, WorkloadPlaced
+from shared.events.v1.decisions import (
+    DecisionsMade,
+    EpochStarted,
+    Positions,
+    RequestRejected,
+    WorkloadForgotten,
+    WorkloadPlaced,
+)
 from tests.simulation.history import Appended
 
 _EPOCH_STARTED = EPOCH_STARTED.ce_type.encode()
@@ -30,11 +37,14 @@ class Journal:
     latest: dict[str, tuple[int, WorkloadPlaced]] = field(default_factory=dict)
     decided: dict[tuple[int, str], WorkloadPlaced] = field(default_factory=dict)
     epochs: dict[int, int] = field(default_factory=dict)
+    # Up to where its leader had read the inputs, by an entry's offset.
+    consumed: dict[int, Positions] = field(default_factory=dict)
     outcomes: dict[str, list[Outcome]] = field(default_factory=lambda: defaultdict(list))
     forgotten: dict[str, int] = field(default_factory=dict)
     # When a workload ended, or another one of its name took its place, by its uid.
     ended: dict[str, int] = field(default_factory=dict)
     void: int = 0
+    _consumed: Positions = field(default_factory=dict)
 
     def take(self, append: Appended) -> None:
         if dict(append.headers).get("ce_type") == _EPOCH_STARTED:
@@ -47,6 +57,8 @@ class Journal:
             self.void += 1
             return
         self.epochs[append.offset] = batch.epoch
+        self._consumed = {**self._consumed, **batch.inputs}
+        self.consumed[append.offset] = self._consumed
         for decision in batch.decisions:
             match decision:
                 case WorkloadPlaced():

@@ -30,7 +30,7 @@ def check(evidence: Evidence) -> Iterator[Violation]:
             if cluster is not None and decode(ClusterObserved, append.value).ready:
                 well[cluster].append(append.at_ms)
     begun: list[int] = []
-    for at_ms, decision, before, after in unasked(evidence):
+    for at_ms, _, decision, before, after in unasked(evidence):
         move = after.rebalanced
         if move is None or not begins(before, after):
             continue

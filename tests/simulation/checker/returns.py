@@ -59,7 +59,7 @@ def check(evidence: Evidence) -> Iterator[Violation]:
     """
     evidence.take()
     beats = Heartbeats(evidence.history)
-    for at_ms, decision, before, after in unasked(evidence):
+    for at_ms, _, decision, before, after in unasked(evidence):
         if not decision.workload.placement.failback or before.returning:
             continue
         for cluster, left in _left(before, after).items():

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 from shared.events.registry import decode
 from shared.events.topics import DECISIONS, OBJECTS, STATUS
-from shared.events.v1.decisions import PodSetPlacement, WorkloadPlaced
+from shared.events.v1.decisions import PodSetPlacement, Positions, WorkloadPlaced
 from shared.events.v1.objects import UNREACHABLE, ClusterObserved
 from shared.events.v1.status import WorkloadStatus
 from shared.model.identities import POD_SET_LABEL, heartbeat_cluster
@@ -21,14 +21,15 @@ from tests.simulation.checker.evidence import Evidence, Violation
 from tests.simulation.history import History
 
 _Beats = dict[str, list[int]]
+# By cluster, its heartbeats: partition, offset, when.
+_Heard = dict[str, list[tuple[int, int, int]]]
 # So long without a heartbeat is silence, and more; that it is noticed and told takes some more.
 _SILENT_MS = 15_000
 _TOLD_MS = 10_000
 # After so long without a heartbeat a cluster is silent for the scheduler: nothing new can be known of it.
 _DEAF_MS = 9_000
-# A cluster is left when it was silent for 9 s and that was tolerated for 10 s more. Of a heartbeat that is on its way
-# for so long, because its reader is cut off or slow, a leader knows nothing.
-_HASTY_MS = 19_000 - 8_000
+# A cluster is left when it was silent for 9 s, for a leader who read so far, and that was tolerated for 5 s more.
+_HASTY_MS = 14_000
 # So old may be what a leader knows of pods.
 _SEEN_MS = 30_000
 
@@ -55,6 +56,7 @@ def check(evidence: Evidence) -> Iterator[Violation]:
     evidence.take()
     beats: _Beats = defaultdict(list)
     well: _Beats = defaultdict(list)
+    heard: _Heard = defaultdict(list)
     end = 0
     for append in evidence.history.appends:
         end = append.at_ms
@@ -65,7 +67,8 @@ def check(evidence: Evidence) -> Iterator[Violation]:
                 observed = decode(ClusterObserved, append.value)
                 if observed.ready or observed.reason != UNREACHABLE:
                     well[cluster].append(append.at_ms)
-    yield from _haste(evidence, well)
+                    heard[cluster].append((append.partition, append.offset, append.at_ms))
+    yield from _haste(evidence, heard)
     yield from _moves(evidence, beats)
     # Every silence is looked at when it must have been told, if the status service was well until then.
     late = [
@@ -107,8 +110,8 @@ def _claims(evidence: Evidence, moments: list[tuple[int, str]]) -> Iterator[Viol
                     yield Violation("silent and well", key, message)
 
 
-def unasked(evidence: Evidence) -> Iterator[tuple[int, WorkloadPlaced, PodSetPlacement, PodSetPlacement]]:
-    """What becomes of a pod set by a decision that nobody asked for: when, the decision, before and after.
+def unasked(evidence: Evidence) -> Iterator[tuple[int, int, WorkloadPlaced, PodSetPlacement, PodSetPlacement]]:
+    """What becomes of a pod set by a decision that nobody asked for: when, its offset, the decision, before and after.
 
     Not of what runs at most once, of which `once` says in which order it moves.
     """
@@ -123,24 +126,29 @@ def unasked(evidence: Evidence) -> Iterator[tuple[int, WorkloadPlaced, PodSetPla
         if placed.workload.placement.at_most_once:
             continue
         for had, has in zip(before.pod_sets, placed.pod_sets, strict=False):
-            yield times[offset], placed, had, has
+            yield times[offset], offset, placed, had, has
 
 
-def _haste(evidence: Evidence, well: _Beats) -> Iterator[Violation]:
-    """Nothing begins to leave a cluster that was heard, and well, a short time ago.
+def _haste(evidence: Evidence, well: _Heard) -> Iterator[Violation]:
+    """Nothing begins to leave a cluster that was heard, and well, a short time ago, as far as the leader had read.
 
     But for what returns to another cluster, and what moves to a better place: these leave clusters that are well.
     """
-    for at_ms, decision, before, after in unasked(evidence):
+    for at_ms, offset, decision, before, after in unasked(evidence):
         key, move = str(decision.workload.key), after.rebalanced
         had = {share.cluster: share.leaving or 0 for share in before.shares}
         for share in after.shares:
             if after.returning or (move is not None and (move.state, move.from_cluster) == ("moving", share.cluster)):
                 continue
-            heard = bisect_right(well[share.cluster], at_ms)
-            silent_ms = at_ms - well[share.cluster][heard - 1] if heard else at_ms
+            silent_ms = at_ms - _last(well[share.cluster], evidence.journal.consumed[offset])
             if (share.leaving or 0) > had.get(share.cluster, 0) and silent_ms < _HASTY_MS:
                 yield Violation("left in haste", key, f"{share.cluster}, which was well {silent_ms} ms ago, is left")
+
+
+def _last(beats: list[tuple[int, int, int]], consumed: Positions) -> int:
+    """When the newest heartbeat was written of those that a leader had read; 0 if there is none."""
+    upto = consumed.get(OBJECTS.name, {})
+    return next((at_ms for partition, offset, at_ms in reversed(beats) if offset < upto.get(partition, 0)), 0)
 
 
 def _moves(evidence: Evidence, beats: _Beats) -> Iterator[Violation]:
@@ -149,7 +157,7 @@ def _moves(evidence: Evidence, beats: _Beats) -> Iterator[Violation]:
     Of the replicas that leave as many stay as others, where anything can be known, are not ready.
     """
     ready = Ready(evidence)
-    for at_ms, decision, before, after in unasked(evidence):
+    for at_ms, _, decision, before, after in unasked(evidence):
         key = str(decision.workload.key)
         had, has = ({share.cluster: share.replicas for share in item.shares} for item in (before, after))
         silent = {

@@ -246,6 +246,33 @@ def test_what_replaces_others_has_to_be_paid_as_well(limit: float, replicas: int
     assert (outcome.price_per_hour or 0) <= limit
 
 
+def test_what_left_does_not_stay_after_all_when_others_had_its_money() -> None:
+    """A replica leaves a lost cluster for a cheaper place, and another pod set is paid by the difference."""
+    fleet = Fleet(nodes=1)
+    fleet.node("east", "east-0", labels=priced(2.0))
+    fleet.node("west", "west-0", labels=priced(0.4), cpu="4")
+    terms = {"maxPricePerHour": 0.6, "binding": "node"}
+    fleet.apply(workload("web", image("a", 1, "1"), placement={**terms, "clusters": ["east"]}))
+    fleet.apply(workload("web", image("a", 1, "1"), image("b", 2, "1"), placement=terms))
+    assert [(item.placed, item.reason) for item in fleet.placements["default/web"].pod_sets] == [
+        (1, ""),
+        (1, "OverBudget"),
+    ]
+    fleet.pod("east", "p0", node="east-0", of="web/a", ready=True)
+    fleet.lose("east")
+    fleet.passes(2_000)
+    a, b = fleet.placements["default/web"].pod_sets
+    assert ([(share.cluster, share.leaving or 0) for share in a.shares], b.placed) == ([("east", 1), ("west", 0)], 2)
+    fleet.heard.add("east")
+    fleet.passes(60_000)
+    a, b = fleet.placements["default/web"].pod_sets
+    assert ([(share.cluster, share.leaving or 0) for share in a.shares], b.placed) == ([("east", 1), ("west", 0)], 2)
+    assert sum(item.price_per_hour or 0 for item in (a, b)) <= 0.6
+    fleet.pod("west", "p1", node="west-0", of="web/a", ready=True)
+    fleet.passes(2_000)
+    assert counts_of(fleet.placements["default/web"]) == {"west": 1}
+
+
 def test_pods_count_where_their_cluster_bound_them(world: World) -> None:
     decision = placed(world.apply(web(0.4, 2, cpu="2", binding="cluster")))
     assert nodes_of(decision)["cheap"] == ("cheap-0",) * 2 or nodes_of(decision)["cheap"] == ("cheap-1",) * 2

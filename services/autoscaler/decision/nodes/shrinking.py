@@ -119,8 +119,9 @@ class _Shrinking:
         leaving = [nodes[key] for key in sorted(self._going) if key in nodes]
         for node in leaving:
             trial.close(node.key)
-            if node.group:
-                self._left[GroupKey(node.cluster, node.group)] -= 1
+            group = GroupKey(node.cluster, node.group)
+            if group in self._left:  # It may not be declared any more.
+                self._left[group] -= 1
         for rows in trial.place(self._seen.pending):
             self._taking.update(self._names[row] for row in rows.tolist() if row in self._names)
         trial.close_new()

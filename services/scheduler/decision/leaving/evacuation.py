@@ -11,7 +11,8 @@ heard; of any other, none: it may be the next to be left. So nothing is removed 
 ready in a cluster that is not heard is removed when all is ready, as the cluster would not know of it before.
 
 A cluster that is well again for a while gets back what waits to leave it, in place of replacements that are not
-ready; of those that are ready the old one goes. What is least change comes first.
+ready; of those that are ready the old one goes. What is least change comes first, as far as the workload's limit pays
+for it: what leaves costs nothing, and others may have had that money.
 
 Where a workload asks for it, what had to leave a cluster is counted as `away`, and goes back the same way when the
 cluster is well, and has confirmed that the old replicas are gone: started there first, and then removed elsewhere.
@@ -209,8 +210,9 @@ class Evacuation:
         if not staying:
             return
         if draft.plan.division is Division.TOGETHER:
-            draft.replicas = [replica for replica in staying if replica.cluster == staying[0].cluster]
-            draft.leaving = []
+            whole = [replica for replica in staying if replica.cluster == staying[0].cluster]
+            if draft.can_pay(whole, instead_of=draft.replicas):
+                draft.replicas, draft.leaving = whole, []
             return
         # Of a cluster that is not heard nobody knows what is ready there: what it has may only leave.
         homes = {replica.cluster for replica in staying}
@@ -220,8 +222,11 @@ class Evacuation:
             if not unready.total():
                 return
             cluster = max(sorted(unready), key=lambda name: unready[name])
+            other = self._last(draft, cluster)
+            if not draft.can_pay([replica], instead_of=[other]):
+                continue
             unready[cluster] -= 1
-            draft.replicas.remove(self._last(draft, cluster))
+            draft.replicas.remove(other)
             draft.leaving.remove(replica)
             draft.replicas.append(replica)
 
@@ -278,6 +283,8 @@ class Evacuation:
             present = [item for item in draft.replicas if item.cluster == cluster]
             if not present:
                 return
+            if not draft.can_pay([replica], instead_of=present[-1:]):
+                continue
             draft.leaving.remove(replica)
             draft.leaving.insert(0, present[-1])
             draft.replicas.remove(present[-1])

@@ -5,7 +5,7 @@ What is gained takes room on the node table at once, and can be given back (`mar
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from itertools import count, filterfalse, repeat
 
 import numpy as np
@@ -193,7 +193,10 @@ class Gaining:
         return Spending(self._profile.prices(), self.purse.limit, left, missing)
 
     def _spent(self) -> int:
-        return spent_by(self._fleet, self._profile.prices(), self._workload, self.plan, self.replicas)
+        return self._cost_of(self.replicas)
+
+    def _cost_of(self, replicas: Iterable[Replica]) -> int:
+        return spent_by(self._fleet, self._profile.prices(), self._workload, self.plan, replicas)
 
     def _choose(
         self,

@@ -16,7 +16,6 @@ import numpy as np
 from services.scheduler.decision.asked.manifests import Division
 from services.scheduler.decision.placing.division import ClusterShares
 from services.scheduler.decision.placing.gaining import UNKNOWN, Gaining
-from services.scheduler.decision.placing.purse import spent_by
 from services.scheduler.decision.placing.replicas import Budget, Replica, by_cluster
 from services.scheduler.decision.seen.pods import SeenPod
 from services.scheduler.decision.seen.slots import NO_ROW
@@ -130,10 +129,18 @@ class Giving(Gaining):
 
     def left_without(self, replica: Replica) -> int | None:
         """What the workload may spend on a replica beside all others; None where it does not matter what it costs."""
+        return self._left_beside([item for item in self.replicas if item is not replica])
+
+    def can_pay(self, replicas: Sequence[Replica], *, instead_of: Sequence[Replica]) -> bool:
+        """Whether the workload may spend on these, which leave, what it spends on others, if they stay after all."""
+        replaced = set(instead_of)
+        left = self._left_beside([item for item in self.replicas if item not in replaced])
+        return left is None or self._cost_of(replicas) <= left
+
+    def _left_beside(self, replicas: Sequence[Replica]) -> int | None:
         if self.purse is None:
             return None
-        others = (item for item in self.replicas if item is not replica)
-        spent = spent_by(self._fleet, self._profile.prices(), self._workload, self.plan, others)
+        spent = self._cost_of(replicas)
         return max(self.purse.left_beside(self.plan.name, spent), self._spent() - spent)
 
     def move_one(self, cluster: str, budget: Budget) -> bool:

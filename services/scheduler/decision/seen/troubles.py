@@ -3,7 +3,8 @@
 A cluster is left for its `NoExecute` taints, as a node is left in Kubernetes: those that were declared
 (`flotilla.dev/draining` is one by convention), and `flotilla.dev/silent`, which is implied while a cluster is lost. A
 pod set that tolerates a taint with `tolerationSeconds` stays for so long, and for ever without. What does not speak of
-silence is given `tolerate_loss_ms`, as Kubernetes gives every pod five minutes for a node that is lost.
+silence is given `tolerate_loss_ms`, as Kubernetes gives every pod five minutes for a node that is lost. A cluster whose
+watcher is heard, and its API server is not, is lost at once; the taint begins when it would have been called silent.
 
 Only a taint that stays for the whole time counts: one that goes and comes back begins anew. While most clusters are
 lost at once, time does not pass for any of them: it is more likely that nothing reaches the scheduler.
@@ -102,8 +103,11 @@ class Troubles:
             return since.get(taint, self._now_ms)
         if self.cut_off:
             return self._now_ms
-        first = min(cluster.silent_since, self._now_ms) if cluster.silent else self._now_ms
-        return since.get(taint, first)
+        if cluster.silent:
+            return since.get(taint, min(cluster.silent_since, self._now_ms))
+        # Its watcher is heard, and says that the API server does not answer: it has as long to come back as a watcher
+        # has until it is called silent.
+        return since.get(taint, self._now_ms + self._config.silent_after_ms)
 
     def _is_over(self, taint: Taint, since: int, tolerations: _Tolerations) -> bool:
         patience = self._patience(taint, tolerations)
