@@ -8,21 +8,24 @@ The cheapest of these costs `left / m` or less, so the part is that of m replica
 `left / m` or less leaves too little for the m - 1 cheapest of the others.
 
 What is placed is counted at what it costs now: replicas that Flotilla binds on their nodes, and those of a cluster's
-own scheduler where their pods were seen, or else where room is held for them. What has no node costs nothing; neither
-does what has run to its end, nor what is replaced and about to go. Nothing that is placed is given up for its price.
+own scheduler where their pods were seen, or else where room is held for them. One whose pod's node is gone counts at
+the least price in its cluster until there is another: the money of a pod that starts again is nobody else's. What has
+run to its end costs nothing, nor what is replaced and about to go. Nothing that is placed is given up for its price.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
+import numpy as np
+
 from services.scheduler.decision.asked.plans import PodSetPlan
 from services.scheduler.decision.placing.replicas import Replica, by_cluster
 from services.scheduler.decision.scoring.prices import counted, in_words
 from services.scheduler.decision.seen.fleet import Fleet
-from services.scheduler.decision.seen.reservations import ShareKey
+from services.scheduler.decision.seen.reservations import ShareKey, ShareReservations
 from services.scheduler.decision.seen.slots import NO_ROW, NodeSlot
-from services.scheduler.decision.table.arrays import BoolArray, IntArray
+from services.scheduler.decision.table.arrays import BLOCK, BoolArray, IntArray
 from shared.events.v1.decisions import PodSetPlacement
 
 OVER_BUDGET = "OverBudget"
@@ -141,10 +144,31 @@ def _costs_in(fleet: Fleet, prices: IntArray, where: ShareKey, replicas: Sequenc
             continue
         costs.append(_at(prices, slot))
     if seen and share is not None:
-        there = (_at(prices, pod.slot) for pod in fleet.pods.pods_of(share) if pod.hold is not None)
-        costs += sorted(there, reverse=True)[:seen]
+        costs += _costs_of_seen(fleet, prices, share, seen)
     return costs
 
 
+def _costs_of_seen(fleet: Fleet, prices: IntArray, share: ShareReservations, most: int) -> list[int]:
+    """A pod whose node is gone is about to be on another: it costs what it would on the cheapest."""
+    slots = [pod.slot for pod in fleet.pods.pods_of(share) if pod.hold is not None]
+    costs = [_at(prices, slot) for slot in slots if _is_there(slot)]
+    if nowhere := len(slots) - len(costs):
+        costs += [_lowest_in(fleet, prices, share.key.cluster)] * nowhere
+    return sorted(costs, reverse=True)[:most]
+
+
+def _lowest_in(fleet: Fleet, prices: IntArray, cluster: str) -> int:
+    """What a replica costs on the cheapest node of a cluster; 0 where that has none."""
+    found = fleet.clusters.get(cluster)
+    if found is None:
+        return 0
+    there = prices[np.repeat(fleet.table.block_cluster == found.index, BLOCK) & fleet.table.alive]
+    return int(there.min()) if len(there) else 0
+
+
+def _is_there(slot: NodeSlot | None) -> bool:
+    return slot is not None and slot.row != NO_ROW
+
+
 def _at(prices: IntArray, slot: NodeSlot | None) -> int:
-    return prices.item(slot.row) if slot is not None and slot.row != NO_ROW else 0
+    return prices.item(slot.row) if slot is not None and _is_there(slot) else 0
