@@ -91,12 +91,25 @@ class World:
     # --- observations ---
 
     def cluster(
-        self, name: str, labels: Mapping[str, str] | None = None, *, ready: bool = True, skew_ms: int = 0
+        self,
+        name: str,
+        labels: Mapping[str, str] | None = None,
+        *,
+        ready: bool = True,
+        reason: str = "",
+        skew_ms: int = 0,
     ) -> None:
-        """A heartbeat that is heard now; `skew_ms` is by how much its watcher's clock is wrong."""
-        at_ms = self.now + skew_ms
+        """A heartbeat that is heard now; `skew_ms` is by how much its watcher's clock is wrong. With a `reason` the
+        cluster is not ready.
+        """
         heartbeat = ClusterObserved(
-            cluster=name, epoch=1, observed_at=at_ms, interval_ms=5_000, ready=ready, labels=dict(labels or {})
+            cluster=name,
+            epoch=1,
+            observed_at=self.now + skew_ms,
+            interval_ms=5_000,
+            ready=ready and not reason,
+            reason=reason,
+            labels=dict(labels or {}),
         )
         self.state.observe_cluster(heartbeat, self.now)
 

@@ -10,6 +10,8 @@ import pytest
 from services.scheduler.decision.config import SchedulerConfig
 from services.scheduler.decision.seen.troubles import DRAINING_KEY
 from shared.events.v1.clusters import ClusterDeclared
+from shared.events.v1.decisions import WorkloadPlaced
+from shared.events.v1.objects import UNREACHABLE
 from tests.scheduling import (
     JOB,
     SILENT_MS,
@@ -195,6 +197,40 @@ def test_while_most_are_lost_at_once_nothing_moves() -> None:
     assert fleet.passes(TOLERATED_MS - STEP_MS) == []
     assert leaving_of(fleet.passes(2 * STEP_MS)[-1]) == {"east": 2}
     assert (fleet.state.cut_off, fleet.state.leaving) == (False, 1)
+
+
+def unreachable(fleet: Fleet, ms: int, *clusters: str) -> list[WorkloadPlaced]:
+    """Time passes; the watchers of some clusters are heard all the time, and do not reach their API servers."""
+    decided = []
+    fleet.heard -= set(clusters)
+    for _ in range(0, ms, STEP_MS):
+        for name in clusters:
+            fleet.cluster(name, reason=UNREACHABLE)
+        decided += fleet.passes(STEP_MS)
+    return decided
+
+
+def test_an_api_server_has_as_long_to_start_again_as_a_watcher() -> None:
+    fleet = Fleet()
+    shop(fleet)
+    waits = SchedulerConfig().silent_after_ms + TOLERATED_MS
+    assert unreachable(fleet, waits - STEP_MS, "east") == []
+    fleet.heard.add("east")
+    assert fleet.passes(60_000) == []
+    assert unreachable(fleet, waits, "east") == []
+    assert leaving_of(unreachable(fleet, 2 * STEP_MS, "east")[-1]) == {"east": 2}
+
+
+def test_so_it_has_when_others_came_back_before_it() -> None:
+    fleet = Fleet(clusters="east north west")
+    fleet.apply(workload("shop", image(replicas=6)))
+    fleet.run("shop")
+    assert unreachable(fleet, 60_000, "east", "north") == []
+    assert fleet.state.cut_off
+    fleet.heard.add("north")
+    waits = SchedulerConfig().silent_after_ms + TOLERATED_MS
+    assert unreachable(fleet, waits - STEP_MS, "east") == []
+    assert leaving_of(unreachable(fleet, 3 * STEP_MS, "east")[-1]) == {"east": 2}
 
 
 class TestPace:

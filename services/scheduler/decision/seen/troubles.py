@@ -101,13 +101,12 @@ class Troubles:
     def _begun(self, taint: Taint, cluster: Cluster, since: dict[Taint, int]) -> int:
         if taint != SILENT:
             return since.get(taint, self._now_ms)
+        # Where its watcher is heard, and says that the API server does not answer, that has as long to come back as a
+        # watcher has until it is called silent.
+        first = self._now_ms if cluster.silent else self._now_ms + self._config.silent_after_ms
         if self.cut_off:
-            return self._now_ms
-        if cluster.silent:
-            return since.get(taint, min(cluster.silent_since, self._now_ms))
-        # Its watcher is heard, and says that the API server does not answer: it has as long to come back as a watcher
-        # has until it is called silent.
-        return since.get(taint, self._now_ms + self._config.silent_after_ms)
+            return first
+        return since.get(taint, min(cluster.silent_since, first) if cluster.silent else first)
 
     def _is_over(self, taint: Taint, since: int, tolerations: _Tolerations) -> bool:
         patience = self._patience(taint, tolerations)
