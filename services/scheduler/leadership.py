@@ -8,33 +8,29 @@ append fails or a higher epoch appears, everything of this term is dropped and t
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from contextlib import AsyncExitStack, suppress
 
 from services.scheduler import metrics
-from services.scheduler.decision.fingerprint import config_hash
+from services.scheduler.appending import Appender
 from services.scheduler.decision.scoring.kernel import MOST
-from services.scheduler.decision.seen.inventory import is_asked
 from services.scheduler.entries import Round, Seen
 from services.scheduler.guarding import PlacementGuard
 from services.scheduler.inputs import partitions_of
 from services.scheduler.intake import Intake
-from services.scheduler.journal import encode_decided, load_checkpoint
+from services.scheduler.journal import load_checkpoint
 from services.scheduler.publisher import FencedError, JournalPublisher
 from services.scheduler.refusals import Refusals
 from services.scheduler.reminding import Reminder
 from services.scheduler.replica import Replica
 from services.scheduler.request_feed import RequestFeed
 from services.scheduler.requests import Answered, decide_records
+from services.scheduler.result_feed import ResultFeed
 from services.scheduler.settings import SchedulerSettings
 from services.scheduler.turns import Breaks, Turn, rest
-from shared.events.registry import DecodeError, decode
+from shared.events.registry import DecodeError
 from shared.events.topics import DECISIONS, REQUESTS, RESULTS, SOLE_WRITERS
-from shared.events.v1.decisions import Basis, Decision, DecisionsMade
-from shared.events.v1.leases import LeaseAsked
-from shared.events.v1.results import CommandReported
-from shared.model.identities import WORKLOAD_SUBJECT
+from shared.events.v1.decisions import Decision
 from shared.observability.logs import get_logger
 from shared.ports.clock import Clock
 from shared.ports.event_log import (
@@ -71,7 +67,6 @@ _BYTES_AT_ONCE = 64 * 1024
 # Objects are folded in portions of about a slice.
 _INPUTS_AT_ONCE = 100
 _DRAIN_S = 10.0
-_MAX_ENTRY_BYTES = 8 * 1024 * 1024
 
 
 class Leadership:
@@ -92,30 +87,24 @@ class Leadership:
         self._replica = replica
         self._state = replica.state
         self._record = replica.record
-        self._config_hash = config_hash(self._state.config, settings.scheduler_max_request_bytes)
         self._epoch = replica.fence.epoch
         self._refusals = refusals
-        self._results_seen: dict[int, int] = dict(replica.resume.get(RESULTS.name, {}))
-        self._results: asyncio.Queue[Sequence[Record]] = asyncio.Queue(maxsize=2)
         self._intake: Intake
         self._feed: RequestFeed
         self._changed = asyncio.Event()
-        self._appended_at = clock.monotonic()
-        self._appended = 0
+        self._results = ResultFeed(clock, replica, refusals, self._changed)
         self._at_once = MOST
         # Namespaces that got all their answers with the last entry.
         self._served = 0
         # The last entry of which the generation became known.
         self._noted = -1
         self._breaks = Breaks(clock)
-        # Clusters and workloads of which is published again what is asked there.
-        self._repeat: set[tuple[str, str]] = set()
-        # The latest request of each executor for its lease that has no answer yet.
-        self._asked: dict[str, LeaseAsked] = {}
         # Workloads whose placement is published again.
         self._restate: set[str] = set()
         self._journal = journal
+        self._began = clock.monotonic()
         self._follower: JournalPublisher
+        self._appender: Appender
 
     async def run(self, stop: asyncio.Event) -> None:
         """Leads until `stop` is set. Raises FencedError or LogError when this term is over."""
@@ -150,7 +139,11 @@ class Leadership:
             self._note_generation,
             self._changed,
         )
-        reminder = Reminder(self._events, self._replica.published, lambda: self._follower.position, self._publish_again)
+        self._appender = Appender(
+            self._clock, self._settings, self._replica, self._results, self._journal, self._follower, self._began
+        )
+        repeat = self._results.publish_again
+        reminder = Reminder(self._events, self._replica.published, lambda: self._follower.position, repeat)
         guard = PlacementGuard(
             self._events,
             self._clock,
@@ -165,7 +158,7 @@ class Leadership:
                 tasks.create_task(self._feed_inputs(), name="inputs"),
                 tasks.create_task(feed.read(requests), name="requests"),
                 tasks.create_task(feed.read_again(again), name="requests-again"),
-                tasks.create_task(self._feed_results(results), name="results"),
+                tasks.create_task(self._results.read(results, self._settings.scheduler_batch), name="results"),
                 tasks.create_task(self._follow(entries, derived), name="publisher"),
                 tasks.create_task(self._follower.keep_checkpoint(derived), name="checkpoint"),
                 tasks.create_task(reminder.run(), name="reminder"),
@@ -203,13 +196,6 @@ class Leadership:
             # Also while a cluster always has something to tell, deciding gets its turn.
             await asyncio.sleep(0)
 
-    async def _feed_results(self, reader: Reader) -> None:
-        while True:
-            records = await reader.read(max_records=self._settings.scheduler_batch, timeout_s=_READ_S)
-            if records:
-                await self._results.put(records)
-                self._changed.set()
-
     async def _decide(self, stop: asyncio.Event, derived: Publisher) -> None:
         stopped = asyncio.create_task(stop.wait(), name="stop")
         stopped.add_done_callback(lambda _: self._changed.set())
@@ -225,7 +211,7 @@ class Leadership:
 
     async def _wait(self) -> bool:
         """Returns when something has changed, and False when it is time to renew."""
-        idle = self._appended_at + self._settings.scheduler_renew_s - self._clock.monotonic()
+        idle = self._appender.at + self._settings.scheduler_renew_s - self._clock.monotonic()
         try:
             async with asyncio.timeout(max(idle, 0.001)):
                 await self._changed.wait()
@@ -253,13 +239,13 @@ class Leadership:
             if not soon and self._is_behind(decided.count, slices):
                 await rest()
                 continue
-            while self._unpublished > (_MOST_UNPUBLISHED if soon else 0):
+            while self._appender.unpublished > (_MOST_UNPUBLISHED if soon else 0):
                 gathering = decided.count < self._most_gathered and not self._follower.publishing
                 if len(self._intake) and (gathering or (due > 0 and decided.count < self._settings.scheduler_batch)):
                     await rest()
                     break
                 if not await self._wait():
-                    await self._append([], Seen())
+                    await self._appender.append([], Seen())
                 if self._intake.namespaces > 1 and decided.count < self._settings.scheduler_batch:
                     due = self._intake.namespaces
                     break
@@ -304,16 +290,11 @@ class Leadership:
         """Decisions that are made while an entry is on its way, though nobody waits for the next one alone."""
         return min(max(_GATHERED, _GATHERED_TURNS * self._intake.namespaces), self._settings.scheduler_batch)
 
-    @property
-    def _unpublished(self) -> int:
-        return self._appended - self._follower.published_own
-
     async def _round(self, derived: Publisher) -> None:
         await self._follower.ensure_topics(self._replica.clusters)
         decided = Round()
         self._breaks.work()
-        if not self._results.empty():
-            self._observe_results(self._results.get_nowait())
+        self._results.observe()
         await self._decide_requests(decided)
         with metrics.DECIDE_SECONDS.time():
             decided.add(self._record.call(self._state, "decide_pending", self._clock.now_ms()), self._answered)
@@ -325,24 +306,23 @@ class Leadership:
             metrics.QUEUE_WAITING.labels(queue).set(waiting)
         metrics.CUT_OFF.set(self._state.cut_off)
         self._count_moves()
-        if len(self._intake) or not self._results.empty() or self._state.has_work:
+        if len(self._intake) or self._results.waits or self._state.has_work:
             self._changed.set()
         # Dead letters stand in their topic before the journal says that their requests were consumed.
         await self._refusals.deliver(self._journal)
-        while self._repeat:
-            await self._follower.republish(derived, *self._repeat.pop())
+        while self._results.repeat:
+            await self._follower.republish(derived, *self._results.repeat.pop())
         while self._restate:
             await self._follower.restate(derived, self._restate.pop())
         entries = decided.entries()
         for entry in entries:
             if entry.seen is None:
-                await self._append(entry.decisions, self._all_seen(), basis=self._basis())
+                await self._appender.append_all(entry.decisions, self._all_seen())
             else:
-                await self._append(entry.decisions, entry.seen)
+                await self._appender.append(entry.decisions, entry.seen)
         await self._pause(appended=bool(entries))
-        renews = self._clock.monotonic() - self._appended_at >= self._settings.scheduler_renew_s
-        if not entries and (renews or self._asked):
-            await self._append([], Seen(), basis=self._basis())
+        if not entries and (self._appender.renews or self._results.asked):
+            await self._appender.append_all([], Seen())
 
     async def _pause(self, *, appended: bool) -> None:
         """Between two rounds: a flood rests, and a crowd whose requests are all answered may gather."""
@@ -350,7 +330,7 @@ class Leadership:
             await self._breaks.take(self._changed, lambda: self._intake.namespaces == 1)
             self._changed.set()
         elif appended and self._served >= _CROWD:
-            await self._clock.sleep(max(self._appended_at + _CROWD_LINGER_S - self._clock.monotonic(), 0))
+            await self._clock.sleep(max(self._appender.at + _CROWD_LINGER_S - self._clock.monotonic(), 0))
 
     def _count_moves(self) -> None:
         preemptions, victims = self._state.preemption.take_counts()
@@ -359,20 +339,6 @@ class Leadership:
             metrics.VICTIMS.inc(victims)
         if rebalances := self._state.take_rebalances():
             metrics.REBALANCES.inc(rebalances)
-
-    def _observe_results(self, records: Iterable[Record]) -> None:
-        for record in records:
-            self._results_seen[record.partition] = record.offset + 1
-            try:
-                report = decode(CommandReported, record.value)
-            except DecodeError as error:
-                self._record.took(record)
-                self._refusals.add(record, error)
-                continue
-            # When an executor asked for its lease matters; when it reported does not.
-            now_ms = self._clock.now_ms()
-            self._record.took(record, now_ms if report.lease is not None else None)
-            self._observe_result(report, now_ms)
 
     def _note_answer(self, record: Record, answered: Answered, now_ms: int) -> None:
         self._record.took(record, now_ms)
@@ -397,25 +363,6 @@ class Leadership:
             if decision.kind == "rejected":
                 self._refusals.add(record, DecodeError(decision.errors))
 
-    def _observe_result(self, report: CommandReported, now_ms: int) -> None:
-        self._state.observe_result(report, now_ms)
-        if report.lease is not None and report.cluster in self._replica.clusters:
-            self._asked[report.cluster] = report.lease
-        if report.outcome == "refused" and report.subject.startswith(WORKLOAD_SUBJECT):
-            key = report.subject.removeprefix(WORKLOAD_SUBJECT)
-            known = self._replica.published.get(key)
-            # A tombstone where nothing is asked is as it should be, whatever the executor holds against it.
-            right = not report.digest and (known is None or not is_asked(known, report.cluster))
-            if not right and (known is None or report.generation < known.generation):
-                # An older record stands last in the cluster's topic: publish the present one again.
-                self._publish_again(report.cluster, key)
-
-    def _publish_again(self, cluster: str, key: str) -> None:
-        # A name that only a report has makes no topic.
-        if cluster in self._replica.clusters:
-            self._repeat.add((cluster, key))
-            self._changed.set()
-
     def _state_again(self, key: str) -> None:
         self._restate.add(key)
         self._changed.set()
@@ -427,64 +374,12 @@ class Leadership:
 
     def _all_seen(self) -> Seen:
         answered = self._answered()
-        inputs = self._replica.input_positions() | answered.inputs | {RESULTS.name: dict(self._results_seen)}
+        inputs = self._replica.input_positions() | answered.inputs | {RESULTS.name: dict(self._results.seen)}
         return Seen(inputs, answered.ahead)
-
-    def _basis(self) -> Basis:
-        """What was done to the state until now; nothing may be awaited before that is appended."""
-        steps, whole = self._record.take()
-        return Basis(steps=steps, whole=whole, config=self._config_hash, state=self._state.digest())
-
-    async def _append(
-        self, decisions: list[Decision], seen: Seen, *, basis: Basis | None = None, resigned: bool = False
-    ) -> None:
-        """With a `basis`, everything that was decided so far stands in the journal with this entry: only then are
-        leases granted, by what was decided.
-        """
-        leases = [self._state.grant(*item) for item in sorted(self._asked.items())] if basis is not None else []
-        entry = DecisionsMade(
-            cell=str(self._settings.scheduler_cell),
-            epoch=self._epoch,
-            leader=self._settings.scheduler_id,
-            decided_at=self._clock.now_ms(),
-            inputs=seen.inputs,
-            ahead=seen.ahead,
-            decisions=tuple(decisions),
-            leases=tuple(leases),
-            basis=basis,
-            resigned=resigned,
-        )
-        encoded = [decision.to_json() for decision in decisions]
-        record = encode_decided(
-            entry.model_copy(update={"decisions": ()}) if decisions else entry,
-            encoded,
-            cell=self._settings.scheduler_cell,
-            leader=self._settings.scheduler_id,
-            at_ms=entry.decided_at,
-        )
-        if len(record.value or b"") > _MAX_ENTRY_BYTES and len(decisions) > 1:
-            # The positions stand behind the last part: what was not appended is consumed again.
-            half = len(decisions) // 2
-            await self._append(decisions[:half], Seen())
-            await self._append(decisions[half:], seen, basis=basis)
-            return
-        try:
-            async with asyncio.timeout(self._settings.kafka_timeout_s):
-                await self._follower.expect(entry, await self._journal.send(record), encoded)
-        except TimeoutError as error:
-            raise LogError("the journal has not acknowledged our own entries for too long") from error
-        for granted in leases:
-            self._asked.pop(granted.cluster, None)
-        self._appended += bool(decisions)
-        self._appended_at = self._clock.monotonic()
-        if self._appended_at - self._follower.heard_at > self._settings.kafka_timeout_s:
-            raise LogError("the journal has not acknowledged our own entries for too long")
-        for kind, count in Counter([decision.kind for decision in decisions]).items():
-            metrics.DECISIONS.labels(kind).inc(count)
 
     async def _drain(self) -> None:
         """Resigns, and publishes what the journal has, for a while: a successor would publish the rest."""
-        await self._append([], Seen(), basis=self._basis(), resigned=True)
+        await self._appender.append_all([], Seen(), resigned=True)
         await self._journal.flush()
         with suppress(TimeoutError):
             async with asyncio.timeout(_DRAIN_S):
