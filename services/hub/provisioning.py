@@ -109,12 +109,12 @@ class Provisioners:
         if standing.stage is not Stage.READY or self._kubeconfigs is None:
             return standing
         document = await self._provisioner.kubeconfig(wish.name, wish.wanted)
-        if await asyncio.to_thread(self._kubeconfigs.write, wish.name, wish.uid, document):
+        if await self._kubeconfigs.write(wish.name, wish.uid, document):
             log.info("kubeconfig handed to the agents", cluster=wish.name)
         return standing
 
     async def _unmake(self, wish: Deprovision) -> Standing:
-        if self._kubeconfigs is not None and await asyncio.to_thread(self._kubeconfigs.remove, wish.name, wish.uid):
+        if self._kubeconfigs is not None and await self._kubeconfigs.remove(wish.name, wish.uid):
             log.info("kubeconfig taken from the agents", cluster=wish.name)
         if not wish.delete:
             return Standing(Stage.LEAVING, "Leaving", "the agents leave")

@@ -57,6 +57,11 @@ class HubSettings(CommonSettings):
         description="directory that gets a kubeconfig for each cluster that Cluster API made: the agents' "
         "FLOTILLA_WATCHER_KUBECONFIG_DIR and FLOTILLA_EXECUTOR_KUBECONFIG_DIR; without it agents are run by others",
     )
+    hub_kubeconfig_secret: str = Field(
+        default="",
+        description="or the name of a Secret in FLOTILLA_HUB_LEASE_NAMESPACE that gets them as keys, for agents that "
+        "mount it as that directory",
+    )
     hub_management_dir: Path | None = Field(
         default=None,
         description="directory of kubeconfigs of management clusters, whose file names spec.provision.management names",
@@ -104,6 +109,8 @@ class HubSettings(CommonSettings):
     def _pairs(self) -> Self:
         if (self.hub_certificate is None) != (self.hub_key is None):
             raise ValueError("FLOTILLA_HUB_CERTIFICATE and FLOTILLA_HUB_KEY go together")
+        if self.hub_kubeconfig_dir is not None and self.hub_kubeconfig_secret:
+            raise ValueError("either FLOTILLA_HUB_KUBECONFIG_DIR or FLOTILLA_HUB_KUBECONFIG_SECRET, not both")
         if not self.hub_lease_s > self.hub_renew_s > 1.2 * self.hub_retry_s:
             raise ValueError("want FLOTILLA_HUB_LEASE_S > FLOTILLA_HUB_RENEW_S > 1.2 * FLOTILLA_HUB_RETRY_S")
         return self

@@ -14,7 +14,13 @@ from shared.events.topics import ALL_TOPICS, COMMANDS_PREFIX, SOLE_WRITERS, Topi
 CLUSTER: Final = "<cluster>"
 # Who commits positions: the names of their consumer groups begin as those of their publishers do.
 _COMMITTERS: Final = ("scheduler", "status", "autoscaler")
-_EXECUTORS: Final = ("executor", f"executor of {CLUSTER}")
+# Of the clusters that the hub makes: nobody knows their names before, so it may read the commands of all.
+HOSTED_EXECUTOR: Final = "hosted-executor"
+# An executor reads its own cluster's commands and writes for it alone: one account for each.
+_ACCOUNTS: Final = {
+    "executor": (f"executor-{CLUSTER}", HOSTED_EXECUTOR),
+    f"executor of {CLUSTER}": (f"executor-{CLUSTER}",),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +51,11 @@ def acls(topics: Iterable[Topic] = (*ALL_TOPICS, commands_topic(CLUSTER))) -> It
     """All of them, those of clusters with `<cluster>` in them."""
     for topic in topics:
         for principal in topic.written_by:
-            yield Acl(_account(principal), ("Describe", "Write"), "topic", topic.name)
+            for account in _ACCOUNTS.get(principal, (principal,)):
+                yield Acl(account, ("Describe", "Write"), "topic", topic.name)
         for principal in topic.read_by:
-            yield Acl(_account(principal), ("Describe", "Read"), "topic", topic.name)
+            for account in _ACCOUNTS.get(principal, (principal,)):
+                yield Acl(account, ("Describe", "Read"), "topic", topic.name)
     for principal, prefix in SOLE_WRITERS.items():
         yield Acl(principal, ("Describe", "Write"), "transactional-id", prefix, "prefixed")
     for principal in _COMMITTERS:
@@ -55,6 +63,7 @@ def acls(topics: Iterable[Topic] = (*ALL_TOPICS, commands_topic(CLUSTER))) -> It
     # Clusters come while they run.
     yield Acl("scheduler", ("Create", "Describe", "Write"), "topic", COMMANDS_PREFIX, "prefixed")
     yield Acl("autoscaler", ("Describe", "Write"), "topic", COMMANDS_PREFIX, "prefixed")
+    yield Acl(HOSTED_EXECUTOR, ("Describe", "Read"), "topic", COMMANDS_PREFIX, "prefixed")
 
 
 def acls_for(clusters: Iterable[str]) -> list[Acl]:
@@ -68,8 +77,3 @@ def acls_for(clusters: Iterable[str]) -> list[Acl]:
 
 def _in(acl: Acl, cluster: str) -> Acl:
     return replace(acl, principal=acl.principal.replace(CLUSTER, cluster), name=acl.name.replace(CLUSTER, cluster))
-
-
-def _account(principal: str) -> str:
-    """An executor reads its own cluster's commands and writes for it alone: one account for each."""
-    return f"executor-{CLUSTER}" if principal in _EXECUTORS else principal

@@ -21,6 +21,7 @@ UNAVAILABLE: Final = "ManagementUnavailable"
 NAME_CONFLICT: Final = "NameConflict"
 NO_KUBECONFIG: Final = "KubeconfigMissing"
 BAD_KUBECONFIG: Final = "KubeconfigRefused"
+NO_ROOM: Final = "KubeconfigsFull"
 # Reasons of what does.
 PROVISIONING: Final = "Provisioning"
 PROVISIONED: Final = "Provisioned"

@@ -34,10 +34,14 @@ class ClusterProvisioner(Protocol):
 
 
 class KubeconfigStore(Protocol):
-    """Where agents look for kubeconfigs. Blocking; of another's file nothing is changed. Raises OSError."""
+    """Where agents find kubeconfigs, by the names of their clusters, which are DNS labels.
 
-    def write(self, name: str, owner: str, document: bytes) -> bool:
+    What was not written for `owner` is left as it is. Every call may be repeated, and raises OSError or ApiError where
+    the store does not answer.
+    """
+
+    async def write(self, name: str, owner: str, document: bytes) -> bool:
         """Whether something changed. Raises KubeconfigError."""
 
-    def remove(self, name: str, owner: str) -> bool:
+    async def remove(self, name: str, owner: str) -> bool:
         """Whether there was one."""

@@ -20,9 +20,11 @@ from shared.security.permissions import (
     EXECUTOR_NODE_GROUPS,
     HUB,
     HUB_CLUSTER_API,
+    HUB_KUBECONFIGS,
     HUB_LEASE,
     HUB_PROVISION,
     HUB_WEBHOOK,
+    KUBECONFIGS,
     OBSERVED,
     WATCHER,
     WATCHER_ASKED,
@@ -52,6 +54,8 @@ def documents() -> Iterator[tuple[str, str]]:
         "flotilla.hubLeaseRules": _rules(HUB_LEASE),
         "flotilla.hubProvisionRules": _rules(HUB_PROVISION),
         "flotilla.hubClusterApiRules": _rules(HUB_CLUSTER_API),
+        "flotilla.hubKubeconfigsRules": _rules(HUB_KUBECONFIGS),
+        "flotilla.kubeconfigsSecret": KUBECONFIGS,
         "flotilla.hubWebhookRules": _rules(HUB_WEBHOOK),
     }
     yield "deploy/helm/agent/templates/_rules.tpl", _template(agents)

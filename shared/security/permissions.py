@@ -105,6 +105,10 @@ HUB_CLUSTER_API: Final = (
     Rule("cluster.x-k8s.io", ("clusters",), ("get", "create", "patch", "delete")),
     Rule("", ("secrets",), ("get",)),
 )
+# Only where agents of what it makes run beside it, in the hub's own namespace: made by server-side apply, which names
+# it, then patched. The agents' pods mount it, and have no permissions here.
+KUBECONFIGS: Final = "flotilla-kubeconfigs"
+HUB_KUBECONFIGS: Final = (Rule("", ("secrets",), ("get", "create", "patch"), names=(KUBECONFIGS,)),)
 # Only where the hub registers /admit; `create` by server-side apply names its object.
 HUB_WEBHOOK: Final = (
     Rule(

@@ -11,6 +11,7 @@ import pytest_asyncio
 from services.cli.demo.command import CLUSTERS
 from services.cli.fleet import FleetOptions, LocalFleet
 from services.cli.fleet.clusters import ClusterSource, RealClusters, SimulatedClusters
+from shared.security.permissions import KUBECONFIGS
 from tests.e2e.harness import Fleet, followed
 
 BEDS = ["simulated", pytest.param("real", marks=pytest.mark.testbed)]
@@ -45,6 +46,8 @@ async def fleet(
         "FLOTILLA_WATCHER_METRICS_S": "3",
         "FLOTILLA_HUB_PROVISION_BUSY_S": "1",
     }
-    options = FleetOptions(directory, clusters, schedulers=2, environment=environment)
+    # Kubeconfigs of what is made go into the agents' directory, or on the real bed by a Secret that they mount there.
+    own = {"hub": {"FLOTILLA_HUB_KUBECONFIG_SECRET": KUBECONFIGS}} if bed == "real" else {}
+    options = FleetOptions(directory, clusters, schedulers=2, environment=environment, own=own)
     async with LocalFleet(options) as local, followed(local, kubectl) as running:
         yield running

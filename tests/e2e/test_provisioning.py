@@ -1,8 +1,9 @@
 """A cluster comes because somebody creates a Cluster, runs a workload, and is drained and gone when it is deleted.
 
 On simulated clusters the simulator makes it. On real ones Cluster API does, on the hub's own API server: its own
-definition, and controllers that the test plays, which hand out the kubeconfig of another real cluster. The workload is
-named to the new cluster until it runs there, and may then leave it.
+definition, and controllers that the test plays, which hand out the kubeconfig of another real cluster. There the hub
+keeps that in its Secret, and the test plays the kubelet that mounts it where the agents look. The workload is named to
+the new cluster until it runs there, and may then leave it.
 """
 
 from __future__ import annotations
@@ -16,15 +17,19 @@ import pytest
 
 from shared.adapters.kubernetes import KubernetesApi
 from shared.events.v1.status import Phase
+from shared.security.permissions import KUBECONFIGS
 from tests.contract.provisioning.topologies import NAMESPACE, Topologies, installed
 from tests.e2e.harness import Fleet, Json, alive, workload
 from tests.testbed import KubectlError, RealCluster
 from tests.testbed.cluster_api import definition
 from tests.testbed.fixtures import needed
+from tests.testbed.secret_volume import SECRETS, SecretVolume
 
 pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.kafka, pytest.mark.timeout(480)]
 
 NAME = "made"
+# Where the hub's lease is, by default.
+HUB_NAMESPACE = "flotilla-system"
 # Beside Cluster API, `cluster` alone would be ambiguous.
 KIND = "clusters.cluster.k8s.io"
 SIMULATOR: dict[str, Any] = {"provider": "simulator", "nodes": [{"name": "small", "count": 2}]}
@@ -51,7 +56,10 @@ async def maker(fleet: Fleet, bed: str) -> AsyncIterator[dict[str, Any]]:
         topologies = await stack.enter_async_context(Topologies(api).running())
         other = await stack.enter_async_context(RealCluster(NAME, nodes=2, with_metrics=True))
         topologies.kubeconfigs[NAME] = other.kubeconfig.read_bytes()
+        volume = SecretVolume(fleet.local.kubeconfigs)
+        await stack.enter_async_context(volume.following(api, HUB_NAMESPACE, KUBECONFIGS))
         yield CLUSTER_API
+        assert await api.get(SECRETS, HUB_NAMESPACE, KUBECONFIGS), "that was the way"
 
 
 async def conditions(fleet: Fleet) -> dict[str, tuple[str, str]]:

@@ -18,7 +18,8 @@ import yaml
 from services.cli.fleet import FleetOptions, LocalFleet
 from services.cli.fleet.clusters import SimulatedClusters
 from shared.adapters.kafka import KafkaLog, KafkaOptions
-from shared.events.topics import DECISIONS, OBJECTS, SCALING_DECIDED, commands_topic
+from shared.events.acls import HOSTED_EXECUTOR
+from shared.events.topics import DECISIONS, OBJECTS, RESULTS, SCALING_DECIDED, commands_topic
 from shared.events.v1.status import Phase
 from shared.ports.event_log import LogError, NewRecord
 from shared.runtime.embedded import EmbeddedKafka
@@ -48,7 +49,7 @@ CLUSTERS = {
 
 def guarded(port: int, controller: int, clients: int) -> KafkaConfig:
     """A broker whose port for clients asks who they are; the other one's users, who are nobody, may do everything."""
-    users = " ".join(f'user_{name}="{name}-secret"' for name in (*ACCOUNTS.values(), "cli"))
+    users = " ".join(f'user_{name}="{name}-secret"' for name in (*ACCOUNTS.values(), HOSTED_EXECUTOR, "cli"))
     listeners = {"BROKER": port, "CONTROLLER": controller, "CLIENTS": clients}
     urls = {name: f"{name}://{LOOPBACK}:{number}" for name, number in listeners.items()}
     overrides = {
@@ -147,7 +148,7 @@ async def test_whoever_asks_sees_decisions_and_they_are_derived_again(fleet: tup
     await running.delete(key)
 
 
-@pytest.mark.parametrize("account", ["watcher", "executor-east", "status", "hub"])
+@pytest.mark.parametrize("account", ["watcher", "executor-east", HOSTED_EXECUTOR, "status", "hub"])
 async def test_nobody_but_the_control_plane_commands(fleet: tuple[Fleet, str], account: str) -> None:
     log = await connected(account, fleet[1])
     try:
@@ -169,6 +170,23 @@ async def test_an_executor_sees_neither_another_cluster_s_commands_nor_the_fleet
             with pytest.raises(LogError, match="Authorization"):
                 await log.partitions(topic.name)
         assert await log.partitions(commands_topic("east").name)
+    finally:
+        await log.close()
+
+
+async def test_an_executor_of_clusters_that_are_made_sees_every_cluster_s_commands_and_no_more(
+    fleet: tuple[Fleet, str],
+) -> None:
+    """Also of one that came after the ACLs."""
+    clusters = ("east", "made-later")
+    await fleet[0].log.ensure_topics([commands_topic(name) for name in clusters])
+    log = await connected(HOSTED_EXECUTOR, fleet[1])
+    try:
+        for name in clusters:
+            assert await log.partitions(commands_topic(name).name)
+        assert await log.partitions(RESULTS.name)
+        with pytest.raises(LogError, match="Authorization"):
+            await log.partitions(OBJECTS.name)
     finally:
         await log.close()
 

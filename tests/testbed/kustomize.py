@@ -1,7 +1,7 @@
 """Kustomize's bases, rendered from the charts with the fewest values: `make kustomize`.
 
-So there is one source. What is Helm's alone (its hook, its labels) is taken out. A test fails where a base differs from
-its chart.
+So there is one source. What is Helm's alone (its hook, its labels) is taken out. A component is what another values
+file adds to a base: objects of its own, and patches. A test fails where one of them differs from its chart.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from tests.testbed.helm_cli import run_helm
 ROOT: Final = Path(__file__).resolve().parents[2]
 # Release, with which the objects' names begin, and namespace by chart.
 RELEASES: Final = {"agent": ("flotilla-agent", "flotilla-agents"), "control-plane": ("flotilla", "flotilla-system")}
+_COMPONENTS: Final = {"control-plane": ("provision",)}
+_FOLDER: Final = ROOT / "deploy" / "kustomize"
 _WITHOUT: Final = {"control-plane": ("--set", "crds.install=false")}
 _NOTE: Final = (
     "# Made by `make kustomize` from deploy/helm/{chart}; do not edit: overlays/example shows how to change it.\n"
@@ -27,19 +29,37 @@ _NOTE: Final = (
 Json = dict[str, Any]
 
 
-async def base(chart: str, home: Path) -> str:
-    """The objects of a chart, as a base has them."""
+async def rendered(home: Path) -> dict[Path, str]:
+    """Every generated file with its text."""
+    found: dict[Path, str] = {}
+    for chart in RELEASES:
+        objects = await _render(chart, "plain", home)
+        found[_FOLDER / chart / "base" / "manifests.yaml"] = _text(chart, objects)
+        for component in _COMPONENTS.get(chart, ()):
+            present = {_identity(item): item for item in objects}
+            more = [item for item in await _render(chart, component, home) if present.get(_identity(item)) != item]
+            folder = _FOLDER / chart / component
+            found[folder / "manifests.yaml"] = _text(chart, [i for i in more if _identity(i) not in present])
+            # Strategic merges: what an object has already is in them once more, and changes nothing.
+            found[folder / "patches.yaml"] = _text(chart, [i for i in more if _identity(i) in present])
+    return found
+
+
+async def _render(chart: str, values: str, home: Path) -> list[Json]:
     folder = ROOT / "deploy" / "helm" / chart
     release, namespace = RELEASES[chart]
     # The definitions stand beside the base, where `make gen` puts them.
-    arguments = ("-n", namespace, "-f", str(folder / "ci" / "plain-values.yaml"), *_WITHOUT.get(chart, ()))
+    arguments = ("-n", namespace, "-f", str(folder / "ci" / f"{values}-values.yaml"), *_WITHOUT.get(chart, ()))
     text = await run_helm("template", release, str(folder), *arguments, home=home)
-    objects = [_without_helm(item) for item in yaml.safe_load_all(text) if item is not None]
+    return [_without_helm(item) for item in yaml.safe_load_all(text) if item is not None]
+
+
+def _text(chart: str, objects: list[Json]) -> str:
     return _NOTE.format(chart=chart) + yaml.safe_dump_all(objects, sort_keys=False, width=120)
 
 
-def path_of(chart: str) -> Path:
-    return ROOT / "deploy" / "kustomize" / chart / "base" / "manifests.yaml"
+def _identity(item: Json) -> tuple[str, str]:
+    return item["kind"], item["metadata"]["name"]
 
 
 def _without_helm(item: Json) -> Json:
@@ -61,9 +81,9 @@ def _labels(labels: Json) -> Json:
 
 async def write() -> None:
     with tempfile.TemporaryDirectory(prefix="flotilla-helm-") as home:
-        for chart in RELEASES:
-            path_of(chart).parent.mkdir(parents=True, exist_ok=True)
-            path_of(chart).write_text(await base(chart, Path(home)))
+        for path, text in (await rendered(Path(home))).items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
 
 
 if __name__ == "__main__":

@@ -161,11 +161,13 @@ class LocalFleet:
                 return {"FLOTILLA_EXECUTOR_KUBECONFIG_DIR": str(self.kubeconfigs)}
             case "hub":
                 host = self._options.places.get(name, HERE).host
-                return {
+                environment = {
                     "FLOTILLA_HUB_KUBECONFIG": str(self.hub_kubeconfig),
-                    "FLOTILLA_HUB_KUBECONFIG_DIR": str(self.kubeconfigs),
                     "FLOTILLA_HUB_ADMIT_HOST": host,
                 }
+                if "FLOTILLA_HUB_KUBECONFIG_SECRET" not in self._options.own.get(name, {}):
+                    environment["FLOTILLA_HUB_KUBECONFIG_DIR"] = str(self.kubeconfigs)
+                return environment
             case "scheduler":
                 return {"FLOTILLA_SCHEDULER_ID": f"{name}-{os.getpid()}"}
         return {}

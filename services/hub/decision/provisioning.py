@@ -28,6 +28,7 @@ from shared.model.provisioning import (
     FORBIDDEN,
     FORCE_DELETE_ANNOTATION,
     NAME_CONFLICT,
+    NO_ROOM,
     PROVISIONED,
     PROVISIONING,
     REFUSED,
@@ -41,7 +42,7 @@ _SHOWN: Final = 5
 # Once a second it is looked whether a cluster is empty by now.
 _DRAIN_LOOK_MS: Final = 1_000
 # Asked again at once they would be told the same.
-_FINAL: Final = frozenset({FORBIDDEN, REFUSED, NAME_CONFLICT})
+_FINAL: Final = frozenset({FORBIDDEN, REFUSED, NAME_CONFLICT, NO_ROOM})
 
 
 @dataclass(frozen=True, slots=True)

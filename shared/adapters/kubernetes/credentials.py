@@ -9,6 +9,7 @@ what there was, as it may still be good: the server is the judge.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import ssl
 import time
 from collections.abc import Awaitable, Callable, Iterable
@@ -83,6 +84,7 @@ class Credentials:
         self._files = loaded.files
         self._expires_at = loaded.expires_at
         self._fingerprint = _fingerprint(loaded.files)
+        self._contents = _contents(loaded.files)
         self._checked_at = self._renewed_at = time.monotonic()
         self._lock = asyncio.Lock()
 
@@ -119,10 +121,17 @@ class Credentials:
     def _is_stale(self) -> bool:
         if self._expires_at is not None and time.time() >= self._expires_at - EXPIRY_MARGIN_S:
             return True
-        return _fingerprint(self._files) != self._fingerprint
+        fingerprint = _fingerprint(self._files)
+        if fingerprint == self._fingerprint:
+            return False
+        if _contents(self._files) != self._contents:
+            return True
+        # A kubelet writes all files of a volume anew when one of them changes: others' connections stay.
+        self._fingerprint = fingerprint
+        return False
 
     async def _reload(self, *, forced: bool) -> None:
-        files, before = self._files, _fingerprint(self._files)
+        files, before, contents = self._files, _fingerprint(self._files), _contents(self._files)
         try:
             loaded, access = await _read(self._load, forced=forced)
         except CredentialsError as error:
@@ -130,7 +139,9 @@ class Credentials:
             return
         self._access, self._files, self._expires_at = access, loaded.files, loaded.expires_at
         # Taken before the read: what changed meanwhile is seen at the next check.
-        self._fingerprint = before if loaded.files == files else _fingerprint(loaded.files)
+        same = loaded.files == files
+        self._fingerprint = before if same else _fingerprint(loaded.files)
+        self._contents = contents if same else _contents(loaded.files)
         log.info("credentials read again", server=self.server)
 
 
@@ -239,6 +250,17 @@ def _environment_proxy(url: URL) -> str | None:
 def _fingerprint(files: Iterable[Path]) -> tuple[object, ...]:
     """Changes when any of the files is written or its symlink is turned (as Kubernetes does with projected volumes)."""
     return tuple(_stat(path) for path in files)
+
+
+def _contents(files: Iterable[Path]) -> tuple[bytes | None, ...]:
+    return tuple(_digest(path) for path in files)
+
+
+def _digest(path: Path) -> bytes | None:
+    try:
+        return hashlib.blake2b(path.read_bytes()).digest()
+    except OSError:
+        return None
 
 
 def _stat(path: Path) -> tuple[int, int, int] | None:

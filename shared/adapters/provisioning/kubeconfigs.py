@@ -1,12 +1,13 @@
-"""The directory of kubeconfigs in which agents find the clusters that were made.
+"""Kubeconfigs as agents get them of clusters that were made, and the directory in which they find them.
 
-A file is written whole or not at all, is readable by its owner only, and says in its first line for which Cluster it
-was written: another's is never replaced or removed. What is written is no copy: an address and credentials that stand
-in the document itself, and nothing that would make the agents run a program or read a file of theirs.
+What is written is no copy: an address and credentials that stand in the document itself, and nothing that would make
+the agents run a program or read a file of theirs. Its first line says for which Cluster it was written: another's is
+never replaced or removed. A file is written whole or not at all, and is readable by its owner only.
 """
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any, Final
 
@@ -35,41 +36,56 @@ _REFUSED: Final = (
 
 
 class KubeconfigFolder:
-    """Names are DNS labels. Blocking calls: small files."""
-
     def __init__(self, directory: Path) -> None:
         self._directory = directory
 
-    def write(self, name: str, owner: str, document: bytes) -> bool:
+    async def write(self, name: str, owner: str, document: bytes) -> bool:
         """Whether the file changed. Raises KubeconfigError, OSError."""
-        text = f"{_mark(owner)}\n{yaml.safe_dump(inline(name, document), sort_keys=False)}"
-        present = self._read(name)
-        if present is not None and not present.startswith(_mark(owner)):
-            message = (
-                f"{self._path(name).name} is in the agents' directory already and was not written for this Cluster"
-            )
-            raise KubeconfigError(NAME_CONFLICT, message)
+        return await asyncio.to_thread(self._write, file_name(name), owner, marked(name, owner, document))
+
+    async def remove(self, name: str, owner: str) -> bool:
+        """Whether there was one of this Cluster. Raises OSError."""
+        return await asyncio.to_thread(self._remove, file_name(name), owner)
+
+    def _write(self, file: str, owner: str, text: str) -> bool:
+        present = self._read(file)
+        check_owner(f"{file} in the agents' directory", present, owner)
         if present == text:
             return False
-        write_whole(self._path(name), text)
+        write_whole(self._directory / file, text)
         return True
 
-    def remove(self, name: str, owner: str) -> bool:
-        """Whether there was one of this Cluster. Raises OSError."""
-        present = self._read(name)
-        if present is None or not present.startswith(_mark(owner)):
+    def _remove(self, file: str, owner: str) -> bool:
+        if not is_of(self._read(file), owner):
             return False
-        self._path(name).unlink(missing_ok=True)
+        (self._directory / file).unlink(missing_ok=True)
         return True
 
-    def _read(self, name: str) -> str | None:
+    def _read(self, file: str) -> str | None:
         try:
-            return self._path(name).read_text(errors="replace")
+            return (self._directory / file).read_text(errors="replace")
         except FileNotFoundError:
             return None
 
-    def _path(self, name: str) -> Path:
-        return self._directory / f"{name}.kubeconfig"
+
+def file_name(cluster: str) -> str:
+    """By which agents know whose kubeconfig it is."""
+    return f"{cluster}.kubeconfig"
+
+
+def marked(name: str, owner: str, document: bytes) -> str:
+    """What agents get of a kubeconfig, with the mark of the Cluster that it is for. Raises KubeconfigError."""
+    return f"{_mark(owner)}\n{yaml.safe_dump(inline(name, document), sort_keys=False)}"
+
+
+def is_of(text: str | None, owner: str) -> bool:
+    return text is not None and text.startswith(_mark(owner))
+
+
+def check_owner(what: str, text: str | None, owner: str) -> None:
+    """Raises KubeconfigError where there is something that is another's."""
+    if text is not None and not is_of(text, owner):
+        raise KubeconfigError(NAME_CONFLICT, f"{what} is there already and was not written for this Cluster")
 
 
 def _mark(owner: str) -> str:

@@ -13,7 +13,16 @@ from typing import Any
 import pytest
 import yaml
 
-from shared.security.permissions import EXECUTOR, HUB, WATCHER, WATCHER_METRICS, Rule, grants
+from shared.security.permissions import (
+    EXECUTOR,
+    HUB,
+    HUB_KUBECONFIGS,
+    KUBECONFIGS,
+    WATCHER,
+    WATCHER_METRICS,
+    Rule,
+    grants,
+)
 from tests.integration.deploy.accounts import HUB_NAMESPACE, NAMESPACE
 from tests.integration.deploy.charts import AGENT, CONTROL_PLANE, VALUES, Json, chart_of, documents, label_of, pods_of
 from tests.integration.deploy.conftest import RELEASE, Deployed
@@ -28,8 +37,8 @@ RECOMMENDED = {
 } | {"helm.sh/chart"}
 
 
-async def render(values: Path, home: Path) -> list[Json]:
-    arguments = ("-f", str(values), "-n", "fleet", "--api-versions", f"{STRIMZI}/v1")
+async def render(values: Path, home: Path, *more: str) -> list[Json]:
+    arguments = ("-f", str(values), "-n", "fleet", "--api-versions", f"{STRIMZI}/v1", *more)
     return documents(await run_helm("template", "fleet", str(chart_of(values)), *arguments, home=home))
 
 
@@ -91,6 +100,8 @@ WRONG: list[tuple[Path, Json, str]] = [
     (CONTROL_PLANE, {**PLAIN, "hub": {"webhook": {"enabled": True}}}, "webhook"),
     (CONTROL_PLANE, {**PLAIN, "terminationGracePeriodSeconds": 5}, "terminationGracePeriodSeconds"),
     (CONTROL_PLANE, {**PLAIN, "schedular": {}}, "schedular"),
+    (CONTROL_PLANE, {**PLAIN, "hub": {"provision": {"kubeconfigsClaim": "a"}}}, "kubeconfigsClaim"),
+    (CONTROL_PLANE, {**PLAIN, "hosted": {"executor": {"replicas": 2}}}, "executor"),
 ]
 
 
@@ -119,9 +130,81 @@ async def test_every_topic_and_principal_becomes_a_resource_of_strimzi(helm_bina
     assert made.keys() == {topic["name"] for topic in topics if "<" not in topic["name"]}
     users = {item["metadata"]["name"]: item["spec"] for item in objects if item["kind"] == "KafkaUser"}
     assert {"scheduler", "status", "hub", "watcher", "executor-east", "executor-west"} <= users.keys()
+    assert "hosted-executor" not in users, "there is none here, and it could read the commands of all"
     acls = users["executor-east"]["authorization"]["acls"]
     assert [acl["resource"]["name"] for acl in acls if "Read" in acl["operations"]] == ["fleet.commands.east"]
     assert "fleet.results" in [acl["resource"]["name"] for acl in acls if "Write" in acl["operations"]]
+
+
+PROVISION = CONTROL_PLANE / "ci" / "provision-values.yaml"
+MOUNTED = {"secretName": KUBECONFIGS, "defaultMode": 0o440, "optional": True}
+
+
+def of_kind(objects: list[Json], kind: str) -> dict[str, Json]:
+    return {item["metadata"]["name"].removeprefix("fleet-flotilla-"): item for item in objects if item["kind"] == kind}
+
+
+def environment(deployment: Json) -> dict[str, str]:
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    return {variable["name"]: variable.get("value", "") for variable in container["env"]}
+
+
+async def test_agents_of_clusters_that_are_made_run_beside_the_hub_that_makes_them(
+    helm_binary: Path, tmp_path: Path
+) -> None:
+    objects = await render(PROVISION, tmp_path)
+    deployments, policies = of_kind(objects, "Deployment"), of_kind(objects, "NetworkPolicy")
+    for agent in ("watcher", "executor"):
+        pod = deployments[agent]["spec"]["template"]["spec"]
+        volumes = {volume["name"]: volume for volume in pod["volumes"]}
+        # It may come later than they do.
+        assert volumes["kubeconfigs"]["secret"] == MOUNTED
+        # Certificates and keys are put into files there, as Python's TLS takes nothing else.
+        assert volumes["tmp"]["emptyDir"]["medium"] == "Memory"
+        (container,) = pod["containers"]
+        mounts = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
+        assert environment(deployments[agent])[f"FLOTILLA_{agent.upper()}_KUBECONFIG_DIR"] == mounts["kubeconfigs"]
+        assert (container["image"], container["args"]) == ("flotilla-agent:0.1.0", [f"services.{agent}"])
+        assert pod["automountServiceAccountToken"] is False
+        out = [port["port"] for rule in policies[agent]["spec"]["egress"] for port in rule["ports"]]
+        assert {53, 9092, 443, 6443} <= set(out)
+        assert 6379 not in out
+    assert deployments["executor"]["spec"]["replicas"] == 1
+    assert deployments["executor"]["spec"]["strategy"] == {"type": "Recreate"}
+    assert {"hub", "watcher"} <= of_kind(objects, "PodDisruptionBudget").keys()
+    assert environment(deployments["hub"])["FLOTILLA_HUB_KUBECONFIG_SECRET"] == KUBECONFIGS
+    rules = of_kind(objects, "Role")["hub"]["rules"]
+    assert [rule for rule in rules if "secrets" in rule["resources"]] == [rule.manifest() for rule in HUB_KUBECONFIGS]
+
+
+@pytest.mark.parametrize("off", ["hosted.enabled=false", "hub.provision.enabled=false", "hub.enabled=false"])
+async def test_without_them_the_hub_keeps_no_kubeconfig(helm_binary: Path, tmp_path: Path, off: str) -> None:
+    objects = await render(PROVISION, tmp_path, "--set", off)
+    assert {"watcher", "executor"}.isdisjoint(of_kind(objects, "Deployment"))
+    assert KUBECONFIGS not in yaml.safe_dump_all(objects)
+
+
+async def test_who_reads_kubeconfigs_of_management_clusters_may_write_their_certificates(
+    helm_binary: Path, tmp_path: Path
+) -> None:
+    objects = await render(CONTROL_PLANE / "ci" / "secure-values.yaml", tmp_path)
+    pod = of_kind(objects, "Deployment")["hub"]["spec"]["template"]["spec"]
+    assert {"name": "tmp", "emptyDir": {"medium": "Memory", "sizeLimit": "64Mi"}} in pod["volumes"]
+
+
+async def test_only_the_executor_of_hosted_agents_has_the_key_to_cluster_api(helm_binary: Path, tmp_path: Path) -> None:
+    deployments = of_kind(await render(CONTROL_PLANE / "ci" / "secure-values.yaml", tmp_path), "Deployment")
+    mounted = {
+        name: {
+            volume["secret"]["secretName"]
+            for volume in item["spec"]["template"]["spec"]["volumes"]
+            if "secret" in volume
+        }
+        for name, item in deployments.items()
+    }
+    assert {name for name, secrets in mounted.items() if "management-of-node-groups" in secrets} == {"executor"}
+    variables = environment(deployments["executor"])
+    assert variables["FLOTILLA_EXECUTOR_MANAGEMENT_KUBECONFIG"] == "/flotilla/management/kubeconfig"
 
 
 async def role(deployed: Deployed, name: str) -> frozenset[tuple[str, str, str]]:

@@ -25,8 +25,10 @@ from shared.security.permissions import (
     EXECUTOR,
     HUB,
     HUB_CLUSTER_API,
+    HUB_KUBECONFIGS,
     HUB_LEASE,
     HUB_PROVISION,
+    KUBECONFIGS,
     WATCHER,
     WATCHER_METRICS,
     Rule,
@@ -37,7 +39,7 @@ from tests.e2e.harness import Fleet, workload
 from tests.integration.deploy.accounts import HUB_NAMESPACE, NAMESPACE, noted, token_of, write_token_kubeconfig
 from tests.integration.deploy.charts import CONTROL_PLANE
 from tests.integration.deploy.conftest import RELEASE, Deployed
-from tests.integration.deploy.refusals import EVERYBODYS, answers, questions
+from tests.integration.deploy.refusals import EVERYBODYS, Question, answers, questions
 from tests.testbed.cluster import RealCluster
 
 pytestmark = [
@@ -60,8 +62,12 @@ class Account:
 ACCOUNTS = {
     "watcher": Account(NAMESPACE, f"{RELEASE}-watcher", (*WATCHER, *WATCHER_METRICS)),
     "executor": Account(NAMESPACE, f"{RELEASE}-executor", EXECUTOR),
-    "hub": Account(HUB_NAMESPACE, "flotilla-hub", (*HUB, *HUB_PROVISION), (*HUB_LEASE, *HUB_CLUSTER_API)),
+    "hub": Account(
+        HUB_NAMESPACE, "flotilla-hub", (*HUB, *HUB_PROVISION), (*HUB_LEASE, *HUB_KUBECONFIGS, *HUB_CLUSTER_API)
+    ),
 }
+# Agents of what the hub makes run beside it, by kubeconfigs that their pods mount: at this API server they are nobody.
+HOSTED = {f"hosted-{name}": Account(HUB_NAMESPACE, f"flotilla-{name}", ()) for name in ("watcher", "executor")}
 # Where Cluster API's objects are.
 MADE = "made-clusters"
 # Of the control plane's release the hub is all that has an account with rights.
@@ -125,8 +131,8 @@ async def bed(deployed: Deployed, kafka_bootstrap: str, redis_url: str) -> Async
         "FLOTILLA_HUB_INSTALL_CRDS": "false",
         "FLOTILLA_HUB_ADMIT_PORT": "-1",
         "FLOTILLA_HUB_WEBHOOK": "false",
-        # Not the agents' own: what is made here runs nothing.
-        "FLOTILLA_HUB_KUBECONFIG_DIR": str(directory / "made"),
+        # As the chart sets it. Nobody mounts it here: what is made runs nothing.
+        "FLOTILLA_HUB_KUBECONFIG_SECRET": KUBECONFIGS,
         "FLOTILLA_HUB_PROVISION_BUSY_S": "0.5",
     }
     services = ("scheduler", "status", *ACCOUNTS)
@@ -199,10 +205,17 @@ async def made_and_ended(bed: Bed) -> None:
         topologies.kubeconfigs["made"] = bed.cluster.kubeconfig.read_bytes()
         await kubectl("create", "-f", "-", stdin=json.dumps(made))
         await kubectl("wait", "--for=condition=Provisioned", "cluster.cluster.k8s.io/made", "--timeout=60s")
-        assert (bed.directory / "made" / "made.kubeconfig").exists()
+        assert await keys(bed) == {"made.kubeconfig"}
         await kubectl("delete", "cluster.cluster.k8s.io", "made", "--timeout=60s", within=90.0)
         assert await topologies.find("made") is None
+        assert await keys(bed) == set()
     await api.close()
+
+
+async def keys(bed: Bed) -> set[str]:
+    """Of the Secret that the hub keeps, and that stays when it is empty."""
+    found = await bed.cluster.kubectl("get", "secret", KUBECONFIGS, "-n", HUB_NAMESPACE, "-o", "json")
+    return set(json.loads(found).get("data") or {})
 
 
 async def test_the_hub_uses_each_permission(bed: Bed) -> None:
@@ -239,9 +252,28 @@ async def test_the_hub_uses_each_permission(bed: Bed) -> None:
     bed.check_that_all_was_used(ACCOUNTS["hub"])
 
 
-@pytest.mark.parametrize("name", ACCOUNTS)
+async def test_of_secrets_beside_it_the_hub_has_the_one_that_it_keeps(bed: Bed) -> None:
+    """In its own namespace too, where the keys to broker and Redis are; and of that one no more than it needs."""
+    secrets = f"/api/v1/namespaces/{HUB_NAMESPACE}/secrets"
+    asked = [
+        Question(("", "secrets", f"{method} {what}"), method, path)
+        for what, path in (
+            ("all", secrets),
+            ("its own", f"{secrets}/{KUBECONFIGS}"),
+            ("other", f"{secrets}/kafka-hub"),
+        )
+        for method in ("GET", "POST", "PUT", "PATCH", "DELETE")
+        if (what, method) not in {("all", "PUT"), ("all", "PATCH"), ("its own", "POST"), ("other", "POST")}
+    ]
+    account = ACCOUNTS["hub"]
+    got = await answers(bed.cluster, await token_of(bed.cluster, account.namespace, account.name), asked)
+    allowed = {question.grant[2] for question, status in got.items() if status != 403}
+    assert allowed == {"GET its own", "PATCH its own"}
+
+
+@pytest.mark.parametrize("name", [*ACCOUNTS, *HOSTED])
 async def test_everything_else_is_refused(bed: Bed, name: str) -> None:
-    account = ACCOUNTS[name]
+    account = (ACCOUNTS | HOSTED)[name]
     granted = grants(*account.rules) | EVERYBODYS
     asked = [question for question in await questions(bed.cluster) if question.grant not in granted]
     # Above all: what would be worth stealing, and what would give more than was given.

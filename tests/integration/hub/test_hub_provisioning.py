@@ -9,6 +9,7 @@ import asyncio
 import json
 import stat
 from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,11 @@ import pytest_asyncio
 import yaml
 
 from services.hub.decision.resources import CLUSTERS, WORKLOADS
+from services.hub.effects import ensure_namespace
 from services.simulator.simulator import Simulator
 from services.simulator.spec import ClusterSpec
 from shared.adapters.kubernetes import KubernetesApi
+from shared.adapters.provisioning.kubeconfig_secret import LIMIT_BYTES
 from shared.events.registry import decode
 from shared.events.topics import ALL_TOPICS, OBJECTS
 from shared.events.topics import CLUSTERS as DECLARATIONS
@@ -31,15 +34,19 @@ from shared.events.v1.workloads import Workload
 from shared.model.identities import heartbeat_key
 from shared.model.provisioning import DRAINING, FORCE_DELETE_ANNOTATION
 from shared.ports.event_log import NewRecord
+from shared.security.permissions import KUBECONFIGS
 from tests.contract.provisioning.topologies import NAMESPACE, Topologies, installed
 from tests.integration.hub.conftest import RunHub
 from tests.integration.hub.support import Fleet, HubCluster, HubProcess, manifest, until
 from tests.testbed.cluster_api import definition
 from tests.testbed.fixtures import needed
 from tests.testbed.kubectl import KubectlError
+from tests.testbed.secret_volume import SECRETS, SecretVolume
 
 pytestmark = [pytest.mark.kafka, pytest.mark.testbed]
 
+# Where the hub's lease is, by default.
+HUB_NAMESPACE = "flotilla-system"
 TOKEN = "not-for-anybody-elses-eyes"
 VARIABLE = "nor-is-this-variable"
 WEST: dict[str, Any] = {
@@ -104,6 +111,20 @@ async def berlin(tmp_path: Path) -> AsyncIterator[Berlin]:
         await api.close()
 
 
+@asynccontextmanager
+async def joining(berlin: Berlin, hub: HubCluster, kept: str) -> AsyncIterator[dict[str, Any]]:
+    """The hub's settings; with a Secret also a kubelet, which mounts it where the agents look."""
+    settings = berlin.settings()
+    if kept == "directory":
+        yield settings
+        return
+    del settings["hub_kubeconfig_dir"]
+    await ensure_namespace(hub.api, HUB_NAMESPACE)
+    async with SecretVolume(berlin.agents).following(hub.api, HUB_NAMESPACE, KUBECONFIGS):
+        yield settings | {"hub_kubeconfig_secret": KUBECONFIGS}
+    await hub.api.delete(SECRETS, HUB_NAMESPACE, KUBECONFIGS)
+
+
 async def create(hub: HubCluster, spec: dict[str, Any] = WEST) -> None:
     await hub.kubectl("create", "-f", "-", stdin=manifest("Cluster", "west", spec))
 
@@ -141,10 +162,11 @@ async def declarations(fleet: Fleet) -> list[ClusterDeclared | None]:
     return [decode(ClusterDeclared, record.value) if record.value else None for record in records]
 
 
+@pytest.mark.parametrize("kept", ["directory", "secret"])
 async def test_it_is_made_joined_changed_drained_and_deleted(
-    hub_objects: HubCluster, fleet: Fleet, run_hub: RunHub, berlin: Berlin
+    hub_objects: HubCluster, fleet: Fleet, run_hub: RunHub, berlin: Berlin, kept: str
 ) -> None:
-    async with run_hub(**berlin.settings()):
+    async with joining(berlin, hub_objects, kept) as settings, run_hub(**settings):
         await create(hub_objects)
         await until(berlin.exists, "a Cluster of Cluster API")
         await until(shows(hub_objects, "Provisioned", "False", "Provisioning"), "that it is being made")
@@ -152,7 +174,8 @@ async def test_it_is_made_joined_changed_drained_and_deleted(
 
         berlin.topologies.kubeconfigs["west"] = berlin.joined
         await until(berlin.file.exists, "the agents' kubeconfig")
-        assert stat.S_IMODE(berlin.file.stat().st_mode) == 0o600
+        if kept == "directory":
+            assert stat.S_IMODE(berlin.file.stat().st_mode) == 0o600
         joined = await KubernetesApi.from_kubeconfig(berlin.file)
         assert await joined.version()
         await joined.close()
@@ -268,6 +291,27 @@ async def test_it_is_made_and_ended_by_hubs_that_are_killed(
     assert "asked for a cluster" in text
     assert TOKEN not in text
     assert VARIABLE not in text
+
+
+async def test_a_secret_that_is_full_is_said_and_tried_again(
+    hub_objects: HubCluster, fleet: Fleet, run_hub: RunHub, berlin: Berlin
+) -> None:
+    del fleet
+    berlin.topologies.kubeconfigs["west"] = berlin.joined
+    async with joining(berlin, hub_objects, "secret") as settings:
+        full = {"metadata": {"name": KUBECONFIGS}, "stringData": {"filler": "x" * LIMIT_BYTES}}
+        await hub_objects.api.create(SECRETS, HUB_NAMESPACE, {"apiVersion": "v1", "kind": "Secret", **full})
+        async with run_hub(**settings):
+            await create(hub_objects)
+            await until(shows(hub_objects, "Provisioned", "False", "KubeconfigsFull"), "that there is no room")
+            conditions = (await hub_objects.status(CLUSTERS, "west"))["conditions"]
+            (said,) = (item["message"] for item in conditions if item["type"] == "Provisioned")
+            assert f"Secret {HUB_NAMESPACE}/{KUBECONFIGS}" in said
+            assert "install the chart flotilla-agent in this one" in said
+            less = {"data": {"filler": None}}
+            await hub_objects.api.merge_patch(SECRETS, HUB_NAMESPACE, KUBECONFIGS, less)
+            await until(shows(hub_objects, "Provisioned", "True", "Provisioned"), "that there is room now")
+            await until(berlin.file.exists, "the agents' kubeconfig")
 
 
 async def _say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -25,6 +25,7 @@ from shared.events.v1.objects import ClusterObserved
 from shared.model.identities import ObjectKey, Resource
 from shared.ports.event_log import LogError, NewRecord, Record
 from tests.integration.watcher.support import converged, final_objects, final_values, last_heartbeat, of_cluster
+from tests.testbed.secret_volume import SecretVolume
 
 CONFIG_MAPS = Resource("", "v1", "configmaps")
 WATCHED = "v1/nodes,v1/pods,v1/configmaps,v1/namespaces,apps/v1/deployments"
@@ -132,6 +133,30 @@ async def test_clusters_come_and_go_with_their_files(log: MemoryLog, simulator: 
     # A stop is no farewell: what was published stays.
     assert final_objects(records(log, "east"))
     assert ready(log, "east")
+
+
+async def test_clusters_come_and_go_with_the_keys_of_a_secret_that_is_mounted(
+    log: MemoryLog, simulator: Simulator, tmp_path: Path
+) -> None:
+    for name in ("east", "west"):
+        await simulator.add_cluster(spec(name))
+    volume = SecretVolume(tmp_path / "mounted")
+
+    def mount(*names: str) -> None:
+        volume.write({f"{name}.kubeconfig": (tmp_path / f"{name}.kubeconfig").read_bytes() for name in names})
+
+    async with watching(log, tmp_path / "mounted"):
+        mount("east")
+        await until(lambda: ready(log, "east"))
+        mount("east", "west")
+        await until(lambda: ready(log, "west"))
+        mount("west")
+        await until(lambda: not final_values(records(log, "east")))
+        async with truth(tmp_path, "west") as api:
+            await put(api, "later", a="b")
+            key = str(ObjectKey("west", CONFIG_MAPS, "default", "later"))
+            await until(lambda: key in final_values(records(log, "west")))
+    assert ready(log, "west")
 
 
 async def test_objects_come_without_managed_fields(log: MemoryLog, simulator: Simulator, tmp_path: Path) -> None:

@@ -14,9 +14,11 @@ from shared.security.permissions import (
     EXECUTOR_NODE_GROUPS,
     HUB,
     HUB_CLUSTER_API,
+    HUB_KUBECONFIGS,
     HUB_LEASE,
     HUB_PROVISION,
     HUB_WEBHOOK,
+    KUBECONFIGS,
     OBSERVED,
     WATCHER,
     WATCHER_ASKED,
@@ -53,5 +55,7 @@ def test_nothing_is_granted_twice_and_nothing_by_a_wildcard() -> None:
 
 def test_of_secrets_the_hub_may_get_those_that_it_knows_by_name_where_it_makes_clusters() -> None:
     assert [grant for grant in grants(*HUB_CLUSTER_API) if grant[1] == "secrets"] == [("", "secrets", "get")]
+    # It writes one, by its name.
+    assert [rule.names for rule in HUB_KUBECONFIGS] == [(KUBECONFIGS,)]
     for rules in (HUB, HUB_PROVISION, HUB_LEASE, HUB_WEBHOOK):
         assert not [grant for grant in grants(*rules) if grant[1] == "secrets"]

@@ -29,6 +29,7 @@ from shared.model.provisioning import (
     FORBIDDEN,
     FORCE_DELETE_ANNOTATION,
     NAME_CONFLICT,
+    NO_ROOM,
     PROVISIONED,
     PROVISIONING,
     UNAVAILABLE,
@@ -209,6 +210,16 @@ def test_what_comes_is_asked_for_every_few_seconds_and_what_is_there_every_minut
     assert len(world.wishes) - before == 2
 
 
+@pytest.mark.parametrize("reason", [NAME_CONFLICT, NO_ROOM])
+def test_who_would_be_told_the_same_asks_every_minute(reason: str) -> None:
+    world, management = made()
+    management.stage, management.reason = Stage.COMING, reason
+    world.wait(61)
+    before = len(world.wishes)
+    world.wait(120)
+    assert len(world.wishes) - before == 2
+
+
 def test_how_far_it_has_come_is_shown() -> None:
     world, management = made()
     management.stage, management.reason, management.message = Stage.COMING, PROVISIONING, "phase Pending"
@@ -231,6 +242,7 @@ def test_how_far_it_has_come_is_shown() -> None:
     ("stage", "reason", "status"),
     [
         (Stage.FOREIGN, NAME_CONFLICT, "False"),
+        (Stage.COMING, NO_ROOM, "False"),
         (Stage.UNKNOWN, FORBIDDEN, "False"),
         (Stage.UNKNOWN, UNAVAILABLE, "Unknown"),
     ],

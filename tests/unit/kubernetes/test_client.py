@@ -18,6 +18,7 @@ from aiohttp import web
 from shared.adapters.kubernetes import CredentialsError, KubernetesApi, ListWatchPolicy, credentials
 from shared.model.identities import Resource
 from shared.ports.cluster_api import ApiError, ApplyOptions, Change, ChangeType
+from tests.testbed.secret_volume import SecretVolume
 from tests.unit.kubernetes.builders import bookmark, event, page, pod, status
 
 PODS = Resource("", "v1", "pods")
@@ -275,6 +276,25 @@ async def test_a_rewritten_kubeconfig_is_followed(
         "Bearer second-one",
         "Bearer second-one",
     ]
+
+
+async def test_what_a_kubelet_only_writes_anew_is_not_read_again(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All keys of a Secret's volume are, when one of them changes: the connections of the others stay."""
+    monkeypatch.setattr(credentials, "CHECK_S", 0.0)
+    volume, path = SecretVolume(tmp_path / "mounted"), tmp_path / "mounted" / "west"
+    config = server.kubeconfig(tmp_path / "config", token="first").read_bytes()
+    volume.write({"west": config})
+    held = await credentials.kubeconfig_credentials(path)
+    access = await held.current()
+    for others in ({"east": b"x"}, {"east": b"y"}, {}):
+        before = path.stat()
+        volume.write({"west": config, **others})
+        assert (path.stat().st_ino, path.stat().st_mtime_ns) != (before.st_ino, before.st_mtime_ns)
+        assert await held.current() is access
+    volume.write({"west": config.replace(b"first", b"second")})
+    assert (await held.current()).authorization == "Bearer second"
 
 
 @pytest.mark.parametrize("text", ["", "{", "a: b", "clusters: 3", "apiVersion: v1\nkind: Config\ncurrent-context: x"])

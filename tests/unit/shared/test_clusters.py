@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from structlog.testing import LogCapture
 from shared.adapters.kubernetes import KubernetesApi, ListWatchPolicy
 from shared.runtime import clusters
 from shared.runtime.clusters import Connect, KubeconfigDirectory, OneCluster, cluster_source
+from tests.testbed.secret_volume import SecretVolume
 
 
 @pytest.fixture
@@ -41,6 +44,45 @@ async def test_files_of_a_directory_are_clusters(tmp_path: Path) -> None:
     assert set(await source.scan()) == {"east", "north", "south"}
     write(tmp_path, "west.yaml")
     assert "west" in await source.scan()
+
+
+def keys(*names: str, content: bytes = b"x") -> dict[str, bytes]:
+    return {f"{name}.kubeconfig": content for name in names}
+
+
+async def test_keys_of_a_secret_that_is_mounted_are_clusters(tmp_path: Path, logged: list[Any]) -> None:
+    volume, source = SecretVolume(tmp_path), KubeconfigDirectory(tmp_path)
+    assert await source.scan() == {}
+    for payload in (keys(), keys("west"), keys("west", "east")):
+        volume.write(payload)
+        assert {f"{name}.kubeconfig" for name in await source.scan()} == payload.keys()
+    volume.write(keys("east"))
+    assert not (tmp_path / "west.kubeconfig").is_symlink()
+    for expected in ({"east", "west"}, {"east", "west"}, {"east"}):
+        assert set(await source.scan()) == expected
+    assert logged == [], "of the links and folders beside the keys there is nothing to say"
+
+
+async def test_no_cluster_is_lost_while_a_volume_is_swapped(tmp_path: Path) -> None:
+    """Again and again by another thread, as fast as it can, with a key that comes and goes."""
+    volume, source, stop = SecretVolume(tmp_path), KubeconfigDirectory(tmp_path), threading.Event()
+    volume.write(keys("west", "east"))
+    swaps = 0
+
+    def swap() -> None:
+        nonlocal swaps
+        while not stop.is_set():
+            swaps += 1
+            more = keys("south") if swaps % 2 else {}
+            volume.write(keys("west", "east", content=str(swaps).encode()) | more)
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(asyncio.to_thread(swap))
+        try:
+            while swaps < 500:
+                assert {"west", "east"} <= set(await source.scan()) <= {"west", "east", "south"}
+        finally:
+            stop.set()
 
 
 async def test_a_directory_that_cannot_be_read_loses_no_cluster(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What agents are given of a kubeconfig that a management cluster has, and whose files are touched."""
+"""What agents are given of a kubeconfig that a management cluster has, and who may read it."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import yaml
 
 from shared.adapters.provisioning import KubeconfigFolder
 from shared.adapters.provisioning.kubeconfigs import inline
-from shared.model.provisioning import BAD_KUBECONFIG, NAME_CONFLICT
+from shared.model.provisioning import BAD_KUBECONFIG
 from shared.ports.provisioning import KubeconfigError
 
-OWNER, OTHER = "uid-1", "uid-2"
+OWNER = "uid-1"
 SECRET = "s3cr3t-of-the-cluster"
 
 
@@ -79,30 +79,16 @@ def test_what_is_no_kubeconfig_is_refused_without_quoting_it(wrong: bytes) -> No
     assert refused.value.__cause__ is None
 
 
-def test_a_file_is_its_owners_alone_and_written_once(tmp_path: Path) -> None:
+def names(directory: Path) -> list[str]:
+    return [item.name for item in directory.iterdir()]
+
+
+async def test_a_file_is_its_owners_alone_and_whole(tmp_path: Path) -> None:
+    """What else a store has to do is in tests/contract/provisioning/test_kubeconfig_stores.py."""
     folder, path = KubeconfigFolder(tmp_path), tmp_path / "west.kubeconfig"
-    assert folder.write("west", OWNER, document())
+    assert await folder.write("west", OWNER, document())
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert yaml.safe_load(path.read_text())["users"][0]["user"] == {"token": SECRET}
-    before = path.stat().st_mtime_ns
-    assert not folder.write("west", OWNER, document())
-    assert path.stat().st_mtime_ns == before
-    assert folder.write("west", OWNER, document({"token": "rotated"}))
-    assert [item.name for item in tmp_path.iterdir()] == ["west.kubeconfig"]
-
-
-def test_anothers_file_is_neither_replaced_nor_removed(tmp_path: Path) -> None:
-    folder, path = KubeconfigFolder(tmp_path), tmp_path / "west.kubeconfig"
-    for content in (document(), b"\xff"):
-        path.write_bytes(content)
-        with pytest.raises(KubeconfigError) as refused:
-            folder.write("west", OWNER, document())
-        assert refused.value.reason == NAME_CONFLICT
-        assert not folder.remove("west", OWNER)
-        assert path.read_bytes() == content
-    path.unlink()
-    folder.write("west", OTHER, document())
-    assert not folder.remove("west", OWNER)
-    assert folder.remove("west", OTHER)
-    assert not folder.remove("west", OTHER)
-    assert not path.exists()
+    assert await folder.write("west", OWNER, document({"token": "rotated"}))
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert names(tmp_path) == ["west.kubeconfig"]

@@ -28,10 +28,11 @@ app.kubernetes.io/managed-by: {{ .root.Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace "+" "_" }}
 {{- end }}
 
+{{/* Takes `root`, and `image`: values of one. */}}
 {{- define "flotilla.image" -}}
-{{- with .Values.image -}}
+{{- with .image -}}
 {{- if .digest }}{{ printf "%s@%s" .repository .digest }}
-{{- else }}{{ printf "%s:%s" .repository (default $.Chart.AppVersion .tag) }}
+{{- else }}{{ printf "%s:%s" .repository (default $.root.Chart.AppVersion .tag) }}
 {{- end }}
 {{- end }}
 {{- end }}
@@ -72,7 +73,8 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 {{- end }}
 {{- end }}
 
-{{/* Volumes of secrets, by name: [name, secret]. Takes what `env` takes, and `mounts`: further [name, secret] of the service. */}}
+{{/* Volumes of secrets, by name: [name, secret]. Takes what `env` takes, and `mounts`: further ones of the service, [name, secret, true] where
+it may come later. */}}
 {{- define "flotilla.secrets" -}}
 {{- $found := list -}}
 {{- with .root.Values.kafka.ca.secret }}{{ $found = append $found (list "kafka-ca" .) }}{{ end -}}
@@ -114,7 +116,7 @@ affinity: {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- end }}
 
-{{/* The pod of a service; takes what `env` takes, and `component`, `mounts`, `writable` (folders), `ports`, `claim` (of kubeconfigs). */}}
+{{/* The pod of a service; takes what `env` takes, and `component`, `image`, `mounts`, `tmp` (the emptyDir of /tmp, if it has one), `ports`. */}}
 {{- define "flotilla.pod" -}}
 {{- $values := .root.Values -}}
 {{- $secrets := include "flotilla.secrets" . | fromJsonArray -}}
@@ -142,8 +144,8 @@ spec:
   {{- end }}
   containers:
     - name: {{ .component }}
-      image: {{ include "flotilla.image" .root }}
-      imagePullPolicy: {{ $values.image.pullPolicy }}
+      image: {{ include "flotilla.image" . }}
+      imagePullPolicy: {{ .image.pullPolicy }}
       args: [services.{{ .component }}]
       env: {{- include "flotilla.env" . | nindent 8 }}
       ports:
@@ -157,32 +159,31 @@ spec:
       readinessProbe: { httpGet: { path: /readyz, port: http }, periodSeconds: 5, timeoutSeconds: 3 }
       resources: {{- toYaml .own.resources | nindent 8 }}
       securityContext: {{- include "flotilla.containerSecurity" . | nindent 8 }}
-      {{- if or $secrets .writable .claim }}
+      {{- if or $secrets .tmp }}
       volumeMounts:
         {{- range $secrets }}
         - { name: {{ index . 0 }}, mountPath: /flotilla/{{ index . 0 }}, readOnly: true }
         {{- end }}
-        {{- if .writable }}
+        {{- if .tmp }}
         - { name: tmp, mountPath: /tmp }
-        {{- end }}
-        {{- if .claim }}
-        - { name: kubeconfigs, mountPath: /flotilla/kubeconfigs }
         {{- end }}
   volumes:
         {{- range $secrets }}
     - name: {{ index . 0 }}
-      secret: { secretName: {{ index . 1 }}, defaultMode: 0440 }
+      secret: { secretName: {{ index . 1 }}, defaultMode: 0440{{ if gt (len .) 2 }}, optional: true{{ end }} }
         {{- end }}
-        {{- if .writable }}
-    - { name: tmp, emptyDir: { sizeLimit: 256Mi } }
-        {{- end }}
-        {{- with .claim }}
-    - { name: kubeconfigs, persistentVolumeClaim: { claimName: {{ . }} } }
+        {{- with .tmp }}
+    - { name: tmp, emptyDir: {{ toJson . }} }
         {{- end }}
       {{- end }}
 {{- end }}
 
-{{/* The services that run, as JSON: component → what `pod` takes but for `root`. */}}
+{{/* Whether agents of the clusters that the hub makes run here: a word, or nothing. */}}
+{{- define "flotilla.hosts" -}}
+{{- if and .Values.hub.enabled .Values.hub.provision.enabled .Values.hosted.enabled }}yes{{ end }}
+{{- end }}
+
+{{/* The services that run, as JSON: component → what `pod` takes but for `root` and `image`; those of `hosted` say so, and `alone` is one at a time. */}}
 {{- define "flotilla.components" -}}
 {{- $values := .Values -}}
 {{- $all := dict -}}
@@ -190,16 +191,41 @@ spec:
 {{- $more := dict -}}
 {{- with $values.scheduler.queues }}{{ $_ := set $more "FLOTILLA_SCHEDULER_QUEUES" (toJson .) }}{{ end -}}
 {{- with $values.scheduler.priorityClasses }}{{ $_ := set $more "FLOTILLA_SCHEDULER_PRIORITY_CLASSES" (toJson .) }}{{ end -}}
-{{- $_ := set $all "scheduler" (dict "more" $more "redis" false "mounts" list "writable" false) -}}
+{{- $_ := set $all "scheduler" (dict "more" $more "redis" false "mounts" list) -}}
 {{- end -}}
 {{- if $values.status.enabled -}}
-{{- $_ := set $all "status" (dict "more" dict "redis" true "mounts" list "writable" false) -}}
+{{- $_ := set $all "status" (dict "more" dict "redis" true "mounts" list) -}}
 {{- end -}}
 {{- if $values.autoscaler.enabled -}}
-{{- $_ := set $all "autoscaler" (dict "more" dict "redis" false "mounts" list "writable" true) -}}
+{{- $_ := set $all "autoscaler" (dict "more" dict "redis" false "mounts" list "tmp" (dict "sizeLimit" "256Mi")) -}}
 {{- end -}}
 {{- if $values.hub.enabled -}}
-{{- $hub := $values.hub -}}
+{{- $_ := set $all "hub" (include "flotilla.hub" . | fromJson) -}}
+{{- end -}}
+{{- if include "flotilla.hosts" . -}}
+{{- $mounts := list (list "kubeconfigs" (include "flotilla.kubeconfigsSecret" .) true) -}}
+{{- $common := dict "redis" false "mounts" $mounts "tmp" (include "flotilla.keys" . | fromJson) "hosted" true -}}
+{{- $watcher := dict
+      "FLOTILLA_WATCHER_KUBECONFIG_DIR" "/flotilla/kubeconfigs"
+      "FLOTILLA_WATCHER_METRICS_S" $values.hosted.watcher.metricsSeconds -}}
+{{- $_ := set $all "watcher" (mergeOverwrite (dict) $common (dict "more" $watcher)) -}}
+{{- $executor := dict "FLOTILLA_EXECUTOR_KUBECONFIG_DIR" "/flotilla/kubeconfigs" -}}
+{{- with $values.hosted.executor.managementSecret -}}
+{{- $_ := set $executor "FLOTILLA_EXECUTOR_MANAGEMENT_KUBECONFIG" "/flotilla/management/kubeconfig" -}}
+{{- $mounts = append $mounts (list "management" .) -}}
+{{- end -}}
+{{- $_ := set $all "executor" (mergeOverwrite (dict) $common (dict "more" $executor "alone" true "mounts" $mounts)) -}}
+{{- end -}}
+{{- toJson $all -}}
+{{- end }}
+
+{{/* The emptyDir of /tmp for who reads kubeconfigs: Python's TLS takes certificates and keys from files alone, which are put there. */}}
+{{- define "flotilla.keys" -}}
+{{- dict "medium" "Memory" "sizeLimit" "64Mi" | toJson -}}
+{{- end }}
+
+{{- define "flotilla.hub" -}}
+{{- $hub := .Values.hub -}}
 {{- $more := dict
       "FLOTILLA_HUB_INSTALL_CRDS" "false"
       "FLOTILLA_HUB_LEASE_NAMESPACE" .Release.Namespace
@@ -209,6 +235,7 @@ spec:
       "FLOTILLA_HUB_ADMIT_PORT" "-1" -}}
 {{- $mounts := list -}}
 {{- $ports := list -}}
+{{- $tmp := dict -}}
 {{- if $hub.webhook.enabled -}}
 {{- $more = mergeOverwrite $more (dict
       "FLOTILLA_HUB_ADMIT_HOST" "0.0.0.0"
@@ -224,10 +251,12 @@ spec:
 {{- with $hub.provision.managementSecret -}}
 {{- $_ := set $more "FLOTILLA_HUB_MANAGEMENT_DIR" "/flotilla/management" -}}
 {{- $mounts = append $mounts (list "management" .) -}}
+{{- $tmp = include "flotilla.keys" $ | fromJson -}}
 {{- end -}}
-{{- if $hub.provision.kubeconfigsClaim }}{{ $_ := set $more "FLOTILLA_HUB_KUBECONFIG_DIR" "/flotilla/kubeconfigs" }}{{ end -}}
-{{- $_ := set $all "hub" (dict
-      "more" $more "redis" true "mounts" $mounts "writable" false "ports" $ports "claim" $hub.provision.kubeconfigsClaim) -}}
+{{- if include "flotilla.hosts" . -}}
+{{- $_ := set $more "FLOTILLA_HUB_KUBECONFIG_SECRET" (include "flotilla.kubeconfigsSecret" .) -}}
+{{- /* A kubelet takes up to two minutes to take a key away from the agents. */ -}}
+{{- $_ := set $more "FLOTILLA_HUB_LEAVE_S" "180" -}}
 {{- end -}}
-{{- toJson $all -}}
+{{- dict "more" $more "redis" true "mounts" $mounts "ports" $ports "tmp" $tmp | toJson -}}
 {{- end }}

@@ -40,6 +40,17 @@
   verbs: [get]
 {{- end }}
 
+{{- define "flotilla.hubKubeconfigsRules" -}}
+- apiGroups: ['']
+  resources: [secrets]
+  resourceNames: [flotilla-kubeconfigs]
+  verbs: [get, create, patch]
+{{- end }}
+
+{{- define "flotilla.kubeconfigsSecret" -}}
+flotilla-kubeconfigs
+{{- end }}
+
 {{- define "flotilla.hubWebhookRules" -}}
 - apiGroups: [admissionregistration.k8s.io]
   resources: [validatingwebhookconfigurations]
