@@ -6,6 +6,7 @@ pytest_plugins = (
     "tests.fixtures.embedded",
     "tests.fixtures.moto",
     "tests.fixtures.prometheus",
+    "tests.fixtures.redis",
     "tests.testbed.fixtures",
 )
 

@@ -6,6 +6,7 @@ import ssl
 from dataclasses import dataclass
 from typing import Any, Final
 
+from shared.adapters.tls import ClientTls
 from shared.ports.event_log import LogError
 
 _REPLICATED: Final = 3
@@ -53,14 +54,14 @@ class KafkaOptions:
         return arguments
 
     def _tls(self) -> ssl.SSLContext:
+        context = ClientTls(self.ca, self.certificate, self.key)
         try:
-            context = ssl.create_default_context(cafile=self.ca or None)
+            context.trust()
         except OSError as error:
             raise LogError(f"FLOTILLA_KAFKA_CA: {self.ca}: {error}") from error
-        if self.certificate:
-            try:
-                context.load_cert_chain(self.certificate, self.key or None)
-            except OSError as error:
-                files = f"{self.certificate}, {self.key}"
-                raise LogError(f"FLOTILLA_KAFKA_CERTIFICATE, FLOTILLA_KAFKA_KEY: {files}: {error}") from error
+        try:
+            context.identify()
+        except OSError as error:
+            files = f"{self.certificate}, {self.key}"
+            raise LogError(f"FLOTILLA_KAFKA_CERTIFICATE, FLOTILLA_KAFKA_KEY: {files}: {error}") from error
         return context

@@ -28,6 +28,7 @@ from kubernetes_asyncio.config.incluster_config import (
 from kubernetes_asyncio.config.kube_config import ConfigNode, KubeConfigLoader, KubeConfigMerger
 from yarl import URL
 
+from shared.adapters.files import Fingerprint, fingerprint
 from shared.observability.logs import get_logger
 from shared.ports.cluster_api import ApiError
 
@@ -83,7 +84,7 @@ class Credentials:
         self._access = access
         self._files = loaded.files
         self._expires_at = loaded.expires_at
-        self._fingerprint = _fingerprint(loaded.files)
+        self._fingerprint = fingerprint(loaded.files)
         self._contents = _contents(loaded.files)
         self._checked_at = self._renewed_at = time.monotonic()
         self._lock = asyncio.Lock()
@@ -121,17 +122,17 @@ class Credentials:
     def _is_stale(self) -> bool:
         if self._expires_at is not None and time.time() >= self._expires_at - EXPIRY_MARGIN_S:
             return True
-        fingerprint = _fingerprint(self._files)
-        if fingerprint == self._fingerprint:
+        seen = fingerprint(self._files)
+        if seen == self._fingerprint:
             return False
         if _contents(self._files) != self._contents:
             return True
         # A kubelet writes all files of a volume anew when one of them changes: others' connections stay.
-        self._fingerprint = fingerprint
+        self._fingerprint = seen
         return False
 
     async def _reload(self, *, forced: bool) -> None:
-        files, before, contents = self._files, _fingerprint(self._files), _contents(self._files)
+        files, before, contents = self._files, fingerprint(self._files), _contents(self._files)
         try:
             loaded, access = await _read(self._load, forced=forced)
         except CredentialsError as error:
@@ -140,7 +141,7 @@ class Credentials:
         self._access, self._files, self._expires_at = access, loaded.files, loaded.expires_at
         # Taken before the read: what changed meanwhile is seen at the next check.
         same = loaded.files == files
-        self._fingerprint = before if same else _fingerprint(loaded.files)
+        self._fingerprint = before if same else fingerprint(loaded.files)
         self._contents = contents if same else _contents(loaded.files)
         log.info("credentials read again", server=self.server)
 
@@ -170,12 +171,12 @@ class _KubeconfigReader:
     def __init__(self, path: Path, context: str | None) -> None:
         self._path, self._context = path, context
         self._loader: Any = None
-        self._fingerprint: tuple[object, ...] = ()
+        self._fingerprint: Fingerprint = ()
 
     async def load(self, forced: bool) -> Loaded:
-        fingerprint = _fingerprint((self._path,))
-        if self._loader is None or fingerprint != self._fingerprint:
-            self._loader, self._fingerprint = self._open(), fingerprint
+        seen = fingerprint((self._path,))
+        if self._loader is None or seen != self._fingerprint:
+            self._loader, self._fingerprint = self._open(), seen
         if forced and hasattr(self._loader, "exec_plugin_expiry"):
             del self._loader.exec_plugin_expiry
         configuration = Configuration()
@@ -247,11 +248,6 @@ def _environment_proxy(url: URL) -> str | None:
     return None if proxy_bypass(host) else getproxies().get(url.scheme)
 
 
-def _fingerprint(files: Iterable[Path]) -> tuple[object, ...]:
-    """Changes when any of the files is written or its symlink is turned (as Kubernetes does with projected volumes)."""
-    return tuple(_stat(path) for path in files)
-
-
 def _contents(files: Iterable[Path]) -> tuple[bytes | None, ...]:
     return tuple(_digest(path) for path in files)
 
@@ -261,11 +257,3 @@ def _digest(path: Path) -> bytes | None:
         return hashlib.blake2b(path.read_bytes()).digest()
     except OSError:
         return None
-
-
-def _stat(path: Path) -> tuple[int, int, int] | None:
-    try:
-        stat = path.stat()
-    except OSError:
-        return None
-    return (stat.st_mtime_ns, stat.st_size, stat.st_ino)

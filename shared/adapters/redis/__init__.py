@@ -1,5 +1,6 @@
 """The `KeyValue` port on Redis or Valkey."""
 
-from shared.adapters.redis.key_value import RedisKeyValue, RedisOptions
+from shared.adapters.redis.key_value import RedisKeyValue
+from shared.adapters.redis.options import RedisOptions
 
 __all__ = ["RedisKeyValue", "RedisOptions"]

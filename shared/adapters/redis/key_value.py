@@ -9,51 +9,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from redis.asyncio import Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import ExponentialWithJitterBackoff
-from redis.exceptions import AuthenticationError, RedisError
+from redis.exceptions import AuthenticationError, NoPermissionError, RedisError
 from redis.exceptions import ConnectionError as RedisConnectionError
 
+from shared.adapters.redis.options import RedisOptions
 from shared.ports.key_value import KeyValueError
 
-_RECONNECTS = 5
-_BACKOFF_BASE_S = 0.05
-_BACKOFF_CAP_S = 1.0
 _SCAN_COUNT = 500
-_IDLE_CHECK_S = 15
-
-
-@dataclass(frozen=True, slots=True)
-class RedisOptions:
-    """`url` as redis-py reads it: `redis://`, `rediss://` for TLS (with `ssl_ca_certs=` and others as query), `unix://`.
-
-    `timeout_s` is the deadline of one call. `prefix` keeps the tables apart from what else lives in the server.
-    """
-
-    url: str
-    timeout_s: float = 5.0
-    prefix: str = "flotilla:"
-    ca_file: str = ""
-    certificate: str = ""
-    key: str = ""
-    username: str = ""
-    password: str = ""
-
-    def client_arguments(self) -> dict[str, str]:
-        """What is not in the URL, as redis-py names it. TLS below 1.2 is refused by Python's own defaults."""
-        named = {
-            "ssl_ca_certs": self.ca_file,
-            "ssl_certfile": self.certificate,
-            "ssl_keyfile": self.key,
-            "username": self.username,
-            "password": self.password,
-        }
-        return {name: value for name, value in named.items() if value}
 
 
 class RedisKeyValue:
@@ -64,19 +30,7 @@ class RedisKeyValue:
     @classmethod
     def open(cls, options: RedisOptions) -> RedisKeyValue:
         """Connects with the first call, so that a service can start while Redis is away. Raises KeyValueError."""
-        arguments: dict[str, Any] = options.client_arguments()
-        try:
-            client = Redis.from_url(
-                options.url,
-                socket_timeout=options.timeout_s,
-                socket_connect_timeout=options.timeout_s,
-                health_check_interval=_IDLE_CHECK_S,
-                retry=Retry(ExponentialWithJitterBackoff(_BACKOFF_CAP_S, _BACKOFF_BASE_S), _RECONNECTS),
-                **arguments,
-            )
-        except (ValueError, TypeError) as error:
-            raise KeyValueError(f"FLOTILLA_REDIS_URL: {error}") from error
-        return cls(client, options)
+        return cls(Redis.from_pool(options.pool()), options)
 
     async def write(self, table: str, puts: Mapping[str, bytes], deletes: Iterable[str] = ()) -> None:
         gone = [key for key in deletes if key not in puts]
@@ -125,17 +79,21 @@ class RedisKeyValue:
         except TimeoutError as error:
             raise KeyValueError(f"{what}: no answer within {self._options.timeout_s:g} s") from error
         except (RedisError, OSError) as error:
-            raise KeyValueError(f"{what}: {type(error).__name__}: {error}{_settings_of(error)}") from error
+            told = f"{what}: {type(error).__name__}: {error}"
+            raise KeyValueError(f"{told} ({settings})" if (settings := self._settings_of(error)) else told) from error
 
-
-def _settings_of(error: BaseException) -> str:
-    """The settings to look at, where the error is about one of them."""
-    text = f"{error} {error.__cause__!r} {error.__context__!r}"
-    if isinstance(error, AuthenticationError) or "NOAUTH" in text or "WRONGPASS" in text:
-        return " (FLOTILLA_REDIS_USERNAME, FLOTILLA_REDIS_PASSWORD)"
-    if "CERTIFICATE_VERIFY_FAILED" in text:
-        return " (FLOTILLA_REDIS_CA)"
-    if "SSL" in text:
-        return " (FLOTILLA_REDIS_URL, FLOTILLA_REDIS_CERTIFICATE, FLOTILLA_REDIS_KEY)"
-    # Nobody is there, or somebody who expects TLS.
-    return " (FLOTILLA_REDIS_URL)" if isinstance(error, RedisConnectionError) else ""
+    def _settings_of(self, error: BaseException) -> str:
+        """The settings to look at, where the error is about one of them."""
+        text = f"{error} {error.__cause__!r} {error.__context__!r}"
+        if isinstance(error, AuthenticationError | NoPermissionError) or "NOAUTH" in text or "WRONGPASS" in text:
+            return "FLOTILLA_REDIS_USERNAME, FLOTILLA_REDIS_PASSWORD"
+        if "certificate is not valid for" in text:
+            return "FLOTILLA_REDIS_URL"
+        if "CERTIFICATE_VERIFY_FAILED" in text:
+            return "FLOTILLA_REDIS_CA"
+        connected = isinstance(error, RedisConnectionError) and "connecting to" not in text
+        if "SSL" in text or (self._options.tls and connected):
+            # With TLS 1.3 a client learns behind the handshake that its certificate was not taken, or is just cut off.
+            return "FLOTILLA_REDIS_URL, FLOTILLA_REDIS_CERTIFICATE, FLOTILLA_REDIS_KEY"
+        # Nobody is there, or somebody who expects TLS.
+        return "FLOTILLA_REDIS_URL" if isinstance(error, RedisConnectionError) else ""

@@ -1,4 +1,7 @@
-"""What only the Redis adapter must do: deadlines, reconnects, TLS, wrong settings."""
+"""What only the Redis adapter must do: deadlines, reconnects, wrong settings.
+
+TLS is in `tests/integration/test_secure_connections.py`.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,6 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
-from redis.asyncio import SSLConnection
 
 from shared.adapters.redis import RedisKeyValue, RedisOptions
 from shared.ports.key_value import KeyValueError
@@ -76,15 +78,4 @@ async def test_another_type_under_the_tables_name_is_an_error(redis_url: str) ->
     await store._client.set(f"{prefix}t", b"a string")
     with pytest.raises(KeyValueError, match="WRONGTYPE"):
         await store.write("t", {"a": b"1"})
-    await store.close()
-
-
-async def test_tls_urls_verify_the_server() -> None:
-    store = RedisKeyValue.open(RedisOptions("rediss://redis.example:6380/2", ca_file="/etc/ca.pem"))
-    pool = store._client.connection_pool
-    assert pool.connection_class is SSLConnection
-    assert pool.connection_kwargs["ssl_ca_certs"] == "/etc/ca.pem"
-    connection = pool.make_connection()  # type: ignore[no-untyped-call]
-    assert isinstance(connection, SSLConnection)
-    assert connection.ssl_context.check_hostname
     await store.close()

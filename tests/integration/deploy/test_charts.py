@@ -28,6 +28,7 @@ from tests.integration.deploy.charts import AGENT, CONTROL_PLANE, VALUES, Json, 
 from tests.integration.deploy.conftest import RELEASE, Deployed
 from tests.testbed.helm_cli import HelmError, run_helm
 from tests.testbed.kubectl import KubectlError
+from tests.unit.deploy.test_environment import unknown_settings
 
 pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.testbed]
 
@@ -56,6 +57,7 @@ async def test_every_values_file_is_linted_and_rendered_and_accepted(
         (container,) = pod["containers"]
         assert container["securityContext"]["readOnlyRootFilesystem"] is True
         assert {"requests", "limits"} <= container["resources"].keys()
+        assert not unknown_settings(container["args"][0], [item["name"] for item in container["env"]])
     known = [item for item in objects if STRIMZI not in item["apiVersion"]]
     assert known
     namespaces = {item["metadata"]["namespace"] for item in known if "namespace" in item["metadata"]}
@@ -121,6 +123,24 @@ async def test_a_role_at_aws_is_the_executors_alone(helm_binary: Path, tmp_path:
     assert accounts.keys() == {"agents-executor", "agents-watcher"}
     assert "eks.amazonaws.com/role-arn" in accounts["agents-executor"]["annotations"]
     assert "annotations" not in accounts["agents-watcher"]
+
+
+async def test_redis_is_reached_with_an_account_and_a_certificate_by_those_who_need_it(
+    helm_binary: Path, tmp_path: Path
+) -> None:
+    """The settings are tried on a real Redis in `tests/integration/test_secure_connections.py`."""
+    wanted = {"URL", "USERNAME", "PASSWORD", "CA", "CERTIFICATE", "KEY"}
+    for item in await render(CONTROL_PLANE / "ci" / "secure-values.yaml", tmp_path):
+        if item["kind"] != "Deployment":
+            continue
+        pod = item["spec"]["template"]["spec"]
+        (container,) = pod["containers"]
+        redis = [entry for entry in container["env"] if entry["name"].startswith("FLOTILLA_REDIS_")]
+        given = {entry["name"].removeprefix("FLOTILLA_REDIS_"): entry for entry in redis}
+        assert given.keys() == (wanted if container["name"] in {"status", "hub"} else set())
+        mounted = {mount["mountPath"] for mount in container.get("volumeMounts", ())}
+        files = given.keys() & {"CA", "CERTIFICATE", "KEY"}
+        assert {str(Path(given[name]["value"]).parent) for name in files} <= mounted
 
 
 async def test_every_topic_and_principal_becomes_a_resource_of_strimzi(helm_binary: Path, tmp_path: Path) -> None:

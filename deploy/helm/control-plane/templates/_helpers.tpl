@@ -53,6 +53,10 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 {{- end -}}
 {{- if hasPrefix "SASL_" $kafka.security }}{{ $_ := set $plain "FLOTILLA_KAFKA_SASL_MECHANISM" $kafka.saslMechanism }}{{ end -}}
 {{- if and .redis $redis.ca.secret }}{{ $_ := set $plain "FLOTILLA_REDIS_CA" (printf "/flotilla/redis-ca/%s" $redis.ca.key) }}{{ end -}}
+{{- if and .redis $redis.certificate.secret -}}
+{{- $_ := set $plain "FLOTILLA_REDIS_CERTIFICATE" "/flotilla/redis-certificate/tls.crt" -}}
+{{- $_ := set $plain "FLOTILLA_REDIS_KEY" "/flotilla/redis-certificate/tls.key" -}}
+{{- end -}}
 {{- if and .redis (not $redis.secret.name) }}{{ $_ := set $plain "FLOTILLA_REDIS_URL" $redis.url }}{{ end -}}
 {{- $all := mergeOverwrite $plain .more .root.Values.env (default dict .own.env) -}}
 {{- range $name := keys $all | sortAlpha }}
@@ -62,6 +66,14 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 {{- if and .redis $redis.secret.name }}
 - name: FLOTILLA_REDIS_URL
   valueFrom: { secretKeyRef: { name: {{ $redis.secret.name }}, key: {{ $redis.secret.key }} } }
+{{- end }}
+{{- if and .redis $redis.account.secret }}
+{{- with $redis.account.usernameKey }}
+- name: FLOTILLA_REDIS_USERNAME
+  valueFrom: { secretKeyRef: { name: {{ $redis.account.secret }}, key: {{ . }} } }
+{{- end }}
+- name: FLOTILLA_REDIS_PASSWORD
+  valueFrom: { secretKeyRef: { name: {{ $redis.account.secret }}, key: {{ $redis.account.passwordKey }} } }
 {{- end }}
 {{- with .own.kafka.sasl }}
 {{- if .secret }}
@@ -79,7 +91,10 @@ it may come later. */}}
 {{- $found := list -}}
 {{- with .root.Values.kafka.ca.secret }}{{ $found = append $found (list "kafka-ca" .) }}{{ end -}}
 {{- with .own.kafka.certificate.secret }}{{ $found = append $found (list "kafka-certificate" .) }}{{ end -}}
-{{- if .redis }}{{ with .root.Values.redis.ca.secret }}{{ $found = append $found (list "redis-ca" .) }}{{ end }}{{ end -}}
+{{- if .redis }}
+{{- with .root.Values.redis.ca.secret }}{{ $found = append $found (list "redis-ca" .) }}{{ end -}}
+{{- with .root.Values.redis.certificate.secret }}{{ $found = append $found (list "redis-certificate" .) }}{{ end -}}
+{{- end -}}
 {{- range .mounts }}{{ $found = append $found . }}{{ end -}}
 {{- toJson $found -}}
 {{- end }}
