@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ NAMESPACE: Final = "flotilla-agents"
 HUB_NAMESPACE: Final = "flotilla-system"
 _CREATED: Final = 201
 _REFUSED: Final = 403
+_CREDENTIAL: Final = "authentication.kubernetes.io/credential-id"
 
 Json = dict[str, Any]
 Grant = tuple[str, str, str]  # group, resource or resource/subresource, verb
@@ -48,6 +50,8 @@ class Noted:
     code: int
     namespace: str
     name: str
+    # Which of the account's tokens it was.
+    token_id: str
 
     @property
     def refused(self) -> bool:
@@ -81,14 +85,24 @@ def _read(event: Json) -> Noted | None:
         code=event.get("responseStatus", {}).get("code", 0),
         namespace=about.get("namespace", ""),
         name=about.get("name", ""),
+        token_id=event["user"].get("extra", {}).get(_CREDENTIAL, [""])[0].removeprefix("JTI="),
     )
 
 
-async def token_of(cluster: RealCluster, namespace: str, account: str) -> str:
-    """A token as a kubelet would mount it, for an hour."""
+async def token_of(cluster: RealCluster, namespace: str, account: str, bound_to: str = "") -> str:
+    """A token as a kubelet would mount it, for an hour; with a Secret's name it ends when that Secret does."""
     path = f"/api/v1/namespaces/{namespace}/serviceaccounts/{account}/token"
-    request = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {"expirationSeconds": 3600}}
+    spec: Json = {"expirationSeconds": 3600}
+    if bound_to:
+        spec["boundObjectRef"] = {"apiVersion": "v1", "kind": "Secret", "name": bound_to}
+    request = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": spec}
     return str((await cluster.api.call("POST", path, request))["status"]["token"])
+
+
+def token_id(token: str) -> str:
+    """What the API server notes of requests by this token."""
+    body = token.split(".")[1]
+    return str(json.loads(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4)))["jti"])
 
 
 def write_token_kubeconfig(cluster: RealCluster, token: str, path: Path) -> None:
