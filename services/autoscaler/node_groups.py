@@ -18,6 +18,7 @@ from services.autoscaler.configuration import policy, scheduler_config, times
 from services.autoscaler.decision.nodes.cycle import Plan, Terms, Waiting, plan
 from services.autoscaler.decision.nodes.fleet import FleetSeen
 from services.autoscaler.decision.nodes.orders import Batch, Batching
+from services.autoscaler.decision.nodes.outlooks import Outlooks
 from services.autoscaler.decision.nodes.planning import NodePlans, Told
 from services.autoscaler.decision.nodes.recorded import Made, changes_orders, config_hash, decided, without_node
 from services.autoscaler.decision.nodes.telling import command_of
@@ -30,8 +31,10 @@ from shared.events.topics import (
     COMMAND_ISSUED,
     NODE_GROUP_PLANNED,
     NODE_GROUPS,
+    NODES_AWAITED,
     NODES_DECIDED,
     NODES_PLANNED,
+    WAITING,
     commands_topic,
 )
 from shared.events.v1.clusters import ClusterDeclared
@@ -39,6 +42,7 @@ from shared.events.v1.decisions import WorkloadPlaced
 from shared.events.v1.node_groups import PLAN_KEY, NodeGroupPlanned, NodesPlanned
 from shared.events.v1.objects import ClusterObserved
 from shared.events.v1.results import CommandReported
+from shared.events.v1.waiting import NodesAwaited
 from shared.model.base import Value
 from shared.model.identities import NODE_GROUP_SUBJECT, ObjectKey
 from shared.observability.logs import get_logger
@@ -75,6 +79,7 @@ class NodeGroups:
         self._fleet = FleetSeen(self._config, lasting.provision, settings.autoscaler_head_room)
         self._watched = WatchedFleet(self._fleet)
         self._plans = NodePlans(self._watched, self._policy, lasting)
+        self._outlooks = Outlooks()
         self._life, self._hash = life, config_hash(self._terms, lasting)
         self._remember_ms = round(settings.autoscaler_remember_s * 1000)
         # Who gets no node, as the last decision says, and when that was.
@@ -103,6 +108,10 @@ class NodeGroups:
         self._plans.restore(key, planned)
         for number, offset in (planned.inputs.get("fleet.results", {}) if planned is not None else {}).items():
             self.results_read[number] = max(offset, self.results_read.get(number, 0))
+
+    def restore_waiting(self, workload: str, value: bytes | None) -> None:
+        """A record of `fleet.waiting`, at the start. Raises DecodeError."""
+        self._outlooks.restore(workload, decode(NodesAwaited, value) if value is not None else None)
 
     def declare(self, cluster: str, value: bytes | None) -> None:
         """Raises DecodeError."""
@@ -153,7 +162,7 @@ class NodeGroups:
             self._looked_ms = now_ms
         before, failed = self._plans.memory(), list[str]()
         self._watched.begin()
-        await self._carry_out(plan(self._plans, self._terms, now_ms, down=down), failed)
+        waiting = await self._carry_out(plan(self._plans, self._terms, now_ms, down=down), failed)
         inputs = self._inputs()
         told = list(self._plans.told(now_ms, inputs))
         new = self._plans.plan_told()
@@ -169,10 +178,12 @@ class NodeGroups:
             after=self._plans.memory(),
         )
         await self._record(made, inputs)
-        await self._tell(told, new)
+        # Where nobody knows who waits, what was told of them stays.
+        news = [] if waiting is None else self._outlooks.news(waiting.outlooks, self._fleet.owners(), now_ms)
+        await self._tell(told, new, news)
 
-    async def _carry_out(self, steps: Plan, failed: list[str]) -> None:
-        """A plan, whose parts are made in threads; `failed` are those that could not be made."""
+    async def _carry_out(self, steps: Plan, failed: list[str]) -> Waiting | None:
+        """A plan, whose parts are made in threads; `failed` are those that could not be made. Returns who waits."""
         result = None
         while True:
             try:
@@ -186,6 +197,7 @@ class NodeGroups:
         if waiting is not None:
             metrics.PODS_WAITING.set(waiting.pods)
             metrics.told_of_plan(waiting.without_node, waiting.head_room, waiting.limits)
+        return waiting
 
     async def _record(self, made: Made, inputs: Positions) -> None:
         """What was decided stands in the journal before anybody is told of it."""
@@ -207,7 +219,9 @@ class NodeGroups:
 
     # --- telling ---
 
-    async def _tell(self, told: Iterable[Told], new: NodesPlanned | None) -> None:
+    async def _tell(
+        self, told: Iterable[Told], new: NodesPlanned | None, news: Iterable[tuple[str, NodesAwaited | None]]
+    ) -> None:
         records: list[NewRecord] = []
         for item in told:
             records.append(self._encoded(NODE_GROUPS.name, item.key, NODE_GROUP_PLANNED.ce_type, item.planned))
@@ -216,6 +230,7 @@ class NodeGroups:
             _count(item)
         if new is not None:
             records.append(self._encoded(NODE_GROUPS.name, PLAN_KEY, NODES_PLANNED.ce_type, new))
+        records += (self._encoded(WAITING.name, key, NODES_AWAITED.ce_type, said) for key, said in news)
         if records:
             await self._publisher.send_many(records)
             await self._publisher.flush()

@@ -2,7 +2,7 @@
 
 What must not be lost is read by explicit positions (`fleet.placements`, `fleet.status`, `fleet.objects`,
 `fleet.clusters`, `fleet.results`, and for what the last autoscaler said `fleet.scaling`, `fleet.sampling`,
-`fleet.usage` and `fleet.nodegroups`); samples come from faust, and are put right by the next.
+`fleet.usage`, `fleet.nodegroups` and `fleet.waiting`); samples come from faust, and are put right by the next.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from shared.events.topics import (
     SCALING_DECIDED,
     STATUS,
     USAGE,
+    WAITING,
     Topic,
 )
 from shared.events.v1.metrics import AskedMetricsSampled, PodMetricsSampled
@@ -49,7 +50,7 @@ from shared.runtime.ids import new_id
 
 log = get_logger(__name__)
 
-REMEMBERED = (SCALING.name, SAMPLING.name, USAGE.name, NODE_GROUPS.name)
+REMEMBERED = (SCALING.name, SAMPLING.name, USAGE.name, NODE_GROUPS.name, WAITING.name)
 FOLLOWED = (PLACEMENTS.name, STATUS.name, OBJECTS.name, CLUSTERS.name)
 _READ_S = 0.2
 _TICK_S = 0.25
@@ -167,6 +168,8 @@ class Session:
             self._nodes.report(record.value)
         elif record.topic == NODE_GROUPS.name:
             self._nodes.restore(key, record.value)
+        elif record.topic == WAITING.name:
+            self._nodes.restore_waiting(key, record.value)
         elif record.topic == SAMPLING.name:
             asked = () if record.value is None else decode(SamplingRequested, record.value).metrics
             self._sampled[key] = asked

@@ -1,8 +1,8 @@
 """The autoscaler: read, look, tell; and build everything anew from the log when that fails.
 
 A session is one life of the state, and ends when the log fails. Of several instances the newest works: it opens the
-sole publisher of `fleet.scaling`, `fleet.sampling` and `fleet.usage`, so the broker refuses what an older one still
-says, and that one stands by.
+sole publisher of `fleet.scaling` and all else that it tells, so the broker refuses what an older one still says, and
+that one stands by.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from shared.events.topics import (
     SOLE_WRITERS,
     STATUS,
     USAGE,
+    WAITING,
     Topic,
     dead_letter_topic,
 )
@@ -58,6 +59,7 @@ TOPICS: tuple[Topic, ...] = (
     SCALING,
     STATUS,
     USAGE,
+    WAITING,
     dead_letter_topic(METRICS),
     dead_letter_topic(SAMPLING),
 )
@@ -115,7 +117,7 @@ class AutoscalerService:
         self._problem = "opening the log"
         await self._log.ensure_topics([topic for topic in TOPICS if not await self._log.partitions(topic.name)])
         await self._tenure.claim()
-        topics = (SCALING, SAMPLING, USAGE, NODE_GROUPS)
+        topics = (SCALING, SAMPLING, USAGE, NODE_GROUPS, WAITING)
         said = [place for topic in topics for place in await self._log.partitions(topic.name)]
         publisher = await self._log.sole_publisher("autoscaler", SOLE_WRITERS["autoscaler"], [*said, PLACE])
         stack.push_async_callback(publisher.close)

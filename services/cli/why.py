@@ -25,12 +25,13 @@ from services.cli.reading import latest, records
 from services.cli.why_nodes import NODE_GROUP, explain_group
 from services.cli.why_scaling import as_lines, requested_lines, requested_until, scaled_until
 from shared.events.registry import decode
-from shared.events.topics import DECISIONS, DECISIONS_MADE, EPOCH_STARTED, PLACEMENTS, SCALING, USAGE
+from shared.events.topics import DECISIONS, DECISIONS_MADE, EPOCH_STARTED, PLACEMENTS, SCALING, USAGE, WAITING
 from shared.events.v1.decisions import DecisionsMade, EpochStarted, PodSetPlacement, Rebalanced, WorkloadPlaced
 from shared.events.v1.placements import PlacementPublished
 from shared.events.v1.scaling import WorkloadScaled
 from shared.events.v1.scaling_decisions import ScalingBasis
 from shared.events.v1.usage import Requests, UsageLearned
+from shared.events.v1.waiting import NodesAwaited
 from shared.ports.event_log import EventLog, Record
 
 _out = Console()
@@ -40,7 +41,7 @@ _err = Console(stderr=True)
 @dataclass(frozen=True, slots=True)
 class Decided:
     """A decision on a workload, whose generation is its offset in the journal; what the autoscaler said of it, from
-    what (of the past alone), and what it has learned.
+    what (of the past alone), what it has learned, and whether nodes come for those that wait (of now alone).
     """
 
     generation: int
@@ -49,6 +50,7 @@ class Decided:
     scaled: WorkloadScaled | None = None
     learned: UsageLearned | None = None
     basis: ScalingBasis | None = None
+    nodes: NodesAwaited | None = None
 
 
 def why(
@@ -117,6 +119,7 @@ def as_document(found: Decided) -> dict[str, Any]:
         **scaled,
         **({"scalingBasis": found.basis.model_dump(mode="json", by_alias=True)} if found.basis is not None else {}),
         **({"recommended": _recommended(found.learned)} if found.learned is not None else {}),
+        **({"nodes": found.nodes.model_dump(mode="json", by_alias=True)} if found.nodes is not None else {}),
     }
 
 
@@ -142,6 +145,8 @@ def as_text(found: Decided) -> Iterator[str | Table]:
         if item.rebalanced is not None:
             yield _moved(item.rebalanced)
         yield from _reasons(item)
+    if found.nodes is not None:
+        yield _coming(found.nodes)
     if found.learned is not None:
         yield from _requests(found.learned)
 
@@ -155,6 +160,13 @@ def _recommended(learned: UsageLearned) -> dict[str, Any]:
         }
         for pod_set in learned.pod_sets
     }
+
+
+def _coming(nodes: NodesAwaited) -> str:
+    """Whether nodes come, and since which plan that is so."""
+    time = datetime.fromtimestamp(nodes.planned_at / 1000, UTC)
+    comes = "nodes come" if nodes.coming else "not enough nodes come"
+    return f"{comes} for those that wait, since {time:%Y-%m-%dT%H:%M:%SZ}: {nodes.reason}: {nodes.message}"
 
 
 def _requests(learned: UsageLearned) -> Iterator[str]:
@@ -222,12 +234,15 @@ async def _find(key: str, until: Until | None) -> Decided | None:
         scaled = decode(WorkloadScaled, said) if said is not None else None
         used = await latest(log, USAGE.name, key)
         learned = decode(UsageLearned, used) if used is not None else None
+        awaited = await latest(log, WAITING.name, key)
+        nodes = decode(NodesAwaited, awaited) if awaited is not None else None
         return Decided(
             newest.generation,
             newest.decided_at,
             newest.placement,
             scaled if scaled is not None and scaled.uid == uid else None,
             learned if learned is not None and learned.uid == uid else None,
+            nodes=nodes if nodes is not None and nodes.uid == uid else None,
         )
 
 

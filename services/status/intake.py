@@ -9,10 +9,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final
 
 from services.status.decision import values
-from services.status.decision.facts import ScalingFacts
+from services.status.decision.facts import NodesFacts, ScalingFacts
 from services.status.decision.messages import (
     HeartbeatSeen,
     InventorySeen,
+    NodesAwaitedSeen,
     OwnedObjectSeen,
     PhaseRestored,
     PlacementSeen,
@@ -27,13 +28,14 @@ from services.status.observed import owned_facts, pod_facts
 from services.status.placed import placement_of
 from shared.events.envelope import SEQ, number_of
 from shared.events.registry import DecodeError, decode
-from shared.events.topics import EVENTS, INVENTORIES, OBJECTS, PLACEMENTS, RESULTS, SCALING, STATUS
+from shared.events.topics import EVENTS, INVENTORIES, OBJECTS, PLACEMENTS, RESULTS, SCALING, STATUS, WAITING
 from shared.events.v1.inventories import InventoryReported
 from shared.events.v1.objects import ClusterObserved
 from shared.events.v1.results import CommandReported
 from shared.events.v1.scaling import WorkloadScaled
 from shared.events.v1.status import WorkloadPhaseChanged, WorkloadStatus
 from shared.events.v1.vertical import AS_RECOMMENDED, PodSetRequests
+from shared.events.v1.waiting import NodesAwaited
 from shared.events.v1.workloads import FieldError
 from shared.model.identities import WorkloadKey, heartbeat_cluster
 from shared.ports.event_log import Record
@@ -61,6 +63,7 @@ class Intake:
             OBJECTS.name: self._object,
             INVENTORIES.name: _inventory,
             SCALING.name: _scaling,
+            WAITING.name: _waiting,
             STATUS.name: _status,
             EVENTS.name: _event,
         }
@@ -139,6 +142,14 @@ def _requests(said: Sequence[PodSetRequests]) -> Iterator[tuple[str, bool, str, 
         item = next((item for item in said if item.state != AS_RECOMMENDED), said[0])
         message = f"pod set {item.name}: {item.message}" if item.message else ""
         yield "RequestsApplied", item.state == AS_RECOMMENDED, item.state, message[:MAX_TEXT]
+
+
+def _waiting(record: Record, now_ms: int) -> StatusStimulus:
+    said = decode(NodesAwaited, record.value) if record.value is not None else None
+    nodes = NodesFacts(said.uid, said.coming, said.reason, said.message[:MAX_TEXT]) if said is not None else None
+    return NodesAwaitedSeen(
+        id=_id(record), at_ms=min(record.timestamp_ms, now_ms), key=_workload_key(record), nodes=nodes
+    )
 
 
 def _status(record: Record, now_ms: int) -> StatusStimulus:

@@ -10,7 +10,7 @@ from typing import Final
 import msgspec
 from msgspec import Struct, field
 
-from services.status.decision.facts import OwnedFacts, PodFacts, PodPhase
+from services.status.decision.facts import UNSCHEDULABLE, OwnedFacts, PodFacts, PodPhase
 from services.status.decoding import MAX_TEXT, decode_with
 from shared.model.identities import (
     APPLIED_BY,
@@ -143,7 +143,7 @@ def pod_facts(value: bytes) -> PodFacts | None:
 def _trouble(status: _PodStatus) -> str:
     for item in status.conditions or ():
         if item.type == "PodScheduled" and item.status == "False":
-            return (item.reason or "Unschedulable")[:MAX_TEXT]
+            return (item.reason or UNSCHEDULABLE)[:MAX_TEXT]
     for container in status.container_statuses or ():
         waiting = container.state.waiting if container.state else None
         if waiting is not None and waiting.reason and waiting.reason != "ContainerCreating":

@@ -11,11 +11,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
 
-from shared.events.topics import EVENTS, INVENTORIES, OBJECTS, PLACEMENTS, RESULTS, SCALING, STATUS
+from shared.events.topics import EVENTS, INVENTORIES, OBJECTS, PLACEMENTS, RESULTS, SCALING, STATUS, WAITING
 from shared.ports.event_log import START, EventLog, Partition, Reader, Record
 
 GROUP = "flotilla-status"
-INPUTS = (PLACEMENTS.name, RESULTS.name, OBJECTS.name, INVENTORIES.name, SCALING.name)
+INPUTS = (PLACEMENTS.name, RESULTS.name, OBJECTS.name, INVENTORIES.name, SCALING.name, WAITING.name)
 STATUSES = (STATUS.name,)
 HISTORY = (EVENTS.name,)
 

@@ -33,7 +33,7 @@ from services.status.positions import (
 from services.status.read_model import Contents, ReadModel
 from services.status.settings import StatusSettings
 from shared.events.registry import DecodeError
-from shared.events.topics import EVENTS, INVENTORIES, OBJECTS, PLACEMENTS, RESULTS, SCALING
+from shared.events.topics import EVENTS, INVENTORIES, OBJECTS, PLACEMENTS, RESULTS, SCALING, WAITING
 from shared.events.v1.read_model import WORKLOADS_TABLE
 from shared.observability.logs import get_logger
 from shared.ports.clock import Clock
@@ -47,7 +47,7 @@ _LEAST_READ_S = 0.001
 # Stored positions of a group without members expire after days: they are stored again now and then, changed or not.
 _STORE_ANYWAY_S = 600.0
 _OWN = (*STATUSES, *HISTORY)
-_FROM_THEIR_START = (OBJECTS.name, INVENTORIES.name, SCALING.name)
+_FROM_THEIR_START = (OBJECTS.name, INVENTORIES.name, SCALING.name, WAITING.name)
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,7 @@ from shared.events.topics import (
     SCALING,
     SOLE_WRITERS,
     STATUS,
+    WAITING,
     Topic,
     dead_letter_topic,
 )
@@ -39,7 +40,7 @@ from shared.runtime.tenure import Tenure
 
 log = get_logger(__name__)
 
-_INPUTS = (PLACEMENTS, RESULTS, OBJECTS, INVENTORIES, SCALING)
+_INPUTS = (PLACEMENTS, RESULTS, OBJECTS, INVENTORIES, SCALING, WAITING)
 TOPICS: tuple[Topic, ...] = (*_INPUTS, STATUS, EVENTS, DISCREPANCIES, *(dead_letter_topic(topic) for topic in _INPUTS))
 TENURE = "flotilla-status-tenure"
 _DRAIN_READ_MODEL_S = 3.0

@@ -32,6 +32,7 @@ from shared.events.v1 import (
     scaling_decisions,
     status,
     usage,
+    waiting,
 )
 from shared.model.identities import heartbeat_key
 
@@ -114,6 +115,7 @@ WORKLOAD_SCALED = MessageType("fleet.workload.scaled.v1", scaling.WorkloadScaled
 USAGE_LEARNED = MessageType("fleet.usage.learned.v1", usage.UsageLearned)
 NODE_GROUP_PLANNED = MessageType("fleet.nodegroup.planned.v1", node_groups.NodeGroupPlanned)
 NODES_PLANNED = MessageType("fleet.nodes.planned.v1", node_groups.NodesPlanned, key=node_groups.PLAN_KEY)
+NODES_AWAITED = MessageType("fleet.nodes.awaited.v1", waiting.NodesAwaited)
 EPOCH_STARTED = MessageType("fleet.epoch.started.v1", decisions.EpochStarted)
 DECISIONS_MADE = MessageType("fleet.decisions.made.v1", decisions.DecisionsMade)
 NODES_DECIDED = MessageType("fleet.nodes.decided.v1", node_decisions.NodesDecided, key=node_groups.PLAN_KEY)
@@ -238,6 +240,18 @@ NODE_GROUPS = Topic(
     written_by=("autoscaler",),
     read_by=("autoscaler", "cli"),
     tombstones="the group is declared no more",
+)
+WAITING = Topic(
+    "fleet.waiting",
+    "Of workloads that wait for room: whether nodes come for them, and if not, why.",
+    key="<namespace>/<name>",
+    partitions=1,
+    cleanup=Cleanup.COMPACT,
+    messages=(NODES_AWAITED,),
+    written_by=("autoscaler",),
+    read_by=("status", "autoscaler", "cli"),
+    dead_letters=True,
+    tombstones="the workload is gone, or waits for room no more",
 )
 DECISIONS = Topic(
     "fleet.decisions",
@@ -365,8 +379,8 @@ def dead_letter_topic(topic: Topic) -> Topic:
 
 
 _BASE = (
-    REQUESTS, CLUSTERS, OBJECTS, DISCREPANCIES, METRICS, SAMPLING, SCALING, USAGE, NODE_GROUPS, DECISIONS, PLACEMENTS,
-    RESULTS, INVENTORIES, STATUS, EVENTS, AUDIT,
+    REQUESTS, CLUSTERS, OBJECTS, DISCREPANCIES, METRICS, SAMPLING, SCALING, USAGE, NODE_GROUPS, WAITING, DECISIONS,
+    PLACEMENTS, RESULTS, INVENTORIES, STATUS, EVENTS, AUDIT,
 )  # fmt: skip
 
 # Every topic but the command topics, which come and go with their clusters.

@@ -18,7 +18,7 @@ import pytest_asyncio
 from services.cli.fleet import FleetOptions, LocalFleet
 from services.cli.fleet.clusters import RealClusters
 from services.cli.fleet.local import SERVICES
-from shared.events.v1.status import Phase
+from shared.events.v1.status import Condition, Phase, WorkloadStatus
 from shared.model.identities import NODE_GROUP_LABEL
 from tests.e2e.harness import Fleet, Json, followed, workload
 
@@ -141,6 +141,31 @@ async def watched(fleet: Fleet, name: str) -> AsyncIterator[Availability]:
         await following
 
 
+async def told_why_no_node_comes(fleet: Fleet) -> None:
+    """A pod that is larger than any node says so: in its status, with kubectl, and by `why`; until it has room."""
+    large = workload("large", resources={"requests": {"cpu": str(NODE_CPUS + 1), "memory": "64Mi"}})
+    key = await fleet.apply(large)
+    told = await fleet.until(key, lambda status: bool(coming(status)), within=_WITHIN_S)
+    assert [(item.status, item.reason) for item in coming(told)] == [("False", "NoGroupFits")]
+
+    async def shown() -> bool:
+        found = await fleet.hub_kubectl("get", "workload", "large", "-n", "e2e", "-o", "json", "--ignore-not-found")
+        conditions = json.loads(found)["status"].get("conditions", ()) if found else ()
+        return ("NodesComing", "False", "NoGroupFits") in [(c["type"], c["status"], c["reason"]) for c in conditions]
+
+    await fleet.until_true(shown, "the condition of the Workload on the hub")
+    assert (await fleet.why(key))["nodes"]["reason"] == "NoGroupFits"
+    del large["podSets"][0]["resources"]["requests"]["cpu"]
+    await fleet.apply(large)
+    await fleet.until(key, lambda status: status.phase is Phase.RUNNING and not coming(status), within=_WITHIN_S)
+    await fleet.delete(key)
+    await fleet.until_phase(key, Phase.DELETED)
+
+
+def coming(status: WorkloadStatus) -> list[Condition]:
+    return [item for item in status.conditions if item.type == "NodesComing"]
+
+
 async def test_nodes_come_for_what_waits_and_go_when_nobody_needs_them(fleet: Fleet) -> None:
     filler = await fleet.apply(of_cpus("filler", OWN_CPUS))
     await fleet.until(filler, lambda s: s.phase is Phase.RUNNING and s.ready == OWN_CPUS, within=_WITHIN_S)
@@ -160,6 +185,9 @@ async def test_nodes_come_for_what_waits_and_go_when_nobody_needs_them(fleet: Fl
         fleet,
         lambda told: told["size"] == told["chosen"]["size"] == len(made) and told["reported"]["outcome"] == "applied",
     )
+
+    await told_why_no_node_comes(fleet)
+    assert await nodes_of_group(fleet) == made
 
     await fleet.kubectl(MEMBER, "create", "-f", "-", stdin=json.dumps(BUDGET))
     async with watched(fleet, "web") as availability:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from msgspec import Struct
 
 from services.status.decision.clusters import Roster
-from services.status.decision.facts import OwnedFacts, ReportFacts, Tally
+from services.status.decision.facts import UNSCHEDULABLE, OwnedFacts, ReportFacts, Tally
 from services.status.decision.plan import Mode, Plan, SetPlan, Share
 from services.status.decision.tracked import Tracked
 from services.status.decision.values import Counts
@@ -29,7 +29,9 @@ class Fault(Struct, frozen=True, gc=False):
 
 
 class PlaceVerdict(Struct, frozen=True, gc=False):
-    """`ready` are replicas that count: surplus in one place does not make up for a lack in another."""
+    """`ready` are replicas that count: surplus in one place does not make up for a lack in another. `unbound`: for some
+    pods the cluster finds no node.
+    """
 
     pod_set: str
     counts: Counts
@@ -39,6 +41,7 @@ class PlaceVerdict(Struct, frozen=True, gc=False):
     succeeded: bool = False
     failure: Fault | None = None
     trouble: str = ""
+    unbound: bool = False
 
 
 class ClusterVerdict(Struct, frozen=True, gc=False):
@@ -79,6 +82,11 @@ class Verdict(Struct, frozen=True, gc=False):
     @property
     def trouble(self) -> str:
         return next((place.trouble for part in self.clusters for place in part.places if place.trouble), "")
+
+    @property
+    def unbound(self) -> bool:
+        """Whether some cluster finds no node for pods."""
+        return any(place.unbound for part in self.clusters for place in part.places)
 
 
 def assess(tracked: Tracked, plan: Plan, roster: Roster) -> Verdict:
@@ -265,6 +273,7 @@ def _assess_place(
         succeeded=ended,
         failure=_place_failure(item.mode, tally, owned),
         trouble="" if held else next(iter(tally.troubles), ""),
+        unbound=not held and UNSCHEDULABLE in tally.troubles,
     )
 
 

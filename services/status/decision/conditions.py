@@ -8,7 +8,7 @@ from typing import Literal
 
 from services.status.decision.assess import Fault, Verdict, unheard
 from services.status.decision.clusters import Roster
-from services.status.decision.facts import ScalingFacts
+from services.status.decision.facts import NodesFacts, ScalingFacts
 from services.status.decision.phases import not_ready_fault, waiting_fault
 from services.status.decision.plan import Plan
 from services.status.decision.values import Condition
@@ -25,10 +25,13 @@ def conditions_of(
     roster: Roster,
     *,
     scaling: ScalingFacts | None = None,
+    nodes: NodesFacts | None = None,
     before: tuple[Condition, ...],
     at_ms: int,
 ) -> tuple[Condition, ...]:
-    findings = chain(_findings(plan, verdict, phase, roster), _scaled(plan, scaling))
+    findings = chain(
+        _findings(plan, verdict, phase, roster), _scaled(plan, scaling), _nodes_coming(plan, verdict, nodes)
+    )
     return transitioned(findings, before, at_ms)
 
 
@@ -69,6 +72,13 @@ def _scaled(plan: Plan, scaling: ScalingFacts | None) -> Iterator[Finding]:
     if scaling is not None and scaling.uid == plan.uid and not plan.deleting:
         for kind, state, reason, message in scaling.conditions:
             yield kind, "True" if state else "False", Fault(reason, message)
+
+
+def _nodes_coming(plan: Plan, verdict: Verdict, nodes: NodesFacts | None) -> Iterator[Finding]:
+    """While there is no room for some, whoever found that out: the autoscaler may not know yet that it has ended."""
+    waits = plan.waiting is not None or verdict.unbound
+    if nodes is not None and nodes.uid == plan.uid and waits and not plan.deleting:
+        yield "NodesComing", "True" if nodes.coming else "False", Fault(nodes.reason, nodes.message)
 
 
 def _terminating(plan: Plan) -> Fault:

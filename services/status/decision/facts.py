@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any
+from typing import Any, Final
 
 from msgspec import UNSET, Struct
 
@@ -27,6 +27,8 @@ PERMANENT_REASONS = frozenset(
         "Malformed",  # the executor could not read the command
     }
 )
+# Why a pod does not start for which its cluster's scheduler finds no node.
+UNSCHEDULABLE: Final = "Unschedulable"
 
 
 class PodPhase(Enum):
@@ -54,6 +56,15 @@ class ScalingFacts(Struct, frozen=True, gc=False):
 
     uid: str
     conditions: tuple[tuple[str, bool, str, str], ...]
+
+
+class NodesFacts(Struct, frozen=True, gc=False):
+    """Whether nodes come for replicas of the workload `uid` that have no place, as the autoscaler says."""
+
+    uid: str
+    coming: bool
+    reason: str
+    message: str
 
 
 class OwnedFacts(Struct, frozen=True, gc=False):

@@ -23,6 +23,7 @@ from services.status.decision.messages import (
     CaughtUp,
     HeartbeatSeen,
     InventorySeen,
+    NodesAwaitedSeen,
     OwnedObjectSeen,
     PhaseRestored,
     PlacementSeen,
@@ -66,6 +67,7 @@ class StatusMachine:
             PhaseRestored: self._phase_restored,
             PlacementSeen: self._placement_seen,
             ScalingSeen: self._scaling_seen,
+            NodesAwaitedSeen: self._nodes_awaited_seen,
             ResultSeen: self._result_seen,
             PodSeen: self._pod_seen,
             OwnedObjectSeen: self._owned_seen,
@@ -202,6 +204,14 @@ class StatusMachine:
         tracked = self._fleet.track(stimulus.key)
         if tracked.scaling != stimulus.scaling:
             tracked.scaling = stimulus.scaling
+            self._teller.touch(tracked, stimulus)
+        self._fleet.drop_if_empty(tracked)
+
+    def _nodes_awaited_seen(self, stimulus: NodesAwaitedSeen) -> None:
+        """It too may come before its placement."""
+        tracked = self._fleet.track(stimulus.key)
+        if tracked.nodes != stimulus.nodes:
+            tracked.nodes = stimulus.nodes
             self._teller.touch(tracked, stimulus)
         self._fleet.drop_if_empty(tracked)
 

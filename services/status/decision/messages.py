@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from services.status.decision.facts import OwnedFacts, PodFacts, ScalingFacts
+from services.status.decision.facts import NodesFacts, OwnedFacts, PodFacts, ScalingFacts
 from services.status.decision.plan import Placement
 from services.status.decision.values import WorkloadStatus
 from shared.events.v1.inventories import InventoryReported
@@ -56,6 +56,14 @@ class ScalingSeen(Stimulus):
 
     key: str
     scaling: ScalingFacts | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodesAwaitedSeen(Stimulus):
+    """Whether nodes come for a workload that waits for room; None for a tombstone."""
+
+    key: str
+    nodes: NodesFacts | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -179,6 +187,7 @@ StatusStimulus = (
     | PhaseRestored
     | PlacementSeen
     | ScalingSeen
+    | NodesAwaitedSeen
     | ResultSeen
     | PodSeen
     | OwnedObjectSeen

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from msgspec import UNSET
 
-from services.status.decision.facts import OwnedFacts, ReportFacts, ScalingFacts, Tally
+from services.status.decision.facts import NodesFacts, OwnedFacts, ReportFacts, ScalingFacts, Tally
 from services.status.decision.plan import Plan, Refusal
 from services.status.decision.values import WorkloadStatus
 from shared.events.v1.status import Phase
@@ -37,6 +37,7 @@ class Tracked:
     tallies: dict[Place, Tally] = field(default_factory=dict)
     owned: dict[str, tuple[str, OwnedFacts]] = field(default_factory=dict)
     scaling: ScalingFacts | None = None
+    nodes: NodesFacts | None = None
     said: WorkloadStatus | None = None
     placed_before: bool = False  # an outdated placement stands in the log: the workload is not gone
     dirty: bool = False
@@ -52,7 +53,7 @@ class Tracked:
     @property
     def empty(self) -> bool:
         """Whether nothing is known of it any more."""
-        known = self.plan or self.refused or self.said or self.scaling
+        known = self.plan or self.refused or self.said or self.scaling or self.nodes
         return known is None and not (self.tallies or self.owned)
 
     def owned_in(self, cluster: str, pod_set: str) -> OwnedFacts | None:

@@ -3,7 +3,8 @@
 - No group is asked for more than its owner allows, for less than he wants, or for what is dearer than the limit.
 - No more nodes are on their way than pods wait, and none is asked of a group whose provider lacked some a moment ago.
 - Nothing is ordered of a cluster that was not heard of lately.
-- Who waits and gets no node is told, with the reason; an order says why as well.
+- Who waits and gets no node is told, with the reason; an order says why as well. The workload is told so too, as soon as
+  it is so and no longer, and nothing twice.
 - When all but one provider are well, everybody has a place soon, and nothing is ordered any more.
 """
 
@@ -11,16 +12,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.autoscaler.decision.nodes.cycle import Terms, plan
+from services.autoscaler.decision.nodes.cycle import Terms, Waiting, plan
 from services.autoscaler.decision.nodes.draining import Times
 from services.autoscaler.decision.nodes.fleet import FleetSeen
+from services.autoscaler.decision.nodes.outlooks import Outlooks
 from services.autoscaler.decision.nodes.planning import PODS_WAIT, NodePlans, Told
 from services.autoscaler.decision.nodes.rewards import Policy
 from services.autoscaler.decision.nodes.scheduling import SchedulerConfig
@@ -31,6 +32,7 @@ from shared.events.v1.clusters import ClusterDeclared
 from shared.events.v1.node_groups import NodeGroupPlanned, NodesPlanned
 from shared.events.v1.objects import ClusterObserved
 from shared.events.v1.results import CommandReported
+from shared.events.v1.waiting import NodesAwaited
 from shared.model.identities import POD_SET_LABEL, WORKLOAD_LABEL, WORKLOAD_NAMESPACE_LABEL, ObjectKey
 from shared.ports.event_log import NewRecord
 from tests.node_groups import (
@@ -60,7 +62,12 @@ GROUPS = {
 CLUSTERS = ("east", "west")
 LEAST = sum(group.get("minSize", 0) for group in GROUPS.values())
 # What executors hear of a provider that does nothing.
-REFUSALS = {"empty": "OutOfStock", "forbidden": "Forbidden", "mute": "ProviderUnavailable"}
+REFUSALS = {
+    "empty": "OutOfStock",
+    "forbidden": "Forbidden",
+    "refusing": "Refused",
+    "mute": "ProviderUnavailable",
+}
 SETTLING = ("honest", "slow", *REFUSALS, "liar", "generous", "unready")
 # Whose nodes are too small, or go by themselves, is asked again and again, as often as its nodes come.
 MODES = (*SETTLING, "stingy", "lossy")
@@ -114,6 +121,8 @@ class World:
         self.reported: dict[str, tuple[Any, ...]] = {}
         self.plan: NodesPlanned | None = None
         self.ordered = False
+        self.awaited: dict[str, NodesAwaited] = {}
+        self.stood: Any
         self.begin()
 
     # --- the planner ---
@@ -134,6 +143,9 @@ class World:
         for key, record in self.records.items():
             self.plans.restore(key, record)
         self.plans.restore_plan(self.plan)
+        self.outlooks, self.stood = Outlooks(), None
+        for key, said in self.awaited.items():
+            self.outlooks.restore(key, said)
         self.plans.begin(self.now)
 
     def beat(self, cluster: str, heard_ms: int) -> None:
@@ -158,10 +170,13 @@ class World:
     def look(self) -> None:
         """As the service does at each period."""
         making = plan(self.plans, Terms(self.policy, CONFIG), self.now, down=True)
-        with suppress(StopIteration):
-            work = next(making)
-            while True:
-                work = making.send(work.make())
+        result = None
+        while True:
+            try:
+                result = making.send(result).make()
+            except StopIteration as end:
+                waiting: Waiting = end.value
+                break
         former = dict(self.records)
         told = list(self.plans.told(self.now, {}))
         for item in told:
@@ -172,6 +187,7 @@ class World:
         self.plan = self.plans.plan_told() or self.plan
         self.judge(former, told)
         self.ordered = any(item.ordered for item in told)
+        self.judge_awaited(waiting)
 
     # --- what must hold ---
 
@@ -221,13 +237,43 @@ class World:
 
     def judge_told(self) -> None:
         """Whoever waits, while no node may still come, is told why."""
-        young = any(not item.ready and self.now - item.since_ms < PROVISION_MS for item in self.nodes.values())
+        young = any(not item.ready and self.is_young(item) for item in self.nodes.values())
         coming = any(record.size > len(self.present(key)) for key, record in self.records.items())
         if self.waiting and not young and not coming:
             assert self.plan is not None
             room = sum(int(machine.cpus) - len(machine.pods) for machine in self.open_nodes().values())
             assert sum(item.count for item in self.plan.unplaced) >= self.waiting - room
             assert all(item.reason for item in self.plan.unplaced)
+
+    def judge_awaited(self, waiting: Waiting) -> None:
+        """The workload is told what the plan means for it; what it says is so; and only what is another is told."""
+        for key, said in self.outlooks.news(waiting.outlooks, self.fleet.owners(), self.now):
+            assert self.ordered or self.standing() != self.stood, "nothing has happened"
+            if said is None:
+                del self.awaited[key]
+            else:
+                self.awaited[key] = decode(NodesAwaited, said.to_json())
+        self.stood = self.standing()
+        assert self.awaited.keys() == ({KEY} if self.waiting else set())
+        if self.waiting:
+            told = self.awaited[KEY]
+            assert told.coming == (waiting.without_node == 0) == (told.reason == "Ordered")
+            closed = any(self.is_closed(record) for record in self.records.values())
+            assert closed or told.reason not in ("OutOfStock", "ProviderFailed")
+            assert told.reason != "ProviderFailed" or "OutOfStock" not in told.message
+            assert told.reason != "ClusterClosed" or any(map(self.is_silent, CLUSTERS))
+
+    def standing(self) -> Any:
+        """All that a plan may depend on, but for what is ordered by it."""
+        nodes = {name: (item.ready, self.is_young(item), len(item.pods)) for name, item in self.nodes.items()}
+        groups = {key: (item.size, self.is_closed(item), item.message) for key, item in self.records.items()}
+        return self.waiting, nodes, groups, {name for name in CLUSTERS if self.is_silent(name)}
+
+    def is_young(self, machine: Machine) -> bool:
+        return self.now - machine.since_ms < PROVISION_MS
+
+    def is_closed(self, record: NodeGroupPlanned) -> bool:
+        return record.lacked_at is not None and self.now < record.lacked_at + record.closed_ms
 
     # --- the rest of the world ---
 

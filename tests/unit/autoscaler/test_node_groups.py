@@ -13,10 +13,11 @@ from services.autoscaler.shell import TOPICS
 from shared.adapters.clock import SystemClock
 from shared.adapters.memory.event_log import MemoryLog
 from shared.events.registry import decode
-from shared.events.topics import DECISIONS, NODE_GROUPS, NODES_DECIDED, commands_topic
+from shared.events.topics import DECISIONS, NODE_GROUPS, NODES_DECIDED, WAITING, commands_topic
 from shared.events.v1.commands import CommandIssued
 from shared.events.v1.node_decisions import NodesDecided
 from shared.events.v1.node_groups import PLAN_KEY, NodeGroupPlanned, NodesPlanned
+from shared.events.v1.waiting import NodesAwaited
 from shared.ports.event_log import Partition
 from tests.node_groups import (
     CLUSTER,
@@ -62,6 +63,12 @@ def sizes(log: MemoryLog) -> list[tuple[str, int, tuple[str, ...]]]:
     return [(item.group, item.size, item.remove) for item in found if item is not None]
 
 
+def awaited(log: MemoryLog) -> list[str | None]:
+    """The reasons that workloads were told; None for a tombstone."""
+    records = log.segment(Partition(WAITING.name, 0)).records
+    return [decode(NodesAwaited, r.value).reason if r.value else None for r in records]
+
+
 def planned(log: MemoryLog, key: str = f"{CLUSTER}/small") -> list[NodeGroupPlanned]:
     records = log.segment(Partition(NODE_GROUPS.name, 0)).records
     return [decode(NodeGroupPlanned, r.value) for r in records if r.key == key.encode() and r.value]
@@ -101,6 +108,24 @@ async def test_a_group_without_stock_is_left_for_another(log: MemoryLog) -> None
     await until(lambda: len(sizes(log)) == 3)
     assert sorted(sizes(log)[1:]) == [("large", 1, ()), ("small", 0, ())]
     await instance.stop()
+
+
+async def test_who_waits_is_told_whether_nodes_come_and_a_restart_says_nothing_again(log: MemoryLog) -> None:
+    log.append(declared(group_json("tiny", cpu="500m")))
+    first = Instance(log, SETTINGS)
+    log.append(placed_at(placement(workload_json(replicas=3), desired=3)))
+    await until(lambda: awaited(log) == ["NoGroupFits"])
+    log.append(declared(group_json("small")))
+    await until(lambda: awaited(log) == ["NoGroupFits", "Ordered"])
+    await first.stop()
+    at = log.segment(Partition(NODE_GROUPS.name, 0)).records[-1].offset
+    second = Instance(log, SETTINGS)
+    log.append(node_at("n0", node_json()))
+    await until(lambda: log.segment(Partition(NODE_GROUPS.name, 0)).records[-1].offset > at)
+    assert awaited(log) == ["NoGroupFits", "Ordered"]
+    log.append(placed_at(placement(workload_json(replicas=3), desired=3, shares={CLUSTER: ["n0"] * 3}), generation=2))
+    await until(lambda: awaited(log) == ["NoGroupFits", "Ordered", None])
+    await second.stop()
 
 
 async def test_an_order_waits_for_its_clusters_topic_and_ends_with_its_group() -> None:

@@ -159,6 +159,7 @@ def test_without_a_group_that_helps_the_plan_says_why() -> None:
     [
         ({"reason": "OutOfStock", "outcome": "failed"}, True),
         ({"reason": "Forbidden", "outcome": "failed"}, True),
+        ({"reason": "Refused", "outcome": "failed"}, True),
         ({"reason": "ProviderUnavailable", "outcome": "failed"}, False),
         ({}, False),
     ],

@@ -34,6 +34,7 @@ from shared.events.v1.scaling import (
 from shared.events.v1.scaling_decisions import ScalingBasis, ScalingDecided
 from shared.events.v1.usage import PodSetLearned, UsageLearned
 from shared.events.v1.vertical import PodSetRequests
+from shared.events.v1.waiting import LIMIT_REACHED, NodesAwaited
 from shared.model.identities import ZONE_LABEL
 from shared.ports.event_log import Record
 from tests.scheduling import World, image, workload
@@ -176,6 +177,15 @@ def test_the_text_says_what_the_autoscaler_says() -> None:
     ]
     assert as_document(found)["scaling"]["podSets"][0]["conditions"][0]["message"] == message
     assert "scaling" not in as_document(Decided(7, 0, decided()))
+
+
+def test_the_text_says_whether_nodes_come() -> None:
+    nodes = NodesAwaited(uid="u", coming=False, reason=LIMIT_REACHED, message="main: full", planned_at=2000)
+    found = Decided(7, 0, decided(), nodes=nodes)
+    lines = [line for line in as_text(found) if isinstance(line, str)]
+    assert "not enough nodes come for those that wait, since 1970-01-01T00:00:02Z: LimitReached: main: full" in lines
+    assert as_document(found)["nodes"]["reason"] == LIMIT_REACHED
+    assert "nodes" not in as_document(Decided(7, 0, decided()))
 
 
 def scaled_at(offset: int, at_ms: int, replicas: int, uid: str) -> Record:

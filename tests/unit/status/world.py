@@ -6,13 +6,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from services.status.decision.facts import OwnedFacts, PodFacts, PodPhase, ScalingFacts
+from services.status.decision.facts import NodesFacts, OwnedFacts, PodFacts, PodPhase, ScalingFacts
 from services.status.decision.machine import StatusMachine
 from services.status.decision.messages import (
     BatchEnded,
     CaughtUp,
     HeartbeatSeen,
     InventorySeen,
+    NodesAwaitedSeen,
     OwnedObjectSeen,
     PhaseRestored,
     PlacementSeen,
@@ -238,6 +239,12 @@ class World:
         """The autoscaler says these conditions; without any its record is gone."""
         facts = ScalingFacts(uid, conditions) if conditions else None
         self.feed(ScalingSeen(id=self._next(), at_ms=self.now_ms, key=key, scaling=facts))
+
+    def nodes(self, *said: bool | str, key: str = KEY, uid: str = "u1") -> None:
+        """The autoscaler says whether nodes come, with a reason and a message; without these its record is gone."""
+        coming, reason, message = said or (False, "", "")
+        facts = NodesFacts(uid, bool(coming), str(reason), str(message)) if said else None
+        self.feed(NodesAwaitedSeen(id=self._next(), at_ms=self.now_ms, key=key, nodes=facts))
 
     def end(self) -> None:
         """The batch ends."""

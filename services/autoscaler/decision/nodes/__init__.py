@@ -13,5 +13,6 @@ From the bottom to the top:
 - `orders`: when to plan what arrived together, and nodes that were asked for and do not come.
 - `draining`: which nodes go when, and which stay after all.
 - `planning`: the orders of all groups. `telling`: what is told of them. `memory`: what is remembered of them.
+- `outlooks`: what a plan means for the workloads that wait, and what of it is news.
 - `looks`, `trail`: what a plan saw, as it is written. `cycle`: one plan. `recorded`: its record, and the plan again.
 """

@@ -5,10 +5,12 @@ What takes long is not done here but handed out (`Work`), so that a service may 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 from services.autoscaler.decision.nodes.growing import Growth, grow
+from services.autoscaler.decision.nodes.outlooks import Outlook, outlooks_of
 from services.autoscaler.decision.nodes.planning import NodePlans
 from services.autoscaler.decision.nodes.rewards import Policy
 from services.autoscaler.decision.nodes.scheduling import SchedulerConfig
@@ -24,13 +26,15 @@ class Work(NamedTuple):
 
 class Waiting(NamedTuple):
     """Pods that no node had room for, and those of them for which there is none in the plan either; the part of the
-    head-room that has room, None where none is wished; and limits that bind, by cluster and name.
+    head-room that has room, None where none is wished; limits that bind, by cluster and name; and what the plan means
+    for those that wait, by pod set.
     """
 
     pods: int = 0
     without_node: int = 0
     head_room: float | None = None
     limits: tuple[tuple[str, str], ...] = ()
+    outlooks: Mapping[str, Outlook] = MappingProxyType({})
 
 
 class Terms(NamedTuple):
@@ -76,4 +80,5 @@ def _grow(plans: NodePlans, terms: Terms, now_ms: int) -> Plan:
     plans.grew(seen, growth, now_ms)
     spare = growth.head_room if seen.head_room else None
     limits = tuple((limit.cluster, limit.what) for limit in growth.limits)
-    return Waiting(waiting, sum(item.count for item in growth.unplaced), spare, limits)
+    outlooks = outlooks_of(seen.pending, growth, plans.failures())
+    return Waiting(waiting, sum(item.count for item in growth.unplaced), spare, limits, outlooks)

@@ -19,6 +19,7 @@ from services.autoscaler.decision.nodes.objects import (
     PodKnowledge,
     PodReader,
 )
+from services.autoscaler.decision.nodes.outlooks import Owner
 from services.autoscaler.decision.nodes.scheduling import (
     BUDGETS,
     NODES,
@@ -288,6 +289,19 @@ class FleetSeen:
             budgets={} if coming else {"/".join(item.key): item.left for item in self._budgets},
         )
 
+    def owners(self) -> dict[str, Owner]:
+        """Whose the pod sets that wait are, by their keys; of pods of no workload it says nothing."""
+        found = {
+            item.key: Owner(workload, self._asked[workload].uid)
+            for workload, pending in self._pending.items()
+            for item in pending
+        }
+        for pod in self._waits.values():
+            asked = self._asked.get(pod.share.workload) if pod.share is not None else None
+            if pod.share is not None and asked is not None:
+                found[_owned_by(pod)] = Owner(pod.share.workload, asked.uid)
+        return found
+
     def _cluster(self, item: KnownCluster, open_now: frozenset[str]) -> Cluster:
         terms = self._terms.get(item.name)
         limits = terms.limits if terms is not None else Limits()
@@ -385,12 +399,17 @@ class FleetSeen:
             key = (pod.cluster, pod.namespace, pod.owner, pod.demand)
             known = found.get(key)
             if known is None:
-                name = f"{pod.cluster}/{pod.namespace}/{pod.owner}"
+                name = _owned_by(pod)
                 found[key] = PodSet(name, pod.demand, 1, pod.priority, pod.created_ms, 1, facts=facts.waiting(pod))
             else:
                 first = min(known.requested_at, pod.created_ms)
                 found[key] = replace(known, count=known.count + 1, desired=known.count + 1, requested_at=first)
         return iter(found.values())
+
+
+def _owned_by(pod: ObservedPod) -> str:
+    """The key of the pod set that pods of one owner are."""
+    return f"{pod.cluster}/{pod.namespace}/{pod.owner}"
 
 
 def _limits(declared: NodeLimits | None) -> Limits:

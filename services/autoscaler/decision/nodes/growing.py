@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from services.autoscaler.decision.nodes.bounding import Limit
-from services.autoscaler.decision.nodes.judging import Sizing
+from services.autoscaler.decision.nodes.judging import Lack, Sizing
 from services.autoscaler.decision.nodes.packing import pack
 from services.autoscaler.decision.nodes.rewards import Policy
 from services.autoscaler.decision.nodes.scheduling import SchedulerConfig
@@ -56,7 +56,12 @@ class Unplaced:
 
     pod_set: str
     count: int
-    reason: str
+    lack: Lack
+
+    @property
+    def reason(self) -> str:
+        """In a sentence."""
+        return self.lack.text
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +124,7 @@ def _begin(sizing: Sizing, search: Search, nothing: Candidate) -> Candidate:
 def _plan(seen: Seen, policy: Policy, sizing: Sizing, search: Search, best: Candidate) -> Growth:
     choices = tuple(_choice(seen, policy, search, best, number) for number, count in enumerate(best.sizes) if count)
     unplaced = tuple(
-        Unplaced(pod_set.key, count, sizing.reason(pod_set, best.sizes))
+        Unplaced(pod_set.key, count, sizing.lack(pod_set, best.sizes))
         for pod_set, count in zip(seen.pending, sizing.unplaced(best.sizes), strict=True)
         if count
     )

@@ -14,14 +14,27 @@ from services.autoscaler.decision.nodes.packing import Kinds
 from services.autoscaler.decision.nodes.rewards import Policy
 from services.autoscaler.decision.nodes.scheduling import BoolArray, FloatArray, IntArray, SchedulerConfig
 from services.autoscaler.decision.nodes.searching import Candidate, Sizes
-from services.autoscaler.decision.nodes.seen import PodSet, Seen
+from services.autoscaler.decision.nodes.seen import GroupKey, PodSet, Seen
 from services.autoscaler.decision.nodes.stock import Stock
 from services.autoscaler.decision.nodes.trial import Trial
+from shared.events.v1 import waiting
 
 NO_GROUP = "no node group has nodes on which such pods may run"
 AT_LIMIT = "the node groups on whose nodes such pods may run are at their limits"
+NOT_HEARD = "the clusters with node groups on whose nodes such pods may run are not heard, or take no pods"
+CLOSED_OR_AT_LIMIT = f"{AT_LIMIT}, or their providers had none lately"
 OUT_OF_STOCK = "the providers of nodes on which such pods may run had none lately"
 NOT_ENOUGH = "the scheduler finds no place for them on the nodes that may be added"
+
+
+class Lack(NamedTuple):
+    """Why no node is made for pods: in one word (`shared.events.v1.waiting`), in a sentence, and by name the groups with
+    such nodes that are left alone, since their providers had none lately.
+    """
+
+    kind: str
+    text: str
+    closed: tuple[GroupKey, ...] = ()
 
 
 class _Tried(NamedTuple):
@@ -51,10 +64,11 @@ class Sizing:
         self._prices = effective_prices(seen.groups)
         self._standing: FloatArray = np.array([stock.standing(group.key, now_ms) for group in seen.groups], np.float64)
         clusters = {cluster.name for cluster in seen.clusters if cluster.open}
-        free = [max(0, group.most - group.size) * (group.cluster in clusters) for group in seen.groups]
+        is_open = [group.cluster in clusters for group in seen.groups]
         in_stock = [stock.is_open(group.key, now_ms) for group in seen.groups]
-        # Beside what the owner allows, what there is to be had.
-        self._allowed: IntArray = np.array(free, np.int64)
+        # What the owner allows; of that, what may be asked for now; and of that, what there is to be had.
+        self._free: IntArray = np.array([max(0, group.most - group.size) for group in seen.groups], np.int64)
+        self._allowed: IntArray = self._free * np.array(is_open, np.int64)
         self._possible: IntArray = self._allowed * np.array(in_stock, np.int64)
         self._tried: dict[Sizes, _Tried] = {}
         self.nothing: Sizes = (0,) * len(seen.groups)
@@ -63,8 +77,8 @@ class Sizing:
         each = kinds.least_prices()
         self.least_price = float((lacking * np.where(np.isfinite(each), each, 0.0)).sum())
         # What other pods leave when they go to new nodes may be what a pod lacks that cannot follow them.
-        waiting = (*seen.pending, *seen.head_room)
-        all_of_them = self._catalogue.count(waiting, [item.count for item in waiting])
+        wanted = (*seen.pending, *seen.head_room)
+        all_of_them = self._catalogue.count(wanted, [item.count for item in wanted])
         self.room: IntArray = np.minimum(self._possible, ((kinds.most > 0) * all_of_them[:, None]).sum(axis=0))
         self.complete = self._complete(kinds)
         self._bounding = Bounding(seen, policy, self._catalogue, self._trial, self._coming, self._possible)
@@ -154,21 +168,27 @@ class Sizing:
     def added_price(self, sizes: Sizes) -> float:
         return sum(group.price * count for group, count in zip(self._seen.groups, sizes, strict=True))
 
-    def reason(self, pod_set: PodSet, sizes: Sizes) -> str:
+    def lack(self, pod_set: PodSet, sizes: Sizes) -> Lack:
         """Why no node is made for pods that find no place with these sizes."""
         takes = self._catalogue.most[self._catalogue.kind_of(pod_set)] > 0
         if not takes.any():
-            return NO_GROUP
+            return Lack(waiting.NO_GROUP_FITS, NO_GROUP)
         if not (self._allowed[takes] > 0).any():
-            return AT_LIMIT
-        if not (self._possible[takes] > 0).any():
-            return OUT_OF_STOCK
+            any_free = bool((self._free[takes] > 0).any())
+            return Lack(waiting.CLUSTER_CLOSED, NOT_HEARD) if any_free else Lack(waiting.LIMIT_REACHED, AT_LIMIT)
         counts = np.array(sizes, np.int64)
         useful = takes & (self._possible > counts)
         if not useful.any():
-            return AT_LIMIT
+            lacking = takes & (self._allowed > self._possible)
+            if not lacking.any():
+                return Lack(waiting.LIMIT_REACHED, AT_LIMIT)
+            text = CLOSED_OR_AT_LIMIT if (takes & ~lacking).any() else OUT_OF_STOCK
+            closed = tuple(self._seen.groups[number].key for number in np.flatnonzero(lacking).tolist())
+            return Lack(waiting.OUT_OF_STOCK, text, closed)
         reached = self._bounding.reached(counts, useful)
-        return f"{AT_LIMIT}: {', '.join(map(_named, reached))}" if reached else NOT_ENOUGH
+        if reached:
+            return Lack(waiting.LIMIT_REACHED, f"{AT_LIMIT}: {', '.join(map(_named, reached))}")
+        return Lack(waiting.NO_PLACE_FOUND, NOT_ENOUGH)
 
     def reached(self, sizes: Sizes) -> list[Limit]:
         """The limits that allow no node more of those that would take what has no place, head-room included."""

@@ -35,6 +35,7 @@ from shared.events.v1.node_groups import (
 )
 from shared.events.v1.results import CommandReported
 from shared.model.identities import NODE_GROUP_SUBJECT
+from shared.model.node_groups import FORBIDDEN, NOT_FOUND, OUT_OF_STOCK, PROVIDER_UNAVAILABLE, REFUSED
 
 # Reasons of an order.
 FOUND: Final = "Found"
@@ -45,10 +46,9 @@ NOT_NEEDED: Final = "NotNeeded"
 CHEAPER: Final = "Cheaper"
 STAYS: Final = "Stays"
 NOT_COME: Final = "DidNotCome"
-LACKING: Final = "OutOfStock"
+LACKING: Final = OUT_OF_STOCK
 # What an executor says of a provider that will not make nodes by asking again; the other counts when it has lasted.
-_LACKING: Final = frozenset({"OutOfStock", "NotFound", "Forbidden"})
-_UNAVAILABLE: Final = "ProviderUnavailable"
+_LACKING: Final = frozenset({OUT_OF_STOCK, NOT_FOUND, FORBIDDEN, REFUSED})
 _LASTING_MS: Final = 60_000
 
 
@@ -181,7 +181,7 @@ class NodePlans:
             at=report.reported_at,
         )
         since_ms = self._silent.pop(group, now_ms)
-        if reason == _UNAVAILABLE:
+        if reason == PROVIDER_UNAVAILABLE:
             # An executor that goes on asking says so once.
             self._silent[group] = since_ms
         if reason in _LACKING:
@@ -233,6 +233,11 @@ class NodePlans:
         """The last one."""
         return self._plan
 
+    def failures(self) -> dict[GroupKey, str]:
+        """Why what was asked for last did not come, of the groups of which that is the last word."""
+        orders = self._orders.items()
+        return {group: order.message for group, order in orders if order.reason in (LACKING, NOT_COME)}
+
     def look(self, now_ms: int, *, coming: bool) -> Seen:
         """What a plan is made of, after what is there was compared with what was asked for."""
         there, known = self._fleet.there(), self._fleet.groups
@@ -258,7 +263,7 @@ class NodePlans:
         why = self._lacking.pop(group, "")
         if now_ms - self._silent.get(group, now_ms) >= _LASTING_MS:
             del self._silent[group]
-            why = f"{_UNAVAILABLE}: for {_LASTING_MS // 1000} s"
+            why = f"{PROVIDER_UNAVAILABLE}: for {_LASTING_MS // 1000} s"
         if why and order.size > present:
             self.stock.lacked(group, now_ms)
             order.set(max(present, least), LACKING, why)

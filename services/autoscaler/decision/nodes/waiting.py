@@ -38,10 +38,11 @@ class Share(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """Of a workload: who waits for room, and where the others are expected."""
+    """Of the workload `uid`: who waits for room, and where the others are expected."""
 
     pending: tuple[PodSet, ...] = ()
     shares: tuple[Share, ...] = ()
+    uid: str = ""
 
 
 NOTHING: Final = Asked()
@@ -72,7 +73,7 @@ class WorkloadReader:
             key = str(placed.workload.key)
             shares += (Share(ShareKey(key, item.name, each.cluster), each.nodes, plan.demand) for each in item.shares)
             pending += _pending(placed, item, plan)
-        return Asked(tuple(pending), tuple(shares))
+        return Asked(tuple(pending), tuple(shares), placed.uid)
 
 
 def _pending(placed: WorkloadPlaced, item: PodSetPlacement, plan: PodSetPlan) -> Iterator[PodSet]:
