@@ -145,10 +145,8 @@ def as_text(found: Decided) -> Iterator[str | Table]:
         if item.rebalanced is not None:
             yield _moved(item.rebalanced)
         yield from _reasons(item)
-    if found.nodes is not None:
-        yield _coming(found.nodes)
-    if found.learned is not None:
-        yield from _requests(found.learned)
+    yield from _coming(found.nodes)
+    yield from _requests(found.learned)
 
 
 def _recommended(learned: UsageLearned) -> dict[str, Any]:
@@ -162,16 +160,18 @@ def _recommended(learned: UsageLearned) -> dict[str, Any]:
     }
 
 
-def _coming(nodes: NodesAwaited) -> str:
+def _coming(nodes: NodesAwaited | None) -> Iterator[str]:
     """Whether nodes come, and since which plan that is so."""
+    if nodes is None:
+        return
     time = datetime.fromtimestamp(nodes.planned_at / 1000, UTC)
     comes = "nodes come" if nodes.coming else "not enough nodes come"
-    return f"{comes} for those that wait, since {time:%Y-%m-%dT%H:%M:%SZ}: {nodes.reason}: {nodes.message}"
+    yield f"{comes} for those that wait, since {time:%Y-%m-%dT%H:%M:%SZ}: {nodes.reason}: {nodes.message}"
 
 
-def _requests(learned: UsageLearned) -> Iterator[str]:
+def _requests(learned: UsageLearned | None) -> Iterator[str]:
     """What containers should request, by what they used."""
-    for pod_set in learned.pod_sets:
+    for pod_set in learned.pod_sets if learned is not None else ():
         for container in pod_set.containers:
             made = container.recommended
             days = (container.last - container.first) / 86_400_000

@@ -32,8 +32,8 @@ class NodesAwaited(Value):
         description="all replicas that wait have room on nodes that are there, on their way, or were ordered"
     )
     reason: str = Field(
-        description="Ordered; or NoGroupFits, ClusterClosed, LimitReached, OutOfStock, ProviderFailed, NoPlaceFound: of "
-        "the first pod set for whose replicas not enough nodes come"
+        description="Ordered; or NoGroupFits, ClusterClosed, LimitReached, OutOfStock, ProviderFailed or NoPlaceFound, "
+        "of the first pod set for whose replicas not enough nodes come"
     )
     message: str = ""
     planned_at: int = Field(description="of the first plan that said so; Unix milliseconds")

@@ -3,8 +3,8 @@
 - No group is asked for more than its owner allows, for less than he wants, or for what is dearer than the limit.
 - No more nodes are on their way than pods wait, and none is asked of a group whose provider lacked some a moment ago.
 - Nothing is ordered of a cluster that was not heard of lately.
-- Who waits and gets no node is told, with the reason; an order says why as well. The workload is told so too, as soon as
-  it is so and no longer, and nothing twice.
+- Who waits and gets no node is told, with the reason; an order says why as well. The workload is told so too,
+  for as long as it is so, and nothing twice.
 - When all but one provider are well, everybody has a place soon, and nothing is ordered any more.
 """
 

@@ -105,7 +105,7 @@ def test_what_a_provider_says_is_told_until_another_group_has_room(reason: str, 
     assert world.message.startswith("main: the providers of nodes on which such pods may run had none lately; ")
     assert world.message.endswith(f"east/small: {reason}: no such machine")
     # It is asked again when it is left alone no more, and goes on having none.
-    assert (world.look(299_998), world.news) == ((False, told), [])
+    assert (world.look(299_999), world.news) == ((False, told), [])
     assert world.look(1) == (True, "Ordered")
     world.report("small", reason=reason, outcome="failed", message="no such machine")
     assert world.look() == (False, told)
@@ -116,6 +116,8 @@ def test_what_a_provider_says_is_told_until_another_group_has_room(reason: str, 
 def test_what_does_not_come_in_time_and_who_does_not_answer_is_a_provider_that_fails() -> None:
     world = Waits(SMALL, provision_ms=1000)
     world.ask(3)
+    world.look()
+    # Time begins with the first look at what was asked for.
     world.look()
     assert world.look(999) == (True, "Ordered")
     assert world.look(1) == (False, "ProviderFailed")
@@ -176,10 +178,13 @@ def test_pods_that_are_too_large_for_every_group_fit_none() -> None:
 
 def test_a_cluster_that_is_not_heard_is_asked_for_nothing() -> None:
     world = Waits(SMALL)
+    assert world.look() is None
     beat = decode(ClusterObserved, heartbeat(world.now, ready=False).value)
     world.fleet.hear(CLUSTER, beat, world.now)
     world.ask(3)
     assert world.look() == (False, "ClusterClosed")
+    world.ask(3, cpu="5")
+    assert world.look() == (False, "NoGroupFits")
 
 
 def test_without_node_groups_and_of_who_waits_for_something_else_nothing_is_told() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -17,11 +18,13 @@ _MOST_WITH_RULES = 256
 
 class Catalogue:
     """Pods are of one kind that ask for the same. `sizes` by kind and resource, `capacity` by group and resource, as in
-    the node table; `names` are those of resources; `most` by kind and group, how many a node takes.
+    the node table; `names` are those of resources; `most` by kind and group, how many a node takes, also where the
+    group's cluster takes no pods now.
     """
 
     def __init__(self, seen: Seen, config: SchedulerConfig) -> None:
-        trial = Trial(seen, config, nodes=False)
+        clusters = tuple(replace(cluster, open=True) for cluster in seen.clusters)
+        trial = Trial(replace(seen, clusters=clusters), config, nodes=False)
         for group in range(len(seen.groups)):
             trial.add(group, 1)
         rows = np.array([trial.new_rows(group)[0] for group in range(len(seen.groups))], np.intp)

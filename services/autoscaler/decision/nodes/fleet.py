@@ -19,7 +19,6 @@ from services.autoscaler.decision.nodes.objects import (
     PodKnowledge,
     PodReader,
 )
-from services.autoscaler.decision.nodes.outlooks import Owner
 from services.autoscaler.decision.nodes.scheduling import (
     BUDGETS,
     NODES,
@@ -50,7 +49,7 @@ from services.autoscaler.decision.nodes.seen import (
 )
 from services.autoscaler.decision.nodes.spare import head_room_of
 from services.autoscaler.decision.nodes.templates import taken_by_daemons, template_of
-from services.autoscaler.decision.nodes.waiting import NOTHING, Asked, Share, WorkloadReader
+from services.autoscaler.decision.nodes.waiting import NOTHING, Asked, Owner, Share, WorkloadReader
 from shared.events.v1.clusters import ClusterDeclared, HeadRoom, NodeLimits
 from shared.events.v1.clusters import NodeGroup as DeclaredGroup
 from shared.events.v1.decisions import WorkloadPlaced

@@ -28,8 +28,8 @@ NOT_ENOUGH = "the scheduler finds no place for them on the nodes that may be add
 
 
 class Lack(NamedTuple):
-    """Why no node is made for pods: in one word (`shared.events.v1.waiting`), in a sentence, and by name the groups with
-    such nodes that are left alone, since their providers had none lately.
+    """Why no node is made for pods: in one word (`shared.events.v1.waiting`), in a sentence, and the groups with such
+    nodes that are left alone, since their providers had none lately.
     """
 
     kind: str

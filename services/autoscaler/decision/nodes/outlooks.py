@@ -12,18 +12,12 @@ from typing import Final, NamedTuple
 from services.autoscaler.decision.nodes.growing import Growth
 from services.autoscaler.decision.nodes.judging import Lack
 from services.autoscaler.decision.nodes.seen import GroupKey, PodSet
+from services.autoscaler.decision.nodes.waiting import Owner
 from shared.events.v1 import waiting
 from shared.events.v1.waiting import NodesAwaited
 from shared.model.node_groups import OUT_OF_STOCK
 
 _MOST_GROUPS: Final = 4
-
-
-class Owner(NamedTuple):
-    """Whose pods wait: a workload, by key and uid."""
-
-    workload: str
-    uid: str
 
 
 class Outlook(NamedTuple):
@@ -48,7 +42,7 @@ def outlooks_of(pending: Iterable[PodSet], growth: Growth, failures: Mapping[Gro
 
 
 def _lacking(lack: Lack, failures: Mapping[GroupKey, str]) -> Outlook:
-    """Of groups that are left alone, with what was said of them; a provider that has none is told from one that fails."""
+    """Of groups that are left alone with what was said of them; who has none is told from who fails."""
     said = [(group, failures[group]) for group in lack.closed if group in failures]
     failed = bool(said) and not any(why.partition(":")[0] == OUT_OF_STOCK for _, why in said)
     words = [f"{group.cluster}/{group.name}: {why}" for group, why in said[:_MOST_GROUPS]]

@@ -36,6 +36,13 @@ class Share(NamedTuple):
     demand: Demand
 
 
+class Owner(NamedTuple):
+    """Whose pods wait: a workload, by key and uid."""
+
+    workload: str
+    uid: str
+
+
 @dataclass(frozen=True, slots=True)
 class Asked:
     """Of the workload `uid`: who waits for room, and where the others are expected."""
