@@ -5,7 +5,7 @@ and the same HorizontalPodAutoscaler on both sides. Four clusters, at prices as 
 kinds of nodes each; each could do with 0.8 of what the day needs at its peak. A node boots for `--boot` seconds, a pod
 is ready `--start` seconds after it was bound. The fleet begins empty an hour before midnight, and counted is from then.
 
-- **flotilla**: its own decisions (`day_flotilla`), as its settings are by default.
+- **flotilla**: its own decisions (`day_flotilla`), by the autoscaler's settings, which the environment may change.
 - **flotilla, head-room**: the same with `headRoom` in every cluster (`HEAD_ROOM`), so that few wait for a node.
 - **flotilla, price first**: the same with weights of the scheduler's cost terms of somebody for whom price matters
   most (`PRICE_FIRST`), and with `rebalance`.
@@ -16,6 +16,8 @@ is ready `--start` seconds after it was bound. The fleet begins empty an hour be
 
 Cost is that of nodes from their order to their end. Time to ready is from the moment in which a replica should be
 there, because more are asked for or one was evicted, until there is one more that is ready (`day_ledger`).
+
+Days are of the same machines with every `--seeds`; `--machines FIRST:END` are other days, of some of them alone.
 
     python -m tests.bench.day --series FILE [--seeds N] [--workloads N] [--boot S] [--start S] [--hours H]
 """
@@ -95,7 +97,7 @@ def live(day: Day, make: Make) -> tuple[Figures, Ledger]:
 
 def measure(options: argparse.Namespace, console: Console) -> dict[str, list[Figures]]:
     """By side, for each seed."""
-    series = machines(options.series)
+    series = machines(options.series)[options.machines]
     times = Times(boot=round(1000 * options.boot), start=round(1000 * options.start))
     found: dict[str, list[Figures]] = {name: [] for name in options.sides}
     for seed in range(options.seeds):
@@ -108,6 +110,12 @@ def measure(options: argparse.Namespace, console: Console) -> dict[str, list[Fig
             took = time.process_time() - began
             console.print(f"seed {seed}, {name}: {figures.cost:.0f} ({spent}), {took:.0f} s of CPU")
     return found
+
+
+def part(text: str) -> slice:
+    """FIRST:END, of which both may be left out. Raises ValueError."""
+    first, end = text.split(":")
+    return slice(int(first) if first else None, int(end) if end else None)
 
 
 def mean(figures: Sequence[Figures]) -> Figures:
@@ -139,9 +147,10 @@ def result_of(found: Mapping[str, Sequence[Figures]], options: argparse.Namespac
                 pairs = list(zip(found[mine], found[other], strict=True))
                 name = f"{prefix}{field}_by_{other.replace(', ', '_')}"
                 result[name] = _ratios([(getattr(one, field), getattr(two, field)) for one, two in pairs])
+    machine_range = [options.machines.start, options.machines.stop]
     series = str(options.series.name)
     given = {name: getattr(options, name) for name in ("seeds", "workloads", "boot", "start", "hours")}
-    return {**result, "series": series, **given}
+    return {**result, "series": series, "machines": machine_range, **given}
 
 
 def _ratios(pairs: Sequence[tuple[float, float]]) -> list[float | None]:
@@ -160,6 +169,7 @@ def main() -> None:
     parser.add_argument("--boot", type=float, default=180.0, help="seconds from the order of a node until it is ready")
     parser.add_argument("--start", type=float, default=15.0, help="seconds from a pod's binding until it is ready")
     parser.add_argument("--hours", type=float, default=24.0)
+    parser.add_argument("--machines", type=part, default=slice(None), metavar="FIRST:END", help="columns that count")
     parser.add_argument("--sides", nargs="+", choices=SIDES, default=list(SIDES))
     options = parser.parse_args()
     if not options.series.exists():

@@ -87,7 +87,7 @@ class Flotilla:
         self._placement, self._head_room = placement or {}, head_room
         self._terms = Terms(policy(settings), scheduler_config(settings))
         self._period_ms = round(1000 * settings.autoscaler_nodes_period_s)
-        self._seen = FleetSeen(self._terms.config, times(settings).provision)
+        self._seen = FleetSeen(self._terms.config, times(settings).provision, settings.autoscaler_head_room)
         self._looks = _Looks(self._seen)
         self._plans = NodePlans(self._looks, self._terms.policy, times(settings))
         idle, most = settings.autoscaler_batch_idle_s, settings.autoscaler_batch_max_s

@@ -18,19 +18,23 @@ from tests.bench.support import quantile
 _HOUR_MS = 3_600_000
 # As in `tests.bench.forecast`: there are too few where the load is more than a tenth above the target.
 _LEVEL = 1.1
+_LATE_S = 60.0
 
 
 class Figures(NamedTuple):
-    """`cost` in the fleet's currency, `ready_*` in seconds of `waited` replicas. `short`: share of the workloads' time
-    with too few ready replicas, `full`: with more load than these request; `lost`: load beyond that, as a part of all.
-    `disrupted` were ready and ended though they were wanted; `unready` are wanted at the end. `requested` is the part
-    of the nodes' cpu that is.
+    """`cost` in the fleet's currency, `ready_*` in seconds of `waited` replicas. `late` is the part of these that
+    waited longer than a minute, as nobody does for whom there is a node; `late_evicted` that of who did so after an
+    eviction. `short`: share of the workloads' time with too few ready replicas, `full`: with more load than these
+    request; `lost`: load beyond that, as a part of all. `disrupted` were ready and ended though they were wanted;
+    `unready` are wanted at the end. `requested` is the part of the nodes' cpu that is.
     """
 
     cost: float
     ready_p50: float
     ready_p95: float
     ready_max: float
+    late: float
+    late_evicted: float
     short: float
     full: float
     lost: float
@@ -42,11 +46,16 @@ class Figures(NamedTuple):
     requested: float
 
 
+class _Wanted(NamedTuple):
+    since_ms: int
+    evicted: bool
+
+
 @dataclass(slots=True)
 class _Workload:
     desired: int = 0
     ready: int = 0
-    since: deque[int] = field(default_factory=deque)
+    wanted: deque[_Wanted] = field(default_factory=deque)
 
 
 class Ledger:
@@ -56,7 +65,8 @@ class Ledger:
         self.begin_ms = begin_ms
         self.costs: dict[str, float] = {}
         self._workloads: dict[str, _Workload] = {}
-        self._took: list[int] = []
+        # In seconds, and whether one was evicted before.
+        self._took: list[tuple[float, bool]] = []
         self._looks = self._short = self._full = self._disrupted = 0
         self._load = self._lost = 0.0
         self._seen = self._replicas = self._nodes = 0
@@ -74,7 +84,7 @@ class Ledger:
     def want(self, workload: str, desired: int, now_ms: int) -> None:
         known = self._workloads.setdefault(workload, _Workload())
         known.desired = desired
-        self._settle(known, now_ms)
+        self._settle(known, now_ms, evicted=False)
 
     def desired(self, workload: str) -> int:
         return self._workloads[workload].desired
@@ -86,10 +96,10 @@ class Ledger:
         """One more is ready."""
         known = self._workloads[workload]
         known.ready += 1
-        if known.since:
-            since = known.since.popleft()
-            if since >= self.begin_ms:
-                self._took.append(now_ms - since)
+        if known.wanted:
+            wanted = known.wanted.popleft()
+            if wanted.since_ms >= self.begin_ms:
+                self._took.append(_took(wanted, now_ms))
 
     def went(self, workload: str, now_ms: int) -> None:
         """One that was ready is no more."""
@@ -97,13 +107,13 @@ class Ledger:
         known.ready -= 1
         if known.ready < known.desired and now_ms >= self.begin_ms:
             self._disrupted += 1
-        self._settle(known, now_ms)
+        self._settle(known, now_ms, evicted=True)
 
-    def _settle(self, known: _Workload, now_ms: int) -> None:
+    def _settle(self, known: _Workload, now_ms: int, *, evicted: bool) -> None:
         lacking = max(0, known.desired - known.ready)
-        while len(known.since) > lacking:
-            known.since.pop()
-        known.since.extend([now_ms] * (lacking - len(known.since)))
+        while len(known.wanted) > lacking:
+            known.wanted.pop()
+        known.wanted.extend([_Wanted(now_ms, evicted)] * (lacking - len(known.wanted)))
 
     # --- load ---
 
@@ -129,13 +139,17 @@ class Ledger:
 
     def figures(self, now_ms: int) -> Figures:
         """Who waits still counts with what he has waited for until now."""
-        waiting = [now_ms - since for known in self._workloads.values() for since in known.since]
-        took = [each / 1000 for each in (*self._took, *waiting)]
+        waiting = [_took(wanted, now_ms) for known in self._workloads.values() for wanted in known.wanted]
+        everyone = [*self._took, *waiting]
+        took = [seconds for seconds, _ in everyone]
+        late = [evicted for seconds, evicted in everyone if seconds > _LATE_S]
         return Figures(
             cost=round(sum(self.costs.values()), 2),
             ready_p50=quantile(took, 0.5),
             ready_p95=quantile(took, 0.95),
             ready_max=max(took, default=0.0),
+            late=_part(len(late), len(took)),
+            late_evicted=_part(sum(late), len(took)),
             short=_part(self._short, self._looks),
             full=_part(self._full, self._looks),
             lost=_part(self._lost, self._load),
@@ -146,6 +160,10 @@ class Ledger:
             mean_nodes=round(self._nodes / max(1, self._seen), 1),
             requested=round(_mean(self._requested), 4),
         )
+
+
+def _took(wanted: _Wanted, now_ms: int) -> tuple[float, bool]:
+    return (now_ms - wanted.since_ms) / 1000, wanted.evicted
 
 
 def _part(some: float, all_: float) -> float:

@@ -12,7 +12,12 @@ were asked for in one window, so the scheduler tries the largest first; `by_age`
 windows, which tries pods in the order in which they came.
 
 `karpenter` are the figures of Karpenter's own scheduler (`tests.bench.nodes_karpenter`) on the same pods, nodes and
-groups: the large fleet, with `--karpenter-s` seconds at most (0: without Karpenter), and the small instances.
+groups: the large fleet, and the small instances. `karpenter_by_cluster` are those of one Karpenter in each cluster with
+its part of the pods: the seconds of all of them, and of the slowest. Each Solve has `--karpenter-s` seconds at most, by
+default a minute as in Karpenter's provisioner (0: without Karpenter).
+
+`smaller` is all that of a fleet of which one Karpenter reaches the end, `--smaller-pending` pods and `--smaller-nodes`
+nodes, made alike.
 
     python -m tests.bench.nodes [--pending N] [--nodes N] [--instances N] [--seed S] [--repeat N] [--karpenter-s S]
 """
@@ -23,6 +28,7 @@ import argparse
 import gc
 import random
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from rich.console import Console
@@ -34,7 +40,7 @@ from services.autoscaler.decision.nodes.seen import Cluster, Node, NodeGroup, Po
 from services.autoscaler.decision.nodes.stock import Stock
 from shared.model.pods import PodShape
 from shared.runtime.heap import relax
-from tests.bench.nodes_karpenter import solve
+from tests.bench.nodes_karpenter import Solved, divided, solve
 from tests.bench.nodes_optimum import optimum
 from tests.bench.placement import machine
 from tests.bench.support import show_figures, write_result
@@ -162,41 +168,43 @@ def plan(seen: Seen, repeat: int = 1, config: SchedulerConfig = DEFAULT) -> tupl
     return found[0][0], min(clock for _, clock, _ in found), min(cpu for _, _, cpu in found)
 
 
-def beside_karpenter(seen: Seen, deadline_s: float) -> dict[str, Any]:
-    found = solve(seen, deadline_s)
-    return {
-        "karpenter_s": round(found.solve_s, 3),
-        "karpenter_ended": found.ended,
-        "karpenter_price": round(found.price, 2),
-        "karpenter_new_nodes": sum(found.nodes.values()),
-        "karpenter_unplaced": found.unplaced,
-    }
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pending", type=int, default=30_000)
-    parser.add_argument("--nodes", type=int, default=1_000)
-    parser.add_argument("--instances", type=int, default=30)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--repeat", type=int, default=3)
-    parser.add_argument("--karpenter-s", type=float, default=300.0)
-    options = parser.parse_args()
-    relax()
-    fleet = large(options.pending, options.nodes, options.seed)
-    growth, clock, cpu = plan(fleet, max(1, options.repeat))
-    result: dict[str, Any] = {
+def fleet_figures(pending: int, nodes: int, options: argparse.Namespace) -> dict[str, Any]:
+    """Of a plan for a large fleet, and of Karpenter beside it."""
+    seen = large(pending, nodes, options.seed)
+    growth, clock, cpu = plan(seen, max(1, options.repeat))
+    result = {
+        "pending": pending,
+        "nodes": nodes,
         "plan_s": round(clock, 3),
         "plan_cpu_s": round(cpu, 3),
         "price": round(growth.added_price, 2),
-        "by_age_price": round(plan(fleet, config=BY_AGE)[0].added_price, 2),
+        "by_age_price": round(plan(seen, config=BY_AGE)[0].added_price, 2),
         "share_ratio": round(growth.added_price / growth.least_price, 4),
         "new_nodes": sum(choice.size - choice.before for choice in growth.choices),
         "unplaced": sum(item.count for item in growth.unplaced),
         "trials": growth.trials,
     }
-    if options.karpenter_s:
-        result |= beside_karpenter(fleet, options.karpenter_s)
+    return result | (beside_karpenter(seen, options.karpenter_s) if options.karpenter_s else {})
+
+
+def beside_karpenter(seen: Seen, deadline_s: float) -> dict[str, Any]:
+    whole, parts = [solve(seen, deadline_s)], [solve(each, deadline_s) for each in divided(seen)]
+    slowest = {"karpenter_by_cluster_slowest_s": round(max(each.solve_s for each in parts), 3)}
+    return _of_karpenter(whole, "karpenter_") | _of_karpenter(parts, "karpenter_by_cluster_") | slowest
+
+
+def _of_karpenter(solved: Sequence[Solved], prefix: str) -> dict[str, Any]:
+    return {
+        f"{prefix}s": round(sum(each.solve_s for each in solved), 3),
+        f"{prefix}ended": all(each.ended for each in solved),
+        f"{prefix}price": round(sum(each.price for each in solved), 2),
+        f"{prefix}new_nodes": sum(sum(each.nodes.values()) for each in solved),
+        f"{prefix}unplaced": sum(each.unplaced for each in solved),
+    }
+
+
+def instance_figures(options: argparse.Namespace) -> dict[str, Any]:
+    """Of small instances, by their optima."""
     plans, by_age, theirs, optima, worst, unproven = 0.0, 0.0, 0.0, 0.0, 1.0, 0
     for number in range(options.instances):
         seen = small(options.seed + number)
@@ -210,20 +218,35 @@ def main() -> None:
         by_age += plan(seen, config=BY_AGE)[0].added_price
         theirs += solve(seen, options.karpenter_s).price if options.karpenter_s else 0.0
         worst = max(worst, made.added_price / best.found)
-    result |= {
+    return {
         "cost_ratio": round(plans / optima, 4) if optima else None,
         "worst_ratio": round(worst, 4),
         "by_age_ratio": round(by_age / optima, 4) if optima else None,
         "karpenter_ratio": round(theirs / optima, 4) if theirs else None,
         "solved": options.instances - unproven,
         "instances": options.instances,
-        "pending": options.pending,
-        "nodes": options.nodes,
-        "seed": options.seed,
-        "machine": machine(),
     }
-    show_figures("node groups for pods that wait", result, Console())
-    write_result(result)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pending", type=int, default=30_000)
+    parser.add_argument("--nodes", type=int, default=1_000)
+    parser.add_argument("--smaller-pending", type=int, default=3_000, help="0: without a smaller fleet")
+    parser.add_argument("--smaller-nodes", type=int, default=100)
+    parser.add_argument("--instances", type=int, default=30)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--repeat", type=int, default=3)
+    parser.add_argument("--karpenter-s", type=float, default=60.0)
+    options = parser.parse_args()
+    relax()
+    smaller, console = options.smaller_pending, Console()
+    result = fleet_figures(options.pending, options.nodes, options) | instance_figures(options)
+    show_figures("node groups for pods that wait", result, console)
+    if smaller:
+        result["smaller"] = fleet_figures(smaller, options.smaller_nodes, options)
+        show_figures("a smaller fleet", result["smaller"], console)
+    write_result(result | {"seed": options.seed, "karpenter_limit_s": options.karpenter_s, "machine": machine()})
 
 
 if __name__ == "__main__":

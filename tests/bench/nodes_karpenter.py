@@ -1,8 +1,12 @@
 """Karpenter's scheduler on the same pods, nodes and instance types: built on first use, into the cache.
 
 `karpenter/main.go` is set up as Karpenter's own scheduling benchmark is; `karpenter/go.mod` pins the version. Each
-node group is an instance type of one NodePool, so pods may go to any of them, as here. Karpenter knows no most of an
-instance type: `Solved.nodes` says how many there are of each.
+node group is an instance type of one NodePool, so pods may go to any of them, as here: one Karpenter for the whole
+fleet, which nobody runs, but which is as free as we are. `divided` is what is run, one in every cluster. Karpenter
+knows no most of an instance type: `Solved.nodes` says how many there are of each.
+
+It tries each pod on every node that is about to be made, those with the fewest pods first, and there for every instance
+type: what Solve takes grows with pods times new nodes.
 
     python -m tests.bench.nodes_karpenter          # builds it, about 5 minutes on 2 idle cores the first time
 """
@@ -14,11 +18,12 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from services.autoscaler.decision.nodes.seen import Node, Seen
+from services.autoscaler.decision.nodes.seen import Cluster, Node, PodSet, Seen
 from tests.testbed.build import BuildError, find_go, made_once, run_go
 from tests.testbed.installation import cache_root
 
@@ -88,6 +93,31 @@ def solve(seen: Seen, deadline_s: float) -> Solved:
     if done.returncode:
         raise RuntimeError(f"Karpenter's scheduler failed:\n{done.stderr[-4000:]}")
     return Solved(**json.loads(done.stdout))
+
+
+def divided(seen: Seen) -> list[Seen]:
+    """As Karpenter is run: one in every cluster, which knows its own nodes and groups alone. Each has as many of the
+    pods as the others, of every pod set in turn.
+    """
+    count, turn = len(seen.clusters), 0
+    shares: list[list[PodSet]] = [[] for _ in seen.clusters]
+    for item in seen.pending:
+        each, rest = divmod(item.count, count)
+        for number, share in enumerate(shares):
+            mine = each + ((number - turn) % count < rest)
+            if mine:
+                share.append(replace(item, count=mine))
+        turn = (turn + rest) % count
+    return [_of_cluster(seen, *each) for each in zip(seen.clusters, shares, strict=True)]
+
+
+def _of_cluster(seen: Seen, cluster: Cluster, pending: Sequence[PodSet]) -> Seen:
+    return Seen(
+        clusters=(cluster,),
+        groups=tuple(group for group in seen.groups if group.cluster == cluster.name),
+        nodes=tuple(node for node in seen.nodes if node.cluster == cluster.name),
+        pending=tuple(pending),
+    )
 
 
 def _free(node: Node) -> dict[str, int]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from functools import cache
 from random import Random
 
 import pytest
 
-from tests.bench.day import FLOTILLA, FORESEEN, PRICED, REACTIVE, ROOMY, SIDES, Day, live
+from tests.bench.day import FLOTILLA, FORESEEN, HEAD_ROOM, PRICED, REACTIVE, ROOMY, SIDES, Day, live, part
 from tests.bench.day_fleet import Node, Pod, Times, VirtualFleet, deletion_order
 from tests.bench.day_ledger import Figures, Ledger
 from tests.bench.day_load import Group, Served, fleet_for
@@ -141,12 +142,27 @@ def test_who_was_wanted_first_counts_first_and_who_was_wanted_last_is_given_up_f
     ledger.came("web", 7_000)
     ledger.came("web", 9_000)
     assert ledger.figures(9_000)[1:4] == (9.0, 9.0, 9.0)
+    assert ledger.figures(9_000).late == 0
     ledger.went("web", 10_000)
     found = ledger.figures(12_000)
     assert (found.waited, found.unready, found.disrupted, found.ready_p50) == (3, 1, 1, 7.0)
     # One that is wanted no more is not missed.
     ledger.want("web", 1, 12_000)
     assert ledger.figures(13_000).unready == 0
+
+
+def test_late_is_who_waits_longer_than_a_minute_and_it_is_told_who_was_evicted() -> None:
+    ledger = Ledger(0)
+    ledger.want("web", 2, 0)
+    ledger.came("web", 60_000)
+    ledger.came("web", 60_001)
+    found = ledger.figures(60_001)
+    assert (found.late, found.late_evicted) == (0.5, 0.0)
+    ledger.went("web", 70_000)
+    ledger.went("web", 80_000)
+    ledger.came("web", 131_000)
+    found = ledger.figures(141_000)
+    assert (found.waited, found.late, found.late_evicted) == (4, 0.75, 0.5)
 
 
 def test_too_few_are_those_that_have_more_load_than_their_target_and_a_tenth() -> None:
@@ -327,9 +343,20 @@ def test_with_head_room_nobody_waits_for_a_node() -> None:
     assert lived(ROOMY)[0].ready_max < 195 <= lived(FLOTILLA)[0].ready_max
 
 
+def test_what_the_autoscalers_settings_say_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FLOTILLA_AUTOSCALER_HEAD_ROOM", json.dumps(HEAD_ROOM))
+    assert live(DAY, SIDES[FLOTILLA])[0] == lived(ROOMY)[0]
+
+
 @pytest.mark.parametrize("name", [FLOTILLA, REACTIVE])
 def test_the_same_day_again_is_the_same(name: str) -> None:
     assert live(DAY, SIDES[name])[0] == lived(name)[0]
+
+
+def test_some_of_the_machines_are_other_days() -> None:
+    columns = list(range(10))
+    assert columns[part("2:5")] == [2, 3, 4]
+    assert columns[part(":5")] + columns[part("5:")] == columns
 
 
 @pytest.mark.parametrize("name", [PRICED, FORESEEN])

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from tests.bench.nodes import large, small
-from tests.bench.nodes_karpenter import question
+from tests.bench.nodes_karpenter import divided, question
 
 
 def test_every_pod_and_group_is_asked_about_once() -> None:
@@ -25,3 +27,20 @@ def test_of_a_node_what_its_pods_leave_is_free() -> None:
         used = sum(dict(pod.demand.shape.requests)["cpu"] for pod in node.pods)
         assert asked[f"{node.cluster}.{node.name}"]["cpu"] == dict(node.allocatable)["cpu"] - used
     assert any(node.pods for node in seen.nodes)
+
+
+def test_one_in_each_cluster_has_its_own_nodes_and_an_equal_part_of_the_pods() -> None:
+    seen = large(1_003, 30, 0)
+    parts = divided(seen)
+    assert [part.clusters for part in parts] == [(cluster,) for cluster in seen.clusters]
+    for part in parts:
+        name = part.clusters[0].name
+        assert all(group.cluster == name for group in part.groups)
+        assert all(node.cluster == name for node in part.nodes)
+    assert sum(len(part.nodes) for part in parts) == len(seen.nodes)
+    assert sum(len(part.groups) for part in parts) == len(seen.groups)
+    assert {sum(item.count for item in part.pending) for part in parts} == {100, 101}
+    again = Counter[str]()
+    for part in parts:
+        again.update({item.key: item.count for item in part.pending})
+    assert again == Counter({item.key: item.count for item in seen.pending})
