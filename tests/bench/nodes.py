@@ -196,6 +196,7 @@ def beside_karpenter(seen: Seen, deadline_s: float) -> dict[str, Any]:
 def _of_karpenter(solved: Sequence[Solved], prefix: str) -> dict[str, Any]:
     return {
         f"{prefix}s": round(sum(each.solve_s for each in solved), 3),
+        f"{prefix}cpu_s": round(sum(each.cpu_s for each in solved), 3),
         f"{prefix}ended": all(each.ended for each in solved),
         f"{prefix}price": round(sum(each.price for each in solved), 2),
         f"{prefix}new_nodes": sum(sum(each.nodes.values()) for each in solved),
