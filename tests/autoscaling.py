@@ -160,6 +160,6 @@ async def command(bootstrap: str, module: str, *arguments: str, **settings: str)
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(180):
         said, _ = await process.communicate()
     return process.returncode, said.decode()

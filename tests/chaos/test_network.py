@@ -20,7 +20,7 @@ def found() -> dict[str, Any]:
     """What `network_trial` saw, in namespaces of its own."""
     done = subprocess.run(
         [sys.executable, "-m", "tests.chaos.network_trial"],
-        cwd=REPOSITORY, capture_output=True, text=True, timeout=60, check=False,
+        cwd=REPOSITORY, capture_output=True, text=True, timeout=180, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])

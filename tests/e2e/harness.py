@@ -79,7 +79,7 @@ class Fleet:
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
         )
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(180):
             said, complaint = await process.communicate()
         assert process.returncode == 0, complaint.decode()
         document: Json = json.loads(said)

@@ -55,7 +55,7 @@ class Shell:
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
         )
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(120):
             out, complaint = await process.communicate()
         assert process.returncode == 0, f"{line}: {complaint.decode()}"
         return out.decode()

@@ -140,7 +140,7 @@ class Dev:
 
     async def run(self, command: str, *arguments: str) -> Result:
         process = await self.begin(command, *arguments)
-        output, errors = await asyncio.wait_for(process.communicate(), 60)
+        output, errors = await asyncio.wait_for(process.communicate(), 180)
         return Result(process.returncode, output.decode(), errors.decode())
 
     def state(self) -> dict[str, Any]:

@@ -20,7 +20,7 @@ async def run(bootstrap: str, **more: str) -> tuple[int, str]:
         sys.executable, "-m", "shared.runtime.topics",
         env={**os.environ, **variables}, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
     )  # fmt: skip
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(180):
         said, _ = await process.communicate()
     assert process.returncode is not None
     return process.returncode, said.decode()

@@ -58,7 +58,7 @@ def _build(environment: dict[str, str]) -> subprocess.Popen[str]:
 
 
 def test_concurrent_builds_make_one(environment: dict[str, str], tmp_path: Path) -> None:
-    outputs = [process.communicate(timeout=60) for process in [_build(environment) for _ in range(3)]]
+    outputs = [process.communicate(timeout=180) for process in [_build(environment) for _ in range(3)]]
 
     paths = {out for out, _ in outputs}
     assert len(paths) == 1
@@ -75,7 +75,7 @@ def test_the_wire_sources_are_kept_beside_the_binaries(
     monkeypatch.setenv("FLOTILLA_CACHE", environment["FLOTILLA_CACHE"])
     with pytest.raises(installation.MissingBinariesError, match=r"python -m tests\.testbed\.build"):
         installation.wire_sources()
-    assert _build(environment).wait(60) == 0
+    assert _build(environment).wait(180) == 0
 
     kept = installation.wire_sources()
     version = installation.pinned("k8s.io/api")
@@ -86,24 +86,24 @@ def test_the_wire_sources_are_kept_beside_the_binaries(
     }
     # What is there needs neither Go nor a network.
     (tmp_path / "go").unlink()
-    assert _build(environment).wait(60) == 0
+    assert _build(environment).wait(180) == 0
 
 
 def test_binaries_without_the_wire_sources_get_them_alone(environment: dict[str, str], tmp_path: Path) -> None:
     process = _build({**environment, "OFFLINE": "1"})
-    _, complaint = process.communicate(timeout=60)
+    _, complaint = process.communicate(timeout=180)
     assert process.returncode == 1
     assert "no route to the modules" in complaint
     found = sorted(path.name for path in (tmp_path / "cache" / "testbed").iterdir())
     assert found == sorted([installation.installation().name, "lock"])
 
-    assert _build(environment).wait(60) == 0
+    assert _build(environment).wait(180) == 0
     assert (tmp_path / "modules" / "builds").read_text() == "built\n"
 
 
 def test_failed_build_leaves_nothing_and_says_why(environment: dict[str, str], tmp_path: Path) -> None:
     process = _build({**environment, "BREAK": "1"})
-    _, complaint = process.communicate(timeout=60)
+    _, complaint = process.communicate(timeout=180)
 
     assert process.returncode == 1
     assert "undefined: something" in complaint
@@ -113,7 +113,7 @@ def test_failed_build_leaves_nothing_and_says_why(environment: dict[str, str], t
 def test_go_that_is_too_old_is_named(environment: dict[str, str], tmp_path: Path) -> None:
     (tmp_path / "go").write_text("#!/bin/sh\necho 'go.mod requires go >= 1.26.0 (running go 1.19)' >&2; exit 1\n")
     process = _build(environment)
-    _, complaint = process.communicate(timeout=60)
+    _, complaint = process.communicate(timeout=180)
 
     assert process.returncode == 1
     assert "needs Go 1.26.0 or later" in complaint

@@ -189,7 +189,7 @@ def test_names_are_what_promtool_wants(prometheus_tools: PrometheusTools) -> Non
         [prometheus_tools.promtool, "check", "metrics"],
         input=generate_latest(REGISTRY),
         capture_output=True,
-        timeout=60,
+        timeout=180,
         check=False,
     )
     assert done.returncode == 0, (done.stdout + done.stderr).decode()

@@ -45,7 +45,7 @@ def start(body: str, **environment: str) -> subprocess.Popen[str]:
 
 
 def finish(process: subprocess.Popen[str]) -> tuple[int, list[str]]:
-    out, _ = process.communicate(timeout=20)
+    out, _ = process.communicate(timeout=60)
     return process.returncode, out.split()
 
 
@@ -77,7 +77,7 @@ def test_a_second_signal_ends_at_once() -> None:
 
 def test_a_service_that_fails_says_so() -> None:
     process = start("raise RuntimeError('broken')")
-    out, complaint = process.communicate(timeout=20)
+    out, complaint = process.communicate(timeout=60)
     assert process.returncode == 1
     assert "broken" in complaint
     assert "closed" in out
@@ -85,7 +85,7 @@ def test_a_service_that_fails_says_so() -> None:
 
 def test_a_setting_that_is_wrong_is_named() -> None:
     process = start("pass", FLOTILLA_HTTP_PORT="many")
-    _, complaint = process.communicate(timeout=20)
+    _, complaint = process.communicate(timeout=60)
     assert process.returncode == 2
     assert complaint.startswith("FLOTILLA_HTTP_PORT: ")
 
