@@ -19,7 +19,7 @@ pytestmark = [
     pytest.mark.kafka,
     pytest.mark.testbed,
     pytest.mark.slow,
-    pytest.mark.timeout(420),
+    pytest.mark.timeout(780),
     pytest.mark.usefixtures("kafka_bootstrap", "testbed_binaries"),  # so that missing parts are noticed
     pytest.mark.skipif(bool(network.unavailable()), reason=f"no network namespaces: {network.unavailable()}"),
 ]
@@ -54,9 +54,10 @@ def lines_until(process: subprocess.Popen[str], text: str) -> Iterator[str]:
 
 def test_a_handful_of_faults_and_everything_is_as_it_was_asked(tmp_path: Path) -> None:
     report = tmp_path / "chaos.json"
-    process = start(report, "--minutes", "1", "--faults", "8", "--settle", "120")
+    # It ends with the eighth fault: how long they take is the machine's business.
+    process = start(report, "--minutes", "4", "--faults", "8", "--settle", "200")
     try:
-        out, _ = process.communicate(timeout=380)
+        out, _ = process.communicate(timeout=700)
     except subprocess.TimeoutExpired:
         process.kill()  # the kernel takes its children
         out, _ = process.communicate()
@@ -77,12 +78,12 @@ def test_nothing_outlives_a_run(tmp_path: Path, number: signal.Signals) -> None:
     process = start(tmp_path / "chaos.json", "--minutes", "1")
     lines = list(lines_until(process, "starting three brokers"))
     (directory,) = [line.split()[-1] for line in lines if "data and logs in" in line]
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 180
     while len(processes_with(directory)) < 3 and time.monotonic() < deadline:
         time.sleep(0.1)
     assert len(processes_with(directory)) >= 3
     process.send_signal(number)
-    process.communicate(timeout=120)
+    process.communicate(timeout=240)
     deadline = time.monotonic() + 60
     while processes_with(directory) and time.monotonic() < deadline:
         time.sleep(0.1)

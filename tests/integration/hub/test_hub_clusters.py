@@ -48,7 +48,8 @@ async def test_the_session_of_the_readme(hub_objects: HubCluster, fleet: Fleet, 
         assert declared.name == "mycluster"
         await until(lambda: waits(hub_objects), "the cluster to say that it waits")
 
-        await fleet.beat("mycluster")
+        # Heard for as long as the columns are looked at.
+        await fleet.beat("mycluster", interval_ms=600_000)
         placed = await fleet.place(record, ["mycluster"])
         await fleet.report(placed, Phase.RUNNING, 3, ["mycluster"])
 
@@ -73,8 +74,12 @@ async def test_the_session_of_the_readme(hub_objects: HubCluster, fleet: Fleet, 
             return await columns() == expected
 
         await until(as_expected, "the columns")
-        lines = (await hub_objects.kubectl("get", "workloads", "mycluster")).splitlines()
-        assert lines[1].split()[:4] == ["mycluster", "Running", "3/3", "mycluster"]
+
+        async def runs() -> bool:
+            lines = (await hub_objects.kubectl("get", "workloads", "mycluster")).splitlines()
+            return lines[1].split()[:4] == ["mycluster", "Running", "3/3", "mycluster"]
+
+        await until(runs, "the workload's columns")
 
 
 async def waits(hub_objects: HubCluster) -> bool:
@@ -95,8 +100,11 @@ async def test_a_deleted_cluster_takes_its_workload_and_its_declaration_back(
         async def gone() -> bool:
             return await hub_objects.find(WORKLOADS, "mycluster", "default") is None
 
+        async def taken_back() -> bool:
+            return (await declarations(fleet))[-1] is None
+
         await until(gone, "the workload to go")
-        assert (await declarations(fleet))[-1] is None
+        await until(taken_back, "the declaration to be taken back")
 
 
 async def test_a_cluster_that_joins_by_itself_appears_and_may_be_cordoned(
