@@ -27,8 +27,9 @@ class Running:
     """A watcher of every kubeconfig in a directory, in this process."""
 
     def __init__(self, log: EventLog, directory: Path) -> None:
+        # After three heartbeats that did not come a watcher is silent: a broker that is busy may take a second for one.
         settings = WatcherSettings(
-            watcher_kubeconfig_dir=directory, watcher_resources=WATCHED, watcher_heartbeat_s=0.3, watcher_scan_s=0.1
+            watcher_kubeconfig_dir=directory, watcher_resources=WATCHED, watcher_heartbeat_s=1.0, watcher_scan_s=0.1
         )
         self._stop = asyncio.Event()
         self._task = asyncio.create_task(assemble(settings, log).run(self._stop))
