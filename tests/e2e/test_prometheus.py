@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import math
 import time
 from asyncio.subprocess import PIPE, STDOUT
@@ -29,6 +30,22 @@ from tests.fixtures.prometheus import PrometheusTools
 pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.kafka, pytest.mark.timeout(600)]
 
 SHIPPED = Path(__file__).parents[2] / "deploy" / "prometheus"
+DASHBOARDS = sorted((SHIPPED.parent / "grafana" / "dashboards").glob("*.json"))
+# What there need be nothing of in this fleet, by dashboard, panel and legend: it has no node groups and no queues,
+# nothing fails in it, and an audit is ten minutes away.
+NOTHING_TO_SHOW = {
+    ("agents", "Audits", "{{result}}"),
+    ("agents", "Audits", "differences {{cluster}}"),
+    ("agents", "Errors and restarts", "executor {{cluster}} {{where}}"),
+    ("agents", "Errors and restarts", "watcher {{cluster}}"),
+    ("agents", "Interruptions of watches", "{{cluster}} {{reason}}"),
+    ("autoscaler", "A plan of node groups, p99", "{{of}}"),
+    ("autoscaler", "Limits that bind", "{{cluster}} {{limit}}"),
+    ("autoscaler", "Nodes ordered", "{{cluster}}/{{group}}"),
+    ("scheduler", "Queues: dominant share", "{{queue}}"),
+    ("scheduler", "Queues: workloads that wait", "{{queue}}"),
+    ("scheduler", "Void entries and reminders", "reminded {{cluster}}"),
+}
 CPU = {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 60}}
 SCALING = {"minReplicas": 1, "maxReplicas": 3, "metrics": [{"type": "Resource", "resource": CPU}]}
 
@@ -161,6 +178,7 @@ async def test_what_ships_works_on_a_running_fleet(
             await asked(session, "flotilla_service_ready", lambda found: set(found.values()) == {1.0})
             await asked(session, 'flotilla_reader_lag_records{reader="autoscaler-windows"}', bool)
             await the_refused_record_is_an_alert(fleet, session)
+            await every_panel_shows_something(session)
             assert [rule["name"] for rule in await rules(session) if rule["health"] != "ok"] == []
 
 
@@ -205,6 +223,34 @@ async def every_recording_rule_has_a_value(session: aiohttp.ClientSession) -> No
         return not await missing()
 
     await until(none_missing, missing)
+
+
+def panels() -> dict[tuple[str, str, str], str]:
+    """The query of each line, by dashboard, panel and legend."""
+    documents = {file.stem: json.loads(file.read_text()) for file in DASHBOARDS}
+    return {
+        (name, panel["title"], target["legendFormat"]): target["expr"]
+        for name, document in documents.items()
+        for panel in document["panels"]
+        for target in panel["targets"]
+    }
+
+
+async def every_panel_shows_something(session: aiohttp.ClientSession) -> None:
+    queries = panels()
+    assert len(queries) > 60
+    assert queries.keys() >= NOTHING_TO_SHOW
+
+    async def empty() -> set[tuple[str, str, str]]:
+        return {line for line, query in queries.items() if not await values(session, query)} - NOTHING_TO_SHOW
+
+    async def none_empty() -> bool:
+        return not await empty()
+
+    async def told() -> str:
+        return "\n".join(map(str, sorted(await empty())))
+
+    await until(none_empty, told)
 
 
 async def the_refused_record_is_an_alert(fleet: Fleet, session: aiohttp.ClientSession) -> None:
