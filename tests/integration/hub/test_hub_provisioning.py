@@ -18,6 +18,7 @@ import pytest
 import pytest_asyncio
 import yaml
 
+from services.hub.decision.election import LEASES
 from services.hub.decision.resources import CLUSTERS, WORKLOADS
 from services.hub.effects import ensure_namespace
 from services.simulator.simulator import Simulator
@@ -47,6 +48,7 @@ pytestmark = [pytest.mark.kafka, pytest.mark.testbed]
 
 # Where the hub's lease is, by default.
 HUB_NAMESPACE = "flotilla-system"
+LEASE = "6d45bc58.k8s.io"
 TOKEN = "not-for-anybody-elses-eyes"
 VARIABLE = "nor-is-this-variable"
 WEST: dict[str, Any] = {
@@ -247,23 +249,29 @@ async def test_it_is_made_and_ended_by_hubs_that_are_killed(
 ) -> None:
     """Each step is seen, then that hub is killed, and the next one goes on."""
     environment = hub_environment | berlin.environment() | {"FLOTILLA_HUB_WEBHOOK": "false"}
-    # Each of the next ones waits for the lease of the one before to run out.
-    environment |= {"FLOTILLA_HUB_LEASE_S": "2", "FLOTILLA_HUB_RENEW_S": "1.5"}
+    # That it is taken when it has run out is tested elsewhere.
+    environment |= {"FLOTILLA_HUB_LEASE_S": "15", "FLOTILLA_HUB_RENEW_S": "10"}
     logs: list[Path] = []
+
+    async def let_go() -> None:
+        """Of the lease, for the one that was killed."""
+        await hub_objects.api.merge_patch(LEASES, "flotilla-system", LEASE, {"spec": {"holderIdentity": ""}})
 
     async def step(what: Callable[[], Any], text: str) -> None:
         directory = tmp_path / f"life-{len(logs)}"
         directory.mkdir()
         logs.append(directory)
         async with HubProcess(directory, environment):
-            await until(what, text)
+            await until(what, text, within=120)
+        await let_go()
 
     async with HubProcess(tmp_path, environment):
 
         async def installed_here() -> bool:
             return await hub_objects.api.discover(CLUSTERS) is not None
 
-        await until(installed_here, "the definitions")
+        await until(installed_here, "the definitions", within=120)
+    await let_go()
     await create(hub_objects)
     await step(berlin.exists, "a Cluster of Cluster API")
     berlin.topologies.kubeconfigs["west"] = berlin.joined
