@@ -103,7 +103,7 @@ async def follow(log: KafkaLog, topic: str) -> Reader:
     return reader
 
 
-async def until(reader: Reader, wanted: Any, timeout_s: float = 120.0) -> Record:
+async def until(reader: Reader, wanted: Any, timeout_s: float = 240.0) -> Record:
     """The next record of which `wanted` is true."""
     async with asyncio.timeout(timeout_s):
         while True:

@@ -136,6 +136,13 @@ def client_of(url: str, service: str) -> Any:
     return boto3.Session("testing", "testing", region_name=REGION).client(service, endpoint_url=url)
 
 
+@cache
+def image_of(url: str) -> str:
+    """Of hundreds that moto lists, which takes it longer than all else that a test asks."""
+    found: str = client_of(url, "ec2").describe_images(Owners=["amazon"])["Images"][0]["ImageId"]
+    return found
+
+
 class Cloud:
     """What somebody does at AWS who has an account there."""
 
@@ -147,8 +154,7 @@ class Cloud:
 
     def make_group(self, name: str) -> None:
         ec2 = self.client("ec2")
-        image = ec2.describe_images(Owners=["amazon"])["Images"][0]["ImageId"]
-        template = {"ImageId": image, "InstanceType": "m7i.large"}
+        template = {"ImageId": image_of(self._url), "InstanceType": "m7i.large"}
         ec2.create_launch_template(LaunchTemplateName=name, LaunchTemplateData=template)
         self.client("autoscaling").create_auto_scaling_group(
             AutoScalingGroupName=name,
