@@ -21,7 +21,9 @@ def url(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 async def store(url: str) -> AsyncIterator[KeyValue]:
-    opened: KeyValue = RedisKeyValue.open(RedisOptions(url, prefix=f"test-{uuid4()}:")) if url else MemoryKeyValue()
+    opened: KeyValue = (
+        RedisKeyValue.open(RedisOptions(url, prefix=f"test-{uuid4()}:", timeout_s=30)) if url else MemoryKeyValue()
+    )
     yield opened
     await opened.close()
 

@@ -244,6 +244,7 @@ async def test_with_the_annotation_it_goes_with_what_runs_there(
         assert not berlin.file.exists()
 
 
+@pytest.mark.timeout(900)
 async def test_it_is_made_and_ended_by_hubs_that_are_killed(
     hub_objects: HubCluster, fleet: Fleet, hub_environment: dict[str, str], berlin: Berlin, tmp_path: Path
 ) -> None:
