@@ -287,25 +287,20 @@ def test_pods_count_where_their_cluster_bound_them(world: World) -> None:
     assert decision.pod_sets[0].price_per_hour == pytest.approx(0.24)
 
 
-def test_the_money_of_a_pod_that_starts_again_is_nobody_elses(world: World) -> None:
+@pytest.mark.parametrize("lost", ["pod", "node"])
+def test_the_money_of_a_pod_that_starts_again_is_nobody_elses(world: World, lost: str) -> None:
     world.apply(web(0.2, 2, binding="cluster", clusters=["cheap"]))
     for number in range(2):
         world.pod("cheap", f"p{number}", node=f"cheap-{number}", of="web/web")
-    world.no_pod("cheap", "p1")
+    if lost == "pod":
+        world.no_pod("cheap", "p1")
+    else:
+        world.no_node("cheap", "cheap-1")
     decision = placed(world.apply(web(0.2, 3, binding="cluster", clusters=["cheap"])))
     assert (decision.pod_sets[0].placed, decision.pod_sets[0].reason) == (2, "OverBudget")
     record = world.state.find("default/web")
     assert record is not None
     assert world.state.price_of(record) == {"web": pytest.approx(0.2)}
-
-
-def test_nor_is_that_of_a_pod_whose_node_is_gone(world: World) -> None:
-    world.apply(web(0.2, 2, binding="cluster", clusters=["cheap"]))
-    for number in range(2):
-        world.pod("cheap", f"p{number}", node=f"cheap-{number}", of="web/web")
-    world.no_node("cheap", "cheap-1")
-    decision = placed(world.apply(web(0.2, 3, binding="cluster", clusters=["cheap"])))
-    assert (decision.pod_sets[0].placed, decision.pod_sets[0].reason) == (2, "OverBudget")
 
 
 def test_why_says_what_it_costs(world: World) -> None:
