@@ -24,8 +24,8 @@ from tests.chaos.policies import FLAPS, SILENT, STEADY
 from tests.testbed.api import MERGE_PATCH, ApiError
 
 _RETRY_S: Final = 0.5
-# Less than a cluster may be silent without being left (9 s and 10 s more).
-_FLAP_S: Final = (3.0, 7.0)
+# Less than a cluster may be silent without being left (9 s and 5 s more), also where it is on too shortly to be heard.
+_FLAP_S: Final = (3.0, 5.0)
 _CLUSTERS: Final = "/apis/cluster.k8s.io/v1alpha1/clusters"
 
 
