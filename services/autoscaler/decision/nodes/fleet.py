@@ -9,25 +9,18 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from services.autoscaler.decision.nodes.objects import (
-    DO_NOT_DISRUPT,
-    KEEP_NODE,
-    ObservedPod,
-    PodKnowledge,
-    PodReader,
-)
+from services.autoscaler.decision.nodes.objects import DO_NOT_DISRUPT, KEEP_NODE, PodKnowledge
+from services.autoscaler.decision.nodes.pods import PodBudgets, PodsSeen, owned_by
 from services.autoscaler.decision.nodes.scheduling import (
     BUDGETS,
     NODES,
     PODS,
     ClusterTable,
-    Demand,
     KnownCluster,
     NodeObject,
-    PodFacts,
     SchedulerConfig,
     SeenBudgets,
     ShareKey,
@@ -105,7 +98,7 @@ class _Terms(NamedTuple):
 
 
 class _Look(NamedTuple):
-    """What one look goes by. `limits` is None where no node is to go."""
+    """What one look goes by. `budgets` is None where no node is to go."""
 
     now_ms: int
     coming: bool
@@ -113,7 +106,7 @@ class _Look(NamedTuple):
     sized: Mapping[GroupKey, Sized]
     expected: Mapping[NodeKey, list[Pod]]
     knowledge: PodKnowledge
-    limits: _Limits | None
+    budgets: PodBudgets | None
 
 
 class FleetSeen:
@@ -130,20 +123,13 @@ class FleetSeen:
         self._clusters = ClusterTable(config)
         self._groups: dict[GroupKey, DeclaredGroup] = {}
         self._nodes: dict[NodeKey, _Node] = {}
-        self._pods: dict[str, ObservedPod] = {}
-        self._on_node: dict[NodeKey, dict[str, ObservedPod]] = {}
-        self._of_share: dict[ShareKey, dict[str, ObservedPod]] = {}
-        self._waits: dict[str, ObservedPod] = {}
-        # As plans see them where nobody asks anything of others; made when they are looked at.
-        self._plain: dict[NodeKey, tuple[Pod, ...]] = {}
-        self._budgets = SeenBudgets()
-        self._reader, self._workloads = PodReader(), WorkloadReader(config.gpu_resource)
+        self._pods, self._budgets = PodsSeen(), SeenBudgets()
+        self._workloads = WorkloadReader(config.gpu_resource)
         self._asked: dict[str, Asked] = {}
         self._shares: dict[ShareKey, Share] = {}
         self._pending: dict[str, tuple[PodSet, ...]] = {}
-        # Replicas whose pods are not there yet, by share and node; of the shares in `_stale` to be counted anew.
+        # Replicas whose pods are not there yet, by share and node; of shares that are stale to be counted anew.
         self._expected: dict[ShareKey, Counter[str]] = {}
-        self._stale: set[ShareKey] = set()
         self.changed = 0
 
     # --- what is told ---
@@ -174,7 +160,7 @@ class FleetSeen:
             self._shares.pop(share.key, None)
         for share in asked.shares:
             self._shares[share.key] = share
-        self._stale.update(share.key for share in (*former.shares, *asked.shares))
+        self._pods.stale.update(share.key for share in (*former.shares, *asked.shares))
         if asked.shares or asked.pending:
             self._asked[key] = asked
         self._pending.pop(key, None)
@@ -186,45 +172,11 @@ class FleetSeen:
     def observe(self, key: ObjectKey, raw: bytes | None, heard_at: int) -> None:
         """Nodes, pods and disruption budgets; all else is ignored. Raises DecodeError, with nothing changed."""
         if key.resource == PODS:
-            self._observe_pod(key, raw)
+            self.changed += self._pods.observe(key, raw)
         elif key.resource == NODES:
             self._observe_node(NodeKey(key.cluster, key.name), raw, heard_at)
         elif key.resource == BUDGETS:
             self._budgets.observe(key, raw)
-
-    def _observe_pod(self, key: ObjectKey, raw: bytes | None) -> None:
-        name = f"{key.cluster}/{key.namespace}/{key.name}"
-        pod = self._reader.read(key, raw) if raw is not None else None
-        former = self._pods.pop(name, None)
-        if former is not None:
-            self._forget_pod(name, former)
-        if pod is None:
-            return
-        self._pods[name] = pod
-        if pod.node:
-            self._on_node.setdefault(pod.at, {})[name] = pod
-            self._plain.pop(pod.at, None)
-        if pod.share is not None:
-            self._of_share.setdefault(pod.share, {})[name] = pod
-            self._stale.add(pod.share)
-        if pod.waits and not pod.daemon:
-            self._waits[name] = pod
-            self.changed += former is None or not former.waits
-
-    def _forget_pod(self, name: str, pod: ObservedPod) -> None:
-        self._waits.pop(name, None)
-        if pod.node:
-            self._plain.pop(pod.at, None)
-            there = self._on_node[pod.at]
-            del there[name]
-            if not there:
-                del self._on_node[pod.at]
-        if pod.share is not None:
-            mine = self._of_share[pod.share]
-            del mine[name]
-            if not mine:
-                del self._of_share[pod.share]
-            self._stale.add(pod.share)
 
     def _observe_node(self, key: NodeKey, raw: bytes | None, heard_at: int) -> None:
         if raw is None:
@@ -275,15 +227,15 @@ class FleetSeen:
             open_now=open_now,
             sized=sized,
             expected=self._places_expected(sized),
-            knowledge=PodKnowledge(self._pods.values(), self._pending.values()),
-            limits=None if coming else _Limits(self._budgets),
+            knowledge=PodKnowledge(self._pods.all(), self._pending.values()),
+            budgets=None if coming else PodBudgets(self._budgets),
         )
         nodes = tuple(self._node(key, node, look) for key, node in self._nodes.items())
         return Seen(
             clusters=tuple(self._cluster(item, open_now) for item in self._clusters),
             groups=tuple(self._group(key, sized[key], nodes) for key in sorted(self._groups) if key in sized),
             nodes=nodes,
-            pending=(*(item for each in self._pending.values() for item in each), *self._unplaced(look.knowledge)),
+            pending=(*(item for each in self._pending.values() for item in each), *self._pods.pending(look.knowledge)),
             head_room=tuple(self._spare(nodes, open_now)),
             budgets={} if coming else {"/".join(item.key): item.left for item in self._budgets},
         )
@@ -295,10 +247,10 @@ class FleetSeen:
             for workload, pending in self._pending.items()
             for item in pending
         }
-        for pod in self._waits.values():
+        for pod in self._pods.waiting():
             asked = self._asked.get(pod.share.workload) if pod.share is not None else None
             if pod.share is not None and asked is not None:
-                found[_owned_by(pod)] = Owner(pod.share.workload, asked.uid)
+                found[owned_by(pod)] = Owner(pod.share.workload, asked.uid)
         return found
 
     def _cluster(self, item: KnownCluster, open_now: frozenset[str]) -> Cluster:
@@ -331,16 +283,16 @@ class FleetSeen:
 
     def _settle(self) -> None:
         """Counts anew whose pods are expected, where anything has changed."""
-        for key in self._stale:
-            share, pods = self._shares.get(key), self._of_share.get(key, {})
+        for key in self._pods.stale:
+            share, pods = self._shares.get(key), list(self._pods.of_share(key))
             self._expected.pop(key, None)
             if share is None:
                 continue
             missing = len(share.nodes) - len(pods)
             if missing > 0:
-                open_places = Counter(share.nodes) - Counter(pod.node for pod in pods.values())
+                open_places = Counter(share.nodes) - Counter(pod.node for pod in pods)
                 self._expected[key] = Counter(list(open_places.elements())[:missing])
-        self._stale.clear()
+        self._pods.stale.clear()
 
     def _node(self, key: NodeKey, node: _Node, look: _Look) -> Node:
         group = look.sized.get(GroupKey(key.cluster, node.group))
@@ -359,21 +311,7 @@ class FleetSeen:
             ready=node.ready or begins,
             unschedulable=node.unschedulable or (group is not None and key.name in group.removing),
             kept=kept,
-            pods=(*self._pods_on(key, look.knowledge, look.limits), *look.expected.get(key, ())),
-        )
-
-    def _pods_on(self, key: NodeKey, knowledge: PodKnowledge, limits: _Limits | None) -> Iterable[Pod]:
-        there = self._on_node.get(key)
-        if not there:
-            return ()
-        plain = self._plain.get(key)
-        if plain is None:
-            plain = self._plain[key] = tuple(map(_plain, there.values()))
-        if not knowledge.asked and limits is None:
-            return plain
-        return (
-            _known(pod, knowledge.of(seen), limits.of(seen) if limits is not None else ())
-            for pod, seen in zip(plain, there.values(), strict=True)
+            pods=(*self._pods.on_node(key, look.knowledge, look.budgets), *look.expected.get(key, ())),
         )
 
     def _group(self, key: GroupKey, sized: Sized, nodes: Iterable[Node]) -> NodeGroup:
@@ -391,25 +329,6 @@ class FleetSeen:
             price=declared.price,
         )
 
-    def _unplaced(self, facts: PodKnowledge) -> Iterator[PodSet]:
-        """Pods for which their clusters find no node; those of one owner that are alike together."""
-        found: dict[tuple[str, str, str, Demand], PodSet] = {}
-        for pod in self._waits.values():
-            key = (pod.cluster, pod.namespace, pod.owner, pod.demand)
-            known = found.get(key)
-            if known is None:
-                name = _owned_by(pod)
-                found[key] = PodSet(name, pod.demand, 1, pod.priority, pod.created_ms, 1, facts=facts.waiting(pod))
-            else:
-                first = min(known.requested_at, pod.created_ms)
-                found[key] = replace(known, count=known.count + 1, desired=known.count + 1, requested_at=first)
-        return iter(found.values())
-
-
-def _owned_by(pod: ObservedPod) -> str:
-    """The key of the pod set that pods of one owner are."""
-    return f"{pod.cluster}/{pod.namespace}/{pod.owner}"
-
 
 def _limits(declared: NodeLimits | None) -> Limits:
     if declared is None:
@@ -420,32 +339,6 @@ def _limits(declared: NodeLimits | None) -> Limits:
         if text is not None
     }
     return Limits(nodes=declared.nodes, price_per_hour=declared.price_per_hour, amounts=amounts)
-
-
-class _Limits:
-    """Of one look, the budgets that count a pod; once for pods that are alike."""
-
-    def __init__(self, budgets: SeenBudgets) -> None:
-        self._budgets = budgets
-        self._known: dict[tuple[str, str, tuple[tuple[str, str], ...]], tuple[str, ...]] = {}
-
-    def of(self, pod: ObservedPod) -> tuple[str, ...]:
-        if pod.daemon:
-            return ()
-        key = (pod.cluster, pod.namespace, pod.labels)
-        found = self._known.get(key)
-        if found is None:
-            about = self._budgets.about(pod.cluster, pod.namespace, dict(pod.labels))
-            found = self._known[key] = tuple("/".join(budget.key) for budget in about)
-        return found
-
-
-def _plain(pod: ObservedPod) -> Pod:
-    return Pod(pod.key, pod.demand, daemon=pod.daemon, pinned=pod.pinned, ready=pod.ready, leaving=pod.leaving)
-
-
-def _known(pod: Pod, facts: PodFacts | None, budgets: tuple[str, ...]) -> Pod:
-    return replace(pod, facts=facts, budgets=budgets) if facts is not None or budgets else pod
 
 
 def _began(node: NodeObject) -> bool:
