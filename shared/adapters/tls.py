@@ -65,6 +65,22 @@ class ClientTls(ssl.SSLContext):
         except OSError as error:
             log.warning("renewed files of TLS cannot be read", error=str(error))
 
+    @classmethod
+    def opened(cls, ca: str, certificate: str, key: str, *, settings: str) -> Self:
+        """With its files read. Raises OSError, whose text begins with the names of the settings to look at:
+        `settings`, as `FLOTILLA_KAFKA`, begins them.
+        """
+        context = cls(ca, certificate, key)
+        try:
+            context.trust()
+        except OSError as error:
+            raise OSError(f"{settings}_CA: {ca}: {error}") from error
+        try:
+            context.identify()
+        except OSError as error:
+            raise OSError(f"{settings}_CERTIFICATE, {settings}_KEY: {certificate}, {key}: {error}") from error
+        return context
+
     @property
     def _pair(self) -> list[Path]:
         return [Path(name) for name in (self._certificate, self._key) if name]

@@ -54,14 +54,7 @@ class KafkaOptions:
         return arguments
 
     def _tls(self) -> ssl.SSLContext:
-        context = ClientTls(self.ca, self.certificate, self.key)
         try:
-            context.trust()
+            return ClientTls.opened(self.ca, self.certificate, self.key, settings="FLOTILLA_KAFKA")
         except OSError as error:
-            raise LogError(f"FLOTILLA_KAFKA_CA: {self.ca}: {error}") from error
-        try:
-            context.identify()
-        except OSError as error:
-            files = f"{self.certificate}, {self.key}"
-            raise LogError(f"FLOTILLA_KAFKA_CERTIFICATE, FLOTILLA_KAFKA_KEY: {files}: {error}") from error
-        return context
+            raise LogError(str(error)) from error

@@ -98,14 +98,7 @@ class RedisOptions:
             raise KeyValueError(f"FLOTILLA_REDIS_URL: {error}") from error
 
     def _client_tls(self) -> ClientTls:
-        context = ClientTls(self.ca_file, self.certificate, self.key)
         try:
-            context.trust()
+            return ClientTls.opened(self.ca_file, self.certificate, self.key, settings="FLOTILLA_REDIS")
         except OSError as error:
-            raise KeyValueError(f"FLOTILLA_REDIS_CA: {self.ca_file}: {error}") from error
-        try:
-            context.identify()
-        except OSError as error:
-            files = f"{self.certificate}, {self.key}"
-            raise KeyValueError(f"FLOTILLA_REDIS_CERTIFICATE, FLOTILLA_REDIS_KEY: {files}: {error}") from error
-        return context
+            raise KeyValueError(str(error)) from error

@@ -16,6 +16,7 @@ import numpy as np
 from services.scheduler.decision.asked.manifests import Division
 from services.scheduler.decision.placing.division import ClusterShares
 from services.scheduler.decision.placing.gaining import UNKNOWN, Gaining
+from services.scheduler.decision.placing.purse import Purse
 from services.scheduler.decision.placing.replicas import Budget, Replica, by_cluster
 from services.scheduler.decision.seen.pods import SeenPod
 from services.scheduler.decision.seen.slots import NO_ROW
@@ -129,19 +130,21 @@ class Giving(Gaining):
 
     def left_without(self, replica: Replica) -> int | None:
         """What the workload may spend on a replica beside all others; None where it does not matter what it costs."""
-        return self._left_beside([item for item in self.replicas if item is not replica])
+        if self.purse is None:
+            return None
+        return self._left_beside(self.purse, [item for item in self.replicas if item is not replica])
 
     def can_pay(self, replicas: Sequence[Replica], *, instead_of: Sequence[Replica]) -> bool:
         """Whether the workload may spend on these, which leave, what it spends on others, if they stay after all."""
-        replaced = set(instead_of)
-        left = self._left_beside([item for item in self.replicas if item not in replaced])
-        return left is None or self._cost_of(replicas) <= left
-
-    def _left_beside(self, replicas: Sequence[Replica]) -> int | None:
         if self.purse is None:
-            return None
+            return True
+        replaced = set(instead_of)
+        others = [item for item in self.replicas if item not in replaced]
+        return self._cost_of(replicas) <= self._left_beside(self.purse, others)
+
+    def _left_beside(self, purse: Purse, replicas: Sequence[Replica]) -> int:
         spent = self._cost_of(replicas)
-        return max(self.purse.left_beside(self.plan.name, spent), self._spent() - spent)
+        return max(purse.left_beside(self.plan.name, spent), self._spent() - spent)
 
     def move_one(self, cluster: str, budget: Budget) -> bool:
         """Places one unseen replica of a cluster, which is to be avoided, elsewhere; whether there was room."""

@@ -16,6 +16,7 @@ run to its end costs nothing, nor what is replaced and about to go. Nothing that
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import TypeGuard
 
 import numpy as np
 
@@ -166,9 +167,9 @@ def _lowest_in(fleet: Fleet, prices: IntArray, cluster: str) -> int:
     return int(there.min()) if len(there) else 0
 
 
-def _is_there(slot: NodeSlot | None) -> bool:
+def _is_there(slot: NodeSlot | None) -> TypeGuard[NodeSlot]:
     return slot is not None and slot.row != NO_ROW
 
 
 def _at(prices: IntArray, slot: NodeSlot | None) -> int:
-    return prices.item(slot.row) if slot is not None and _is_there(slot) else 0
+    return prices.item(slot.row) if _is_there(slot) else 0
